@@ -1,0 +1,203 @@
+"""The frames of a dataset: the keys they carry, their checks, and their canonical form as extended XYZ.
+
+A frame is an :class:`ase.Atoms` without a calculator. Labels are stored under names ASE does not turn into a calculator:
+
+* ``info['REF_energy']``: force-consistent total energy of the cell, eV;
+* ``arrays['REF_forces']``: eV/Å, shape ``(natoms, 3)``;
+* ``info['REF_virial']``: virial = −stress·volume, eV, the nine numbers xx xy xz yx yy yz zx zy zz.
+
+The same three with the prefix ``GAP`` hold what a potential predicts; ``arrays['GAP_local_energy']`` its local energies.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import iread, read, write
+
+REFERENCE = "REF"
+PREDICTION = "GAP"
+
+#: Keys of ``Atoms.info`` that are kept in a dataset besides the labels, and what they mean.
+INFO_KEYS: dict[str, str] = {
+    "frame_id": "stable name of the frame, unique in its dataset",
+    "config_type": "kind of configuration, as gap_fit understands it",
+    "generation": "generation of the search that made the frame",
+    "origin": "uuid of the process that made the frame",
+    "parent": "frame_id of the frame it was relaxed from",
+    "step": "relaxation step of the parent at which it was taken",
+    "potential": "uuid of the potential that drove the relaxation",
+    "seed": "seed of the random generator that made the frame",
+    "label_uuid": "uuid of the calculation that labelled the frame",
+    "label_status": "ok, or the reason why the frame has no label",
+    "pressure_GPa": "external pressure during the relaxation, GPa",
+    "relax_status": "converged, max_steps, time_limit, or the reason why a relaxation was given up",
+    "n_operations": "number of symmetry operations imposed on a random cell",
+    "space_group": "international number of the space group imposed on a random cell",
+}
+
+#: Decimal places of positions and per-atom arrays in ASE's extended XYZ.
+POSITION_DECIMALS = 8
+
+
+class FrameError(ValueError):
+    """A frame that must not enter a dataset."""
+
+
+def virial_from_stress(stress: np.ndarray, volume: float) -> np.ndarray:
+    """Return the nine-number virial (eV) for an ASE stress (eV/Å³; Voigt 6 or 3×3): ``-stress * volume``."""
+    full = np.asarray(stress, dtype=float)
+    if full.shape == (6,):
+        xx, yy, zz, yz, xz, xy = full
+        full = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    if full.shape != (3, 3):
+        raise FrameError(f"stress must have shape (6,) or (3, 3), got {full.shape}")
+    return (-full * volume).reshape(9)
+
+
+def stress_from_virial(virial: Sequence[float] | np.ndarray, volume: float) -> np.ndarray:
+    """Return the 3×3 ASE stress (eV/Å³) for a nine-number virial (eV)."""
+    return -np.asarray(virial, dtype=float).reshape(3, 3) / volume
+
+
+def set_labels(
+    atoms: Atoms,
+    energy: float | None = None,
+    forces: np.ndarray | None = None,
+    virial: np.ndarray | None = None,
+    prefix: str = REFERENCE,
+) -> None:
+    """Store labels on ``atoms`` under ``prefix`` (energy in eV, forces in eV/Å, virial in eV)."""
+    if energy is not None:
+        atoms.info[f"{prefix}_energy"] = float(energy)
+    if forces is not None:
+        atoms.arrays[f"{prefix}_forces"] = np.array(forces, dtype=float).reshape(len(atoms), 3)
+    if virial is not None:
+        atoms.info[f"{prefix}_virial"] = np.array(virial, dtype=float).reshape(9)
+
+
+def energy(atoms: Atoms, prefix: str = REFERENCE) -> float | None:
+    """Return the stored energy (eV), or None."""
+    return atoms.info.get(f"{prefix}_energy")
+
+
+def is_labelled(atoms: Atoms) -> bool:
+    """Tell whether the frame carries a reference energy."""
+    return f"{REFERENCE}_energy" in atoms.info
+
+
+def is_isolated_atom(atoms: Atoms) -> bool:
+    """Tell whether the frame is the isolated atom that gap_fit takes its energy zero from."""
+    return len(atoms) == 1 and atoms.info.get("config_type") == "isolated_atom"
+
+
+def check(atoms: Atoms, where: str) -> None:
+    """Refuse a frame that would poison a dataset.
+
+    :param where: how to name the frame in the message, e.g. ``"frame 3 of train.xyz"``.
+    :raises FrameError: for unknown elements, a missing or flat cell, or anything that is not a finite number.
+    """
+    if len(atoms) == 0:
+        raise FrameError(f"{where}: has no atoms")
+    if (atoms.numbers <= 0).any():
+        raise FrameError(f"{where}: has an atom of unknown element (atomic number 0)")
+    if not np.isfinite(atoms.cell.array).all():
+        raise FrameError(f"{where}: cell has a value that is not a finite number")
+    if abs(atoms.cell.volume) < 1e-3:
+        raise FrameError(f"{where}: cell is missing or flat (volume {abs(atoms.cell.volume):.3g} Å³); gap_fit needs a cell")
+    if not np.isfinite(atoms.positions).all():
+        raise FrameError(f"{where}: positions have a value that is not a finite number")
+    for prefix in (REFERENCE, PREDICTION):
+        for key, store, size in (
+            ("energy", atoms.info, None),
+            ("virial", atoms.info, 9),
+            ("forces", atoms.arrays, 3 * len(atoms)),
+        ):
+            name = f"{prefix}_{key}"
+            if name not in store:
+                continue
+            try:
+                value = np.asarray(store[name], dtype=float)
+            except (TypeError, ValueError) as exception:
+                raise FrameError(f"{where}: {name} is {store[name]!r}, expected numbers") from exception
+            if size is not None and value.size != size:
+                raise FrameError(f"{where}: {name} has {value.size} numbers, expected {size}")
+            if not np.isfinite(value).all():
+                raise FrameError(f"{where}: {name} is {store[name]!r}, expected finite numbers")
+
+
+def canonical(atoms: Atoms) -> Atoms:
+    """Return a copy with only the keys a dataset keeps, in a fixed order and precision, without a calculator."""
+    out = Atoms(
+        numbers=atoms.numbers,
+        positions=np.round(atoms.positions, POSITION_DECIMALS) + 0.0,
+        cell=np.round(atoms.cell.array, 10) + 0.0,
+        pbc=True,
+    )
+    for key in INFO_KEYS:
+        value = atoms.info.get(key)
+        if value is not None:
+            out.info[key] = value.item() if isinstance(value, np.generic) else value
+    for prefix in (REFERENCE, PREDICTION):
+        if f"{prefix}_energy" in atoms.info:
+            out.info[f"{prefix}_energy"] = round(float(atoms.info[f"{prefix}_energy"]), 10)
+        if f"{prefix}_virial" in atoms.info:
+            virial = np.asarray(atoms.info[f"{prefix}_virial"], dtype=float).reshape(9)
+            out.info[f"{prefix}_virial"] = np.round(virial, 10) + 0.0
+        if f"{prefix}_forces" in atoms.arrays:
+            out.arrays[f"{prefix}_forces"] = np.round(atoms.arrays[f"{prefix}_forces"], POSITION_DECIMALS) + 0.0
+        if f"{prefix}_local_energy" in atoms.arrays:
+            out.arrays[f"{prefix}_local_energy"] = np.round(atoms.arrays[f"{prefix}_local_energy"], POSITION_DECIMALS) + 0.0
+    return out
+
+
+def dumps(frames: Iterable[Atoms]) -> str:
+    """Return the canonical extended XYZ of ``frames``: the same frames give the same bytes."""
+    buffer = io.StringIO()
+    for atoms in frames:
+        frame = canonical(atoms)
+        columns = ["symbols", "positions", *(k for k in frame.arrays if k not in ("numbers", "positions"))]
+        write(buffer, frame, format="extxyz", columns=columns, write_results=False)
+    return buffer.getvalue()
+
+
+def loads(text: str) -> list[Atoms]:
+    """Return the frames of an extended XYZ text."""
+    if not text.strip():
+        return []
+    frames = read(io.StringIO(text), index=":", format="extxyz")
+    return [_restore(atoms) for atoms in frames]
+
+
+def load(path: Any) -> list[Atoms]:
+    """Return the frames of a canonical extended XYZ file."""
+    return [_restore(atoms) for atoms in iread(path, index=":", format="extxyz")]
+
+
+def _restore(atoms: Atoms) -> Atoms:
+    for prefix in (REFERENCE, PREDICTION):
+        key = f"{prefix}_virial"
+        if key in atoms.info:
+            atoms.info[key] = np.asarray(atoms.info[key], dtype=float).reshape(9)
+    for key in ("frame_id", "parent", "config_type"):
+        if key in atoms.info:  # a name made of digits is read as a number
+            atoms.info[key] = str(atoms.info[key])
+    return atoms
+
+
+def describe(frames: Sequence[Atoms]) -> dict[str, Any]:
+    """Return what a query wants to know of a dataset: counts, elements, config types, labels."""
+    return {
+        "frames": len(frames),
+        "atoms": sum(len(a) for a in frames),
+        "elements": sorted({s for a in frames for s in a.get_chemical_symbols()}),
+        "config_types": dict(sorted(Counter(str(a.info.get("config_type", "unknown")) for a in frames).items())),
+        "energies": sum(is_labelled(a) for a in frames),
+        "forces": sum(3 * len(a) for a in frames if f"{REFERENCE}_forces" in a.arrays),
+        "virials": sum(f"{REFERENCE}_virial" in a.info for a in frames),
+    }
