@@ -1,0 +1,194 @@
+"""Run a task on every frame of ``input.extxyz`` with all cores, keeping each result as soon as it is there.
+
+Results go to ``results.jsonl``, one line per input frame, flushed line by line, so that a job killed at any moment gives back
+what it had finished. ``summary.json`` is written last and marks a job that came to its own end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
+from multiprocessing import get_context
+from typing import Any, Protocol
+
+import numpy as np
+from ase import Atoms
+from ase.io import read, write
+
+RESULTS = "results.jsonl"
+SUMMARY = "summary.json"
+INPUT = "input.extxyz"
+SETTINGS = "settings.json"
+
+
+class Task(Protocol):
+    """What is done with one frame: ``setup`` once in every worker, ``run`` for every frame."""
+
+    def setup(self, settings: dict[str, Any]) -> None:
+        """Prepare the worker, for example load a potential."""
+
+    def run(self, atoms: Atoms, deadline: float) -> tuple[str, list[Atoms]]:
+        """Return a status (``ok`` or a reason) and the resulting frames."""
+
+
+def add_labels(atoms: Atoms, out: Atoms, prefix: str, stress: bool = True) -> None:
+    """Store energy (eV), forces (eV/Å) and virial (eV) of the calculator of ``atoms`` on ``out``."""
+    out.info[f"{prefix}_energy"] = float(atoms.get_potential_energy(force_consistent=has_free_energy(atoms)))
+    out.arrays[f"{prefix}_forces"] = np.array(atoms.get_forces())
+    if stress:
+        out.info[f"{prefix}_virial"] = (-atoms.get_stress(voigt=False) * atoms.get_volume()).reshape(9)
+    values = [out.info[f"{prefix}_energy"], out.arrays[f"{prefix}_forces"], out.info.get(f"{prefix}_virial", 0.0)]
+    if not all(np.isfinite(value).all() for value in values):
+        raise ArithmeticError("the calculator returned a value that is not a finite number")
+
+
+def has_free_energy(atoms: Atoms) -> bool:
+    """Tell whether the calculator of ``atoms`` gives the energy that its forces are the derivative of."""
+    return "free_energy" in atoms.calc.implemented_properties
+
+
+def stripped(atoms: Atoms) -> Atoms:
+    """Return a copy without calculator, constraints or stored arrays, keeping ``info``."""
+    out = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    out.info.update(atoms.info)
+    return out
+
+
+def load_class(name: str) -> Any:
+    """Return the class behind a dotted path, or behind a name ASE knows (``emt``, ``lj``, …)."""
+    if "." not in name:
+        from ase.calculators.calculator import get_calculator_class
+
+        return get_calculator_class(name)
+    module, _, attribute = name.rpartition(".")
+    return getattr(import_module(module), attribute)
+
+
+_task: Task | None = None
+
+
+def _start_worker(task: Task, settings: dict[str, Any]) -> None:
+    global _task
+    if sys.platform == "linux":  # a worker must not outlive a killed parent
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    task.setup(settings)
+    _task = task
+
+
+def _work(index: int, atoms: Atoms, deadline: float) -> str:
+    assert _task is not None
+    started = time.perf_counter()
+    try:
+        status, frames = _task.run(atoms, deadline)
+    except Exception as exception:
+        traceback.print_exc()
+        status, frames = f"failed: {type(exception).__name__}: {exception}", []
+    buffer = io.StringIO()
+    for frame in frames:
+        write(buffer, frame, format="extxyz", write_results=False)
+    seconds = round(time.perf_counter() - started, 4)
+    return json.dumps({"index": index, "status": status, "seconds": seconds, "frames": buffer.getvalue()})
+
+
+def _failure(index: int, reason: str) -> str:
+    return json.dumps({"index": index, "status": reason, "seconds": 0.0, "frames": ""})
+
+
+def cores() -> int:
+    """Return the number of cores this job may use."""
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Batch:
+    """Hand the frames to worker processes; survive workers that die."""
+
+    def __init__(self, task: Task, settings: dict[str, Any]) -> None:
+        self.task = task
+        self.settings = settings
+        self.processes = int(settings.get("processes") or cores())
+        # Epoch seconds, understood in every worker; the job stops by itself a little before it would be killed.
+        self.deadline = time.time() + float(settings.get("time_limit_s") or 1e9)
+        self.done: set[int] = set()
+
+    def pool(self, processes: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            processes, mp_context=get_context("fork"), initializer=_start_worker, initargs=(self.task, self.settings)
+        )
+
+    def keep(self, index: int, line: str) -> None:
+        self.output.write(line + "\n")
+        self.output.flush()
+        self.done.add(index)
+
+    def run(self, frames: list[Atoms]) -> None:
+        """Process all frames, the largest first so that the cores end together."""
+        order = sorted(range(len(frames)), key=lambda i: (-len(frames[i]), i))
+        with open(RESULTS, "w", encoding="utf-8") as self.output:
+            suspects = self.run_pool(frames, order, min(self.processes, max(len(order), 1)))
+            while suspects and time.time() < self.deadline:
+                # A worker died. Whatever was running is tried again alone, so that only the culprit is given up.
+                for index in suspects:
+                    if self.run_pool(frames, [index], 1):
+                        self.keep(index, _failure(index, "failed: the worker process died (memory, crash or kill)"))
+                rest = [i for i in order if i not in self.done]
+                suspects = self.run_pool(frames, rest, self.processes) if rest else []
+
+    def run_pool(self, frames: list[Atoms], order: list[int], processes: int) -> list[int]:
+        """Run ``order``; return the indices in flight when a worker died, or an empty list."""
+        waiting = list(reversed(order))
+        running: dict[Future[str], int] = {}
+        pool = self.pool(processes)
+        try:
+            while waiting or running:
+                while waiting and len(running) < processes and time.time() < self.deadline:
+                    index = waiting.pop()
+                    running[pool.submit(_work, index, frames[index], self.deadline)] = index
+                if not running:
+                    break
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    self.keep(running[future], future.result())
+                    del running[future]
+        except BrokenProcessPool:
+            return sorted(running.values())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return []
+
+
+def main(task: Task) -> int:
+    """Run ``task`` on the frames of this folder; return the exit status of the script."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    started = time.time()
+    with open(SETTINGS, encoding="utf-8") as handle:
+        settings = json.load(handle)
+    frames = read(INPUT, index=":", format="extxyz")
+    for atoms in frames:
+        atoms.calc = None
+    batch = Batch(task, settings)
+    batch.run(frames)
+    summary = {
+        "frames": len(frames),
+        "done": len(batch.done),
+        "processes": batch.processes,
+        "wall_s": round(time.time() - started, 2),
+        "python": sys.version.split()[0],
+        "complete": len(batch.done) == len(frames),
+    }
+    with open(SUMMARY, "w", encoding="utf-8") as handle:
+        json.dump(summary, handle)
+    print(json.dumps(summary))
+    return 0

@@ -1,0 +1,35 @@
+"""Label frames with single points of any ASE calculator (uploaded with the job)."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from batch import add_labels, load_class, main, stripped
+
+
+class Label:
+    """Single-point reference labels; the calculator decides whether a stress is to be had."""
+
+    settings: dict[str, Any]
+    calculator: Calculator
+
+    def setup(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.calculator = load_class(settings["calculator"])(**settings["arguments"])
+
+    def run(self, atoms: Atoms, deadline: float) -> tuple[str, list[Atoms]]:
+        out = stripped(atoms)
+        out.info = {}
+        work = stripped(atoms)
+        work.info = {}
+        work.calc = self.calculator
+        stress = "stress" in self.calculator.implemented_properties and len(atoms) > 1
+        add_labels(work, out, "REF", stress=stress)
+        return "ok", [out]
+
+
+if __name__ == "__main__":
+    sys.exit(main(Label()))

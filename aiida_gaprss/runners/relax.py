@@ -1,0 +1,92 @@
+"""Relax cells at a pressure each with a GAP, keeping snapshots (uploaded with the job; needs ase and quippy)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import Calculator
+from ase.filters import FrechetCellFilter
+from ase.neighborlist import neighbor_list
+from ase.optimize import FIRE, LBFGS
+from ase.optimize.sciopt import SciPyFminCG
+from batch import add_labels, load_class, main, stripped
+
+OPTIMIZERS = {"lbfgs": LBFGS, "fire": FIRE, "cg": SciPyFminCG}
+
+
+class GiveUp(Exception):
+    """The relaxation has left the range in which it makes sense, or its time is over."""
+
+
+class Relax:
+    """Relaxation of one cell; ``settings`` as in ``RelaxCalculation``."""
+
+    settings: dict[str, Any]
+    calculator: Calculator
+
+    def setup(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.calculator = load_class(settings["calculator"])(**settings["arguments"])
+
+    def run(self, atoms: Atoms, deadline: float) -> tuple[str, list[Atoms]]:
+        work = stripped(atoms)
+        work.info = {}
+        work.calc = self.calculator
+        volume = work.get_volume() / len(work)
+        pressure = float(atoms.info.get("pressure_GPa", 0.0)) * units.GPa
+        snapshots: list[Atoms] = []
+        kept = set(self.settings["snapshot_steps"])
+        step = -1
+        self.check(work, volume)  # before the first energy: a neighbour list of a collapsed cell can exhaust the memory
+
+        def observe() -> None:
+            nonlocal step
+            step += 1
+            if step in kept:
+                snapshots.append(self.snapshot(work, step))
+            self.check(work, volume)
+            if time.time() > deadline:
+                raise GiveUp("time_limit")
+
+        optimizer = OPTIMIZERS[self.settings["optimizer"]](FrechetCellFilter(work, scalar_pressure=pressure), logfile=None)
+        optimizer.attach(observe, interval=1)
+        try:
+            converged = optimizer.run(fmax=self.settings["fmax"], steps=self.settings["max_steps"])
+            status = "converged" if converged else "max_steps"
+        except GiveUp as reason:
+            status = str(reason)
+        if not snapshots or snapshots[-1].info["step"] != step:
+            try:
+                snapshots.append(self.snapshot(work, step))
+            except ArithmeticError:
+                status = "not_finite"
+        for frame in snapshots:
+            last = frame.info["step"] == step
+            frame.info["relax_status"] = status if last else "on_the_way"
+        return status, snapshots
+
+    def check(self, atoms: Atoms, start_volume: float) -> None:
+        """Give up a cell that a hole of the potential has collapsed, or that has evaporated."""
+        if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+            raise GiveUp("not_finite")
+        volume = atoms.get_volume() / len(atoms)
+        low, high = self.settings["volume_factors"]
+        if volume > high * start_volume:
+            raise GiveUp("exploded")
+        shortest = self.settings["min_distance"]
+        if volume < low * start_volume or (shortest > 0 and len(neighbor_list("i", atoms, shortest)) > 0):
+            raise GiveUp("collapsed")
+
+    def snapshot(self, atoms: Atoms, step: int) -> Atoms:
+        out = stripped(atoms)
+        out.info["step"] = step
+        add_labels(atoms, out, "GAP")
+        return out
+
+
+if __name__ == "__main__":
+    sys.exit(main(Relax()))
