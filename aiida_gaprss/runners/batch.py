@@ -6,10 +6,14 @@ what it had finished. ``summary.json`` is written last and marks a job that came
 
 from __future__ import annotations
 
+import os
+
+# One thread a process: the cores are kept busy by processes. Set before numpy and quippy start their thread pools.
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
 import ctypes
 import io
 import json
-import os
 import signal
 import sys
 import time
@@ -74,19 +78,25 @@ def load_class(name: str) -> Any:
 
 
 _task: Task | None = None
+_setup_failure = ""
 
 
 def _start_worker(task: Task, settings: dict[str, Any]) -> None:
-    global _task
+    global _task, _setup_failure
     if sys.platform == "linux":  # a worker must not outlive a killed parent
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    task.setup(settings)
+    try:
+        task.setup(settings)
+    except Exception as exception:  # raised here it would only show as a dead worker
+        traceback.print_exc()
+        _setup_failure = f"failed: cannot set up the calculator: {type(exception).__name__}: {exception}"
     _task = task
 
 
 def _work(index: int, atoms: Atoms, deadline: float) -> str:
-    assert _task is not None
+    if _setup_failure or _task is None:
+        return _failure(index, _setup_failure)
     started = time.perf_counter()
     try:
         status, frames = _task.run(atoms, deadline)
@@ -175,7 +185,7 @@ def main(task: Task) -> int:
     started = time.time()
     with open(SETTINGS, encoding="utf-8") as handle:
         settings = json.load(handle)
-    frames = read(INPUT, index=":", format="extxyz")
+    frames = read(settings.get("input", INPUT), index=":", format="extxyz")
     for atoms in frames:
         atoms.calc = None
     batch = Batch(task, settings)

@@ -26,7 +26,8 @@ class Label:
         work = stripped(atoms)
         work.info = {}
         work.calc = self.calculator
-        stress = "stress" in self.calculator.implemented_properties and len(atoms) > 1
+        isolated = atoms.info.get("config_type") == "isolated_atom"
+        stress = "stress" in self.calculator.implemented_properties and not isolated
         add_labels(work, out, "REF", stress=stress)
         return "ok", [out]
 

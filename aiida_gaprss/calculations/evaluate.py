@@ -1,0 +1,41 @@
+"""Evaluate a potential on the frames of a dataset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.engine import CalcJobProcessSpec
+from pydantic import BaseModel, ConfigDict
+
+from aiida_gaprss.calculations.frames import FramesCalculation, potential_calculator
+from aiida_gaprss.calculations.relax import validate_elements
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.validation import model_validator_for
+
+
+class EvaluateSettings(BaseModel):
+    """What is evaluated besides energies, forces and virials."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    local_energies: bool = False
+
+
+class EvaluateCalculation(FramesCalculation):
+    """Predict energies, forces, virials (``GAP_*``) and, if asked for, local energies of all frames."""
+
+    SCRIPT = "evaluate.py"
+    PARSER = "gaprss.evaluate"
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
+        """Define the potential and the settings."""
+        super().define(spec)
+        spec.input("potential", valid_type=Potential, help="The GAP to evaluate.")
+        spec.inputs["settings"].validator = model_validator_for(EvaluateSettings)
+        spec.inputs.validator = validate_elements
+
+    def task_settings(self) -> dict[str, Any]:
+        """Return the settings with the calculator."""
+        given = self.inputs.settings.get_dict() if "settings" in self.inputs else {}
+        return EvaluateSettings(**given).model_dump() | potential_calculator(self.inputs.potential)

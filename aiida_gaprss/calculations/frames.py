@@ -1,0 +1,106 @@
+"""What the batched CalcJobs share: many frames in, one dataset out, a script that travels with the job."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from aiida.common import CalcInfo, CodeInfo
+from aiida.common.folders import Folder
+from aiida.engine import CalcJob, CalcJobProcessSpec
+from aiida.orm import AbstractCode, Dict
+from ase.io import write
+
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.runners import FOLDER
+
+POTENTIAL_FOLDER = "potential"
+
+
+class FramesCalculation(CalcJob):
+    """A python script of ``runners/`` run on every frame of a dataset with all cores of the job."""
+
+    SCRIPT: str
+    PARSER: str
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
+        """Define the ports all batched jobs have."""
+        super().define(spec)
+        spec.input("code", valid_type=AbstractCode, help="Python with ase and quippy on the compute machine.")
+        spec.input("frames", valid_type=Dataset, help="Frames to work on.")
+        spec.input("settings", valid_type=Dict, required=False, help="Settings of the task.")
+        spec.input("metadata.options.parser_name", valid_type=str, default=cls.PARSER)
+        spec.input(
+            "metadata.options.processes",
+            valid_type=int,
+            required=False,
+            help="Worker processes; default: all cores the job may use.",
+        )
+        spec.input("metadata.options.resources", valid_type=dict, default={"num_machines": 1, "num_mpiprocs_per_machine": 1})
+        spec.input("metadata.options.withmpi", valid_type=bool, default=False)
+        spec.output("frames", valid_type=Dataset, required=False, help="The frames that came out.")
+        spec.output("summary", valid_type=Dict, required=False, help="Counts by status, wall time, seconds per frame.")
+        spec.exit_code(
+            300, "ERROR_NO_RESULTS", message="The job gave no results; its last words: {message}", invalidates_cache=True
+        )
+        spec.exit_code(310, "ERROR_ALL_FAILED", message="Every frame failed; the first one: {message}")
+        spec.exit_code(
+            400,
+            "ERROR_INCOMPLETE",
+            message="The job ended after {done} of {total} frames; the output holds those that are finished.",
+            invalidates_cache=True,
+        )
+
+    def task_settings(self) -> dict[str, Any]:
+        """Return the settings that the script reads."""
+        raise NotImplementedError
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Write script, settings and frames."""
+        options = self.inputs.metadata.options
+        settings = {"processes": options.get("processes"), **self.task_settings()}
+        if options.get("max_wallclock_seconds"):
+            settings["time_limit_s"] = max(0.95 * options.max_wallclock_seconds - 10, 0.5 * options.max_wallclock_seconds)
+        for name in ("batch.py", self.SCRIPT):
+            with folder.open(name, "w", encoding="utf-8") as handle:
+                handle.write((FOLDER / name).read_text(encoding="utf-8"))
+        with folder.open("settings.json", "w", encoding="utf-8") as handle:
+            json.dump(settings, handle, indent=1, sort_keys=True)
+        with folder.open("input.extxyz", "w", encoding="utf-8") as handle:
+            handle.write(self.inputs.frames.text())
+
+        code_info = CodeInfo()
+        code_info.code_uuid = self.inputs.code.uuid
+        code_info.cmdline_params = [self.SCRIPT]
+        code_info.stdout_name = "stdout.txt"
+        code_info.stderr_name = "stderr.txt"
+        info = CalcInfo()
+        info.codes_info = [code_info]
+        info.retrieve_temporary_list = ["results.jsonl"]  # its content goes into the dataset
+        info.retrieve_list = ["summary.json", "stdout.txt", "stderr.txt"]
+        if "potential" in self.inputs:
+            info.local_copy_list = potential_files(self.inputs.potential, f"{POTENTIAL_FOLDER}/")
+        return info
+
+
+def potential_files(potential: Potential, prefix: str = "") -> list[tuple[str, str, str]]:
+    """Return AiiDA's local_copy_list of a potential's files."""
+    return [(potential.uuid, name, prefix + name) for name in potential.files]
+
+
+def potential_calculator(potential: Potential) -> dict[str, Any]:
+    """Return the part of the task settings that makes the quippy calculator of an uploaded potential."""
+    return {
+        "calculator": "quippy.potential.Potential",
+        "arguments": {"param_filename": f"{POTENTIAL_FOLDER}/{potential.xml}"},
+    }
+
+
+def extxyz(frames: Any) -> str:
+    """Return frames as extended XYZ for a program, not for a dataset."""
+    buffer = io.StringIO()
+    write(buffer, frames, format="extxyz", write_results=False)
+    return buffer.getvalue()

@@ -1,0 +1,128 @@
+"""Fit a GAP with gap_fit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiida.common import CalcInfo, CodeInfo, CodeRunMode
+from aiida.common.folders import Folder
+from aiida.engine import CalcJob, CalcJobProcessSpec
+from aiida.orm import AbstractCode, Dict, Int
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.calculations.frames import extxyz
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.fitting.settings import FitSettings
+from aiida_gaprss.fitting.training import TrainingSetError, atomic_energies, join
+from aiida_gaprss.runners import FOLDER
+from aiida_gaprss.validation import model_validator_for
+
+
+class GapFitCalculation(CalcJob):
+    """Fit a GAP to the labelled frames of several datasets; check that gap_fit used every label; evaluate it on them."""
+
+    TRAINING = "train.extxyz"
+    CONFIG = "gap_fit.in"
+    LOG = "gap_fit.out"
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
+        """Define ports and exit codes."""
+        super().define(spec)
+        spec.input("code", valid_type=AbstractCode, help="The gap_fit binary (not the wheel's script, which drops the exit status).")
+        spec.input(
+            "python", valid_type=AbstractCode, required=False, help="Python with ase and quippy on the same computer: gives training errors."
+        )
+        spec.input_namespace("datasets", valid_type=Dataset, dynamic=True, help="Datasets to be joined, in the order of their names.")
+        spec.input("settings", valid_type=Dict, validator=model_validator_for(FitSettings), help="Hyperparameters (FitSettings).")
+        spec.input("seed", valid_type=Int, validator=_validate_seed, help="Seed of the choice of sparse points; positive.")
+        spec.input("metadata.options.parser_name", valid_type=str, default="gaprss.gap_fit")
+        spec.input("metadata.options.resources", valid_type=dict, default={"num_machines": 1, "num_mpiprocs_per_machine": 1})
+        spec.input("metadata.options.withmpi", valid_type=bool, default=False)
+        spec.input("metadata.options.threads", valid_type=int, default=1, help="OpenMP threads of gap_fit.")
+        spec.inputs.validator = _validate_inputs
+        spec.output("potential", valid_type=Potential, required=False)
+        spec.output("results", valid_type=Dict, required=False, help="Counts, memory, warnings and training errors.")
+        spec.output("predictions", valid_type=Dataset, required=False, help="Training set with the potential's predictions (GAP_*).")
+        spec.exit_code(300, "ERROR_NO_LOG", message="gap_fit wrote no log; its last words: {message}", invalidates_cache=True)
+        spec.exit_code(310, "ERROR_ABORT", message="gap_fit stopped: {message}")
+        spec.exit_code(320, "ERROR_COUNTS", message="gap_fit did not use what it was given: {message}")
+        spec.exit_code(330, "ERROR_NO_POTENTIAL", message="gap_fit ended without a potential: {message}", invalidates_cache=True)
+        spec.exit_code(340, "ERROR_EVALUATION", message="The new potential could not be evaluated: {message}")
+
+    def training_set(self) -> list[Any]:
+        """Return the joined training set."""
+        return join(node.get_frames() for _, node in sorted(self.inputs.datasets.items()))
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Write the training set and gap_fit's configuration."""
+        frames = self.training_set()
+        settings = FitSettings(**self.inputs.settings.get_dict())
+        with folder.open(self.TRAINING, "w", encoding="utf-8") as handle:
+            handle.write(extxyz([training_frame(atoms) for atoms in frames]))
+        with folder.open(self.CONFIG, "w", encoding="utf-8") as handle:
+            handle.write(settings.command(self.TRAINING, Potential.XML, self.inputs.seed.value, atomic_energies(frames)))
+
+        fit = CodeInfo()
+        fit.code_uuid = self.inputs.code.uuid
+        fit.cmdline_params = [f"config_file={self.CONFIG}"]
+        fit.stdout_name = self.LOG
+        fit.stderr_name = "gap_fit.err"
+        info = CalcInfo()
+        info.codes_info = [fit]
+        info.codes_run_mode = CodeRunMode.SERIAL
+        # The options stand before AiiDA's own environment lines in the job script, so that a user can override them.
+        info.prepend_text = f"export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS={self.inputs.metadata.options.threads} OMP_STACKSIZE=64M\n"
+        info.retrieve_temporary_list = [(f"{Potential.XML}*", ".", 0), "results.jsonl"]
+        info.retrieve_list = [self.LOG, "gap_fit.err"]
+        if "python" in self.inputs:
+            evaluate = CodeInfo()
+            evaluate.code_uuid = self.inputs.python.uuid
+            evaluate.cmdline_params = ["evaluate.py"]
+            evaluate.stdout_name = "evaluate.out"
+            evaluate.stderr_name = "evaluate.err"
+            info.codes_info.append(evaluate)
+            info.retrieve_list.append("evaluate.err")
+            for name in ("batch.py", "evaluate.py"):
+                with folder.open(name, "w", encoding="utf-8") as handle:
+                    handle.write((FOLDER / name).read_text(encoding="utf-8"))
+            task = {
+                "calculator": "quippy.potential.Potential",
+                "arguments": {"param_filename": Potential.XML},
+                "local_energies": False,
+                "input": self.TRAINING,
+            }
+            with folder.open("settings.json", "w", encoding="utf-8") as handle:
+                json.dump(task, handle)
+        return info
+
+
+def training_frame(atoms: Any) -> Any:
+    """Return a frame with its labels and names only, as gap_fit should see it."""
+    out = fr.canonical(atoms)
+    out.info = {key: value for key, value in out.info.items() if key in ("frame_id", "config_type") or key.startswith("REF_")}
+    for key in [name for name in out.arrays if name.startswith("GAP_")]:
+        del out.arrays[key]
+    return out
+
+
+def _validate_seed(node: Any, _: Any) -> str | None:
+    if node is not None and node.value <= 0:
+        return f"the seed must be positive (gap_fit takes -1 as 'draw one'), got {node.value}"
+    return None
+
+
+def _validate_inputs(inputs: dict[str, Any], _: Any) -> str | None:
+    datasets = inputs.get("datasets", {})
+    if not datasets:
+        return "give at least one dataset"
+    levels = sorted({node.level_of_theory for node in datasets.values() if node.base.attributes.get("energies")})
+    if len(levels) > 1:
+        return f"the datasets were labelled at {len(levels)} levels of theory: {' | '.join(levels)}"
+    try:
+        join(node.get_frames() for _, node in sorted(datasets.items()))
+    except TrainingSetError as exception:
+        return str(exception)
+    return None

@@ -1,0 +1,1 @@
+"""AiiDA data nodes: datasets of frames, and potentials."""

@@ -1,0 +1,106 @@
+"""The Dataset node: frames with their labels and origins in one extended XYZ file."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from aiida.orm import Data
+from ase import Atoms
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.extxyz import Keys, export_frames, import_frames
+
+
+class Dataset(Data):
+    """Frames as one repository file of canonical extended XYZ; the same frames give the same bytes and the same hash.
+
+    What a query needs stands in the attributes: ``frames``, ``atoms``, ``elements``, ``config_types``, ``energies``, ``forces``,
+    ``virials``, ``level_of_theory``, ``energy_zero``, ``units_version``.
+    """
+
+    FILENAME = "frames.extxyz"
+    UNITS_VERSION = 1  # energies eV, lengths Å, forces eV/Å, virials eV
+
+    def __init__(
+        self,
+        frames: Iterable[Atoms] = (),
+        level_of_theory: str = "unknown",
+        energy_zero: str = "as computed",
+        **kwargs: Any,
+    ) -> None:
+        """Make a dataset from frames, each with a unique ``frame_id``.
+
+        :param level_of_theory: one line that names code, functional and settings of the labels.
+        :raises FrameError: if a frame is not fit for a dataset or ids are missing or doubled.
+        """
+        super().__init__(**kwargs)
+        frames = list(frames)
+        for number, atoms in enumerate(frames, start=1):
+            name = atoms.info.get("frame_id")
+            if not name:
+                raise fr.FrameError(f"frame {number} of {len(frames)} has no frame_id")
+            fr.check(atoms, f"frame {name}")
+        doubled = [name for name, n in Counter(str(a.info["frame_id"]) for a in frames).items() if n > 1]
+        if doubled:
+            raise fr.FrameError(f"frame_id not unique: {', '.join(doubled[:5])}")
+        text = fr.dumps(frames)
+        self.base.repository.put_object_from_filelike(io.BytesIO(text.encode()), self.FILENAME)
+        for key, value in fr.describe(frames).items():
+            self.base.attributes.set(key, value)
+        self.base.attributes.set("level_of_theory", level_of_theory)
+        self.base.attributes.set("energy_zero", energy_zero)
+        self.base.attributes.set("units_version", self.UNITS_VERSION)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        keys: Keys,
+        config_type: str | None = None,
+        level_of_theory: str = "unknown",
+    ) -> Dataset:
+        """Import an extended XYZ file whose labels have the names and units of ``keys``."""
+        node = cls(import_frames(path, keys, config_type), level_of_theory=level_of_theory)
+        node.label = Path(path).name
+        return node
+
+    def export(self, path: str | Path, keys: Keys) -> None:
+        """Write an extended XYZ file with the names and units of ``keys``."""
+        export_frames(self.get_frames(), path, keys)
+
+    def text(self) -> str:
+        """Return the extended XYZ file."""
+        return str(self.base.repository.get_object_content(self.FILENAME))
+
+    def get_frames(self) -> list[Atoms]:
+        """Return the frames."""
+        return fr.loads(self.text())
+
+    def get_frame(self, frame_id: str) -> Atoms:
+        """Return one frame by its id.
+
+        :raises KeyError: if there is none.
+        """
+        for atoms in self.get_frames():
+            if atoms.info["frame_id"] == frame_id:
+                return atoms
+        raise KeyError(f"no frame {frame_id} in dataset {self.pk}")
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return int(self.base.attributes.get("frames"))
+
+    @property
+    def elements(self) -> list[str]:
+        """Chemical symbols that occur, sorted."""
+        return list(self.base.attributes.get("elements"))
+
+    @property
+    def level_of_theory(self) -> str:
+        """One line that names code, functional and settings of the labels."""
+        return str(self.base.attributes.get("level_of_theory"))

@@ -1,0 +1,1 @@
+"""Hyperparameters of a GAP, the input of gap_fit, and what its log says."""

@@ -1,0 +1,49 @@
+"""Read the log of gap_fit."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+_COUNT = re.compile(r"Number of target (energies|forces|virials) \(property name: (\S+)\) found:\s*(\d+)")
+_VERSION = re.compile(r"git version\s+\S*,(\S+)")
+_SPARSE = re.compile(r"Number of (?:sparse )?(?:descriptors|partial derivatives of descriptors):\s+(\d+)")
+_PEAK = re.compile(r"^PEAK\s+([0-9.]+)\s*(KB|MB|GB|TB|B)", re.MULTILINE)
+_UNITS = {"B": 1e-6, "KB": 1e-3, "MB": 1.0, "GB": 1e3, "TB": 1e6}
+
+
+@dataclass(frozen=True)
+class Log:
+    """What gap_fit says of a fit: how many targets it read, memory, and whether and why it stopped."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    descriptors: list[int] = field(default_factory=list)
+    peak_memory_MB: float | None = None
+    version: str = "unknown"
+    abort: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_log(text: str) -> Log:
+    """Parse the log; ``abort`` holds the lines of a SYSTEM ABORT, which exit statuses may hide."""
+    numbers = [int(n) for n in _SPARSE.findall(text)]
+    peak = _PEAK.search(text)
+    abort = None
+    if "SYSTEM ABORT" in text:
+        lines = text[text.index("SYSTEM ABORT") :].splitlines()
+        abort = " ".join(line.strip() for line in lines[:6] if line.strip())
+    version = _VERSION.search(text)
+    warnings = sorted({line.strip() for line in text.splitlines() if line.startswith("WARNING") and "OMP_STACKSIZE" not in line})
+    return Log(
+        counts={name: int(n) for name, _, n in _COUNT.findall(text)},
+        descriptors=numbers[::2],
+        peak_memory_MB=float(peak[1]) * _UNITS[peak[2]] if peak else None,
+        version=version[1] if version else "unknown",
+        abort=abort,
+        warnings=warnings,
+    )
+
+
+def expected_counts(describe: dict[str, int]) -> dict[str, int]:
+    """Return the counts gap_fit must report for a training set (``describe`` of frames): six numbers a virial."""
+    return {"energies": describe["energies"], "forces": describe["forces"], "virials": 6 * describe["virials"]}

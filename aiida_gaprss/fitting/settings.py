@@ -1,0 +1,148 @@
+"""Hyperparameters of a GAP fit as a typed model, and the gap_fit input made from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from ase.data import atomic_numbers, covalent_radii
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+#: Targets that gap_fit takes an expected error (sigma) for, in its order.
+SIGMA_ORDER = ("energy", "forces", "virial", "hessian")
+
+
+class Model(BaseModel):
+    """A model that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Distance2b(Model):
+    """Pair term: squared-exponential kernel on distances."""
+
+    kind: Literal["distance_2b"] = "distance_2b"
+    cutoff: PositiveFloat
+    delta: PositiveFloat = 1.0
+    n_sparse: PositiveInt = 20
+    theta_uniform: PositiveFloat = 1.0
+
+    def command(self) -> str:
+        """Return the descriptor as gap_fit wants it."""
+        return (
+            f"distance_2b cutoff={self.cutoff:g} covariance_type=ard_se theta_uniform={self.theta_uniform:g} "
+            f"n_sparse={self.n_sparse} delta={self.delta:g} sparse_method=uniform add_species=T"
+        )
+
+
+class Angle3b(Model):
+    """Triplet term: squared-exponential kernel on symmetrised distances."""
+
+    kind: Literal["angle_3b"] = "angle_3b"
+    cutoff: PositiveFloat
+    delta: PositiveFloat = 0.5
+    n_sparse: PositiveInt = 100
+    theta_uniform: PositiveFloat = 1.0
+
+    def command(self) -> str:
+        """Return the descriptor as gap_fit wants it."""
+        return (
+            f"angle_3b cutoff={self.cutoff:g} covariance_type=ard_se theta_uniform={self.theta_uniform:g} "
+            f"n_sparse={self.n_sparse} delta={self.delta:g} sparse_method=uniform add_species=T"
+        )
+
+
+class Soap(Model):
+    """Many-body term: smooth overlap of atomic positions."""
+
+    kind: Literal["soap"] = "soap"
+    cutoff: PositiveFloat
+    delta: PositiveFloat = 1.0
+    n_sparse: PositiveInt = 300
+    n_max: PositiveInt = 8
+    l_max: PositiveInt = 6
+    atom_sigma: PositiveFloat = 0.5
+    zeta: PositiveInt = 4
+    cutoff_transition_width: PositiveFloat = 1.0
+    sparse_method: Literal["cur_points", "random"] = "cur_points"
+
+    def command(self) -> str:
+        """Return the descriptor as gap_fit wants it."""
+        return (
+            f"soap cutoff={self.cutoff:g} cutoff_transition_width={self.cutoff_transition_width:g} "
+            f"n_max={self.n_max} l_max={self.l_max} atom_sigma={self.atom_sigma:g} zeta={self.zeta} "
+            f"delta={self.delta:g} n_sparse={self.n_sparse} sparse_method={self.sparse_method} "
+            "covariance_type=dot_product add_species=T"
+        )
+
+
+Descriptor = Annotated[Distance2b | Angle3b | Soap, Field(discriminator="kind")]
+
+
+class Sigma(Model):
+    """Expected errors: energy eV/atom, forces eV/Å, virial eV/atom, as gap_fit's default_sigma (per atom)."""
+
+    energy: PositiveFloat
+    forces: PositiveFloat
+    virial: PositiveFloat
+    hessian: PositiveFloat = 1.0
+
+    def numbers(self) -> list[float]:
+        """Return the four numbers in gap_fit's order."""
+        return [getattr(self, name) for name in SIGMA_ORDER]
+
+
+class FitSettings(Model):
+    """Everything gap_fit is told about a fit but the data and the seed."""
+
+    descriptors: list[Descriptor] = Field(min_length=1)
+    sigma: Sigma
+    config_type_sigma: dict[str, Sigma] = Field(default_factory=dict)
+    sparse_jitter: PositiveFloat = 1e-8
+
+    @model_validator(mode="after")
+    def _names(self) -> FitSettings:
+        for name in self.config_type_sigma:
+            if not name or set(name) & set(" :={}"):
+                raise ValueError(f"config type {name!r}: gap_fit needs a name without blanks, ':', '=' and braces")
+        return self
+
+    @property
+    def cutoff(self) -> float:
+        """Largest cutoff, Å."""
+        return max(d.cutoff for d in self.descriptors)
+
+    def command(self, training: str, output: str, seed: int, e0: dict[str, float]) -> str:
+        """Return the text of gap_fit's ``config_file``.
+
+        :param seed: of the choice of sparse points; positive, since gap_fit takes −1 as "draw one".
+        :param e0: energy of the isolated atom of every element, eV.
+        :raises ValueError: if the seed is not positive.
+        """
+        if seed <= 0:
+            raise ValueError(f"gap_fit needs a positive seed, got {seed}")
+        lines = [
+            f"at_file={training}",
+            "gap={" + " : ".join(d.command() for d in self.descriptors) + "}",
+            "default_sigma={" + " ".join(f"{x:g}" for x in self.sigma.numbers()) + "}",
+            "energy_parameter_name=REF_energy",
+            "force_parameter_name=REF_forces",
+            "virial_parameter_name=REF_virial",
+            "config_type_parameter_name=config_type",
+            "e0={" + ":".join(f"{symbol}:{value:.10f}" for symbol, value in sorted(e0.items())) + "}",
+            f"sparse_jitter={self.sparse_jitter:g}",
+            "do_copy_at_file=F",
+            f"rnd_seed={seed}",
+            f"gp_file={output}",
+        ]
+        if self.config_type_sigma:
+            entries = [
+                ":".join([name, *(f"{x:g}" for x in sigma.numbers())])
+                for name, sigma in sorted(self.config_type_sigma.items())
+            ]
+            lines.append("config_type_sigma={" + ":".join(entries) + "}")
+        return "\n".join(lines) + "\n"
+
+
+def bond_length(symbols: list[str]) -> float:
+    """Return twice the largest covalent radius (Å; Cordero et al. 2008, as in ASE) among the elements."""
+    return 2.0 * max(float(covalent_radii[atomic_numbers[s]]) for s in symbols)

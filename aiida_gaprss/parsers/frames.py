@@ -1,0 +1,83 @@
+"""Parser of the batched jobs: results.jsonl and the input frames to a dataset."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from aiida.engine import ExitCode
+from aiida.orm import Dict
+from aiida.parsers import Parser
+from ase import Atoms
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.data.dataset import Dataset
+
+
+class FramesParser(Parser):
+    """Collect what a batched job finished, whether or not it came to its end."""
+
+    def merge(self, source: Atoms, status: str, results: list[Atoms]) -> list[Atoms]:
+        """Return the output frames for one input frame."""
+        raise NotImplementedError
+
+    def level_of_theory(self) -> str:
+        """Return the level of theory of the output dataset."""
+        return str(self.node.inputs.frames.level_of_theory)
+
+    def parse(self, **kwargs: Any) -> ExitCode | None:
+        """Build the output dataset and the summary."""
+        lines = read_results(Path(kwargs["retrieved_temporary_folder"]) / "results.jsonl")
+        sources = self.node.inputs.frames.get_frames()
+        if not lines and sources:
+            return self.exit_codes.ERROR_NO_RESULTS.format(message=self.last_words())
+        frames: list[Atoms] = []
+        for index, source in enumerate(sources):
+            line = lines.get(index)
+            status = line["status"] if line else "not reached: the job ended before"
+            frames += self.merge(source, status, fr.loads(line["frames"]) if line else [])
+        failed = [line["status"] for _, line in sorted(lines.items()) if line["status"].startswith("failed")]
+        self.out("frames", Dataset(frames, level_of_theory=self.level_of_theory()))
+        self.out("summary", Dict(self.summary(lines, len(sources))))
+        if failed and len(failed) == len(sources):
+            return self.exit_codes.ERROR_ALL_FAILED.format(message=failed[0])
+        if len(lines) < len(sources):
+            return self.exit_codes.ERROR_INCOMPLETE.format(done=len(lines), total=len(sources))
+        return None
+
+    def summary(self, lines: dict[int, dict[str, Any]], total: int) -> dict[str, Any]:
+        """Return counts by status and times."""
+        try:
+            summary = json.loads(self.retrieved.base.repository.get_object_content("summary.json"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            summary = {"complete": False}
+        summary["frames"] = total
+        summary["done"] = len(lines)
+        summary["status"] = dict(sorted(Counter(line["status"].split(":")[0] for line in lines.values()).items()))
+        summary["work_s"] = round(sum(line["seconds"] for line in lines.values()), 3)
+        return summary
+
+    def last_words(self) -> str:
+        """Return the end of the job's standard error, or what the scheduler said."""
+        for name in ("stderr.txt", "_scheduler-stderr.txt"):
+            if name in self.retrieved.base.repository.list_object_names():
+                text = self.retrieved.base.repository.get_object_content(name).strip()
+                if text:
+                    return text.splitlines()[-1]
+        return "none (no standard error)"
+
+
+def read_results(path: Path) -> dict[int, dict[str, Any]]:
+    """Return the finished results by index of the input frame; a line cut off by a kill is left out."""
+    results: dict[int, dict[str, Any]] = {}
+    if not path.is_file():
+        return results
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        results[line["index"]] = line
+    return results

@@ -1,0 +1,91 @@
+"""Parser of gaprss.gap_fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from aiida.engine import ExitCode
+from aiida.orm import Dict
+from aiida.parsers import Parser
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.analysis.errors import error_table
+from aiida_gaprss.calculations.gap_fit import GapFitCalculation, training_frame
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.potential import Potential, PotentialError
+from aiida_gaprss.fitting.log import expected_counts, read_log
+from aiida_gaprss.fitting.training import join
+from aiida_gaprss.parsers.frames import read_results
+
+
+class GapFitParser(Parser):
+    """Check the log against what was sent, keep the potential, and compute the training errors."""
+
+    def parse(self, **kwargs: Any) -> ExitCode | None:
+        """Parse a finished gap_fit."""
+        folder = Path(kwargs["retrieved_temporary_folder"])
+        try:
+            text = self.retrieved.base.repository.get_object_content(GapFitCalculation.LOG)
+        except FileNotFoundError:
+            text = ""
+        if not text.strip():
+            return self.exit_codes.ERROR_NO_LOG.format(message=self.last_words("gap_fit.err"))
+        log = read_log(text)
+        if log.abort:
+            return self.exit_codes.ERROR_ABORT.format(message=log.abort)
+        datasets = self.datasets()
+        frames = [training_frame(a) for a in join(node.get_frames() for node in datasets)]
+        sent = fr.describe(frames)
+        results: dict[str, Any] = {
+            "counts": log.counts,
+            "frames": sent["frames"],
+            "atoms": sent["atoms"],
+            "config_types": sent["config_types"],
+            "descriptors": log.descriptors,
+            "peak_memory_MB": log.peak_memory_MB,
+            "gap_fit": log.version,
+            "warnings": log.warnings,
+        }
+        expected = expected_counts(sent)
+        wrong = [f"{name}: {expected[name]} sent, {log.counts.get(name)} read" for name in expected if expected[name] != log.counts.get(name)]
+        if wrong:
+            self.out("results", Dict(results))
+            return self.exit_codes.ERROR_COUNTS.format(message="; ".join(wrong))
+        try:
+            potential = Potential(folder, sigma={k: v for k, v in self.node.inputs.settings.get_dict().items() if "sigma" in k})
+        except PotentialError as exception:
+            self.out("results", Dict(results))
+            return self.exit_codes.ERROR_NO_POTENTIAL.format(message=f"{exception}; {self.last_words('gap_fit.err')}")
+        self.out("potential", potential)
+        failure = self.evaluate(folder, frames, results) if "python" in self.node.inputs else None
+        self.out("results", Dict(results))
+        return failure
+
+    def datasets(self) -> list[Dataset]:
+        """Return the datasets in the order in which they were joined."""
+        links = self.node.base.links.get_incoming(node_class=Dataset).all()
+        return [link.node for link in sorted(links, key=lambda link: link.link_label)]
+
+    def evaluate(self, folder: Path, frames: list[Any], results: dict[str, Any]) -> ExitCode | None:
+        """Add the predictions on the training set and their errors."""
+        lines = read_results(folder / "results.jsonl")
+        failed = [line["status"] for line in lines.values() if line["status"] != "ok"]
+        if failed or len(lines) < len(frames):
+            return self.exit_codes.ERROR_EVALUATION.format(message=failed[0] if failed else self.last_words("evaluate.err"))
+        for index, atoms in enumerate(frames):
+            (predicted,) = fr.loads(lines[index]["frames"])
+            fr.set_labels(
+                atoms, predicted.info["GAP_energy"], predicted.arrays["GAP_forces"], predicted.info["GAP_virial"], prefix=fr.PREDICTION
+            )
+        results["errors"] = error_table(frames)
+        self.out("predictions", Dataset(frames, level_of_theory=self.datasets()[0].level_of_theory))
+        return None
+
+    def last_words(self, name: str) -> str:
+        """Return the end of an error stream."""
+        try:
+            text = self.retrieved.base.repository.get_object_content(name).strip()
+        except FileNotFoundError:
+            text = ""
+        return text.splitlines()[-1] if text else "no error message"

@@ -1,0 +1,25 @@
+"""Parser of gaprss.label."""
+
+from __future__ import annotations
+
+from ase import Atoms
+
+from aiida_gaprss.parsers.frames import FramesParser
+
+
+class LabelParser(FramesParser):
+    """Put the labels on the frames; a frame without one keeps the reason."""
+
+    def merge(self, source: Atoms, status: str, results: list[Atoms]) -> list[Atoms]:
+        """Return the frame with its labels and status."""
+        for atoms in results:
+            source.info.update({key: value for key, value in atoms.info.items() if key.startswith("REF_")})
+            source.arrays.update({key: value for key, value in atoms.arrays.items() if key.startswith("REF_")})
+        source.info["label_uuid"] = self.node.uuid
+        source.info["label_status"] = status
+        return [source]
+
+    def level_of_theory(self) -> str:
+        """Return the calculator's level of theory."""
+        settings = self.node.inputs.settings.get_dict()
+        return str(settings.get("level_of_theory") or f"ASE {settings['calculator']} {settings.get('arguments', {})}")
