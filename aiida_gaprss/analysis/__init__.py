@@ -1,0 +1,1 @@
+"""Numbers out of frames: errors against the reference, distinct minima. No AiiDA."""

@@ -1,0 +1,132 @@
+"""Errors of a potential: ``GAP_*`` against ``REF_*`` of the same frames.
+
+Energies and virials are compared per atom, in meV/atom; forces by component, in eV/Å. A virial is symmetric, so its six
+independent components count, each once. A frame that lacks one of the two labels is left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from aiida_gaprss.frames import PREDICTION, REFERENCE
+
+UNITS = {"energy": "meV/atom", "forces": "eV/Å", "virial": "meV/atom"}
+QUANTITIES = tuple(UNITS)
+
+#: xx, yy, zz, yz, xz, xy of the nine numbers of a virial, and their transposed partners.
+_VOIGT = ([0, 4, 8, 5, 2, 1], [0, 4, 8, 7, 6, 3])
+
+
+@dataclass(frozen=True)
+class ErrorStatistics:
+    """Errors of one quantity, in the unit of :data:`UNITS`.
+
+    ``frames`` had both labels, ``missing`` had not; ``values`` is the number of components compared.
+    """
+
+    mae: float | None
+    rmse: float | None
+    largest: float | None
+    values: int
+    frames: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of energies, forces and virials over a set of frames."""
+
+    frames: int
+    energy: ErrorStatistics
+    forces: ErrorStatistics
+    virial: ErrorStatistics
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as nested plain data."""
+        return asdict(self)
+
+    def flat(self) -> dict[str, float]:
+        """Return the errors there are as ``{'energy_rmse': ..., 'energy_mae': ..., 'forces_rmse': ...}``."""
+        out: dict[str, float] = {}
+        for quantity in QUANTITIES:
+            for measure in ("rmse", "mae"):
+                value = getattr(getattr(self, quantity), measure)
+                if value is not None:
+                    out[f"{quantity}_{measure}"] = value
+        return out
+
+
+def per_atom(atoms: Atoms, quantity: str, prefix: str) -> np.ndarray | None:
+    """Return a label as it is compared, a flat array, or None if the frame lacks it.
+
+    Energy (1 number) and virial (6) in eV/atom, forces (3·natoms) in eV/Å.
+    """
+    store = atoms.arrays if quantity == "forces" else atoms.info
+    value = store.get(f"{prefix}_{quantity}")
+    if value is None:
+        return None
+    numbers = np.asarray(value, dtype=float).reshape(-1)
+    if quantity == "forces":
+        return numbers
+    if quantity == "virial":
+        numbers = 0.5 * (numbers[_VOIGT[0]] + numbers[_VOIGT[1]])
+    return numbers / len(atoms)
+
+
+def pairs(frames: Iterable[Atoms], quantity: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the reference and the predicted values of all frames that have both, as two flat arrays.
+
+    :param quantity: ``energy`` (eV/atom), ``forces`` (eV/Å) or ``virial`` (eV/atom).
+    """
+    both = [
+        (reference, prediction)
+        for atoms in frames
+        if (reference := per_atom(atoms, quantity, REFERENCE)) is not None
+        and (prediction := per_atom(atoms, quantity, PREDICTION)) is not None
+    ]
+    if not both:
+        return np.zeros(0), np.zeros(0)
+    return np.concatenate([r for r, _ in both]), np.concatenate([p for _, p in both])
+
+
+def _statistics(frames: Sequence[Atoms], quantity: str) -> ErrorStatistics:
+    store = "arrays" if quantity == "forces" else "info"
+    complete = [a for a in frames if all(f"{p}_{quantity}" in getattr(a, store) for p in (REFERENCE, PREDICTION))]
+    reference, prediction = pairs(complete, quantity)
+    missing = len(frames) - len(complete)
+    if not reference.size:
+        return ErrorStatistics(None, None, None, 0, 0, missing)
+    error = np.abs(prediction - reference) * (1.0 if quantity == "forces" else 1000.0)
+    return ErrorStatistics(
+        mae=float(error.mean()),
+        rmse=float(np.sqrt((error**2).mean())),
+        largest=float(error.max()),
+        values=int(error.size),
+        frames=len(complete),
+        missing=missing,
+    )
+
+
+def errors(frames: Iterable[Atoms]) -> Errors:
+    """Return the errors over all ``frames``."""
+    kept = list(frames)
+    energy, forces, virial = (_statistics(kept, quantity) for quantity in QUANTITIES)
+    return Errors(len(kept), energy, forces, virial)
+
+
+def errors_by(frames: Iterable[Atoms], key: str | Callable[[Atoms], Any]) -> dict[Any, Errors]:
+    """Return the errors of groups of frames, sorted by group.
+
+    :param key: an info key, ``"config_type"`` or ``"generation"``, or a function of a frame. Frames without the key
+        make the group ``"unknown"``, which comes last.
+    """
+    groups: dict[Any, list[Atoms]] = {}
+    for atoms in frames:
+        group = key(atoms) if callable(key) else atoms.info.get(key)
+        groups.setdefault("unknown" if group is None else group, []).append(atoms)
+    return {group: errors(groups[group]) for group in sorted(groups, key=lambda g: (g == "unknown", isinstance(g, str), g))}

@@ -1,0 +1,224 @@
+"""The distinct structures among relaxed frames, lowest first.
+
+Two frames are the same structure if their enthalpies and volumes per atom agree (cheap, and decides most cases) and
+pymatgen's ``StructureMatcher`` maps their primitive cells onto each other without scaling, with the tolerances of George
+et al. 2020 (ltol 0.1, stol 0.1, angle 3°).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import spglib
+from ase import Atoms, units
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from aiida_gaprss import frames as frames_
+from aiida_gaprss.frames import PREDICTION, REFERENCE
+
+#: ``relax_status`` of frames that are no candidates: on their way, or lost.
+NOT_RELAXED = frozenset({"on_the_way", "collapsed", "exploded", "not_finite"})
+
+#: Two frames further apart than this are compared no further.
+ENERGY_TOLERANCE = 0.005  # eV/atom
+VOLUME_TOLERANCE = 0.03  # relative
+
+#: Å within which pymatgen takes two atoms as translated copies. Its default, 0.25, would undo real distortions.
+PRIMITIVE_TOLERANCE = 0.1
+
+MATCHER = StructureMatcher(ltol=0.1, stol=0.1, angle_tol=3, primitive_cell=False, scale=False)
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """A distinct structure that a search has found.
+
+    Its representative is, among the frames that are this structure, a converged one if there is any, then one with a
+    reference energy, then the lowest. Energies in eV/atom, volume in Å³/atom.
+    """
+
+    rank: int
+    frame_id: str
+    formula: str
+    count: int
+    converged_count: int
+    converged: bool
+    relax_status: str
+    space_group: int
+    symbol: str
+    primitive_atoms: int
+    volume: float
+    pressure_GPa: float
+    gap_energy: float
+    gap_enthalpy: float
+    above_lowest: float
+    ref_energy: float | None
+    atoms: Atoms
+
+    @property
+    def error(self) -> float | None:
+        """GAP minus reference energy, eV/atom."""
+        return None if self.ref_energy is None else self.gap_energy - self.ref_energy
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything but the atoms as plain data."""
+        return {key: value for key, value in vars(self).items() if key != "atoms"}
+
+
+def symmetry(atoms: Atoms, symprec: float = 0.05) -> tuple[int, str, int]:
+    """Return the number and symbol of the space group, and the number of atoms in the primitive cell.
+
+    :param symprec: tolerance in Å. A relaxation stopped at finite forces leaves positions a few hundredths of an Å off.
+        If spglib finds no consistent set of operations, the tolerance is halved up to four times, then doubled once; a
+        looser one comes last because it can only invent symmetry. If all fail, the answer is P1.
+    """
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    for factor in (1.0, 0.5, 0.25, 0.125, 0.0625, 2.0):
+        try:
+            with warnings.catch_warnings():  # spglib announces that failures will raise instead of returning None
+                warnings.simplefilter("ignore")
+                dataset = spglib.get_symmetry_dataset(cell, symprec=symprec * factor)
+        except spglib.SpglibError:
+            continue
+        if dataset is not None:
+            return int(dataset.number), str(dataset.international), len(set(dataset.mapping_to_primitive.tolist()))
+    return 1, "P1", len(atoms)
+
+
+class _Candidate:
+    """A relaxed frame with the numbers that decide most comparisons."""
+
+    def __init__(self, atoms: Atoms, index: int, pressure: float) -> None:
+        self.atoms = atoms
+        self.index = index
+        self.formula = atoms.get_chemical_formula(empirical=True)
+        self.volume = abs(float(atoms.cell.volume)) / len(atoms)
+        self.energy = float(atoms.info[f"{PREDICTION}_energy"]) / len(atoms)
+        self.enthalpy = self.energy + pressure * units.GPa * self.volume
+        self.status = str(atoms.info.get("relax_status", "unknown"))
+        self.converged = self.status == "converged"
+        self.excess = 0.0  # enthalpy above the lowest of the same composition
+
+    def preference(self) -> tuple[bool, bool, float, int]:
+        """Sort key for the representative of a group."""
+        return not self.converged, not frames_.is_labelled(self.atoms), self.enthalpy, self.index
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Reduced primitive cell."""
+        bare = Atoms(self.atoms.numbers, self.atoms.positions, cell=self.atoms.cell, pbc=True)
+        structure = AseAtomsAdaptor.get_structure(bare)
+        return structure.get_primitive_structure(tolerance=PRIMITIVE_TOLERANCE).get_reduced_structure()
+
+    def near(self, other: _Candidate) -> bool:
+        return (
+            self.formula == other.formula
+            and abs(self.enthalpy - other.enthalpy) <= ENERGY_TOLERANCE
+            and abs(self.volume - other.volume) <= VOLUME_TOLERANCE * other.volume
+        )
+
+
+def common_pressure(frames: Iterable[Atoms]) -> float:
+    """Return the ``pressure_GPa`` that all ``frames`` share, or 0 if they differ."""
+    pressures = {float(a.info.get("pressure_GPa", 0.0)) for a in frames}
+    return pressures.pop() if len(pressures) == 1 else 0.0
+
+
+def unique_minima(
+    frames: Iterable[Atoms],
+    window: float = 0.5,
+    limit: int | None = 50,
+    pressure_GPa: float | None = None,
+    symprec: float = 0.05,
+) -> list[Minimum]:
+    """Return the distinct structures among relaxed ``frames``, sorted by the potential's enthalpy per atom.
+
+    Frames without ``GAP_energy``, isolated atoms and frames that are no end point of a relaxation (:data:`NOT_RELAXED`)
+    are left out; frames that ran out of steps or time stay, flagged ``converged=False``. All predictions should come from
+    one potential. Of several compositions, each has its own lowest.
+
+    :param window: structures up to this far above the lowest, eV/atom.
+    :param limit: at most so many structures; None for all within the window.
+    :param pressure_GPa: the pressure at which enthalpies are compared. By default the one that all frames were relaxed at,
+        or 0 if they differ: the enthalpies at different pressures cannot be ranked, the energies can.
+    :param symprec: see :func:`symmetry`.
+    """
+    relaxed = [
+        atoms
+        for atoms in frames
+        if f"{PREDICTION}_energy" in atoms.info
+        and not frames_.is_isolated_atom(atoms)
+        and atoms.info.get("relax_status") not in NOT_RELAXED
+    ]
+    pressure = common_pressure(relaxed) if pressure_GPa is None else pressure_GPa
+    candidates = [_Candidate(atoms, i, pressure) for i, atoms in enumerate(relaxed)]
+    _set_excess(candidates)
+
+    groups: list[list[_Candidate]] = []
+    for candidate in sorted(candidates, key=lambda c: (c.excess, c.index)):
+        full = limit is not None and len(groups) >= limit
+        if candidate.excess > window or (full and not _may_join(candidate, groups)):
+            break  # beyond the last group, too: its count is complete
+        group = _find(candidate, groups)
+        if group is not None:
+            group.append(candidate)
+        elif not full:
+            groups.append([candidate])
+
+    best = [(min(group, key=_Candidate.preference), group) for group in groups]
+    _set_excess([candidate for candidate, _ in best])
+    best.sort(key=lambda pair: (pair[0].excess, pair[0].index))
+    return [_minimum(rank, candidate, group, symprec) for rank, (candidate, group) in enumerate(best, start=1)]
+
+
+def _set_excess(candidates: list[_Candidate]) -> None:
+    lowest: dict[str, float] = {}
+    for candidate in candidates:
+        lowest[candidate.formula] = min(candidate.enthalpy, lowest.get(candidate.formula, candidate.enthalpy))
+    for candidate in candidates:
+        candidate.excess = candidate.enthalpy - lowest[candidate.formula]
+
+
+def _may_join(candidate: _Candidate, groups: list[list[_Candidate]]) -> bool:
+    return bool(groups) and candidate.excess <= groups[-1][0].excess + ENERGY_TOLERANCE
+
+
+def _find(candidate: _Candidate, groups: list[list[_Candidate]]) -> list[_Candidate] | None:
+    """Return the group whose lowest member is the same structure; ``groups`` are sorted by that member."""
+    for group in reversed(groups):
+        if candidate.excess - group[0].excess > ENERGY_TOLERANCE:
+            return None
+        if candidate.near(group[0]) and MATCHER.fit(candidate.structure, group[0].structure, skip_structure_reduction=True):
+            return group
+    return None
+
+
+def _minimum(rank: int, candidate: _Candidate, group: list[_Candidate], symprec: float) -> Minimum:
+    atoms = candidate.atoms
+    number, symbol, primitive_atoms = symmetry(atoms, symprec)
+    reference = frames_.energy(atoms, REFERENCE)
+    return Minimum(
+        rank=rank,
+        frame_id=str(atoms.info.get("frame_id", "")),
+        formula=candidate.formula,
+        count=len(group),
+        converged_count=sum(member.converged for member in group),
+        converged=candidate.converged,
+        relax_status=candidate.status,
+        space_group=number,
+        symbol=symbol,
+        primitive_atoms=primitive_atoms,
+        volume=candidate.volume,
+        pressure_GPa=float(atoms.info.get("pressure_GPa", 0.0)),
+        gap_energy=candidate.energy,
+        gap_enthalpy=candidate.enthalpy,
+        above_lowest=candidate.excess,
+        ref_energy=None if reference is None else reference / len(atoms),
+        atoms=atoms,
+    )
