@@ -24,7 +24,7 @@ class EvaluateSettings(BaseModel):
 class EvaluateCalculation(FramesCalculation):
     """Predict energies, forces, virials (``GAP_*``) and, if asked for, local energies of all frames."""
 
-    SCRIPT = "evaluate.py"
+    TASK = "evaluate"
     PARSER = "gaprss.evaluate"
 
     @classmethod

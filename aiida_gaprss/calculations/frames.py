@@ -22,7 +22,7 @@ POTENTIAL_FOLDER = "potential"
 class FramesCalculation(CalcJob):
     """A python script of ``runners/`` run on every frame of a dataset with all cores of the job."""
 
-    SCRIPT: str
+    TASK: str
     PARSER: str
 
     @classmethod
@@ -64,9 +64,7 @@ class FramesCalculation(CalcJob):
         settings = {"processes": options.get("processes"), **self.task_settings()}
         if options.get("max_wallclock_seconds"):
             settings["time_limit_s"] = max(0.95 * options.max_wallclock_seconds - 10, 0.5 * options.max_wallclock_seconds)
-        for name in ("batch.py", self.SCRIPT):
-            with folder.open(name, "w", encoding="utf-8") as handle:
-                handle.write((FOLDER / name).read_text(encoding="utf-8"))
+        upload_runner(folder, self.TASK)
         with folder.open("settings.json", "w", encoding="utf-8") as handle:
             json.dump(settings, handle, indent=1, sort_keys=True)
         with folder.open("input.extxyz", "w", encoding="utf-8") as handle:
@@ -74,7 +72,7 @@ class FramesCalculation(CalcJob):
 
         code_info = CodeInfo()
         code_info.code_uuid = self.inputs.code.uuid
-        code_info.cmdline_params = [self.SCRIPT]
+        code_info.cmdline_params = ["batch.py", self.TASK]
         code_info.stdout_name = "stdout.txt"
         code_info.stderr_name = "stderr.txt"
         info = CalcInfo()
@@ -84,6 +82,13 @@ class FramesCalculation(CalcJob):
         if "potential" in self.inputs:
             info.local_copy_list = potential_files(self.inputs.potential, f"{POTENTIAL_FOLDER}/")
         return info
+
+
+def upload_runner(folder: Folder, task: str) -> None:
+    """Put the scripts that run ``python batch.py task`` into the job folder."""
+    for name in ("batch", "common", task):
+        with folder.open(f"{name}.py", "w", encoding="utf-8") as handle:
+            handle.write((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
 
 
 def potential_files(potential: Potential, prefix: str = "") -> list[tuple[str, str, str]]:

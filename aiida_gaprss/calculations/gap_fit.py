@@ -11,12 +11,11 @@ from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.orm import AbstractCode, Dict, Int
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.calculations.frames import extxyz
+from aiida_gaprss.calculations.frames import extxyz, upload_runner
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.fitting.training import TrainingSetError, atomic_energies, join
-from aiida_gaprss.runners import FOLDER
 from aiida_gaprss.validation import model_validator_for
 
 
@@ -31,11 +30,18 @@ class GapFitCalculation(CalcJob):
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
         """Define ports and exit codes."""
         super().define(spec)
-        spec.input("code", valid_type=AbstractCode, help="The gap_fit binary (not the wheel's script, which drops the exit status).")
         spec.input(
-            "python", valid_type=AbstractCode, required=False, help="Python with ase and quippy on the same computer: gives training errors."
+            "code", valid_type=AbstractCode, help="The gap_fit binary (not the wheel's script, which drops the exit status)."
         )
-        spec.input_namespace("datasets", valid_type=Dataset, dynamic=True, help="Datasets to be joined, in the order of their names.")
+        spec.input(
+            "python",
+            valid_type=AbstractCode,
+            required=False,
+            help="Python with ase and quippy on the same computer: gives training errors.",
+        )
+        spec.input_namespace(
+            "datasets", valid_type=Dataset, dynamic=True, help="Datasets to be joined, in the order of their names."
+        )
         spec.input("settings", valid_type=Dict, validator=model_validator_for(FitSettings), help="Hyperparameters (FitSettings).")
         spec.input("seed", valid_type=Int, validator=_validate_seed, help="Seed of the choice of sparse points; positive.")
         spec.input("metadata.options.parser_name", valid_type=str, default="gaprss.gap_fit")
@@ -45,7 +51,9 @@ class GapFitCalculation(CalcJob):
         spec.inputs.validator = _validate_inputs
         spec.output("potential", valid_type=Potential, required=False)
         spec.output("results", valid_type=Dict, required=False, help="Counts, memory, warnings and training errors.")
-        spec.output("predictions", valid_type=Dataset, required=False, help="Training set with the potential's predictions (GAP_*).")
+        spec.output(
+            "predictions", valid_type=Dataset, required=False, help="Training set with the potential's predictions (GAP_*)."
+        )
         spec.exit_code(300, "ERROR_NO_LOG", message="gap_fit wrote no log; its last words: {message}", invalidates_cache=True)
         spec.exit_code(310, "ERROR_ABORT", message="gap_fit stopped: {message}")
         spec.exit_code(320, "ERROR_COUNTS", message="gap_fit did not use what it was given: {message}")
@@ -74,20 +82,20 @@ class GapFitCalculation(CalcJob):
         info.codes_info = [fit]
         info.codes_run_mode = CodeRunMode.SERIAL
         # The options stand before AiiDA's own environment lines in the job script, so that a user can override them.
-        info.prepend_text = f"export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS={self.inputs.metadata.options.threads} OMP_STACKSIZE=64M\n"
+        info.prepend_text = (
+            f"export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS={self.inputs.metadata.options.threads} OMP_STACKSIZE=64M\n"
+        )
         info.retrieve_temporary_list = [(f"{Potential.XML}*", ".", 0), "results.jsonl"]
         info.retrieve_list = [self.LOG, "gap_fit.err"]
         if "python" in self.inputs:
             evaluate = CodeInfo()
             evaluate.code_uuid = self.inputs.python.uuid
-            evaluate.cmdline_params = ["evaluate.py"]
+            evaluate.cmdline_params = ["batch.py", "evaluate"]
             evaluate.stdout_name = "evaluate.out"
             evaluate.stderr_name = "evaluate.err"
             info.codes_info.append(evaluate)
             info.retrieve_list.append("evaluate.err")
-            for name in ("batch.py", "evaluate.py"):
-                with folder.open(name, "w", encoding="utf-8") as handle:
-                    handle.write((FOLDER / name).read_text(encoding="utf-8"))
+            upload_runner(folder, "evaluate")
             task = {
                 "calculator": "quippy.potential.Potential",
                 "arguments": {"param_filename": Potential.XML},

@@ -24,7 +24,7 @@ class LabelSettings(BaseModel):
 class LabelCalculation(FramesCalculation):
     """Give every frame energy, forces and virial (``REF_*``) of an ASE calculator; failed ones keep their reason."""
 
-    SCRIPT = "label.py"
+    TASK = "label"
     PARSER = "gaprss.label"
 
     @classmethod

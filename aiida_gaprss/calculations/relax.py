@@ -34,7 +34,7 @@ class RelaxCalculation(FramesCalculation):
     and the potential's energy, forces and virial (``GAP_*``).
     """
 
-    SCRIPT = "relax.py"
+    TASK = "relax"
     PARSER = "gaprss.relax"
 
     @classmethod

@@ -106,7 +106,9 @@ class Potential(Data):
 
 def too_new(version: int) -> str:
     """Say that the potential was written by a newer GAP than the one that should read it."""
-    return f"the potential was written by a newer GAP (version {version}) than the quippy here; install a newer quippy-ase to use it"
+    return (
+        f"the potential was written by a newer GAP (version {version}) than the quippy here; install a newer quippy-ase to use it"
+    )
 
 
 def read_gap(folder: Path, xml: str) -> tuple[dict[str, Any], list[str]]:

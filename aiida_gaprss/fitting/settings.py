@@ -136,8 +136,7 @@ class FitSettings(Model):
         ]
         if self.config_type_sigma:
             entries = [
-                ":".join([name, *(f"{x:g}" for x in sigma.numbers())])
-                for name, sigma in sorted(self.config_type_sigma.items())
+                ":".join([name, *(f"{x:g}" for x in sigma.numbers())]) for name, sigma in sorted(self.config_type_sigma.items())
             ]
             lines.append("config_type_sigma={" + ":".join(entries) + "}")
         return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from aiida.orm import Dict
 from aiida.parsers import Parser
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.analysis.errors import error_table
+from aiida_gaprss.analysis.errors import errors, errors_by
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation, training_frame
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError
@@ -48,7 +48,11 @@ class GapFitParser(Parser):
             "warnings": log.warnings,
         }
         expected = expected_counts(sent)
-        wrong = [f"{name}: {expected[name]} sent, {log.counts.get(name)} read" for name in expected if expected[name] != log.counts.get(name)]
+        wrong = [
+            f"{name}: {expected[name]} sent, {log.counts.get(name)} read"
+            for name in expected
+            if expected[name] != log.counts.get(name)
+        ]
         if wrong:
             self.out("results", Dict(results))
             return self.exit_codes.ERROR_COUNTS.format(message="; ".join(wrong))
@@ -76,9 +80,14 @@ class GapFitParser(Parser):
         for index, atoms in enumerate(frames):
             (predicted,) = fr.loads(lines[index]["frames"])
             fr.set_labels(
-                atoms, predicted.info["GAP_energy"], predicted.arrays["GAP_forces"], predicted.info["GAP_virial"], prefix=fr.PREDICTION
+                atoms,
+                predicted.info["GAP_energy"],
+                predicted.arrays["GAP_forces"],
+                predicted.info["GAP_virial"],
+                prefix=fr.PREDICTION,
             )
-        results["errors"] = error_table(frames)
+        results["errors"] = errors(frames).as_dict()
+        results["errors_by_config_type"] = {str(k): e.as_dict() for k, e in errors_by(frames, "config_type").items()}
         self.out("predictions", Dataset(frames, level_of_theory=self.datasets()[0].level_of_theory))
         return None
 

@@ -6,7 +6,7 @@ from ase import Atoms
 
 from aiida_gaprss.parsers.frames import FramesParser
 
-INHERITED = ("config_type", "generation", "seed", "pressure_GPa", "n_operations", "space_group")
+INHERITED = ("generation", "seed", "pressure_GPa", "n_operations", "space_group")
 
 
 class RelaxParser(FramesParser):
@@ -18,6 +18,7 @@ class RelaxParser(FramesParser):
         for atoms in results:
             atoms.info.update({key: source.info[key] for key in INHERITED if key in source.info})
             atoms.info["frame_id"] = f"{parent}-s{atoms.info['step']}"
+            atoms.info["config_type"] = "minimum" if atoms.info["relax_status"] == "converged" else "snapshot"
             atoms.info["parent"] = parent
             atoms.info["origin"] = self.node.uuid
             atoms.info["potential"] = self.node.inputs.potential.uuid

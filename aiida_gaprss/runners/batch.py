@@ -1,5 +1,7 @@
 """Run a task on every frame of ``input.extxyz`` with all cores, keeping each result as soon as it is there.
 
+Called as ``python batch.py relax`` in a folder that holds the task ``relax.py`` and its input.
+
 Results go to ``results.jsonl``, one line per input frame, flushed line by line, so that a job killed at any moment gives back
 what it had finished. ``summary.json`` is written last and marks a job that came to its own end.
 """
@@ -24,7 +26,6 @@ from importlib import import_module
 from multiprocessing import get_context
 from typing import Any, Protocol
 
-import numpy as np
 from ase import Atoms
 from ase.io import read, write
 
@@ -42,39 +43,6 @@ class Task(Protocol):
 
     def run(self, atoms: Atoms, deadline: float) -> tuple[str, list[Atoms]]:
         """Return a status (``ok`` or a reason) and the resulting frames."""
-
-
-def add_labels(atoms: Atoms, out: Atoms, prefix: str, stress: bool = True) -> None:
-    """Store energy (eV), forces (eV/Å) and virial (eV) of the calculator of ``atoms`` on ``out``."""
-    out.info[f"{prefix}_energy"] = float(atoms.get_potential_energy(force_consistent=has_free_energy(atoms)))
-    out.arrays[f"{prefix}_forces"] = np.array(atoms.get_forces())
-    if stress:
-        out.info[f"{prefix}_virial"] = (-atoms.get_stress(voigt=False) * atoms.get_volume()).reshape(9)
-    values = [out.info[f"{prefix}_energy"], out.arrays[f"{prefix}_forces"], out.info.get(f"{prefix}_virial", 0.0)]
-    if not all(np.isfinite(value).all() for value in values):
-        raise ArithmeticError("the calculator returned a value that is not a finite number")
-
-
-def has_free_energy(atoms: Atoms) -> bool:
-    """Tell whether the calculator of ``atoms`` gives the energy that its forces are the derivative of."""
-    return "free_energy" in atoms.calc.implemented_properties
-
-
-def stripped(atoms: Atoms) -> Atoms:
-    """Return a copy without calculator, constraints or stored arrays, keeping ``info``."""
-    out = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    out.info.update(atoms.info)
-    return out
-
-
-def load_class(name: str) -> Any:
-    """Return the class behind a dotted path, or behind a name ASE knows (``emt``, ``lj``, …)."""
-    if "." not in name:
-        from ase.calculators.calculator import get_calculator_class
-
-        return get_calculator_class(name)
-    module, _, attribute = name.rpartition(".")
-    return getattr(import_module(module), attribute)
 
 
 _task: Task | None = None
@@ -179,10 +147,11 @@ class Batch:
         return []
 
 
-def main(task: Task) -> int:
-    """Run ``task`` on the frames of this folder; return the exit status of the script."""
+def main(name: str) -> int:
+    """Run the task of module ``name`` on the frames of this folder; return the exit status of the script."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.time()
+    task = import_module(name).TASK
     with open(SETTINGS, encoding="utf-8") as handle:
         settings = json.load(handle)
     frames = read(settings.get("input", INPUT), index=":", format="extxyz")
@@ -202,3 +171,7 @@ def main(task: Task) -> int:
         json.dump(summary, handle)
     print(json.dumps(summary))
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

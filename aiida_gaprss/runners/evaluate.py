@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from batch import add_labels, load_class, main, stripped
+from common import add_labels, load_class, stripped
 
 
 class Evaluate:
@@ -36,5 +35,4 @@ class Evaluate:
         return "ok", [out]
 
 
-if __name__ == "__main__":
-    sys.exit(main(Evaluate()))
+TASK = Evaluate()

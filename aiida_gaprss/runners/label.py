@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from batch import add_labels, load_class, main, stripped
+from common import add_labels, load_class, stripped
 
 
 class Label:
@@ -32,5 +31,4 @@ class Label:
         return "ok", [out]
 
 
-if __name__ == "__main__":
-    sys.exit(main(Label()))
+TASK = Label()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -13,7 +12,7 @@ from ase.filters import FrechetCellFilter
 from ase.neighborlist import neighbor_list
 from ase.optimize import FIRE, LBFGS
 from ase.optimize.sciopt import SciPyFminCG
-from batch import add_labels, load_class, main, stripped
+from common import add_labels, load_class, stripped
 
 OPTIMIZERS = {"lbfgs": LBFGS, "fire": FIRE, "cg": SciPyFminCG}
 
@@ -88,5 +87,4 @@ class Relax:
         return out
 
 
-if __name__ == "__main__":
-    sys.exit(main(Relax()))
+TASK = Relax()

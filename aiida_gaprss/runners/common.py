@@ -1,0 +1,42 @@
+"""What the tasks share."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+
+def add_labels(atoms: Atoms, out: Atoms, prefix: str, stress: bool = True) -> None:
+    """Store energy (eV), forces (eV/Å) and virial (eV) of the calculator of ``atoms`` on ``out``."""
+    out.info[f"{prefix}_energy"] = float(atoms.get_potential_energy(force_consistent=has_free_energy(atoms)))
+    out.arrays[f"{prefix}_forces"] = np.array(atoms.get_forces())
+    if stress:
+        out.info[f"{prefix}_virial"] = (-atoms.get_stress(voigt=False) * atoms.get_volume()).reshape(9)
+    values = [out.info[f"{prefix}_energy"], out.arrays[f"{prefix}_forces"], out.info.get(f"{prefix}_virial", 0.0)]
+    if not all(np.isfinite(value).all() for value in values):
+        raise ArithmeticError("the calculator returned a value that is not a finite number")
+
+
+def has_free_energy(atoms: Atoms) -> bool:
+    """Tell whether the calculator of ``atoms`` gives the energy that its forces are the derivative of."""
+    return "free_energy" in atoms.calc.implemented_properties
+
+
+def stripped(atoms: Atoms) -> Atoms:
+    """Return a copy without calculator, constraints or stored arrays, keeping ``info``."""
+    out = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    out.info.update(atoms.info)
+    return out
+
+
+def load_class(name: str) -> Any:
+    """Return the class behind a dotted path, or behind a name ASE knows (``emt``, ``lj``, …)."""
+    if "." not in name:
+        from ase.calculators.calculator import get_calculator_class
+
+        return get_calculator_class(name)
+    module, _, attribute = name.rpartition(".")
+    return getattr(import_module(module), attribute)
