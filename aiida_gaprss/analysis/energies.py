@@ -1,0 +1,24 @@
+"""Distribution of reference energies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+
+from aiida_gaprss import frames as fr
+
+
+def energies_per_atom(frames: Sequence[Atoms], prefix: str = fr.REFERENCE) -> np.ndarray:
+    """Return the energies per atom (eV) of all frames that have one and are no isolated atoms."""
+    kept = [a for a in frames if f"{prefix}_energy" in a.info and not fr.is_isolated_atom(a)]
+    return np.array([a.info[f"{prefix}_energy"] / len(a) for a in kept])
+
+
+def energy_summary(frames: Sequence[Atoms]) -> str:
+    """Say how many labels there are and how their energies lie."""
+    energies = energies_per_atom(frames)
+    if not len(energies):
+        return "no labels"
+    return f"{len(energies)} labels, reference energy lowest {energies.min():.3f}, median {np.median(energies):.3f} eV/atom"

@@ -1,0 +1,169 @@
+"""The cheap steps of a campaign as calcfunctions: make cells, choose frames, gather labels, find minima."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from aiida.engine import Process, calcfunction
+from aiida.orm import Dict, Int, List, Str, StructureData
+from ase import Atoms
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.analysis.minima import Minimum, unique_minima
+from aiida_gaprss.campaign import RssSettings, stage_seed
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.reference import PER_FRAME
+from aiida_gaprss.selection.choose import choose
+from aiida_gaprss.structures.random_cells import random_cells
+
+
+def _uuid() -> str:
+    process = Process.current()
+    assert process is not None
+    return str(process.node.uuid)
+
+
+def _cells(settings: RssSettings, counts: dict[str, int], prefix: str, seed: int, **info: Any) -> list[Atoms]:
+    frames: list[Atoms] = []
+    for kind, count in counts.items():
+        spec = settings.seeds[kind].spec(dict(settings.formula))
+        frames += random_cells(spec, count, stage_seed(seed, 0, kind))
+    for number, atoms in enumerate(frames):
+        atoms.info.update(frame_id=f"{prefix}-{number:04d}", config_type="random", origin=_uuid(), **info)
+    return frames
+
+
+@calcfunction
+def initial_cells(settings: Dict, name: Str, seed: Int) -> Dataset:
+    """Make the isolated atom of every element and the first random cells, all of which are labelled."""
+    model = RssSettings(**settings.get_dict())
+    frames = []
+    for symbol in model.formula:
+        atom = Atoms(symbol, cell=[model.isolated_atom_box] * 3, pbc=True)
+        atom.info.update(frame_id=f"{name.value}-atom-{symbol}", config_type="isolated_atom", generation=0, origin=_uuid())
+        frames.append(atom)
+    frames += _cells(model, dict(model.initial), f"{name.value}-g0", seed.value, generation=0)
+    return Dataset(frames, level_of_theory="unlabelled")
+
+
+@calcfunction
+def random_cells_under_pressure(settings: Dict, name: Str, generation: Int, seed: Int) -> Dataset:
+    """Make the random cells of a generation, each with a random external pressure."""
+    model = RssSettings(**settings.get_dict())
+    number = generation.value
+    recipe = model.generations[number - 1]
+    frames = _cells(model, dict(recipe.cells), f"{name.value}-g{number}", seed.value, generation=number)
+    for atoms, pressure in zip(
+        frames, recipe.pressure.draw(len(frames), stage_seed(seed.value, number, "pressure")), strict=True
+    ):
+        atoms.info["pressure_GPa"] = round(float(pressure), 4)
+    return Dataset(frames, level_of_theory="unlabelled")
+
+
+@calcfunction
+def search_cells(settings: Dict, name: Str, seed: Int) -> Dataset:
+    """Make the random cells of the final search, which is at zero pressure."""
+    model = RssSettings(**settings.get_dict())
+    assert model.search is not None
+    generation = len(model.generations) + 1
+    frames = _cells(model, dict(model.search.cells), f"{name.value}-search", seed.value, generation=generation, pressure_GPa=0.0)
+    return Dataset(frames, level_of_theory="unlabelled")
+
+
+@calcfunction
+def select_frames(candidates: Dataset, settings: Dict, generation: Int, seed: Int, **database: Dataset) -> dict[str, Any]:
+    """Choose the frames of a generation that are labelled, and say why the others are not."""
+    model = RssSettings(**settings.get_dict())
+    known = [atoms for _, node in sorted(database.items()) for atoms in node.get_frames()]
+    chosen, report = choose(candidates.get_frames(), known, model, generation.value, seed.value)
+    return {"frames": Dataset(chosen, level_of_theory="unlabelled"), "report": Dict(report)}
+
+
+@calcfunction
+def frame_structure(frames: Dataset, index: Int) -> StructureData:
+    """Return one frame as the StructureData that DFT plugins want."""
+    atoms = frames.get_frames()[index.value]
+    structure = StructureData(ase=Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True))
+    structure.label = atoms.info["frame_id"]
+    return structure
+
+
+@calcfunction
+def gather_labels(
+    frames: Dataset, indices: List, reference: Str, level_of_theory: Str, failures: Dict, **outputs: Any
+) -> Dataset:
+    """Put the labels of single calculations on the frames ``indices``.
+
+    ``outputs`` are the nodes named in ``OUTPUTS`` of the reference as ``f<index>_<name>``; ``failures`` says per index why there are none.
+    """
+    module = PER_FRAME[reference.value]
+    given: dict[int, dict[str, Any]] = {}
+    for key, node in outputs.items():
+        match = re.fullmatch(r"f(\d+)_(\w+)", key)
+        assert match is not None
+        given.setdefault(int(match[1]), {})[match[2]] = node
+    all_frames = frames.get_frames()
+    out = []
+    for index in indices.get_list():
+        atoms = all_frames[index]
+        reason = failures.get_dict().get(str(index))
+        if index in given:
+            nodes = given[index]
+            atoms.info["label_uuid"] = nodes[module.OUTPUTS[0]].creator.uuid
+            try:
+                energy, forces, stress = module.labels(nodes)
+                virial = None if fr.is_isolated_atom(atoms) else fr.virial_from_stress(stress, atoms.get_volume())
+                fr.set_labels(atoms, energy, forces, virial)
+            except (ValueError, KeyError) as exception:
+                reason = f"failed: {exception}"
+        atoms.info["label_status"] = reason or "ok"
+        out.append(atoms)
+    return Dataset(out, level_of_theory=level_of_theory.value)
+
+
+@calcfunction
+def frames_not_reached(labelled: Dataset) -> Dataset:
+    """Return the frames that a job did not reach before it ended."""
+    frames = [atoms for atoms in labelled.get_frames() if str(atoms.info.get("label_status")).startswith("not reached")]
+    return Dataset(frames, level_of_theory="unlabelled")
+
+
+@calcfunction
+def merge_labels(frames: Dataset, **parts: Dataset) -> Dataset:
+    """Join the parts of a labelled dataset in the order of ``frames``; labels win over failures."""
+    best: dict[str, Atoms] = {}
+    level = "unknown"
+    for _, node in sorted(parts.items()):
+        level = node.level_of_theory
+        for atoms in node.get_frames():
+            name = atoms.info["frame_id"]
+            if name not in best or not fr.is_labelled(best[name]):
+                best[name] = atoms
+    order = [atoms.info["frame_id"] for atoms in frames.get_frames()]
+    return Dataset([best[name] for name in order if name in best], level_of_theory=level)
+
+
+def _minima(frames: list[Atoms], model: RssSettings) -> list[Minimum]:
+    assert model.search is not None
+    return unique_minima(frames, window=model.search.window, limit=model.search.report)
+
+
+@calcfunction
+def lowest_minima(relaxed: Dataset, settings: Dict) -> Dataset:
+    """Return the lowest distinct minima of a search, which are checked against the reference."""
+    model = RssSettings(**settings.get_dict())
+    assert model.search is not None
+    frames = relaxed.get_frames()
+    by_id = {atoms.info["frame_id"]: atoms for atoms in frames}
+    lowest = [by_id[m.frame_id] for m in _minima(frames, model)[: model.search.label]]
+    return Dataset(lowest, level_of_theory="unlabelled")
+
+
+@calcfunction
+def minima_table(relaxed: Dataset, settings: Dict, labelled: Dataset) -> Dict:
+    """Return the distinct minima of a search, lowest first, with the reference energies of those that were checked."""
+    model = RssSettings(**settings.get_dict())
+    checked = {atoms.info["frame_id"]: atoms for atoms in labelled.get_frames()}
+    frames = [checked.get(atoms.info["frame_id"], atoms) for atoms in relaxed.get_frames()]
+    return Dict({"minima": [minimum.as_dict() for minimum in _minima(frames, model)]})

@@ -1,0 +1,329 @@
+"""GAP-RSS: explore and fit at the same time (Deringer, Pickard and Csányi, PRL 120, 156001)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.common import AttributeDict
+from aiida.engine import ExitCode, ToContext, WorkChain, WorkChainSpec, if_, while_
+from aiida.orm import Dict, Int, Str
+
+from aiida_gaprss.analysis.energies import energy_summary
+from aiida_gaprss.calculations.functions import (
+    initial_cells,
+    lowest_minima,
+    minima_table,
+    random_cells_under_pressure,
+    search_cells,
+    select_frames,
+)
+from aiida_gaprss.calculations.gap_fit import GapFitCalculation
+from aiida_gaprss.calculations.relax import RelaxCalculation
+from aiida_gaprss.campaign import GenerationSettings, RssSettings, SearchSettings, stage_seed
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.validation import model_validator_for
+from aiida_gaprss.workflows.label import LabelWorkChain
+
+
+class RssWorkChain(WorkChain):
+    """Make a GAP from random cells and single-point labels alone.
+
+    The outline is the method: random cells are labelled and fitted; then, generation by generation, new random cells are
+    relaxed with the last potential under random pressure, some of the frames so found are labelled, and the potential is
+    fitted anew to everything. In the end comes a tight fit to the same data, and a search with it.
+    """
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:  # type: ignore[override]
+        """Define ports, outline and exit codes."""
+        super().define(spec)
+        spec.input("settings", valid_type=Dict, validator=model_validator_for(RssSettings), help="The campaign (RssSettings).")
+        spec.input("seed", valid_type=Int, help="The one seed from which all others are derived.")
+        spec.input("name", valid_type=Str, help="Short name of the campaign; the ids of all frames begin with it.")
+        spec.expose_inputs(LabelWorkChain, namespace="label", exclude=("frames",))
+        spec.expose_inputs(GapFitCalculation, namespace="fit", exclude=("datasets", "settings", "seed"))
+        spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("frames", "potential", "settings"))
+        spec.outline(
+            cls.start,
+            cls.make_initial_cells,
+            cls.label,
+            cls.collect_labels,
+            cls.fit,
+            cls.collect_fit,
+            while_(cls.next_generation)(
+                cls.make_cells,
+                cls.relax,
+                cls.select,
+                cls.label,
+                cls.collect_labels,
+                cls.fit,
+                cls.collect_fit,
+            ),
+            if_(cls.has_final_fit)(
+                cls.fit_tightly,
+                cls.collect_fit,
+            ),
+            if_(cls.has_search)(
+                cls.make_search_cells,
+                cls.relax,
+                cls.choose_lowest,
+                cls.label,
+                cls.collect_minima,
+            ),
+            cls.finish,
+        )
+        spec.output("potential", valid_type=Potential, help="The final potential.")
+        spec.output("results", valid_type=Dict, help="What gap_fit said of the final fit, and its training errors.")
+        spec.output(
+            "predictions", valid_type=Dataset, required=False, help="All labelled frames with the final potential's predictions."
+        )
+        spec.output("minima", valid_type=Dict, required=False, help="Distinct minima of the final search, lowest first.")
+        spec.output("minima_frames", valid_type=Dataset, required=False, help="The lowest minima with labels of the reference.")
+        for name, kind, text in (
+            ("labels", Dataset, "labelled frames"),
+            ("potentials", Potential, "potential fitted after it"),
+            ("fits", Dict, "results of that fit"),
+            ("relaxed", Dataset, "relaxed cells and their snapshots"),
+            ("selections", Dict, "numbers chosen and rejected, with reasons"),
+        ):
+            spec.output_namespace(name, valid_type=kind, dynamic=True, help=f"Of every generation (g00, g01, …): {text}.")
+        spec.exit_code(410, "ERROR_LABELS", message="generation {generation}: labelling failed: {message}")
+        spec.exit_code(420, "ERROR_FIT", message="generation {generation}: the fit failed: {message}")
+        spec.exit_code(430, "ERROR_RELAX", message="generation {generation}: the relaxations failed: {message}")
+        spec.exit_code(
+            440, "ERROR_NOTHING_SELECTED", message="generation {generation}: no frame is fit to be labelled: {message}"
+        )
+
+    # --- the campaign ---
+
+    def start(self) -> None:
+        """Read the settings."""
+        self.ctx.generation = 0
+        self.ctx.datasets = {}
+        settings = self.settings
+        self.report(
+            f"campaign {self.inputs.name.value}, seed {self.inputs.seed.value}: {len(settings.generations)} generations, "
+            f"at most {settings.label_budget()} labels"
+        )
+
+    def make_initial_cells(self) -> None:
+        """Make isolated atoms and random cells, which are not relaxed."""
+        self.ctx.to_label = initial_cells(
+            self.inputs.settings, self.inputs.name, self.seed("initial"), metadata=self.called("initial_cells")
+        )
+        self.report(f"generation 0: {self.ctx.to_label.n_frames} frames to label, isolated atoms among them")
+
+    def next_generation(self) -> bool:
+        """Count up; tell whether there is another generation."""
+        if self.ctx.generation >= len(self.settings.generations):
+            return False
+        self.ctx.generation += 1
+        return True
+
+    def make_cells(self) -> None:
+        """Make new random cells, each with a random pressure."""
+        self.ctx.cells = random_cells_under_pressure(
+            self.inputs.settings,
+            self.inputs.name,
+            Int(self.ctx.generation),
+            self.seed("cells"),
+            metadata=self.called("cells"),
+        )
+        self.ctx.relax_settings = self.recipe.relax
+        self.report(f"generation {self.ctx.generation}: {self.ctx.cells.n_frames} new random cells")
+
+    def relax(self) -> Any:
+        """Relax the cells with the last potential."""
+        inputs = AttributeDict(self.exposed_inputs(RelaxCalculation, namespace="relax"))
+        inputs.frames = self.ctx.cells
+        inputs.potential = self.ctx.potential
+        settings = self.ctx.relax_settings.model_dump()
+        settings["min_distance"] = settings["min_distance"] or round(0.5 * self.settings.min_separation, 3)
+        inputs.settings = Dict(settings)
+        inputs.metadata = {**inputs.get("metadata", {}), **self.called("relax")}
+        return ToContext(relax=self.submit(RelaxCalculation, **inputs))
+
+    def select(self) -> ExitCode | None:
+        """Choose the frames worth a label."""
+        failed = self.check_relaxations()
+        if failed:
+            return failed
+        relaxed = self.ctx.relax.outputs.frames
+        self.out(f"relaxed.{self.tag}", relaxed)
+        chosen = select_frames(
+            relaxed,
+            self.inputs.settings,
+            Int(self.ctx.generation),
+            self.seed("selection"),
+            metadata=self.called("select"),
+            **self.ctx.datasets,
+        )
+        self.out(f"selections.{self.tag}", chosen["report"])
+        report = chosen["report"].get_dict()
+        rejected = ", ".join(f"{n} {reason}" for reason, n in report["rejected"].items()) or "none"
+        self.report(
+            f"generation {self.ctx.generation}: {report['chosen']} of {report['candidates']} frames chosen; not chosen: {rejected}"
+        )
+        if report["chosen"] == 0:
+            return self.exit_codes.ERROR_NOTHING_SELECTED.format(generation=self.ctx.generation, message=rejected)
+        self.ctx.to_label = chosen["frames"]
+        return None
+
+    def label(self) -> Any:
+        """Label the chosen frames with the reference."""
+        inputs = AttributeDict(self.exposed_inputs(LabelWorkChain, namespace="label"))
+        inputs.frames = self.ctx.to_label
+        inputs.metadata = {**inputs.get("metadata", {}), **self.called("label")}
+        return ToContext(labelling=self.submit(LabelWorkChain, **inputs))
+
+    def collect_labels(self) -> ExitCode | None:
+        """Add the new labels to the database."""
+        process = self.ctx.labelling
+        if "frames" in process.outputs:
+            labels = process.outputs.frames
+            self.out(f"labels.{self.tag}", labels)
+            self.ctx.datasets = {**self.ctx.datasets, self.tag: labels}
+            self.report(f"generation {self.ctx.generation}: {energy_summary(labels.get_frames())}")
+        if not process.is_finished_ok:
+            return self.exit_codes.ERROR_LABELS.format(
+                generation=self.ctx.generation, message=process.exit_message or process.process_state
+            )
+        return None
+
+    def fit(self) -> Any:
+        """Fit a potential to everything labelled so far, with smooth settings."""
+        return self.submit_fit(self.settings.fit.model_dump(), "fit")
+
+    def collect_fit(self) -> ExitCode | None:
+        """Take over the new potential."""
+        process = self.ctx.gap_fit
+        if not process.is_finished_ok:
+            return self.exit_codes.ERROR_FIT.format(
+                generation=self.ctx.generation, message=process.exit_message or process.process_state
+            )
+        self.ctx.potential = process.outputs.potential
+        tag = "final" if self.ctx.final else self.tag
+        self.out(f"potentials.{tag}", process.outputs.potential)
+        self.out(f"fits.{tag}", process.outputs.results)
+        results = process.outputs.results.get_dict()
+        text = f"{tag}: potential fitted to {results['frames']} frames, {results['atoms']} atoms"
+        if "errors" in results:
+            energy, forces = results["errors"]["energy"]["rmse"], results["errors"]["forces"]["rmse"]
+            text += f"; training RMSE {energy:.1f} meV/atom, {forces:.3f} eV/Å"
+        self.report(text)
+        return None
+
+    def has_final_fit(self) -> bool:
+        """Tell whether the last fit has settings of its own."""
+        return self.settings.final_fit is not None
+
+    def fit_tightly(self) -> Any:
+        """Fit the final potential to the same database."""
+        assert self.settings.final_fit is not None
+        return self.submit_fit(self.settings.final_fit.model_dump(), "final_fit")
+
+    def has_search(self) -> bool:
+        """Tell whether the final potential is used for a search."""
+        return self.settings.search is not None
+
+    def make_search_cells(self) -> None:
+        """Make random cells that no potential has seen."""
+        self.ctx.generation += 1
+        self.ctx.cells = search_cells(
+            self.inputs.settings, self.inputs.name, self.seed("search"), metadata=self.called("search_cells")
+        )
+        self.ctx.relax_settings = self.search.relax
+        self.report(f"search: {self.ctx.cells.n_frames} random cells with the final potential")
+
+    def choose_lowest(self) -> ExitCode | None:
+        """Take the lowest distinct minima, to be checked against the reference."""
+        failed = self.check_relaxations()
+        if failed:
+            return failed
+        relaxed = self.ctx.relax.outputs.frames
+        self.out("relaxed.search", relaxed)
+        self.ctx.to_label = lowest_minima(relaxed, self.inputs.settings, metadata=self.called("lowest_minima"))
+        return None
+
+    def collect_minima(self) -> ExitCode | None:
+        """Set the minima found beside the reference."""
+        process = self.ctx.labelling
+        if "frames" not in process.outputs:
+            return self.exit_codes.ERROR_LABELS.format(generation="search", message=process.exit_message or process.process_state)
+        table = minima_table(
+            self.ctx.relax.outputs.frames, self.inputs.settings, process.outputs.frames, metadata=self.called("minima")
+        )
+        self.out("minima", table)
+        self.out("minima_frames", process.outputs.frames)
+        for minimum in table["minima"][:5]:
+            text = f"minimum {minimum['rank']}: {minimum['symbol']} ({minimum['space_group']}), found {minimum['count']} times"
+            if minimum["ref_energy"] is not None:
+                error = 1000 * (minimum["gap_energy"] - minimum["ref_energy"])
+                text += f", reference {minimum['ref_energy']:.4f} eV/atom, GAP {error:+.1f} meV/atom"
+            self.report(text)
+        return None
+
+    def finish(self) -> None:
+        """Return the final potential."""
+        self.out("potential", self.ctx.gap_fit.outputs.potential)
+        self.out("results", self.ctx.gap_fit.outputs.results)
+        if "predictions" in self.ctx.gap_fit.outputs:
+            self.out("predictions", self.ctx.gap_fit.outputs.predictions)
+        self.report(f"finished: final potential <{self.ctx.potential.pk}>; for the report: aiida-gaprss report {self.node.pk}")
+
+    # --- helpers ---
+
+    @property
+    def settings(self) -> RssSettings:
+        """The settings as a model."""
+        return RssSettings(**self.inputs.settings.get_dict())
+
+    @property
+    def recipe(self) -> GenerationSettings:
+        """The settings of this generation."""
+        return self.settings.generations[self.ctx.generation - 1]
+
+    @property
+    def search(self) -> SearchSettings:
+        """The settings of the final search."""
+        search = self.settings.search
+        assert search is not None
+        return search
+
+    @property
+    def tag(self) -> str:
+        """Name of this generation in the outputs."""
+        return f"g{self.ctx.generation:02d}"
+
+    def seed(self, stage: str) -> Int:
+        """Return the seed of a stage of this generation."""
+        return Int(stage_seed(self.inputs.seed.value, self.ctx.generation, stage))
+
+    def called(self, stage: str) -> dict[str, Any]:
+        """Return the metadata that name a stage in the provenance graph."""
+        return {"call_link_label": f"{self.tag}_{stage}", "label": f"{self.inputs.name.value} {self.tag} {stage}"}
+
+    def submit_fit(self, settings: dict[str, Any], stage: str) -> Any:
+        """Submit a fit to all datasets."""
+        inputs = AttributeDict(self.exposed_inputs(GapFitCalculation, namespace="fit"))
+        inputs.datasets = dict(self.ctx.datasets)
+        inputs.settings = Dict(settings)
+        inputs.seed = self.seed(stage)
+        inputs.metadata = {**inputs.get("metadata", {}), **self.called(stage)}
+        self.ctx.final = stage == "final_fit"
+        return ToContext(gap_fit=self.submit(GapFitCalculation, **inputs))
+
+    def check_relaxations(self) -> ExitCode | None:
+        """Go on with what a relaxation job has finished; stop if that is nothing."""
+        job = self.ctx.relax
+        usable = "frames" in job.outputs and job.outputs.frames.n_frames > 0
+        if not usable:
+            return self.exit_codes.ERROR_RELAX.format(
+                generation=self.ctx.generation, message=job.exit_message or job.process_state
+            )
+        if not job.is_finished_ok:
+            self.report(
+                f"generation {self.ctx.generation}: relaxation job <{job.pk}>: {job.exit_message}; going on with the rest"
+            )
+        return None
