@@ -1,0 +1,334 @@
+"""The figures of a report. Each function returns a matplotlib ``Figure``, or None if the record has nothing to show."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import matplotlib as mpl
+import numpy as np
+import spglib
+from ase import Atoms
+from ase.data import covalent_radii
+from ase.data.colors import jmol_colors
+from ase.utils import rotate
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from aiida_gaprss.analysis.errors import UNITS, errors, pairs
+from aiida_gaprss.analysis.minima import Minimum
+from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
+from aiida_gaprss.frames import PREDICTION, energy
+from aiida_gaprss.report.record import CampaignRecord, GenerationRecord
+from aiida_gaprss.report.tables import number, significant
+
+#: Okabe and Ito's blue and vermilion: told apart by every reader.
+BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#6b7280"
+
+WIDE, PANEL = (6.4, 4.3), (3.7, 3.4)
+
+#: Atoms nearer than this times the shortest distance in the structure are drawn bonded.
+BOND_STRETCH = 1.15
+
+#: Cells are repeated until they are at least so long, Å.
+SMALLEST_PICTURE = 5.0
+
+#: More points than this are drawn as a density.
+MANY_POINTS = 20_000
+
+#: At most so many rows in the box plot before it falls back to one per generation.
+MANY_BOXES = 16
+
+_STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10.5,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#374151",
+    "axes.labelcolor": "#111827",
+    "text.color": "#111827",
+    "xtick.color": "#374151",
+    "ytick.color": "#374151",
+    "axes.grid": True,
+    "grid.color": "#e5e7eb",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw in the same way whatever the user's own matplotlib settings are."""
+    with style.context(["default", _STYLE]):
+        yield
+
+
+def png(figure: Figure, dpi: int = 160) -> bytes:
+    """Return a figure as PNG: the same figure, the same bytes."""
+    buffer = io.BytesIO()
+    with house_style():
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def generation_colours(n: int) -> list[tuple[float, float, float, float]]:
+    """Return ``n`` sequential colours, early light green to late purple as in Deringer et al. 2018."""
+    return [mpl.colormaps["viridis"](x) for x in np.linspace(0.82, 0.04, n)] if n > 1 else [mpl.colormaps["viridis"](0.3)]
+
+
+def _limits(values: np.ndarray, low: float = 1.0, high: float = 98.0, margin: float = 0.06) -> tuple[float, float]:
+    """Return limits that hold all values, or if a few lie far out, those between two percentiles."""
+    first, last = float(values.min()), float(values.max())
+    inner = np.percentile(values, [low, high])
+    width = max(float(inner[1] - inner[0]), 1e-6)
+    if first < inner[0] - 0.4 * width:
+        first = float(inner[0])
+    if last > inner[1] + 0.4 * width:
+        last = float(inner[1])
+    pad = margin * max(last - first, 1e-3)
+    return first - pad, last + pad
+
+
+def _note_outside(axes: Axes, outside: int, total: int) -> None:
+    if outside:
+        axes.set_title(f"{outside} of {total} points lie outside", loc="right", color=GREY)
+
+
+def _with_frames(record: CampaignRecord) -> list[tuple[GenerationRecord, list[Atoms]]]:
+    pairs_ = [(generation, bulk_frames(generation.frames)) for generation in record.generations]
+    return [(generation, frames) for generation, frames in pairs_ if frames]
+
+
+def energy_volume(record: CampaignRecord) -> Figure | None:
+    """Reference energy above the lowest (eV/atom) against volume (Å³/atom), by generation."""
+    shown = _with_frames(record)
+    if not shown:
+        return None
+    zero = EnergyZero(record.labelled_frames())
+    with house_style():
+        figure = Figure(figsize=WIDE)
+        axes = figure.add_subplot()
+        points = [np.array([(abs(a.cell.volume) / len(a), zero.above(a)) for a in frames], dtype=float) for _, frames in shown]
+        every = np.concatenate(points)
+        x_limits, (_, y_high) = _limits(every[:, 0]), _limits(every[:, 1], low=0.0)
+        y_limits = (-0.04 * y_high, y_high)
+        size = 26 if len(every) < 500 else 14 if len(every) < 3000 else 8
+        for (generation, _), xy, colour in zip(shown, points, generation_colours(len(shown)), strict=True):
+            label = f"{generation.name} ({len(xy)})"
+            axes.scatter(xy[:, 0], xy[:, 1], s=size, color=colour, alpha=0.75, linewidths=0.3, edgecolors="white", label=label)
+        inside = (
+            (every[:, 0] >= x_limits[0])
+            & (every[:, 0] <= x_limits[1])
+            & (every[:, 1] >= y_limits[0])
+            & (every[:, 1] <= y_limits[1])
+        )
+        _note_outside(axes, int((~inside).sum()), len(every))
+        axes.set(xlim=x_limits, ylim=y_limits, xlabel="Volume (Å³/atom)", ylabel="Reference energy above lowest (eV/atom)")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, markerscale=1.6)
+    return figure
+
+
+def energy_boxes(record: CampaignRecord) -> Figure | None:
+    """Distribution of the reference energies by generation, and by kind of frame where a generation has several."""
+    shown = _with_frames(record)
+    if not shown:
+        return None
+    zero = EnergyZero(record.labelled_frames())
+    rows: list[tuple[str, list[Atoms], tuple[float, float, float, float]]] = []
+    kinds = [list(dict.fromkeys(str(a.info.get("config_type", "")) for a in frames)) for _, frames in shown]
+    split = sum(len(k) for k in kinds) <= MANY_BOXES
+    for (generation, frames), kinds_here, colour in zip(shown, kinds, generation_colours(len(shown)), strict=True):
+        for kind in kinds_here if split and len(kinds_here) > 1 else [None]:
+            members = [a for a in frames if kind is None or str(a.info.get("config_type", "")) == kind]
+            name = generation.name if kind is None else f"{generation.name}\n{kind or 'no type'}"
+            rows.append((f"{name} ({len(members)})", members, colour))
+    with house_style():
+        figure = Figure(figsize=(WIDE[0], 1.3 + 0.46 * len(rows)))
+        axes = figure.add_subplot()
+        for y, (_, members, colour) in enumerate(rows):
+            values = np.array([zero.above(a) for a in members])
+            low, q16, median, q84, high = np.percentile(values, [0, 16, 50, 84, 100])
+            box = {"med": median, "q1": q16, "q3": q84, "whislo": low, "whishi": high}
+            axes.bxp(
+                [box],
+                positions=[y],
+                orientation="horizontal",
+                widths=0.55,
+                showfliers=False,
+                patch_artist=True,
+                boxprops={"facecolor": (*colour[:3], 0.55), "edgecolor": colour},
+                medianprops={"color": "#111827", "linewidth": 2.2},
+                whiskerprops={"color": colour, "linewidth": 1.2},
+                capprops={"color": colour, "linewidth": 1.2},
+                manage_ticks=False,
+            )
+            place = axes.get_yaxis_transform()
+            axes.text(1.02, y, number(median, 3), fontweight="bold", transform=place, va="center")
+        axes.text(1.02, -0.85, "median", color=GREY, fontsize=9.5, transform=axes.get_yaxis_transform(), va="center")
+        axes.set_xscale("symlog", linthresh=0.1, linscale=0.6)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlim(left=0)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("Reference energy above lowest (eV/atom; linear below 0.1)")
+    return figure
+
+
+def error_by_generation(record: CampaignRecord, quantity: str) -> Figure | None:
+    """Errors on new frames before they were fitted, and on the training set after the fit, by generation."""
+    series: dict[tuple[str, str], list[float]] = {}
+    for measure in ("rmse", "mae"):
+        key = f"{quantity}_{measure}"
+        series["new", measure] = [errors(g.frames).flat().get(key, np.nan) for g in record.generations]
+        series["fit", measure] = [g.training_errors.get(key, np.nan) for g in record.generations]
+    values = np.array(list(series.values()), dtype=float)
+    values[~(values > 0)] = np.nan  # what a log scale cannot show
+    used = np.isfinite(values).any(axis=0) if values.size else np.zeros(0, dtype=bool)
+    if not used.any():
+        return None
+    names = [g.name.removeprefix("generation ") for g, keep in zip(record.generations, used, strict=True) if keep]
+    x = np.arange(len(names))
+    with house_style():
+        figure = Figure(figsize=PANEL)
+        axes = figure.add_subplot()
+        for (what, measure), y in zip(series, values, strict=True):
+            colour, marker = (VERMILION, "o") if what == "new" else (BLUE, "s")
+            line, face = ("-", colour) if measure == "rmse" else (":", "white")
+            axes.plot(x, y[used], line, color=colour, marker=marker, markerfacecolor=face, markersize=6.5, linewidth=1.6)
+        _log_axis(axes, values)
+        axes.set_xticks(x, names)
+        if sum(len(name) for name in names) > 34:
+            axes.tick_params(axis="x", labelrotation=40)
+        axes.set_xlim(-0.4, len(x) - 0.6)
+        what = {"energy": "Energy", "forces": "Force", "virial": "Virial"}[quantity]
+        axes.set(xlabel="Generation", ylabel=f"{what} error ({UNITS[quantity]})")
+        handles = [
+            Line2D([], [], color=VERMILION, marker="o", label="new frames, before"),
+            Line2D([], [], color=BLUE, marker="s", label="training set, after"),
+            Line2D([], [], color=GREY, linestyle="-", label="RMSE"),
+            Line2D([], [], color=GREY, linestyle=":", label="MAE"),
+        ]
+        figure.legend(handles=handles, loc="outside upper center", ncols=2, columnspacing=1.2, handlelength=1.8)
+    return figure
+
+
+def _log_axis(axes: Axes, values: np.ndarray) -> None:
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    axes.set_yscale("log")
+    if high / low < 30:  # too few decades for decade ticks
+        low, high = low / 1.4, high * 1.4
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    else:
+        low, high = low / 1.6, high * 1.6
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def parity(frames: Sequence[Atoms], quantity: str) -> Figure | None:
+    """Prediction against reference, and below their difference, for all frames that have both."""
+    reference, prediction = _parity_values(frames, quantity)
+    if not reference.size:
+        return None
+    statistics = getattr(errors(frames), quantity)
+    unit, scale = ("eV/Å", 1.0) if quantity == "forces" else ("eV/atom", 1000.0)
+    difference = (prediction - reference) * scale
+    with house_style():
+        figure = Figure(figsize=(PANEL[0], 4.3))
+        top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1.15]})
+        limits = _limits(reference, 0.5, 99.5)
+        reach = 1.15 * max(float(np.percentile(np.abs(difference), 99)), 1e-6)
+        for axes, y, box in ((top, prediction, limits), (bottom, difference, (-reach, reach))):
+            if len(y) > MANY_POINTS:
+                inside = (reference >= limits[0]) & (reference <= limits[1]) & (y >= box[0]) & (y <= box[1])
+                extent = (*limits, *box)
+                axes.hexbin(reference[inside], y[inside], gridsize=70, bins="log", extent=extent, mincnt=1, cmap="Blues")
+            else:
+                axes.plot(reference, y, ".", color=BLUE, markersize=5, alpha=0.5, markeredgewidth=0)
+        top.plot(limits, limits, color=GREY, linewidth=0.9, zorder=1)
+        bottom.axhline(0, color=GREY, linewidth=0.9, zorder=1)
+        top.set(xlim=limits, ylim=limits, ylabel=f"GAP ({unit})")
+        what = {"energy": "energy above lowest", "forces": "force component", "virial": "virial component"}[quantity]
+        bottom.set(ylim=(-reach, reach), xlabel=f"Reference {what} ({unit})")
+        bottom.set_ylabel("GAP − ref.\n(meV/atom)" if scale > 1 else "GAP − ref.\n(eV/Å)")
+        lines = [f"RMSE {significant(statistics.rmse)} {UNITS[quantity]}", f"MAE {significant(statistics.mae)} {UNITS[quantity]}"]
+        top.text(0.04, 0.96, "\n".join(lines), transform=top.transAxes, va="top", linespacing=1.5)
+        outside = (reference < limits[0]) | (reference > limits[1]) | (prediction < limits[0]) | (prediction > limits[1])
+        _note_outside(top, int((outside | (np.abs(difference) > reach)).sum()), len(reference))
+        figure.align_ylabels([top, bottom])
+    return figure
+
+
+def _parity_values(frames: Sequence[Atoms], quantity: str) -> tuple[np.ndarray, np.ndarray]:
+    if quantity != "energy":
+        return pairs(frames, quantity)
+    zero = EnergyZero(frames)
+    both = [a for a in frames if energy(a) is not None and energy(a, PREDICTION) is not None]
+    reference, prediction = pairs(both, quantity)
+    shift = np.array([zero.of(a) for a in both])
+    return reference - shift, prediction - shift
+
+
+def structure(minimum: Minimum) -> Figure:
+    """Projection of the conventional cell of a minimum, with bonds between near neighbours."""
+    atoms = _conventional(minimum.atoms)
+    repeats = [max(1, math.ceil(SMALLEST_PICTURE / length)) for length in atoms.cell.lengths()]
+    atoms = _with_boundary(atoms if len(atoms) * math.prod(repeats) > 64 else atoms.repeat(repeats))
+    turn = rotate("-82x,22y,5z")
+    positions = atoms.positions @ turn
+    corners = np.array(list(np.ndindex(2, 2, 2)))
+    edges = [(a, b) for a in range(8) for b in range(a) if np.abs(corners[a] - corners[b]).sum() == 1]
+    box = corners @ atoms.cell.array @ turn
+    distances = np.linalg.norm(positions[:, None] - positions, axis=-1) + np.where(np.eye(len(atoms)), np.inf, 0)
+    radii = 0.55 * covalent_radii[atoms.numbers]
+    with house_style():
+        figure = Figure(figsize=(2.4, 2.4))
+        axes = figure.add_subplot()
+        for a, b in edges:
+            axes.plot(*box[[a, b], :2].T, color="#9ca3af", linewidth=0.8, zorder=box[:, 2].min() - 1)
+        for a, b in np.argwhere(np.triu(distances < BOND_STRETCH * distances.min(initial=np.inf))):
+            axes.plot(*positions[[a, b], :2].T, color="#6b7280", linewidth=2, zorder=positions[[a, b], 2].mean())
+        for number_, (x, y, depth), radius in zip(atoms.numbers, positions, radii, strict=True):
+            colour = jmol_colors[number_]
+            axes.add_patch(Circle((x, y), radius, facecolor=colour, edgecolor="#374151", linewidth=0.8, zorder=depth))
+        axes.set_aspect("equal")
+        axes.margins(0.08)
+        axes.set_axis_off()
+    return figure
+
+
+def _with_boundary(atoms: Atoms) -> Atoms:
+    """Return a cell with the periodic images of the atoms on its faces, edges and corners added."""
+    scaled = atoms.get_scaled_positions(wrap=True)
+    scaled[scaled > 1 - 1e-3] -= 1
+    shifts = np.array(list(np.ndindex(2, 2, 2)))
+    images = [(i, place + shift) for shift in shifts for i, place in enumerate(scaled) if (place + shift < 1 + 1e-3).all()]
+    numbers = atoms.numbers[[i for i, _ in images]]
+    return Atoms(numbers, scaled_positions=[place for _, place in images], cell=atoms.cell)
+
+
+def _conventional(atoms: Atoms) -> Atoms:
+    """Return the conventional cell, or the cell as it is if spglib finds none."""
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    try:
+        found = spglib.standardize_cell(cell, to_primitive=False, no_idealize=False, symprec=0.05)
+    except spglib.SpglibError:
+        found = None
+    if found is None:
+        return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    lattice, positions, numbers = found
+    return Atoms(numbers, scaled_positions=positions, cell=lattice, pbc=True)

@@ -1,0 +1,142 @@
+"""A finished or running campaign in plain data: all that a report is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from ase import Atoms
+
+from aiida_gaprss import frames as frames_
+from aiida_gaprss.analysis.minima import Minimum
+
+
+@dataclass
+class Counts:
+    """What became of the cells of one generation; None where a number does not apply or is not known."""
+
+    made: int | None = None
+    relaxed: int | None = None
+    rejected: dict[str, int] = field(default_factory=dict)
+    selected: int | None = None
+    labelled: int | None = None
+    failed: int | None = None
+
+
+@dataclass
+class GenerationRecord:
+    """One turn of the loop: new labelled frames, and the potential fitted after they were added.
+
+    :param frames: labelled with ``REF_*``; their ``GAP_*`` is what the *previous* potential said of them, before they
+        were in the training set. The first generation has none.
+    :param training_errors: of the potential fitted with these frames, on its training set: keys ``energy_rmse`` and
+        ``energy_mae`` (meV/atom), ``forces_rmse``, ``forces_mae`` (eV/Å), ``virial_rmse``, ``virial_mae`` (meV/atom), as
+        :meth:`aiida_gaprss.analysis.errors.Errors.flat` gives them.
+    :param potential: uuid of that potential.
+    :param seconds: wall time by stage, in the order in which the stages ran.
+    """
+
+    index: int
+    name: str
+    frames: list[Atoms] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+    training_errors: dict[str, float] = field(default_factory=dict)
+    potential: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def labelled(self) -> int:
+        """Number of labelled frames: as counted, else as present."""
+        if self.counts.labelled is not None:
+            return self.counts.labelled
+        return sum(frames_.is_labelled(a) for a in self.frames)
+
+
+@dataclass
+class Failure:
+    """A frame that was lost on the way, and why."""
+
+    frame_id: str
+    reason: str
+
+
+@dataclass
+class CampaignRecord:
+    """A campaign.
+
+    :param label: short name, e.g. ``Si-s1-ab12``.
+    :param reference: the method of the labels in words, e.g. ``CASTEP 22.1, PBE, 800 eV, 0.02 Å⁻¹``.
+    :param state: ``finished``, ``running``, or ``failed: …``.
+    :param final_frames: all labelled frames with ``GAP_*`` predicted by the final potential.
+    :param how_to_repeat: overrides the sentence of :meth:`repetition`.
+    """
+
+    title: str
+    uuid: str
+    label: str = ""
+    seed: int | None = None
+    formula: str = ""
+    reference: str = ""
+    protocol: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    state: str = "running"
+    generations: list[GenerationRecord] = field(default_factory=list)
+    final_frames: list[Atoms] = field(default_factory=list)
+    final_potential: str | None = None
+    minima: list[Minimum] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    how_to_repeat: str = ""
+
+    def labelled_frames(self) -> list[Atoms]:
+        """Return the labelled frames of all generations, or the final ones if the generations keep none."""
+        kept = [a for generation in self.generations for a in generation.frames if frames_.is_labelled(a)]
+        return kept or [a for a in self.final_frames if frames_.is_labelled(a)]
+
+    def repetition(self) -> str:
+        """Return how to get this campaign again."""
+        if self.how_to_repeat:
+            return self.how_to_repeat
+        return f"submit(load_node('{self.uuid}').get_builder_restart())"
+
+    def to_json(self) -> str:
+        """Return the record as JSON; frames are extended XYZ texts in it."""
+        return json.dumps(_plain(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> CampaignRecord:
+        """Return the record that :meth:`to_json` has written.
+
+        :raises TypeError: for keys that a record does not have, or that it misses.
+        """
+        data: dict[str, Any] = json.loads(text)
+        return cls(
+            **{
+                **data,
+                "generations": [_generation(item) for item in data["generations"]],
+                "final_frames": frames_.loads(data["final_frames"]),
+                "minima": [Minimum(**{**item, "atoms": frames_.loads(item["atoms"])[0]}) for item in data["minima"]],
+                "failures": [Failure(**item) for item in data["failures"]],
+            }
+        )
+
+
+def _generation(data: Mapping[str, Any]) -> GenerationRecord:
+    return GenerationRecord(**{**data, "frames": frames_.loads(data["frames"]), "counts": Counts(**data["counts"])})
+
+
+def _plain(record: CampaignRecord | GenerationRecord) -> dict[str, Any]:
+    out = {item.name: getattr(record, item.name) for item in fields(record)}
+    for key, value in out.items():
+        if key in ("frames", "final_frames"):
+            out[key] = frames_.dumps(value)
+        elif key == "generations":
+            out[key] = [_plain(generation) for generation in value]
+        elif key == "minima":
+            out[key] = [{**minimum.as_dict(), "atoms": frames_.dumps([minimum.atoms])} for minimum in value]
+        elif key == "failures":
+            out[key] = [asdict(failure) for failure in value]
+        elif key == "counts":
+            out[key] = asdict(value)
+    return out

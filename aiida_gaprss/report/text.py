@@ -1,0 +1,66 @@
+"""The tables of a campaign for the terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from aiida_gaprss.analysis.minima import Minimum
+from aiida_gaprss.report.record import CampaignRecord
+from aiida_gaprss.report.tables import duration, generation_rows, number, significant, space_group
+
+MINIMA = "Lowest minima: E in eV/atom, ΔE in meV/atom above the first, V in Å³/atom"
+GENERATIONS = "Generations: median E in eV/atom above the lowest, energy RMSE in meV/atom on new and on fitted frames"
+
+
+def minima_table(minima: Sequence[Minimum], limit: int | None = None) -> Table:
+    """Return the ``limit`` lowest minima; E in eV/atom, ΔE above the lowest in meV/atom, V in Å³/atom."""
+    table = Table(box=box.SIMPLE_HEAD, title=MINIMA, title_justify="left", pad_edge=False)
+    columns = ("rank", "space group", "atoms", "count", "E_GAP", "E_ref", "ΔE", "V", "")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("space group", "") else "right", no_wrap=True)
+    for m in minima[:limit]:
+        table.add_row(
+            str(m.rank),
+            f"{space_group(m.symbol)} ({m.space_group})",
+            str(m.primitive_atoms),
+            str(m.count),
+            number(m.gap_energy, 4),
+            number(m.ref_energy, 4),
+            number(1000 * m.above_lowest, 1),
+            number(m.volume, 2),
+            "" if m.converged else "not converged",
+        )
+    return table
+
+
+def generations_table(record: CampaignRecord) -> Table:
+    """Return the generations; energies in eV/atom above the lowest, errors in meV/atom."""
+    table = Table(box=box.SIMPLE_HEAD, title=GENERATIONS, title_justify="left", pad_edge=False)
+    columns = (
+        *("generation", "made", "relaxed", "rejected", "selected", "labelled", "failed"),
+        *("median E", "RMSE new", "fitted", "time"),
+    )
+    for column in columns:
+        table.add_column(column, justify="left" if column == "generation" else "right", no_wrap=True)
+    for row in generation_rows(record):
+        table.add_row(
+            row["name"],
+            *(number(row[key]) for key in ("made", "relaxed", "rejected", "selected", "labelled", "failed")),
+            number(row["median_energy_eV/atom"], 3),
+            significant(row["new_energy_rmse_meV/atom"]),
+            significant(row["training_energy_rmse_meV/atom"]),
+            duration(sum(row["seconds"].values())) if row["seconds"] else "–",
+        )
+    return table
+
+
+def plain(table: Table, width: int = 120) -> str:
+    """Return a table as text without colours."""
+    stream = io.StringIO()
+    Console(file=stream, width=width, color_system=None, legacy_windows=False).print(table)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).strip("\n") + "\n"

@@ -1,0 +1,224 @@
+"""Write the report of a campaign: one page, its figures, and the numbers as CSV and JSON."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from aiida_gaprss import frames as frames_
+from aiida_gaprss.analysis.errors import QUANTITIES, UNITS, errors, errors_by
+from aiida_gaprss.report import figures, tables
+from aiida_gaprss.report.record import CampaignRecord
+
+#: Rows of the table of minima on the page, and structures drawn; the CSV has all.
+MINIMA_ON_PAGE = 20
+STRUCTURES_DRAWN = 4
+
+#: Names of lost frames written out per reason on the page; the JSON has all.
+NAMES_PER_REASON = 5
+
+
+@dataclass(frozen=True)
+class Section:
+    """A group of figures with one explanation; ``missing`` is said when there is nothing to draw."""
+
+    title: str
+    caption: str
+    missing: str
+    drawings: dict[str, Callable[[], Figure | None]]
+
+
+def write_report(record: CampaignRecord, folder: str | Path) -> Path:
+    """Write ``index.html`` and its companions into ``folder`` and return the path of the page.
+
+    Companions: every figure as PNG, ``minima.csv``, ``errors.csv``, ``generations.csv``, ``minima.xyz`` and
+    ``report.json``. The same record gives the same bytes. What the record lacks is said on the page.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    for old in target.glob("structure_*.png"):  # of an earlier state of a running campaign
+        old.unlink()
+    sections = [_draw(section, target) for section in _sections(record)]
+    structures = []
+    for minimum in record.minima[:STRUCTURES_DRAWN]:
+        name = f"structure_{minimum.rank:02d}.png"
+        structures.append({"image": _save(figures.structure(minimum), target / name), "minimum": minimum})
+
+    summary = summarise(record)
+    _write_csv(target / "generations.csv", [_flatten(row) for row in summary["generations"]])
+    _write_csv(target / "minima.csv", summary["minima"])
+    _write_csv(target / "errors.csv", summary["errors"])
+    (target / "minima.xyz").write_text(frames_.dumps(m.atoms for m in record.minima), encoding="utf-8")
+    text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
+    (target / "report.json").write_text(text + "\n", encoding="utf-8")
+
+    environment = Environment(
+        loader=PackageLoader("aiida_gaprss.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("number", "significant", "duration", "space_group"):
+        environment.filters[name] = getattr(tables, name)
+    page = environment.get_template("page.html.j2").render(
+        record=record,
+        headline=_headline(record),
+        sections=sections,
+        structures=structures,
+        generations=tables.generation_rows(record),
+        stages=tables.stages(record),
+        final_errors=_final_errors(record),
+        units=UNITS,
+        minima=record.minima[:MINIMA_ON_PAGE],
+        failures=_failures(record),
+        names_per_reason=NAMES_PER_REASON,
+    )
+    path = target / "index.html"
+    path.write_text(page + "\n", encoding="utf-8")
+    return path
+
+
+def summarise(record: CampaignRecord) -> dict[str, Any]:
+    """Return all numbers of the report as plain data that JSON can hold."""
+    return _finite(
+        {
+            "title": record.title,
+            "label": record.label,
+            "uuid": record.uuid,
+            "state": record.state,
+            "formula": record.formula,
+            "seed": record.seed,
+            "reference": record.reference,
+            "protocol": record.protocol,
+            "versions": dict(sorted(record.versions.items())),
+            "final_potential": record.final_potential,
+            "labelled_frames": len(record.labelled_frames()),
+            "labels": frames_.describe(record.labelled_frames()),
+            "generations": tables.generation_rows(record),
+            "errors": tables.error_rows(record),
+            "minima": tables.minima_rows(record.minima),
+            "failures": [{"frame_id": f.frame_id, "reason": f.reason} for f in record.failures],
+        }
+    )
+
+
+def _sections(record: CampaignRecord) -> list[Section]:
+    final = record.final_frames
+    return [
+        Section(
+            "Energy and volume of the database",
+            "Every labelled frame, by the generation that made it. Look for later generations that gather at low energy, "
+            "at the volumes of the stable structures, while the early ones cover what lies above.",
+            "No frame has been labelled yet.",
+            {"energy_volume": lambda: figures.energy_volume(record)},
+        ),
+        Section(
+            "Energies by generation",
+            "Box: 16th to 84th percentile (one standard deviation); heavy line: median; whiskers: the entire range. The search "
+            "has settled when the distributions of two generations look alike.",
+            "No frame has been labelled yet.",
+            {"energy_boxes": lambda: figures.energy_boxes(record)},
+        ),
+        Section(
+            "Errors by generation",
+            "Circles: the previous potential on the new frames, before it had seen them; an honest test that should fall "
+            "towards the squares. Squares: the new potential on its own training set. A gap that stays open means that the "
+            "search still finds what the potential does not know.",
+            "Neither predictions for new frames nor training errors are known yet.",
+            {f"error_{q}": lambda q=q: figures.error_by_generation(record, q) for q in QUANTITIES},  # type: ignore[misc]
+        ),
+        Section(
+            "Final potential against the reference",
+            "All labelled frames, which are also its training set; below each plot the difference. Look for points far from the "
+            "line at low energy: those matter most. The scatter may grow with energy, where fits are looser on purpose.",
+            "The final potential has not been fitted, or has not been evaluated on the labelled frames.",
+            {f"parity_{q}": lambda q=q: figures.parity(final, q) for q in QUANTITIES},  # type: ignore[misc]
+        ),
+    ]
+
+
+def _draw(section: Section, target: Path) -> dict[str, Any]:
+    images = {}
+    for name, draw in section.drawings.items():
+        path = target / f"{name}.png"
+        figure = draw()
+        if figure is None:
+            path.unlink(missing_ok=True)
+        else:
+            images[name] = _save(figure, path)
+    return {"title": section.title, "caption": section.caption, "missing": section.missing, "images": images}
+
+
+def _save(figure: Figure, path: Path) -> str:
+    data = figures.png(figure)
+    path.write_bytes(data)
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+
+
+def _headline(record: CampaignRecord) -> list[tuple[str, str, str]]:
+    final = errors(record.final_frames)
+    items = [
+        ("generations", str(sum(bool(g.frames) for g in record.generations)), ""),
+        ("labelled frames", f"{len(record.labelled_frames()):,}".replace(",", " "), ""),
+        ("distinct minima", str(len(record.minima)) if record.minima else "–", ""),
+    ]
+    for quantity in ("energy", "forces"):
+        rmse = getattr(final, quantity).rmse
+        items.append((f"final RMSE, {quantity}", tables.significant(rmse), "" if rmse is None else UNITS[quantity]))
+    return items
+
+
+def _final_errors(record: CampaignRecord) -> list[tuple[str, Any]]:
+    if not record.final_frames:
+        return []
+    groups = [(str(group), value) for group, value in errors_by(record.final_frames, "config_type").items()]
+    overall = ("all", errors(record.final_frames))
+    return [overall, *groups] if len(groups) > 1 else [overall]
+
+
+def _failures(record: CampaignRecord) -> list[tuple[str, list[str]]]:
+    """Return the lost frames by reason, the most frequent first."""
+    counts = Counter(failure.reason for failure in record.failures)
+    reasons = sorted(counts, key=lambda reason: (-counts[reason], reason))
+    return [(reason, [f.frame_id for f in record.failures if f.reason == reason]) for reason in reasons]
+
+
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _flatten(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with the entries of its dictionaries as columns: ``seconds: {fit: 3}`` becomes ``seconds_fit: 3``."""
+    out: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, dict):
+            out.update({f"{key}_{name}": item for name, item in value.items()})
+        else:
+            out[key] = value
+    return out
+
+
+def _finite(value: Any) -> Any:
+    """Return plain data with floats of ten digits, and None for those that are not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.10g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,263 @@
+"""Reports of whole, partial and empty campaigns, drawn from Lennard-Jones frames."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.lj import LennardJones
+
+from aiida_gaprss.analysis.errors import errors
+from aiida_gaprss.analysis.minima import unique_minima
+from aiida_gaprss.frames import dumps, set_labels, virial_from_stress
+from aiida_gaprss.report import CampaignRecord, Counts, Failure, GenerationRecord, write_report
+from aiida_gaprss.report.figures import energy_boxes, energy_volume, error_by_generation, parity
+from aiida_gaprss.report.tables import duration, generation_rows, number, significant, space_group
+from aiida_gaprss.report.text import generations_table, minima_table, plain
+
+FIGURES = {"energy_volume", "energy_boxes"}
+ERRORS = {f"error_{q}" for q in ("energy", "forces", "virial")}
+PARITIES = {f"parity_{q}" for q in ("energy", "forces", "virial")}
+
+
+def label(atoms: Atoms, epsilon: float, prefix: str) -> None:
+    copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    copy.calc = LennardJones(sigma=2.6, epsilon=epsilon, rc=6.0)
+    virial = virial_from_stress(copy.get_stress(), copy.get_volume())
+    set_labels(atoms, copy.get_potential_energy(), copy.get_forces(), virial, prefix)
+
+
+def make_frames(generation: int, n: int, predicted: bool) -> list[Atoms]:
+    rng = np.random.default_rng(generation)
+    frames = []
+    for i in range(n):
+        atoms = bulk("Cu", ("fcc", "hcp")[i % 2], a=2.9 if i % 2 else 4.1) * (2, 1, 1)
+        atoms.rattle(0.3 / (generation + 1), rng=rng)
+        atoms.set_cell(atoms.cell * rng.normal(1, 0.05), scale_atoms=True)
+        atoms.info = {"frame_id": f"g{generation}-{i}", "generation": generation, "config_type": ("rss_a", "rss_b")[i % 3 == 0]}
+        label(atoms, 0.40, "REF")
+        if predicted:
+            label(atoms, 0.44, "GAP")
+        frames.append(atoms)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def record() -> CampaignRecord:
+    generations = []
+    for index, name in enumerate(("initial", "generation 1", "generation 2")):
+        frames = make_frames(index, 12, predicted=index > 0)
+        generations.append(
+            GenerationRecord(
+                index,
+                name,
+                frames,
+                Counts(20, 18, {"collapsed": 2}, 13, 12, 1),
+                {"energy_rmse": 30.0 / (index + 1), "energy_mae": 20.0, "forces_rmse": 0.1},
+                f"uuid-{index}",
+                {"seed": 0.5, "label": 100.0, "fit": 4000.0},
+            )
+        )
+    final = [a.copy() for g in generations for a in g.frames]
+    isolated = Atoms("Cu", cell=[15, 15, 15], pbc=True, info={"config_type": "isolated_atom", "frame_id": "atom"})
+    for atoms in [*final, isolated]:
+        label(atoms, 0.40, "REF")
+        label(atoms, 0.41, "GAP")
+    crystals = [bulk("Cu", "fcc", a=4.1), bulk("Cu", "hcp", a=3.1), bulk("Cu", "fcc", a=4.1) * (2, 1, 1)]
+    for i, atoms in enumerate(crystals):
+        atoms.info = {"frame_id": f"m{i}", "relax_status": "max_steps" if i == 1 else "converged"}
+        label(atoms, 0.41, "GAP")
+    label(crystals[0], 0.40, "REF")
+    return CampaignRecord(
+        title="Copper <by> search",
+        uuid="1234-abcd",
+        label="Cu-s1-ab12",
+        seed=1,
+        formula="Cu",
+        reference="Lennard-Jones",
+        protocol="quick",
+        versions={"aiida-gaprss": "0.1.0"},
+        state="finished",
+        generations=generations,
+        final_frames=[*final, isolated],
+        final_potential="5678",
+        minima=unique_minima(crystals),
+        failures=[Failure("g0-13", "SCF not converged"), Failure("g1-13", "SCF not converged")],
+    )
+
+
+class Page(HTMLParser):
+    """Collects what a page loads and whether its tags are balanced."""
+
+    VOID = {"meta", "img", "br", "link"}
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.sources += [value for key, value in attrs if key in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def read_csv(path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_whole_campaign(record, tmp_path):
+    page = write_report(record, tmp_path / "deep" / "report")
+    folder, text = page.parent, page.read_text(encoding="utf-8")
+    assert {p.stem for p in folder.glob("*.png")} == FIGURES | ERRORS | PARITIES | {"structure_01", "structure_02"}
+
+    parsed = Page(text)
+    assert parsed.open == []
+    assert len(parsed.sources) == 10
+    assert all(source.startswith("data:image/png;base64,") for source in parsed.sources)
+    assert "Copper &lt;by&gt; search" in text
+    assert "load_node(&#39;1234-abcd&#39;).get_builder_restart()" in text
+    assert 'class="missing"' not in text
+    assert "Fm-3m (225)" in text
+    assert 'P6₃/mmc (194) <span class="flag">not converged' in text
+
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert report["labelled_frames"] == 36
+    assert [m["space_group"] for m in report["minima"]] == [225, 194]
+    assert [m["count"] for m in report["minima"]] == [2, 1]
+    assert report["failures"][0] == {"frame_id": "g0-13", "reason": "SCF not converged"}
+
+    # a potential with epsilon 10 % too large: errors are a tenth of the energies
+    frames = record.generations[1].frames
+    expected = 100 * np.sqrt(np.mean([(a.info["REF_energy"] / len(a)) ** 2 for a in frames]))
+    generations = read_csv(folder / "generations.csv")
+    assert float(generations[1]["new_energy_rmse_meV/atom"]) == pytest.approx(expected, rel=1e-6)
+    assert generations[0]["new_energy_rmse_meV/atom"] == ""
+    assert generations[0]["rejected_reasons_collapsed"] == "2"
+    assert generations[2]["seconds_fit"] == "4000.0"
+
+    rows = read_csv(folder / "errors.csv")
+    final = [r for r in rows if r["scope"].startswith("all labelled")]
+    assert [r["group"] for r in final] == ["all", "isolated_atom", "rss_a", "rss_b", "0", "1", "2", "unknown"]
+    assert float(final[0]["forces_rmse_eV/A"]) == pytest.approx(errors(record.final_frames).forces.rmse)
+    minima = read_csv(folder / "minima.csv")
+    assert minima[0]["volume_A3/atom"] == f"{4.1**3 / 4:.10g}"
+    assert minima[1]["E_ref_eV/atom"] == ""
+
+
+def test_same_record_same_bytes(record, tmp_path):
+    first, second = (write_report(record, tmp_path / name).parent for name in "ab")
+    names = sorted(p.name for p in first.iterdir())
+    assert sorted(p.name for p in second.iterdir()) == names
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_json_keeps_everything(record):
+    text = record.to_json()
+    again = CampaignRecord.from_json(text)
+    assert again.to_json() == text
+    assert dumps(again.final_frames) == dumps(record.final_frames)
+    assert list(again.generations[0].seconds) == ["seed", "label", "fit"]
+    assert again.minima[0].as_dict() == record.minima[0].as_dict()
+    assert CampaignRecord.from_json(CampaignRecord("t", "u").to_json()) == CampaignRecord("t", "u")
+
+
+def test_empty_campaign(tmp_path):
+    page = write_report(CampaignRecord("Nothing yet", "0"), tmp_path)
+    text = page.read_text(encoding="utf-8")
+    assert Page(text).open == []
+    assert not list(tmp_path.glob("*.png"))
+    for sentence in ("No generation has begun", "No frame has been labelled", "has not been fitted", "No minima have been"):
+        assert sentence in text
+
+
+def test_first_generation_only(tmp_path):
+    frames = make_frames(0, 5, predicted=False)
+    record = CampaignRecord("Running", "0", generations=[GenerationRecord(0, "initial", frames)])
+    page = write_report(record, tmp_path)
+    assert {p.stem for p in tmp_path.glob("*.png")} == FIGURES
+    assert "Neither predictions for new frames nor training errors are known yet." in page.read_text(encoding="utf-8")
+    assert generation_rows(record)[0]["labelled"] == 5
+    # minima found and lost again between two reports of a running campaign leave no stale picture
+    (tmp_path / "structure_01.png").write_bytes(b"old")
+    (tmp_path / "parity_energy.png").write_bytes(b"old")
+    write_report(record, tmp_path)
+    assert {p.stem for p in tmp_path.glob("*.png")} == FIGURES
+
+
+def test_single_label_without_forces(tmp_path):
+    atoms = bulk("Cu")
+    atoms.info.update(REF_energy=-3.0, GAP_energy=-3.0)
+    unlabelled = bulk("Cu")
+    record = CampaignRecord(
+        "One",
+        "0",
+        state="failed: out of memory",
+        generations=[GenerationRecord(0, "initial", [atoms, unlabelled], training_errors={"energy_rmse": 0.0})],
+        final_frames=[atoms],
+    )
+    page = write_report(record, tmp_path)
+    assert {p.stem for p in tmp_path.glob("*.png")} == FIGURES | {"parity_energy"}
+    assert 'class="chip failed">failed: out of memory<' in page.read_text(encoding="utf-8")
+
+
+def test_outliers_are_counted():
+    frames = [bulk("Cu", a=a) for a in np.linspace(3.5, 4, 60)]
+    for atoms, energy in zip(frames, np.linspace(0, 2, 60), strict=True):
+        set_labels(atoms, energy)
+    set_labels(frames[30], 1e6)
+    record = CampaignRecord("t", "u", generations=[GenerationRecord(0, "initial", frames)])
+    axes = energy_volume(record).axes[0]
+    assert axes.get_title(loc="right") == "1 of 60 points lie outside"
+    assert axes.get_ylim()[1] < 100
+
+
+def test_boxes_say_the_median(record):
+    figure = energy_boxes(record)
+    texts = [t.get_text() for t in figure.axes[0].texts]
+    lowest = min(a.info["REF_energy"] / len(a) for g in record.generations for a in g.frames)
+    members = [a for a in record.generations[0].frames if a.info["config_type"] == "rss_b"]
+    median = np.median([a.info["REF_energy"] / len(a) - lowest for a in members])
+    assert f"{median:.3f}" in texts
+    assert len(texts) == 6 + 1  # two kinds in each of three generations, and the heading
+
+
+def test_many_points_are_drawn_as_density():
+    frame = make_frames(0, 1, predicted=True)[0]
+    figure = parity([frame] * (20_001 // (3 * len(frame)) + 1), "forces")
+    assert figure.axes[0].collections
+    assert parity([], "forces") is None
+    assert error_by_generation(CampaignRecord("t", "u"), "energy") is None
+
+
+def test_terminal_tables(record):
+    minima = plain(minima_table(record.minima))
+    assert re.search(r"1 +Fm-3m \(225\) +1 +2 +−\d\.\d{4} +−\d\.\d{4} +0\.0 +17\.23", minima)
+    assert re.search(r"2 +P6₃/mmc \(194\) .* – .*not converged", minima)
+    generations = plain(generations_table(record))
+    assert re.search(r"initial +20 +18 +2 +13 +12 +1 .* 1 h 08 min", generations)
+    assert max(len(line) for line in (minima + generations).splitlines()) <= 120
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (0.04, "0.0 s"), (59.96, "1 min 00 s"), (185.4, "3 min 05 s"), (3599.7, "1 h 00 min"), (8040, "2 h 14 min")],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_numbers():
+    assert [number(-1.25, 1), number(-0.001, 2), number(None), number(7)] == ["−1.2", "0.00", "–", "7"]
+    assert [significant(x) for x in (1234.5, 12.345, 0.012345, 0, None)] == ["1234", "12.3", "0.0123", "0", "–"]
+    assert space_group("I4_1/amd") == "I4₁/amd"
