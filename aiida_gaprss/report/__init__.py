@@ -1,6 +1,4 @@
-"""A campaign as plain data, and as a page, tables and figures. No AiiDA."""
+"""A campaign as plain data, and as a page, tables and figures.
 
-from aiida_gaprss.report.record import CampaignRecord, Counts, Failure, GenerationRecord
-from aiida_gaprss.report.write import write_report
-
-__all__ = ["CampaignRecord", "Counts", "Failure", "GenerationRecord", "write_report"]
+``record`` holds the data, ``write`` makes the page, ``text`` the tables for the terminal.
+"""

@@ -31,7 +31,7 @@ from aiida_gaprss.report.tables import number, significant
 #: Okabe and Ito's blue and vermilion: told apart by every reader.
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#6b7280"
 
-WIDE, PANEL = (6.4, 4.3), (3.7, 3.4)
+WIDE, PANEL = (5.6, 4.1), (3.7, 3.4)
 
 #: Atoms nearer than this times the shortest distance in the structure are drawn bonded.
 BOND_STRETCH = 1.15
@@ -216,13 +216,15 @@ def error_by_generation(record: CampaignRecord, quantity: str) -> Figure | None:
         axes.set_xlim(-0.4, len(x) - 0.6)
         what = {"energy": "Energy", "forces": "Force", "virial": "Virial"}[quantity]
         axes.set(xlabel="Generation", ylabel=f"{what} error ({UNITS[quantity]})")
-        handles = [
-            Line2D([], [], color=VERMILION, marker="o", label="new frames, before"),
-            Line2D([], [], color=BLUE, marker="s", label="training set, after"),
-            Line2D([], [], color=GREY, linestyle="-", label="RMSE"),
-            Line2D([], [], color=GREY, linestyle=":", label="MAE"),
-        ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=2, columnspacing=1.2, handlelength=1.8)
+        present = {part for key, y in zip(series, values, strict=True) if np.isfinite(y).any() for part in key}
+        handles = {
+            "new": Line2D([], [], color=VERMILION, marker="o", label="new frames, before"),
+            "fit": Line2D([], [], color=BLUE, marker="s", label="training set, after"),
+            "rmse": Line2D([], [], color=GREY, linestyle="-", label="RMSE"),
+            "mae": Line2D([], [], color=GREY, linestyle=":", label="MAE"),
+        }
+        shown = [handle for part, handle in handles.items() if part in present]
+        figure.legend(handles=shown, loc="outside upper center", ncols=2, columnspacing=1.2, handlelength=1.8)
     return figure
 
 
@@ -231,7 +233,7 @@ def _log_axis(axes: Axes, values: np.ndarray) -> None:
     axes.set_yscale("log")
     if high / low < 30:  # too few decades for decade ticks
         low, high = low / 1.4, high * 1.4
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 10 else (1, 1.5, 2, 3, 4, 5, 6, 8)))
     else:
         low, high = low / 1.6, high * 1.6
     axes.set_ylim(low, high)

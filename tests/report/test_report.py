@@ -14,10 +14,11 @@ from ase.calculators.lj import LennardJones
 from aiida_gaprss.analysis.errors import errors
 from aiida_gaprss.analysis.minima import unique_minima
 from aiida_gaprss.frames import dumps, set_labels, virial_from_stress
-from aiida_gaprss.report import CampaignRecord, Counts, Failure, GenerationRecord, write_report
 from aiida_gaprss.report.figures import energy_boxes, energy_volume, error_by_generation, parity
+from aiida_gaprss.report.record import CampaignRecord, Counts, Failure, GenerationRecord
 from aiida_gaprss.report.tables import duration, generation_rows, number, significant, space_group
 from aiida_gaprss.report.text import generations_table, minima_table, plain
+from aiida_gaprss.report.write import write_report
 
 FIGURES = {"energy_volume", "energy_boxes"}
 ERRORS = {f"error_{q}" for q in ("energy", "forces", "virial")}
