@@ -1,0 +1,1 @@
+"""Make atoms: pure functions on ase.Atoms with explicit seeds."""
