@@ -1,0 +1,109 @@
+"""Cells too absurd to spend a calculation on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+
+from aiida_gaprss.selection import Selection
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a sane cell; None switches one off.
+
+    ``min_distance``: smallest distance, Å, for all pairs or per pair as ``{"Si-O": 1.2}`` (pairs not named are not
+    checked). ``max_neighbour_distance``: every atom needs another this near, Å. ``volume_per_atom``: smallest and
+    largest, Å³. ``max_force``: largest |F| on one atom, eV/Å, of the forces given.
+
+    :raises ValueError: for bounds that are not positive, or an inverted range.
+    """
+
+    min_distance: float | Mapping[str, float] | None = None
+    max_neighbour_distance: float | None = None
+    volume_per_atom: tuple[float, float] | None = None
+    max_force: float | None = None
+
+    def __post_init__(self) -> None:
+        numbers: dict[str, float | None] = {"max_neighbour_distance": self.max_neighbour_distance}
+        numbers["max_force"] = self.max_force
+        if isinstance(self.min_distance, Mapping):
+            for key, value in self.min_distance.items():
+                if len(str(key).split("-")) != 2:
+                    raise ValueError(f"min_distance: {key!r} is not a pair of elements, expected e.g. 'Si-O'")
+                numbers[f"min_distance of {key}"] = value
+        else:
+            numbers["min_distance"] = self.min_distance
+        for name, number in numbers.items():
+            if number is not None and not 0 < number < np.inf:
+                raise ValueError(f"{name} is {number!r}, expected a number above 0")
+        if self.volume_per_atom is not None:
+            low, high = self.volume_per_atom
+            if not 0 <= low < high:
+                raise ValueError(f"volume_per_atom is {self.volume_per_atom!r}, expected a smaller and a larger number")
+
+
+def why_absurd(atoms: Atoms, limits: Limits, forces: np.ndarray | None = None) -> str | None:
+    """Return the reason why a cell is not worth a calculation, or None.
+
+    :param forces: (n, 3) predicted forces, eV/Å, if there are any.
+    """
+    if len(atoms) == 0:
+        return "has no atoms"
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        return "a coordinate is not a finite number"
+    volume = abs(np.linalg.det(atoms.cell.array)) / len(atoms)
+    if limits.volume_per_atom is not None:
+        low, high = limits.volume_per_atom
+        if volume < low:
+            return f"collapsed: {volume:.3g} Å³ per atom, less than {low:g}"
+        if volume > high:
+            return f"evaporated: {volume:.3g} Å³ per atom, more than {high:g}"
+    if volume == 0:
+        return "cell is flat"
+    if limits.min_distance is not None:
+        reason = _too_close(atoms, limits.min_distance)
+        if reason is not None:
+            return reason
+    if limits.max_neighbour_distance is not None:
+        bonded = np.unique(neighbor_list("i", atoms, limits.max_neighbour_distance))
+        if len(bonded) < len(atoms):
+            alone = len(atoms) - len(bonded)
+            return f"fell apart: {alone} of {len(atoms)} atoms have no neighbour within {limits.max_neighbour_distance:g} Å"
+    if limits.max_force is not None and forces is not None:
+        forces = np.asarray(forces, dtype=float).reshape(len(atoms), 3)
+        largest = float(np.linalg.norm(forces, axis=1).max())
+        if not largest <= limits.max_force:
+            return f"force of {largest:.3g} eV/Å, more than {limits.max_force:g}"
+    return None
+
+
+def _too_close(atoms: Atoms, minimum: float | Mapping[str, float]) -> str | None:
+    pairs = {frozenset(key.split("-")): value for key, value in minimum.items()} if isinstance(minimum, Mapping) else {}
+    cutoff = max(pairs.values(), default=0.0) if isinstance(minimum, Mapping) else float(minimum)
+    if cutoff == 0.0:
+        return None
+    first, second, distances = neighbor_list("ijd", atoms, cutoff)
+    symbols = atoms.get_chemical_symbols()
+    for k in np.argsort(distances, kind="stable"):
+        a, b = symbols[first[k]], symbols[second[k]]
+        least = pairs.get(frozenset((a, b)), 0.0) if isinstance(minimum, Mapping) else cutoff
+        if distances[k] < least:
+            return f"{a} and {b} are {distances[k]:.3f} Å apart, less than {least:g}"
+    return None
+
+
+def sane(frames: Sequence[Atoms], limits: Limits, forces: Sequence[np.ndarray | None] | None = None) -> Selection:
+    """Return the frames within ``limits`` in their order, and the reason for each of the others."""
+    selection = Selection()
+    for index, atoms in enumerate(frames):
+        reason = why_absurd(atoms, limits, None if forces is None else forces[index])
+        if reason is None:
+            selection.kept.append(index)
+        else:
+            selection.rejected[index] = reason
+    return selection
