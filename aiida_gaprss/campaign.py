@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 from ruamel.yaml import YAML
 
-from aiida_gaprss.calculations.relax import RelaxSettings
-from aiida_gaprss.fitting.settings import FitSettings, Model
-from aiida_gaprss.structures.random_cells import CellSpec
+from aiida_gaprss.fitting.settings import FitSettings
+from aiida_gaprss.selection.sanity import Limits
+from aiida_gaprss.structures.random_cells import CellSpec, RandomCellError
+from aiida_gaprss.tasks import RelaxSettings
+from aiida_gaprss.validation import Model
 
 PROTOCOLS = Path(__file__).parent / "workflows" / "protocols"
 
@@ -64,13 +66,23 @@ class FilterSettings(Model):
 
 
 class SelectionSettings(Model):
-    """Which of the relaxed frames are labelled."""
+    """How many of the relaxed frames are labelled, and which.
 
-    minima: NonNegativeInt = Field(description="number of end points")
-    snapshots: NonNegativeInt = Field(0, description="number of frames from early steps of relaxations")
-    method: Literal["random", "boltzmann", "diverse"] = "random"
-    kT: PositiveFloat = Field(0.2, description="eV/atom, of the Boltzmann bias towards low energy")
-    duplicates: bool = Field(False, description="keep minima that look the same as another one")
+    End points are taken by each rule in turn; no frame is taken twice.
+    """
+
+    lowest: NonNegativeInt = Field(0, description="end points of lowest predicted energy that the database does not hold yet")
+    boltzmann: NonNegativeInt = Field(0, description="end points drawn with a flat-histogram Boltzmann bias in energy")
+    kT: PositiveFloat = Field(0.2, description="eV/atom, of that bias")
+    unfamiliar: NonNegativeInt = Field(0, description="end points farthest from the database and each other")
+    random: NonNegativeInt = Field(0, description="end points drawn at random")
+    snapshots: NonNegativeInt = Field(0, description="frames on the way, the farthest from the database first")
+    tolerance: NonNegativeFloat = Field(0.3, description="distance of fingerprints up to which end points are equal; 0 keeps all")
+
+    @property
+    def total(self) -> int:
+        """Largest number of frames that can be chosen."""
+        return self.lowest + self.boltzmann + self.unfamiliar + self.random + self.snapshots
 
 
 class GenerationSettings(Model):
@@ -114,21 +126,15 @@ class RssSettings(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> RssSettings:
-        for name, seed in self.seeds.items():
-            try:
-                seed.spec(dict(self.formula))
-            except ValueError as exception:
-                raise ValueError(f"seeds.{name}: {exception}") from exception
-        counts = {"initial": self.initial, **{f"generations.{i}.cells": g.cells for i, g in enumerate(self.generations)}}
-        if self.search:
-            counts["search.cells"] = self.search.cells
-        for where, cells in counts.items():
-            unknown = sorted(set(cells) - set(self.seeds))
-            if unknown:
-                raise ValueError(f"{where}: no kind of seed is called {', '.join(unknown)}; known: {', '.join(self.seeds)}")
-        if self.isolated_atom_box <= self.fit.cutoff:
-            raise ValueError(f"isolated_atom_box ({self.isolated_atom_box} Å) must exceed the cutoff ({self.fit.cutoff} Å)")
+        faults = consistency(self.model_dump())
+        if faults:
+            raise ValueError("\n".join(f"{'.'.join(map(str, where))}: {message}" for where, message in faults))
         return self
+
+    @property
+    def formula_text(self) -> str:
+        """The formula unit as chemists write it."""
+        return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in self.formula.items())
 
     @property
     def min_separation(self) -> float:
@@ -136,19 +142,56 @@ class RssSettings(Model):
         values = [s.min_separation for s in self.seeds.values()]
         return min(min(v.values()) if isinstance(v, dict) else v for v in values)
 
-    def volume_limits(self) -> tuple[float, float]:
-        """Return the volumes per atom (Å³) outside of which a frame is not labelled."""
-        if self.filter.volume_per_atom:
-            return self.filter.volume_per_atom
-        return (
+    def sanity_limits(self) -> Limits:
+        """Return the limits outside of which a frame is too absurd to be labelled."""
+        volumes = self.filter.volume_per_atom or (
             0.4 * min(s.volume_per_atom[0] for s in self.seeds.values()),
             2.5 * max(s.volume_per_atom[1] for s in self.seeds.values()),
+        )
+        return Limits(
+            min_distance=self.filter.min_separation_factor * self.min_separation,
+            volume_per_atom=volumes,
+            max_force=self.filter.max_force,
         )
 
     def label_budget(self) -> int:
         """Return the largest number of reference calculations the campaign can ask for."""
-        chosen = sum(g.select.minima + g.select.snapshots for g in self.generations)
+        chosen = sum(g.select.total for g in self.generations)
         return len(self.formula) + sum(self.initial.values()) + chosen + (self.search.label if self.search else 0)
+
+
+def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return (location, message) of the faults that lie between fields; parts that are wrong in themselves are passed over."""
+    faults: list[tuple[tuple[str | int, ...], str]] = []
+
+    def mapping(value: Any) -> dict[str, Any]:
+        return value if isinstance(value, dict) else {}
+
+    seeds = mapping(data.get("seeds"))
+    for name, seed in seeds.items():
+        try:
+            SeedSettings(**seed).spec(dict(data["formula"]))
+        except RandomCellError as exception:
+            faults.append((("seeds", name), str(exception)))
+        except (TypeError, ValueError, KeyError):
+            continue
+    counts: list[tuple[tuple[str | int, ...], Any]] = [(("initial",), data.get("initial"))]
+    generations = data.get("generations")
+    if isinstance(generations, list):
+        counts += [(("generations", i, "cells"), mapping(g).get("cells")) for i, g in enumerate(generations)]
+    counts.append((("search", "cells"), mapping(data.get("search")).get("cells")))
+    for where, cells in counts:
+        for name in mapping(cells):
+            if name not in seeds:
+                faults.append(((*where, name), f"no kind of seed is called {name!r}; known: {', '.join(seeds)}"))
+    box = data.get("isolated_atom_box", 15.0)
+    try:
+        cutoff = FitSettings(**mapping(data.get("fit"))).cutoff
+    except ValueError:
+        cutoff = 0.0
+    if isinstance(box, float | int) and box <= cutoff:
+        faults.append((("isolated_atom_box",), f"the box ({box} Å) must exceed the cutoff ({cutoff} Å)"))
+    return faults
 
 
 def stage_seed(seed: int, generation: int, stage: str) -> int:

@@ -1,11 +1,17 @@
-"""Turn the complaints of a pydantic model into messages for a port or a file."""
+"""The base of our models, and their complaints as messages for a port or a file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Model(BaseModel):
+    """A model that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def complaints(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:

@@ -5,20 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.engine import CalcJobProcessSpec
-from pydantic import BaseModel, ConfigDict
 
 from aiida_gaprss.calculations.frames import FramesCalculation, potential_calculator
 from aiida_gaprss.calculations.relax import validate_elements
 from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.tasks import EvaluateSettings
 from aiida_gaprss.validation import model_validator_for
-
-
-class EvaluateSettings(BaseModel):
-    """What is evaluated besides energies, forces and virials."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    local_energies: bool = False
 
 
 class EvaluateCalculation(FramesCalculation):

@@ -14,7 +14,7 @@ from aiida_gaprss.analysis.minima import Minimum, unique_minima
 from aiida_gaprss.campaign import RssSettings, stage_seed
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.reference import PER_FRAME
-from aiida_gaprss.selection.choose import choose
+from aiida_gaprss.selection.generation import choose_frames
 from aiida_gaprss.structures.random_cells import random_cells
 
 
@@ -76,7 +76,8 @@ def select_frames(candidates: Dataset, settings: Dict, generation: Int, seed: In
     """Choose the frames of a generation that are labelled, and say why the others are not."""
     model = RssSettings(**settings.get_dict())
     known = [atoms for _, node in sorted(database.items()) for atoms in node.get_frames()]
-    chosen, report = choose(candidates.get_frames(), known, model, generation.value, seed.value)
+    recipe = model.generations[generation.value - 1].select
+    chosen, report = choose_frames(candidates.get_frames(), known, recipe, model.sanity_limits(), seed.value)
     return {"frames": Dataset(chosen, level_of_theory="unlabelled"), "report": Dict(report)}
 
 

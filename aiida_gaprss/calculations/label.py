@@ -5,20 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.engine import CalcJobProcessSpec
-from pydantic import BaseModel, ConfigDict, Field
 
 from aiida_gaprss.calculations.frames import FramesCalculation
+from aiida_gaprss.tasks import LabelSettings
 from aiida_gaprss.validation import model_validator_for
-
-
-class LabelSettings(BaseModel):
-    """The ASE calculator that makes the labels."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    calculator: str = Field(description="name that ASE knows (emt, lj, …) or the dotted path of a class")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the class")
-    level_of_theory: str | None = Field(None, description="one line naming the level of theory; default: the calculator's name")
 
 
 class LabelCalculation(FramesCalculation):

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from aiida.engine import CalcJobProcessSpec
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from aiida_gaprss.calculations.frames import FramesCalculation, potential_calculator
 from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.tasks import RelaxSettings
 from aiida_gaprss.validation import model_validator_for
-
-
-class RelaxSettings(BaseModel):
-    """How cells are relaxed; the pressure (GPa) of each stands in its ``pressure_GPa``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    optimizer: Literal["lbfgs", "cg", "fire"] = "lbfgs"
-    fmax: PositiveFloat = Field(0.05, description="largest force (eV/Å; for the cell, the generalised force of the filter)")
-    max_steps: PositiveInt = 200
-    snapshot_steps: list[int] = Field(default=[5], description="steps kept besides the last one")
-    min_distance: NonNegativeFloat = Field(0.0, description="Å; two atoms closer than this end the relaxation (collapsed)")
-    volume_factors: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.2, 4.0), description="the volume, relative to the start, outside of which a relaxation ends (collapsed, exploded)"
-    )
 
 
 class RelaxCalculation(FramesCalculation):

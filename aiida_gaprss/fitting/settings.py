@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from ase.data import atomic_numbers, covalent_radii
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from aiida_gaprss.validation import Model
 
 #: Targets that gap_fit takes an expected error (sigma) for, in its order.
 SIGMA_ORDER = ("energy", "forces", "virial", "hessian")
-
-
-class Model(BaseModel):
-    """A model that refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Distance2b(Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.common import AttributeDict
-from aiida.engine import ExitCode, ToContext, WorkChain, WorkChainSpec, if_, while_
+from aiida.engine import ExitCode, ProcessSpec, ToContext, WorkChain, if_, while_
 from aiida.orm import Dict, Int, Str
 
 from aiida_gaprss.analysis.energies import energy_summary
@@ -35,7 +35,7 @@ class RssWorkChain(WorkChain):
     """
 
     @classmethod
-    def define(cls, spec: WorkChainSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
         """Define ports, outline and exit codes."""
         super().define(spec)
         spec.input("settings", valid_type=Dict, validator=model_validator_for(RssSettings), help="The campaign (RssSettings).")

@@ -1,0 +1,242 @@
+"""``aiida-gaprss demo, run, status, report, trace``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from aiida.orm import WorkChainNode
+
+    from aiida_gaprss.config import Campaign
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@click.command()
+@click.option("--seed", type=click.IntRange(min=1), default=1, show_default=True, help="Seed of the campaign.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("gaprss-demo"),
+    show_default=True,
+    help="Where the AiiDA profile (unless AIIDA_PATH is set) and the report go.",
+)
+def demo(seed: int, folder: Path) -> None:
+    """Watch a silicon potential being made from random cells (about 10 minutes on two cores; no DFT code needed).
+
+    The reference is the classical Stillinger–Weber potential. Nothing is told of the diamond structure: it has to be found.
+    """
+    folder = folder.absolute()
+    if "AIIDA_PATH" not in os.environ:
+        os.environ["AIIDA_PATH"] = str(folder / "aiida")
+        Path(os.environ["AIIDA_PATH"]).mkdir(parents=True, exist_ok=True)
+        click.echo(
+            f"AiiDA lives in {os.environ['AIIDA_PATH']}; to look around later: export AIIDA_PATH={os.environ['AIIDA_PATH']}"
+        )
+    from aiida_gaprss.cli.environment import load_or_make_profile, set_up_codes
+    from aiida_gaprss.config import load_campaign
+
+    load_or_make_profile()
+    missing = [finding for finding in set_up_codes(None, None, None)[:2] if not finding.found]
+    if missing:
+        raise click.ClickException("; ".join(f"{f.name}: {f.detail}. {f.how_to_get}" for f in missing))
+    campaign = load_campaign(EXAMPLES / "silicon_sw.yaml")
+    node = run_here(_with_seed(campaign, seed))
+    finish(node, folder / f"report-seed{seed}")
+
+
+@click.command()
+@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--submit", is_flag=True, help="Hand the campaign to the daemon and return.")
+@click.option("--seed", type=click.IntRange(min=1), help="Seed instead of the one in the file.")
+@click.option("--check", is_flag=True, help="Check the file and the codes; run nothing.")
+@click.option(
+    "--report",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the report; default: gaprss-report-PK.",
+)
+def run(config: Path, submit: bool, seed: int | None, check: bool, folder: Path | None) -> None:
+    """Run the campaign that the file CONFIG describes, here with live progress or (--submit) in the daemon."""
+    from aiida_gaprss.config import load_campaign
+
+    campaign = _with_seed(load_campaign(config), seed)
+    from aiida_gaprss.cli.environment import load_or_make_profile
+
+    load_or_make_profile(make=False)
+    from aiida_gaprss.launch import builder_inputs, campaign_name
+
+    if check:
+        builder_inputs(campaign)
+        click.echo(f"{config}: good; campaign {campaign_name(campaign)}, at most {campaign.settings.label_budget()} labels")
+        return
+    if submit:
+        submit_campaign(campaign)
+        return
+    node = run_here(campaign)
+    finish(node, folder or Path(f"gaprss-report-{node.pk}"))
+
+
+def _with_seed(campaign: Campaign, seed: int | None) -> Campaign:
+    from dataclasses import replace
+
+    if seed is None:
+        return campaign
+    return replace(campaign, config=campaign.config.model_copy(update={"seed": seed}))
+
+
+def submit_campaign(campaign: Campaign) -> None:
+    """Hand a campaign to the daemon."""
+    from aiida.common.exceptions import InvalidOperation
+    from aiida.engine import submit as aiida_submit
+
+    from aiida_gaprss.launch import builder_inputs
+    from aiida_gaprss.workflows.rss import RssWorkChain
+
+    inputs = builder_inputs(campaign)
+    try:
+        node = aiida_submit(RssWorkChain, **inputs)
+    except InvalidOperation as exception:
+        raise click.ClickException(
+            f"the campaign cannot be submitted: {exception} (start the daemon: verdi daemon start)"
+        ) from exception
+    click.echo(f"submitted campaign {node.label} as <{node.pk}>; follow it with: aiida-gaprss status {node.pk}")
+
+
+def run_here(campaign: Campaign) -> WorkChainNode:
+    """Run a campaign in this process, showing what it does."""
+    from aiida_gaprss.cli.progress import run_with_progress
+    from aiida_gaprss.launch import builder_inputs
+    from aiida_gaprss.workflows.rss import RssWorkChain
+
+    return run_with_progress(RssWorkChain, builder_inputs(campaign))
+
+
+def finish(node: WorkChainNode, folder: Path) -> None:
+    """Print the results of a campaign, write its report, and fail if it failed."""
+    page = print_report(node, folder)
+    click.echo(f"Report: {page}")
+    if not node.is_finished_ok:
+        raise click.ClickException(f"campaign <{node.pk}> did not finish: {node.exit_message or node.process_state}")
+
+
+def print_report(node: WorkChainNode, folder: Path) -> Path:
+    """Print the tables of a campaign and write its report; return the page."""
+    from rich.console import Console
+
+    from aiida_gaprss.report.collect import collect
+    from aiida_gaprss.report.text import generations_table, minima_table
+    from aiida_gaprss.report.write import write_report
+
+    record = collect(node)
+    console = Console(highlight=False)
+    console.print()
+    console.print(generations_table(record))
+    if record.minima:
+        console.print(minima_table(record.minima))
+    labels = sum(generation.labelled for generation in record.generations)
+    checks = sum(minimum.ref_energy is not None for minimum in record.minima)
+    console.print(f"{labels} labels in the training set, {checks} more to check the minima; campaign {record.label} <{node.pk}>")
+    return write_report(record, folder)
+
+
+def load_campaign_node(identifier: str) -> WorkChainNode:
+    """Return the campaign of a pk or uuid.
+
+    :raises click.ClickException: if there is none or it is something else.
+    """
+    from aiida.common.exceptions import MultipleObjectsError, NotExistent
+    from aiida.orm import WorkChainNode, load_node
+
+    try:
+        node = load_node(identifier)
+    except (NotExistent, MultipleObjectsError, ValueError) as exception:
+        raise click.ClickException(f"no campaign {identifier}: {exception}") from exception
+    if not isinstance(node, WorkChainNode) or node.process_label != "RssWorkChain":
+        kind = getattr(node, "process_label", None) or type(node).__name__
+        raise click.ClickException(f"<{identifier}> is a {kind}, not a campaign (RssWorkChain); `aiida-gaprss status` lists them")
+    return node
+
+
+@click.command()
+@click.argument("campaign", required=False)
+def status(campaign: str | None) -> None:
+    """List the campaigns of this profile, or show how far CAMPAIGN (pk or uuid) is."""
+    from aiida_gaprss.cli.environment import load_or_make_profile
+
+    load_or_make_profile(make=False)
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if campaign is None:
+        from aiida.orm import QueryBuilder, WorkChainNode
+
+        query = QueryBuilder().append(WorkChainNode, filters={"attributes.process_label": "RssWorkChain"}, tag="c")
+        table = Table("pk", "campaign", "state", "labels", "begun", box=None)
+        for node in query.order_by({"c": "id"}).all(flat=True):
+            labels = (
+                sum(node.outputs.labels[k].base.attributes.get("energies") for k in node.outputs.labels)
+                if "labels" in node.outputs
+                else 0
+            )
+            state = node.exit_message or (node.process_state.value if node.process_state else "?")
+            table.add_row(str(node.pk), node.label, state, str(labels), f"{node.ctime:%Y-%m-%d %H:%M}")
+        console.print(table if table.row_count else "no campaigns yet: aiida-gaprss demo, or aiida-gaprss run CONFIG.yaml")
+        return
+    from aiida.orm import Log
+
+    from aiida_gaprss.cli.progress import running_stage
+    from aiida_gaprss.report.collect import collect
+    from aiida_gaprss.report.text import generations_table
+
+    node = load_campaign_node(campaign)
+    record = collect(node)
+    console.print(f"{record.label} <{node.pk}>: {record.state}")
+    console.print(generations_table(record))
+    for log in Log.collection.get_logs_for(node, order_by=[{"time": "asc"}])[-5:]:
+        console.print(f"{log.time.astimezone():%H:%M:%S} {tidy(log.message)}")
+    if record.state == "running" and (now := running_stage(node)):
+        console.print(f"now: {now}")
+
+
+def tidy(message: str) -> str:
+    """Return a report message without AiiDA's prefix."""
+    import re
+
+    return re.sub(r"^\[\d+\|\w+\|\w+\]: ", "", message)
+
+
+@click.command()
+@click.argument("campaign")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder; default: gaprss-report-CAMPAIGN.")
+def report(campaign: str, output: Path | None) -> None:
+    """Write the report of CAMPAIGN (pk or uuid): one HTML page, its figures, and the numbers as CSV and JSON."""
+    from aiida_gaprss.cli.environment import load_or_make_profile
+
+    load_or_make_profile(make=False)
+    node = load_campaign_node(campaign)
+    click.echo(f"Report: {print_report(node, output or Path(f'gaprss-report-{campaign}'))}")
+
+
+@click.command()
+@click.argument("frame_id")
+@click.option("--campaign", help="Pk or uuid, when several campaigns have a frame of this name.")
+def trace(frame_id: str, campaign: str | None) -> None:
+    """Tell the history of a frame: its label, the relaxation it comes from, the potential that drove it, back to its seed."""
+    from aiida_gaprss.cli.environment import load_or_make_profile
+
+    load_or_make_profile(make=False)
+    from rich.console import Console
+
+    from aiida_gaprss.report.trace import TraceError, history
+
+    try:
+        tree = history(frame_id, load_campaign_node(campaign) if campaign else None)
+    except TraceError as exception:
+        raise click.ClickException(str(exception)) from exception
+    Console(highlight=False).print(tree)

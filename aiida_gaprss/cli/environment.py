@@ -1,0 +1,234 @@
+"""Profile, computer and codes of the machine the command runs on."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+#: Extra of a code node: version of the GAP code behind it, as it stands in the xml of potentials.
+GAP_VERSION_EXTRA = "gaprss_gap_version"
+
+PROBE = """
+import json, os, sys
+import ase, numpy, quippy
+folder = os.path.dirname(quippy.__file__)
+binary = os.path.join(folder, "gap_fit")
+print(json.dumps({"ase": ase.__version__, "gap_fit": binary if os.access(binary, os.X_OK) else None, "python": sys.executable}))
+"""
+
+
+@dataclass
+class Finding:
+    """Something ``setup`` looked for."""
+
+    name: str
+    found: str | None
+    detail: str = ""
+    how_to_get: str = ""
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
+def load_or_make_profile(make: bool = True) -> str:
+    """Load the default profile; make one with SQLite and ZeroMQ, which need no service, if there is none.
+
+    :raises click.ClickException: if there is none and none should be made.
+    """
+    # Without this, AiiDA warns that it makes its folder, which is what was asked for.
+    import warnings
+
+    warnings.filterwarnings("ignore", message="Creating AiiDA configuration folder")
+    from aiida import load_profile
+    from aiida.manage.configuration import create_profile, get_config
+
+    config = get_config(create=True)
+    if config.default_profile_name:
+        return str(load_profile().name)
+    if not make:
+        raise click.ClickException(f"no AiiDA profile in {config.dirpath}: run `aiida-gaprss setup` (or `verdi presto`) first")
+    from aiida.plugins import BrokerFactory
+
+    profile = create_profile(
+        config,
+        name="gaprss",
+        email="aiida@localhost",
+        storage_backend="core.sqlite_dos",
+        storage_config={},
+        broker_backend="core.zeromq",
+        broker_config=BrokerFactory("core.zeromq").get_default_config(),
+    )
+    config.set_option("runner.poll.interval", 1, scope=profile.name)
+    config.set_option("warnings.development_version", False)
+    config.set_default_profile(profile.name, overwrite=True)
+    config.store()
+    load_profile(profile.name, allow_switch=True)
+    return str(profile.name)
+
+
+def local_computer() -> Any:
+    """Return the computer ``localhost``; make it if there is none."""
+    from aiida.common.exceptions import NotExistent
+    from aiida.manage.configuration import get_config
+    from aiida.orm import Computer, load_computer
+
+    try:
+        return load_computer("localhost")
+    except NotExistent:
+        computer = Computer(
+            label="localhost",
+            hostname="localhost",
+            transport_type="core.local",
+            scheduler_type="core.direct",
+            workdir=str(Path(get_config().dirpath) / "scratch" / "gaprss"),
+        ).store()
+        computer.configure(safe_interval=0)
+        computer.set_minimum_job_poll_interval(1)
+        computer.set_default_mpiprocs_per_machine(1)
+        return computer
+
+
+def find_python(path: str | None) -> Finding:
+    """Look for a python with quippy and ase: ``path``, else this one, else the one on PATH."""
+    import json
+
+    how = "pip install 'quippy-ase==0.9.14' 'f90wrap<0.3' (Python ≤ 3.11) or 'quippy-ase>=0.10.3' (3.12 and later)"
+    candidates = [path] if path else [sys.executable, shutil.which("python3")]
+    reason = "not found"
+    for candidate in dict.fromkeys(c for c in candidates if c):
+        if candidate == sys.executable and importlib.util.find_spec("quippy") is None:
+            reason = f"{candidate} has no quippy"
+            continue
+        try:
+            process = subprocess.run([candidate, "-c", PROBE], capture_output=True, text=True, timeout=120, check=False)
+        except OSError as exception:
+            reason = f"{candidate}: {exception.strerror}"
+            continue
+        if process.returncode == 0:
+            data = json.loads(process.stdout.strip().splitlines()[-1])
+            return Finding("python with quippy", candidate, f"ase {data['ase']}", extras={"gap_fit": data["gap_fit"]})
+        reason = f"{candidate}: {(process.stderr.strip().splitlines() or ['failed'])[-1]}"
+    return Finding("python with quippy", None, reason, how)
+
+
+def find_gap_fit(path: str | None, python: Finding) -> Finding:
+    """Look for the gap_fit binary: ``path``, else the one that quippy brings, else the one on PATH; try it with a tiny fit."""
+    binary = path or python.extras.get("gap_fit") or shutil.which("gap_fit")
+    how = "it comes with quippy-ase 0.9.14 or ≥ 0.10.3 (0.10.1 has none), or compile QUIP with GAP"
+    if binary is None:
+        return Finding("gap_fit", None, "not found", how)
+    if not os.access(binary, os.X_OK):
+        return Finding("gap_fit", None, f"{binary} is not an executable file", how)
+    version, detail = try_gap_fit(binary)
+    if version is None:
+        return Finding("gap_fit", None, f"{binary} does not work: {detail}", how)
+    return Finding("gap_fit", binary, detail, extras={GAP_VERSION_EXTRA: version})
+
+
+def try_gap_fit(binary: str) -> tuple[int | None, str]:
+    """Fit a pair potential to two dimers; return the version of GAP, or None and the reason why it failed."""
+    from aiida_gaprss.data.potential import PotentialError, read_gap
+    from aiida_gaprss.fitting.log import read_log
+
+    lines = []
+    for distance, energy in ((9.0, 0.0), (2.0, -1.0), (2.5, -0.5)):
+        lines += [
+            "2",
+            f'Lattice="20 0 0 0 20 0 0 0 20" Properties=species:S:1:pos:R:3 REF_energy={energy} pbc="T T T"',
+            "Ar 0 0 0",
+            f"Ar {distance} 0 0",
+        ]
+    command = [
+        *(binary, "at_file=train.xyz", "energy_parameter_name=REF_energy", "e0={Ar:0.0}", "default_sigma={0.01 0.1 0.1 1.0}"),
+        "gap={distance_2b cutoff=5.0 covariance_type=ard_se theta_uniform=1.0 n_sparse=3 delta=1.0 sparse_method=uniform}",
+        *("do_copy_at_file=F", "gp_file=gap.xml"),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "train.xyz").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        try:
+            process = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as exception:
+            return None, str(exception)
+        log = read_log(process.stdout + process.stderr)
+        try:
+            attributes, _ = read_gap(Path(folder), "gap.xml")
+        except PotentialError:
+            return None, log.abort or (process.stderr.strip().splitlines() or ["no potential written"])[-1]
+    threads = "OpenMP" if "OpenMP parallelisation" in process.stdout else "serial"
+    return attributes["gap_version"], f"GAP {log.version}, {threads}"
+
+
+def find_pw(path: str | None) -> Finding:
+    """Look for pw.x: ``path``, else the one on PATH."""
+    binary = path or shutil.which("pw.x")
+    how = "optional, for real DFT; Debian: apt-get install quantum-espresso"
+    if importlib.util.find_spec("aiida_quantumespresso") is None:
+        return Finding("pw.x", None, "aiida-quantumespresso is not installed", "optional: pip install 'aiida-gaprss[qe]'")
+    if binary is None or not os.access(binary, os.X_OK):
+        return Finding("pw.x", None, f"{binary or 'pw.x'} not found", how)
+    process = subprocess.run([binary, "-h"], input="", capture_output=True, text=True, timeout=60, check=False)
+    version = re.search(r"Program PWSCF v\.?\s*(\S+)", process.stdout)
+    return Finding("pw.x", binary, f"Quantum ESPRESSO {version[1]}" if version else "")
+
+
+def register(label: str, finding: Finding, plugin: str, prepend_text: str = "") -> Any:
+    """Return the code ``label@localhost`` for a finding; an older code of that label at another path is renamed."""
+    from aiida.common.exceptions import NotExistent
+    from aiida.orm import InstalledCode, load_code
+
+    computer = local_computer()
+    try:
+        code = load_code(f"{label}@{computer.label}")
+        if str(code.filepath_executable) == finding.found:
+            _set_extras(code, finding)
+            return code
+        code.label = f"{label}-{code.pk}"
+    except NotExistent:
+        pass
+    code = InstalledCode(
+        label=label,
+        computer=computer,
+        filepath_executable=finding.found,
+        default_calc_job_plugin=plugin,
+        prepend_text=prepend_text,
+        with_mpi=False,
+        description=finding.detail,
+    ).store()
+    _set_extras(code, finding)
+    return code
+
+
+def _set_extras(code: Any, finding: Finding) -> None:
+    if GAP_VERSION_EXTRA in finding.extras:
+        code.base.extras.set(GAP_VERSION_EXTRA, finding.extras[GAP_VERSION_EXTRA])
+
+
+def set_up_codes(python: str | None, gap_fit: str | None, pw: str | None) -> list[Finding]:
+    """Find and register what a campaign needs on this machine; return what was found and what was not."""
+    found_python = find_python(python)
+    found_fit = find_gap_fit(gap_fit, found_python)
+    found_pw = find_pw(pw)
+    if found_python.found:
+        version = found_fit.extras.get(GAP_VERSION_EXTRA)
+        own = found_python.extras.get("gap_fit")
+        if own and own != found_fit.found:
+            version, _ = try_gap_fit(own)
+        if version is not None:
+            found_python.extras[GAP_VERSION_EXTRA] = version
+        register("gaprss-python", found_python, "gaprss.label")
+    if found_fit.found:
+        register("gap_fit", found_fit, "gaprss.gap_fit")
+    if found_pw.found:
+        register("pw", found_pw, "quantumespresso.pw", prepend_text="export OMP_NUM_THREADS=1")
+    return [found_python, found_fit, found_pw]

@@ -1,0 +1,200 @@
+"""``aiida-gaprss dataset …`` and ``aiida-gaprss potential …``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from aiida_gaprss.extxyz import Keys
+
+
+def _profile() -> None:
+    from aiida_gaprss.cli.environment import load_or_make_profile
+
+    load_or_make_profile(make=False)
+
+
+def _load(identifier: str, kind: str) -> Any:
+    from aiida.common.exceptions import MultipleObjectsError, NotExistent
+    from aiida.orm import load_node
+    from aiida.plugins import DataFactory
+
+    try:
+        node = load_node(identifier)
+    except (NotExistent, MultipleObjectsError, ValueError) as exception:
+        raise click.ClickException(f"no node {identifier}: {exception}") from exception
+    if not isinstance(node, DataFactory(kind)):
+        raise click.ClickException(f"<{identifier}> is a {type(node).__name__}, expected a {kind.split('.')[1]}")
+    return node
+
+
+def _list(kind: str, columns: dict[str, str]) -> None:
+    from aiida.orm import QueryBuilder
+    from aiida.plugins import DataFactory
+    from rich.console import Console
+    from rich.table import Table
+
+    query = QueryBuilder().append(DataFactory(kind), tag="n").order_by({"n": "id"})
+    table = Table("pk", "label", *columns, box=None)
+    for node in query.all(flat=True):
+        attributes = node.base.attributes.all
+        label = node.label or (node.creator.label if node.creator is not None else "")
+        table.add_row(str(node.pk), label, *(_short(attributes.get(key)) for key in columns.values()))
+    Console(highlight=False).print(table if table.row_count else f"no {kind.split('.')[1]} in this profile")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    text = str(value).replace("\\n", " ")
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def _key_options(function: Any) -> Any:
+    for option in reversed(
+        (
+            click.option("--energy", metavar="KEY", help="Key of the energy."),
+            click.option("--forces", metavar="KEY", help="Key of the forces."),
+            click.option("--virial", metavar="KEY", help="Key of the virial (−stress·volume, 9 numbers)."),
+            click.option("--stress", metavar="KEY", help="Key of the stress (6 or 9 numbers)."),
+            click.option("--energy-unit", default="eV", show_default=True),
+            click.option("--force-unit", default="eV/Å", show_default=True),
+            click.option("--stress-unit", default="eV/Å^3", show_default=True),
+            click.option(
+                "--stress-sign", type=int, default=1, show_default=True, help="1 as in ASE (compressed: negative), -1 as in VASP."
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def _keys(options: dict[str, Any]) -> Keys:
+    from aiida_gaprss.extxyz import Keys
+
+    return Keys(**options)
+
+
+@click.group()
+def dataset() -> None:
+    """Import, export and look at datasets of frames."""
+
+
+@dataset.command("list")
+def dataset_list() -> None:
+    """List the datasets of the profile."""
+    _profile()
+    _list(
+        "gaprss.dataset",
+        {"frames": "frames", "labels": "energies", "config types": "config_types", "level of theory": "level_of_theory"},
+    )
+
+
+@dataset.command("show")
+@click.argument("node")
+def dataset_show(node: str) -> None:
+    """Show what dataset NODE (pk or uuid) holds."""
+    _profile()
+    dataset_node = _load(node, "gaprss.dataset")
+    for key, value in dataset_node.base.attributes.all.items():
+        click.echo(f"{key:16s} {_short(value)}")
+    from collections import Counter
+
+    status = Counter(str(a.info.get("label_status", "never tried")) for a in dataset_node.get_frames())
+    for reason, count in status.most_common():
+        click.echo(f"{'label status':16s} {count} {reason}")
+
+
+@dataset.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@_key_options
+@click.option("--config-type", help="Configuration type of frames that have none.")
+@click.option("--level-of-theory", required=True, help="One line: code, functional, cutoff, k-points of the labels.")
+def dataset_import(path: Path, config_type: str | None, level_of_theory: str, **options: Any) -> None:
+    """Import an extended XYZ file whose labels have any names and units."""
+    keys = _keys(options)
+    _profile()
+    from aiida_gaprss.data.dataset import Dataset
+
+    node = Dataset.from_file(path, keys, config_type, level_of_theory).store()
+    attributes = node.base.attributes.all
+    click.echo(
+        f"dataset <{node.pk}>: {attributes['frames']} frames, {attributes['atoms']} atoms, {attributes['energies']} energies, "
+        f"{attributes['forces']} force components, {attributes['virials']} virials"
+    )
+
+
+@dataset.command("export")
+@click.argument("node")
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@_key_options
+def dataset_export(node: str, path: Path, **options: Any) -> None:
+    """Export dataset NODE as extended XYZ; without keys, labels are named REF_energy, REF_forces, REF_virial."""
+    if not any(options[name] for name in ("energy", "forces", "virial", "stress")):
+        options.update(energy="REF_energy", forces="REF_forces", virial="REF_virial")
+    keys = _keys(options)
+    _profile()
+    dataset_node = _load(node, "gaprss.dataset")
+    dataset_node.export(path, keys)
+    click.echo(f"{path}: {dataset_node.n_frames} frames")
+
+
+@click.group()
+def potential() -> None:
+    """Import, export and look at potentials."""
+
+
+@potential.command("list")
+def potential_list() -> None:
+    """List the potentials of the profile."""
+    _profile()
+    _list(
+        "gaprss.potential",
+        {"elements": "elements", "cutoff Å": "cutoff", "sparse points": "n_sparse", "GAP version": "gap_version"},
+    )
+
+
+@potential.command("show")
+@click.argument("node")
+def potential_show(node: str) -> None:
+    """Show what potential NODE (pk or uuid) is made of."""
+    _profile()
+    potential_node = _load(node, "gaprss.potential")
+    for key, value in potential_node.base.attributes.all.items():
+        if key == "descriptors":
+            for line in value:
+                click.echo(f"{'descriptor':16s} {' '.join(line.split())}")
+        else:
+            click.echo(f"{key:16s} {_short(value)}")
+    fit = potential_node.creator
+    if fit is not None:
+        click.echo(f"{'fitted by':16s} {fit.process_label} <{fit.pk}> {fit.label}")
+
+
+@potential.command("export")
+@click.argument("node")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def potential_export(node: str, folder: Path) -> None:
+    """Write potential NODE with its sparse files, and the LAMMPS lines that use it, to FOLDER."""
+    _profile()
+    potential_node = _load(node, "gaprss.potential")
+    path = potential_node.export(folder)
+    click.echo(f"{path}: use it with quippy's Potential(param_filename='{path}') or the lines of {folder / 'lammps.txt'}")
+
+
+@potential.command("import")
+@click.argument("xml", type=click.Path(dir_okay=False, path_type=Path))
+def potential_import(xml: Path) -> None:
+    """Import the GAP in the file XML; its sparse files must lie beside it."""
+    from aiida_gaprss.data.potential import Potential
+
+    _profile()
+    node = Potential(xml.parent, xml.name)
+    node.label = xml.name
+    node.store()
+    click.echo(f"potential <{node.pk}>: {' '.join(node.elements)}, cutoff {node.base.attributes.get('cutoff'):g} Å")

@@ -1,0 +1,226 @@
+"""The campaign file: read YAML, check it against the models, and name every fault with its line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError
+
+from aiida_gaprss.campaign import RssSettings, consistency, merged, protocol
+from aiida_gaprss.tasks import LabelSettings
+from aiida_gaprss.validation import Model, complaints
+
+#: Names that ``aiida-gaprss setup`` gives to the codes of the local machine.
+DEFAULT_CODES = {"gap_fit": "gap_fit@localhost", "python": "gaprss-python@localhost"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of a campaign file; line 0 where the file says nothing."""
+
+    line: int
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        """Return ``line 12, settings.seeds: ...``."""
+        place = f"line {self.line}" if self.line else "not in the file"
+        return f"{place}, {self.where}: {self.message}" if self.where else f"{place}: {self.message}"
+
+
+class ConfigError(ValueError):
+    """A campaign file with faults, all of them at once."""
+
+    def __init__(self, path: str, faults: list[Fault]) -> None:
+        """Keep the faults in the order of the file."""
+        self.faults = sorted(faults, key=lambda fault: (fault.line, fault.where))
+        number = "1 error" if len(faults) == 1 else f"{len(faults)} errors"
+        super().__init__("\n".join([f"{path}: {number}", *(f"  {fault}" for fault in self.faults)]))
+
+
+class QuantumEspressoReference(Model):
+    """Labels from pw.x through aiida-quantumespresso."""
+
+    code: str = Field(description="label of the pw.x code, e.g. pw@localhost")
+    pseudos: dict[str, str] | str = Field(description="UPF file per element, or the label of a pseudopotential family")
+    kpoint_spacing: PositiveFloat = Field(lt=1.0, description="1/Å, without 2π")
+    parameters: dict[str, dict[str, Any]] = Field(description="namelists of pw.x")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the scheduler job")
+
+
+class Reference(Model):
+    """The one reference that labels all frames."""
+
+    ase: LabelSettings | None = None
+    quantumespresso: QuantumEspressoReference | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Reference:
+        if (self.ase is None) == (self.quantumespresso is None):
+            raise ValueError("give exactly one of: ase, quantumespresso")
+        return self
+
+
+class Codes(Model):
+    """Labels of the codes; the defaults are what ``aiida-gaprss setup`` registers."""
+
+    gap_fit: str = DEFAULT_CODES["gap_fit"]
+    python: str = DEFAULT_CODES["python"]
+    label_python: str | None = Field(None, description="python of an ASE reference; default: python")
+
+
+class Options(Model):
+    """Options of the scheduler jobs (AiiDA's metadata.options), and a few of ours."""
+
+    fit: dict[str, Any] = Field(default_factory=dict, description="threads: OpenMP threads of gap_fit; default: all cores here")
+    relax: dict[str, Any] = Field(default_factory=dict, description="processes: worker processes; default: all cores of the job")
+    label: dict[str, Any] = Field(default_factory=dict, description="of an ASE reference")
+
+
+class CampaignConfig(Model):
+    """A campaign file."""
+
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$", description="default: formula, seed and a hash of the settings")
+    seed: PositiveInt = 1
+    protocol: str = "quick"
+    settings: dict[str, Any] = Field(default_factory=dict, description="changes of the protocol (RssSettings)")
+    reference: Reference
+    codes: Codes = Field(default_factory=Codes)
+    options: Options = Field(default_factory=Options)
+    max_concurrent: PositiveInt = Field(2, description="frame-by-frame calculations at one time")
+    max_failed_fraction: float = Field(0.3, ge=0, le=1, description="of the labels of a generation")
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A checked campaign file."""
+
+    path: Path
+    config: CampaignConfig
+    settings: RssSettings
+    lines: Lines
+
+
+class Lines:
+    """Where the keys of a YAML file stand."""
+
+    def __init__(self, root: Any) -> None:
+        """Keep the tree that ruamel.yaml has read."""
+        self.root = root
+
+    def of(self, location: tuple[str | int, ...]) -> int:
+        """Return the line of the deepest part of ``location`` that is in the file, 1 if none is."""
+        line, node = 1, self.root
+        for part in location:
+            if not isinstance(node, CommentedBase):
+                break
+            try:
+                if isinstance(node, CommentedMap) and part in node:
+                    line = node.lc.key(part)[0] + 1
+                elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
+                    line = node.lc.item(part)[0] + 1
+                else:
+                    break
+            except (KeyError, AttributeError):
+                break
+            node = node[part]
+        return line
+
+
+def load_campaign(path: str | Path) -> Campaign:
+    """Read and check a campaign file.
+
+    :raises ConfigError: with every fault and its line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(str(path), [Fault(0, "", "no such file")])
+    return check_campaign(path.read_text(encoding="utf-8"), path)
+
+
+def check_campaign(text: str, path: Path) -> Campaign:
+    """Check the text of a campaign file; relative paths in it are relative to ``path``'s folder.
+
+    :raises ConfigError: with every fault and its line.
+    """
+    try:
+        root = YAML(typ="rt").load(text)
+    except MarkedYAMLError as exception:
+        mark = exception.problem_mark or exception.context_mark
+        fault = Fault(mark.line + 1 if mark else 1, "", f"not readable as YAML: {exception.problem or exception}")
+        raise ConfigError(str(path), [fault]) from exception
+    if not isinstance(root, CommentedMap):
+        raise ConfigError(str(path), [Fault(1, "", "expected keys and values, e.g. 'protocol: quick'")])
+    lines = Lines(root)
+    data: dict[str, Any] = YAML(typ="safe").load(text)
+    faults: list[Fault] = []
+    config: CampaignConfig | None = None
+    try:
+        config = CampaignConfig(**data)
+    except ValidationError as error:
+        faults += _faults(error, lines, ())
+    except TypeError as exception:
+        raise ConfigError(str(path), [Fault(1, "", f"keys must be words: {exception}")]) from exception
+
+    settings: RssSettings | None = None
+    changes = data.get("settings") or {}
+    try:
+        base = protocol(str(data.get("protocol", "quick")))
+    except ValueError as exception:
+        faults.append(Fault(lines.of(("protocol",)), "protocol", str(exception)))
+        base = {}
+    if isinstance(changes, dict) and base:
+        whole = merged(base, changes)
+        try:
+            settings = RssSettings(**whole)
+        except ValidationError as error:
+            faults += _faults(error, lines, ("settings",))
+            known = {fault.where for fault in faults}
+            for location, message in consistency(whole):
+                where = _dotted(("settings", *location))
+                if where not in known:
+                    faults.append(Fault(lines.of(("settings", *location)), where, message))
+    if config and config.reference.quantumespresso and settings:
+        faults += _check_pseudos(config.reference.quantumespresso, settings, lines, path.parent)
+    if faults or config is None or settings is None:
+        raise ConfigError(str(path), faults)
+    return Campaign(path, config, settings, lines)
+
+
+def _check_pseudos(reference: QuantumEspressoReference, settings: RssSettings, lines: Lines, folder: Path) -> list[Fault]:
+    if isinstance(reference.pseudos, str):
+        return []
+    faults = []
+    place: tuple[str, ...] = ("reference", "quantumespresso", "pseudos")
+    for symbol in settings.formula:
+        if symbol not in reference.pseudos:
+            faults.append(Fault(lines.of(place), _dotted(place), f"no pseudopotential for {symbol}"))
+    for symbol, name in reference.pseudos.items():
+        if not (folder / name).is_file():
+            faults.append(Fault(lines.of((*place, symbol)), _dotted((*place, symbol)), f"no such file: {folder / name}"))
+    return faults
+
+
+def _faults(error: ValidationError, lines: Lines, prefix: tuple[str, ...]) -> list[Fault]:
+    out = []
+    for location, message in complaints(error):
+        # A check across fields says in its message where the fault lies.
+        parts = message.split("\n") if not location else [message]
+        for part in parts:
+            place = location
+            match = None if location else re.match(r"^([A-Za-z_][\w.]*): (.*)", part)
+            if match:
+                place = tuple(int(p) if p.isdigit() else p for p in match[1].split("."))
+                part = match[2]
+            out.append(Fault(lines.of((*prefix, *place)), _dotted((*prefix, *place)), part))
+    return out
+
+
+def _dotted(location: tuple[str | int, ...]) -> str:
+    return ".".join(str(part) for part in location)

@@ -1,0 +1,134 @@
+"""The history of one frame, read from the provenance graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.common.exceptions import NotExistent
+from aiida.orm import Node, ProcessNode, QueryBuilder, WorkChainNode, load_node
+from ase import Atoms
+from rich.tree import Tree
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.data.dataset import Dataset
+
+
+class TraceError(ValueError):
+    """A frame that cannot be traced."""
+
+
+def datasets_with(frame_id: str, campaign: WorkChainNode | None = None) -> list[Dataset]:
+    """Return the datasets that hold a frame, oldest first."""
+    query = QueryBuilder()
+    if campaign is not None:
+        query.append(WorkChainNode, filters={"id": campaign.pk}, tag="campaign")
+        query.append(ProcessNode, with_ancestors="campaign", tag="process")
+        query.append(Dataset, with_incoming="process", tag="dataset")
+    else:
+        query.append(Dataset, tag="dataset")
+    query.order_by({"dataset": "id"})
+    needle = f"frame_id={frame_id} "
+    found: dict[int, Dataset] = {}
+    for node in query.all(flat=True):
+        if node.pk not in found and needle in node.text():
+            found[node.pk] = node
+    return list(found.values())
+
+
+def history(frame_id: str, campaign: WorkChainNode | None = None) -> Tree:
+    """Return the history of a frame as a tree.
+
+    :raises TraceError: if no dataset, or datasets of several campaigns, hold such a frame.
+    """
+    datasets = datasets_with(frame_id, campaign)
+    if not datasets:
+        raise TraceError(f"no dataset of this profile holds a frame {frame_id!r}")
+    campaigns = {c.pk: c for d in datasets if (c := _campaign(d)) is not None}
+    if len(campaigns) > 1:
+        raise TraceError(
+            f"{len(campaigns)} campaigns have a frame {frame_id!r}: say --campaign with one of {', '.join(map(str, campaigns))}"
+        )
+    labelled = [d for d in datasets if "label_status" in d.get_frame(frame_id).info]
+    made = [d for d in datasets if d not in labelled]
+    atoms = (labelled or datasets)[0].get_frame(frame_id)
+    tree = Tree(f"[bold]{frame_id}[/]  {atoms.get_chemical_formula()}, {atoms.info.get('config_type', '')}")
+    for owner in campaigns.values():
+        tree.add(f"campaign {owner.label} <{owner.pk}>, seed {owner.inputs.seed.value}")
+    if labelled:
+        _add_label(tree, atoms, labelled[0])
+    if made:
+        _add_making(tree, made[0].get_frame(frame_id), made[0], datasets_with)
+    elif (creator := datasets[0].creator) is None:
+        tree.add(f"came into the profile with {_name(datasets[0])}")
+    return tree
+
+
+def _add_label(tree: Tree, atoms: Atoms, dataset: Dataset) -> None:
+    uuid = atoms.info.get("label_uuid")
+    energy = fr.energy(atoms)
+    text = f"{energy:.6f} eV ({energy / len(atoms):.4f} eV/atom)" if energy is not None else str(atoms.info.get("label_status"))
+    branch = tree.add(f"label: {text}")
+    branch.add(dataset.level_of_theory.replace("\\n", " ")[:200])
+    if uuid:
+        calculation = _load(uuid)
+        branch.add(_process(calculation) if calculation else f"calculation {uuid}, not in this profile")
+        if calculation is not None and calculation.caller is not None:
+            branch.add(f"called by {_process(calculation.caller)}")
+        workdir = (
+            calculation.get_remote_workdir() if calculation is not None and hasattr(calculation, "get_remote_workdir") else None
+        )
+        if workdir:
+            branch.add(f"ran in {workdir}")
+
+
+def _add_making(tree: Tree, atoms: Atoms, dataset: Dataset, find: Any) -> None:
+    """Add the process that made a frame, then its parents."""
+    process = _load(atoms.info.get("origin", ""))
+    if "parent" in atoms.info:
+        pressure = atoms.info.get("pressure_GPa", 0.0)
+        branch = tree.add(
+            f"relaxed: step {atoms.info.get('step')} of {atoms.info['parent']} at {pressure:g} GPa ({atoms.info.get('relax_status')})"
+        )
+        if process is not None:
+            branch.add(_process(process))
+        potential = _load(atoms.info.get("potential", ""))
+        if potential is not None:
+            fit = potential.creator
+            branch.add(f"potential <{potential.pk}>" + (f", fitted by {_process(fit)}" if fit is not None else ""))
+        parents = find(atoms.info["parent"])
+        if parents:
+            _add_making(branch, parents[0].get_frame(atoms.info["parent"]), parents[0], find)
+        return
+    branch = tree.add(f"made: {atoms.info['frame_id']}" if process is not None else f"first seen in {_name(dataset)}")
+    if process is not None:
+        branch.add(_process(process))
+    if "seed" in atoms.info:
+        operations = atoms.info.get("n_operations", 1)
+        branch.add(
+            f"random cell of seed {atoms.info['seed']}: {operations} symmetry operations, space group {atoms.info.get('space_group', 1)}"
+        )
+
+
+def _campaign(node: Node) -> WorkChainNode | None:
+    creator = node.creator if hasattr(node, "creator") else None
+    while creator is not None:
+        if creator.process_label == "RssWorkChain":
+            return creator
+        creator = creator.caller
+    return None
+
+
+def _load(uuid: str) -> Any:
+    try:
+        return load_node(uuid) if uuid else None
+    except (NotExistent, ValueError):
+        return None
+
+
+def _process(node: Any) -> str:
+    status = "" if node.is_finished_ok else f", {node.exit_message or node.process_state}"
+    return f"{node.process_label} <{node.pk}>{f' {node.label}' if node.label else ''}{status}"
+
+
+def _name(node: Node) -> str:
+    return f"{type(node).__name__} <{node.pk}>{f' {node.label}' if node.label else ''}"

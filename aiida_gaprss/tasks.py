@@ -1,0 +1,36 @@
+"""Settings of the batched jobs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from aiida_gaprss.validation import Model
+
+
+class RelaxSettings(Model):
+    """How cells are relaxed; the pressure (GPa) of each stands in its ``pressure_GPa``."""
+
+    optimizer: Literal["lbfgs", "cg", "fire"] = "lbfgs"
+    fmax: PositiveFloat = Field(0.05, description="largest force (eV/Å; for the cell, the generalised force of the filter)")
+    max_steps: PositiveInt = 200
+    snapshot_steps: list[int] = Field(default=[5], description="steps kept besides the last one")
+    min_distance: NonNegativeFloat = Field(0.0, description="Å; two atoms closer than this end the relaxation (collapsed)")
+    volume_factors: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.2, 4.0), description="the volume, relative to the start, outside of which a relaxation ends (collapsed, exploded)"
+    )
+
+
+class EvaluateSettings(Model):
+    """What is evaluated besides energies, forces and virials."""
+
+    local_energies: bool = False
+
+
+class LabelSettings(Model):
+    """The ASE calculator that makes the labels."""
+
+    calculator: str = Field(description="name that ASE knows (emt, lj, …) or the dotted path of a class")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the class")
+    level_of_theory: str | None = Field(None, description="one line naming the level of theory; default: the calculator's name")
