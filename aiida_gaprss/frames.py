@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.io import iread, read, write
+from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 REFERENCE = "REF"
 PREDICTION = "GAP"
@@ -40,6 +41,9 @@ INFO_KEYS: dict[str, str] = {
     "n_operations": "number of symmetry operations imposed on a random cell",
     "space_group": "international number of the space group imposed on a random cell",
 }
+
+#: The keys of ``INFO_KEYS`` that are names: always text, though made of digits.
+NAMES = ("frame_id", "parent", "config_type")
 
 #: Decimal places of positions and per-atom arrays in ASE's extended XYZ.
 POSITION_DECIMALS = 8
@@ -112,6 +116,11 @@ def check(atoms: Atoms, where: str) -> None:
         raise FrameError(f"{where}: cell is missing or flat (volume {abs(atoms.cell.volume):.3g} Å³); gap_fit needs a cell")
     if not np.isfinite(atoms.positions).all():
         raise FrameError(f"{where}: positions have a value that is not a finite number")
+    for key in NAMES:
+        name = str(atoms.info.get(key, ""))
+        again = _read_back(name) if name else name
+        if again != name:
+            raise FrameError(f"{where}: {key} {name!r} would be read back from the file as {again!r}; use a plain word that begins with a letter")
     for prefix in (REFERENCE, PREDICTION):
         for key, store, size in (
             ("energy", atoms.info, None),
@@ -142,7 +151,10 @@ def canonical(atoms: Atoms) -> Atoms:
     for key in INFO_KEYS:
         value = atoms.info.get(key)
         if value is not None:
-            out.info[key] = value.item() if isinstance(value, np.generic) else value
+            value = value.item() if isinstance(value, np.generic) else value
+            value = _one_line(value) if isinstance(value, str) else value
+            if value != "":
+                out.info[key] = value
     for prefix in (REFERENCE, PREDICTION):
         if f"{prefix}_energy" in atoms.info:
             out.info[f"{prefix}_energy"] = round(float(atoms.info[f"{prefix}_energy"]), 10)
@@ -179,12 +191,21 @@ def load(path: Any) -> list[Atoms]:
     return [_restore(atoms) for atoms in iread(path, index=":", format="extxyz")]
 
 
+def _one_line(text: str) -> str:
+    """Return a text, for example the message of an exception, as it survives the comment line of extended XYZ."""
+    return " ".join(text.replace("\\", "/").split())
+
+
+def _read_back(name: str) -> str:
+    return str(key_val_str_to_dict(key_val_dict_to_str({"name": _one_line(name)}))["name"])
+
+
 def _restore(atoms: Atoms) -> Atoms:
     for prefix in (REFERENCE, PREDICTION):
         key = f"{prefix}_virial"
         if key in atoms.info:
             atoms.info[key] = np.asarray(atoms.info[key], dtype=float).reshape(9)
-    for key in ("frame_id", "parent", "config_type"):
+    for key in NAMES:
         if key in atoms.info:  # a name made of digits is read as a number
             atoms.info[key] = str(atoms.info[key])
     return atoms
