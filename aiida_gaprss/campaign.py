@@ -221,10 +221,14 @@ def protocol(name: str) -> dict[str, Any]:
     return dict(YAML(typ="safe").load(_protocol_text(name)))
 
 
+#: Mappings of which a part would make no sense with the rest of another.
+REPLACED = ("formula", "initial", "cells")
+
+
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``changes``: mappings are merged key by key, everything else replaced."""
+    """Return ``base`` with ``changes``: mappings are merged key by key, everything else and :data:`REPLACED` replaced."""
     out = dict(base)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        both = isinstance(value, dict) and isinstance(out.get(key), dict) and key not in REPLACED
         out[key] = merged(out[key], value) if both else value
     return out

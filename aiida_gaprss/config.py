@@ -51,6 +51,7 @@ class QuantumEspressoReference(Model):
     pseudos: dict[str, str] | str = Field(description="UPF file per element, or the label of a pseudopotential family")
     kpoint_spacing: PositiveFloat = Field(lt=1.0, description="1/Å, without 2π")
     parameters: dict[str, dict[str, Any]] = Field(description="namelists of pw.x")
+    isolated_parameters: dict[str, dict[str, Any]] | None = Field(None, description="merged into them for isolated atoms")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the scheduler job")
 
 

@@ -110,7 +110,11 @@ def _import_frame(source: Atoms, keys: Keys, config_type: str | None, where: str
     atoms.info[keys.config_type] = source.info.get(keys.config_type, config_type or "unknown")
     atoms.info["config_type"] = str(atoms.info[keys.config_type])
     energy, forces, virial, stress = get(keys.energy), get(keys.forces), get(keys.virial), get(keys.stress)
+    if energy is not None and energy.size != 1:
+        raise FrameError(f"{where}: {keys.energy} has {energy.size} numbers, expected 1")
     if stress is not None:
+        if stress.size not in (6, 9):
+            raise FrameError(f"{where}: {keys.stress} has {stress.size} numbers, expected 6 (xx yy zz yz xz xy) or 9 (3×3)")
         if stress.size == 9:
             stress = stress.reshape(3, 3)
         factor = STRESS_UNITS[keys.stress_unit] * keys.stress_sign
@@ -121,7 +125,7 @@ def _import_frame(source: Atoms, keys: Keys, config_type: str | None, where: str
         virial = virial.reshape(9) * ENERGY_UNITS[keys.energy_unit]
     set_labels(
         atoms,
-        energy=None if energy is None else float(energy) * ENERGY_UNITS[keys.energy_unit],
+        energy=None if energy is None else energy.item() * ENERGY_UNITS[keys.energy_unit],
         forces=None if forces is None else forces * FORCE_UNITS[keys.force_unit],
         virial=virial,
     )

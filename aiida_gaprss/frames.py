@@ -120,7 +120,7 @@ def check(atoms: Atoms, where: str) -> None:
         name = str(atoms.info.get(key, ""))
         again = _read_back(name) if name else name
         if again != name:
-            raise FrameError(f"{where}: {key} {name!r} would be read back from the file as {again!r}; use a plain word that begins with a letter")
+            raise FrameError(f"{where}: {key} {name!r} would be read back from the file as {again!r}; choose a plain word")
     for prefix in (REFERENCE, PREDICTION):
         for key, store, size in (
             ("energy", atoms.info, None),
@@ -137,7 +137,8 @@ def check(atoms: Atoms, where: str) -> None:
             if size is not None and value.size != size:
                 raise FrameError(f"{where}: {name} has {value.size} numbers, expected {size}")
             if not np.isfinite(value).all():
-                raise FrameError(f"{where}: {name} is {store[name]!r}, expected finite numbers")
+                first = value[~np.isfinite(value)].flat[0] if value.ndim else value
+                raise FrameError(f"{where}: {name} {'contains' if value.ndim else 'is'} {first}, expected finite numbers")
 
 
 def canonical(atoms: Atoms) -> Atoms:

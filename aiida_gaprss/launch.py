@@ -66,6 +66,8 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
             "options": Dict(espresso.options),
             "pseudos": _pseudos(campaign, espresso.pseudos, faults),
         }
+        if espresso.isolated_parameters:
+            label["quantumespresso"]["isolated_parameters"] = Dict(espresso.isolated_parameters)
     if faults:
         raise ConfigError(str(campaign.path), faults)
     assert gap_fit is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from aiida.orm import CalcJobNode, ProcessNode, WorkChainNode
 from rich.console import Console
 
 INTERVAL = 1.0
+
+#: Reports of our own work chains; those of the plugins beneath would drown them.
+OURS = re.compile(r"\[\d+\|(Rss|Label|LabelLane)WorkChain\|")
 
 
 class _Reports(logging.Handler):
@@ -27,8 +31,9 @@ class _Reports(logging.Handler):
 
         message = record.getMessage()
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
-        if record.levelno >= logging.WARNING or "WorkChain|" in message:
-            self.console.print(f"[dim]{minutes:3d}:{seconds:02d}[/]  ", tidy(message), sep="", soft_wrap=True)
+        first = message.splitlines()[0] if message else ""
+        if record.levelno >= logging.ERROR or OURS.match(message):
+            self.console.print(f"{minutes:3d}:{seconds:02d}  ", tidy(first), sep="", soft_wrap=True, markup=False)
 
 
 def run_with_progress(process: type[WorkChain], inputs: dict[str, Any]) -> WorkChainNode:

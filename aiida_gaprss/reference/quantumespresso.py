@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from aiida.engine import PortNamespace
-from aiida.orm import AbstractCode, Data, Dict, Float, KpointsData, StructureData
+from aiida.orm import AbstractCode, Bool, Data, Dict, Float, KpointsData, StructureData
 from aiida.plugins import WorkflowFactory
 
 NAME = "Quantum ESPRESSO"
@@ -31,6 +31,7 @@ def define(namespace: PortNamespace) -> None:
         validator=_validate_parameters,
     )
     port("kpoint_spacing", Float, True, "Spacing of k-points, 1/Å, without the factor 2π.", validator=_validate_spacing)
+    port("isolated_parameters", Dict, False, "Namelists merged into the parameters for isolated atoms, e.g. a narrow smearing.")
     port("options", Dict, False, "Options of the scheduler job.")
     namespace["pseudos"] = PortNamespace(
         "pseudos", valid_type=Data, dynamic=True, help="Pseudopotential (UpfData) of each element."
@@ -41,6 +42,9 @@ def _validate_parameters(node: Any, _: Any) -> str | None:
     if node is None:
         return None
     system = {key.lower(): value for key, value in node.get_dict().get("SYSTEM", {}).items()}
+    control = {key.lower(): value for key, value in node.get_dict().get("CONTROL", {}).items()}
+    if control.get("disk_io") == "none":
+        return "CONTROL.disk_io must not be 'none': pw.x would not write the XML file that the plugin reads"
     if not isinstance(system.get("ecutwfc"), int | float):
         return f"SYSTEM.ecutwfc (Ry) must be given as a number, got {system.get('ecutwfc')!r}"
     return None
@@ -65,10 +69,15 @@ def level_of_theory(inputs: Any) -> str:
 def submission(inputs: Any, structure: StructureData, isolated: bool) -> tuple[type, dict[str, Any]]:
     """Return the process class and inputs that label ``structure``; an isolated atom gets the Γ point only."""
     parameters = {key.upper(): dict(value) for key, value in inputs["parameters"].get_dict().items()}
+    if isolated and "isolated_parameters" in inputs:
+        for key, value in inputs["isolated_parameters"].get_dict().items():
+            parameters.setdefault(key.upper(), {}).update(value)
     control = parameters.setdefault("CONTROL", {})
     control.update({"calculation": "scf", "tprnfor": True, "tstress": True})
     options = inputs["options"].get_dict() if "options" in inputs else {}
     options.setdefault("resources", {"num_machines": 1, "num_mpiprocs_per_machine": 1})
+    if inputs["code"].with_mpi is not None:  # the plugin's default would contradict the code
+        options.setdefault("withmpi", inputs["code"].with_mpi)
     symbols = {kind.symbol for kind in structure.kinds}
     process_inputs: dict[str, Any] = {
         "pw": {
@@ -78,11 +87,13 @@ def submission(inputs: Any, structure: StructureData, isolated: bool) -> tuple[t
             "pseudos": {symbol: inputs["pseudos"][symbol] for symbol in symbols},
             "metadata": {"options": options},
         },
+        "clean_workdir": Bool(True),  # what is kept is in the retrieved files
     }
     if isolated:
         kpoints = KpointsData()
         kpoints.set_kpoints_mesh([1, 1, 1])
         process_inputs["kpoints"] = kpoints
+        process_inputs["pw"]["settings"] = Dict({"gamma_only": True})
     else:
         # The plugin's distance includes 2π.
         process_inputs["kpoints_distance"] = Float(2 * math.pi * inputs["kpoint_spacing"].value)

@@ -79,9 +79,9 @@ class LabelWorkChain(WorkChain):
             cls.finish,
         )
         spec.output("frames", valid_type=Dataset, help="All frames, labelled or with the reason why not.")
-        spec.exit_code(400, "ERROR_NOTHING_LABELLED", message="No frame could be labelled; the first failure: {message}")
+        spec.exit_code(400, "ERROR_NOTHING_LABELLED", message="No frame could be labelled; the first one {message}")
         spec.exit_code(
-            410, "ERROR_TOO_MANY_FAILED", message="{failed} of {total} frames could not be labelled; the first: {message}"
+            410, "ERROR_TOO_MANY_FAILED", message="{failed} of {total} frames could not be labelled; the first one {message}"
         )
 
     def is_batch(self) -> bool:
@@ -169,6 +169,15 @@ class LabelWorkChain(WorkChain):
         return None
 
 
+def reason_of_failure(process: ProcessNode) -> str:
+    """Return why a process failed, in the words of the deepest one that did: those above only say that something did."""
+    for child in sorted(process.called, key=lambda child: child.ctime, reverse=True):
+        if not child.is_finished_ok:
+            return reason_of_failure(child)
+    state = process.process_state.value if process.process_state else "unknown"
+    return process.exit_message or f"{process.process_label} ended {state}"
+
+
 class LabelLaneWorkChain(WorkChain):
     """Label frames one after another with a frame-by-frame reference."""
 
@@ -218,7 +227,7 @@ class LabelLaneWorkChain(WorkChain):
         if process.is_finished_ok and len(outputs) == len(PER_FRAME[self.ctx.name].OUTPUTS):
             self.ctx.calculations[str(index)] = process.pk
         else:
-            reason = process.exit_message or f"ended {process.process_state.value if process.process_state else 'unknown'}"
+            reason = reason_of_failure(process)
             self.ctx.failures[str(index)] = f"failed: {reason}"
             self.report(f"frame {process.label} <{process.pk}>: {reason}")
         self.ctx.shard.append(index)
