@@ -184,6 +184,11 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
         for name in mapping(cells):
             if name not in seeds:
                 faults.append(((*where, name), f"no kind of seed is called {name!r}; known: {', '.join(seeds)}"))
+    formula = mapping(data.get("formula"))
+    for name in ("fit", "final_fit"):
+        if len(formula) > 1 and mapping(data.get(name)).get("regularisation"):
+            message = f"energy regularisation is for one element, the formula has {', '.join(map(str, formula))}"
+            faults.append(((name, "regularisation"), message))
     box = data.get("isolated_atom_box", 15.0)
     try:
         cutoff = FitSettings(**mapping(data.get("fit"))).cutoff

@@ -65,7 +65,7 @@ def import_frames(path: str | Path, keys: Keys, config_type: str | None = None) 
 
     :param config_type: for frames of which the file says no configuration type.
     :raises FrameError: naming file, frame and value, for anything that does not belong in a dataset, for a named key that no
-        frame has, and for doubled frame ids.
+        frame has.
     """
     path = Path(path)
     if not path.is_file():

@@ -71,9 +71,8 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
     if faults:
         raise ConfigError(str(campaign.path), faults)
     assert gap_fit is not None
-    fit_options = (
-        {"threads": os.cpu_count() or 1, **config.options.fit} if gap_fit.computer.hostname == "localhost" else config.options.fit
-    )
+    here = gap_fit.computer is not None and gap_fit.computer.hostname == "localhost"
+    fit_options = {"threads": os.cpu_count() or 1, **config.options.fit} if here else config.options.fit
     return {
         "settings": Dict(campaign.settings.model_dump()),
         "seed": Int(config.seed),

@@ -21,7 +21,7 @@ from aiida_gaprss.structures.random_cells import random_cells
 def _uuid() -> str:
     process = Process.current()
     assert process is not None
-    return str(process.node.uuid)
+    return str(process.node.uuid)  # type: ignore[attr-defined]
 
 
 def _cells(settings: RssSettings, counts: dict[str, int], prefix: str, seed: int, **info: Any) -> list[Atoms]:
@@ -96,7 +96,8 @@ def gather_labels(
 ) -> Dataset:
     """Put the labels of single calculations on the frames ``indices``.
 
-    ``outputs`` are the nodes named in ``OUTPUTS`` of the reference as ``f<index>_<name>``; ``failures`` says per index why there are none.
+    ``outputs`` are the nodes named in ``OUTPUTS`` of the reference as ``f<index>_<name>``;
+    ``failures`` says per index why there are none.
     """
     module = PER_FRAME[reference.value]
     given: dict[int, dict[str, Any]] = {}

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from aiida.common import CalcInfo, CodeInfo, CodeRunMode
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.orm import AbstractCode, Dict, Int
+from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.frames import extxyz, upload_runner
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.fitting.settings import FitSettings
-from aiida_gaprss.fitting.training import TrainingSetError, atomic_energies, join
+from aiida_gaprss.fitting.training import atomic_energies, join
 from aiida_gaprss.validation import model_validator_for
 
 
@@ -60,16 +62,12 @@ class GapFitCalculation(CalcJob):
         spec.exit_code(330, "ERROR_NO_POTENTIAL", message="gap_fit ended without a potential: {message}", invalidates_cache=True)
         spec.exit_code(340, "ERROR_EVALUATION", message="The new potential could not be evaluated: {message}")
 
-    def training_set(self) -> list[Any]:
-        """Return the joined training set."""
-        return join(node.get_frames() for _, node in sorted(self.inputs.datasets.items()))
-
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the training set and gap_fit's configuration."""
-        frames = self.training_set()
         settings = FitSettings(**self.inputs.settings.get_dict())
+        frames = training_set(list(self.inputs.datasets.items()), settings)
         with folder.open(self.TRAINING, "w", encoding="utf-8") as handle:
-            handle.write(extxyz([training_frame(atoms) for atoms in frames]))
+            handle.write(extxyz(frames))
         with folder.open(self.CONFIG, "w", encoding="utf-8") as handle:
             handle.write(settings.command(self.TRAINING, Potential.XML, self.inputs.seed.value, atomic_energies(frames)))
 
@@ -107,13 +105,18 @@ class GapFitCalculation(CalcJob):
         return info
 
 
-def training_frame(atoms: Any) -> Any:
-    """Return a frame with its labels and names only, as gap_fit should see it."""
-    out = fr.canonical(atoms)
-    out.info = {key: value for key, value in out.info.items() if key in ("frame_id", "config_type") or key.startswith("REF_")}
-    for key in [name for name in out.arrays if name.startswith("GAP_")]:
-        del out.arrays[key]
-    return out
+def training_set(datasets: Iterable[tuple[str, Dataset]], settings: FitSettings) -> list[Atoms]:
+    """Return the labelled frames of all datasets, joined in the order of their names, as gap_fit should see them."""
+    frames = []
+    for atoms in join(node.get_frames() for _, node in sorted(datasets, key=lambda item: item[0])):
+        out = fr.canonical(atoms)
+        out.info = {key: value for key, value in out.info.items() if key in ("frame_id", "config_type") or key.startswith("REF_")}
+        for key in [name for name in out.arrays if name.startswith("GAP_")]:
+            del out.arrays[key]
+        frames.append(out)
+    if settings.regularisation is not None:
+        settings.regularisation.apply(frames)
+    return frames
 
 
 def _validate_seed(node: Any, _: Any) -> str | None:
@@ -132,7 +135,7 @@ def _validate_inputs(inputs: dict[str, Any], ports: Any) -> str | None:
     if len(levels) > 1:
         return f"the datasets were labelled at {len(levels)} levels of theory: {' | '.join(levels)}"
     try:
-        join(node.get_frames() for _, node in sorted(datasets.items()))
-    except TrainingSetError as exception:
+        training_set(list(datasets.items()), FitSettings(**inputs["settings"].get_dict()))
+    except ValueError as exception:
         return str(exception)
     return None

@@ -140,7 +140,7 @@ def dataset_export(node: str, path: Path, **options: Any) -> None:
     keys = _keys(options)
     _profile()
     dataset_node = _load(node, "gaprss.dataset")
-    dataset_node.export(path, keys)
+    dataset_node.to_file(path, keys)
     click.echo(f"{path}: {dataset_node.n_frames} frames")
 
 
@@ -183,7 +183,7 @@ def potential_export(node: str, folder: Path) -> None:
     """Write potential NODE with its sparse files, and the LAMMPS lines that use it, to FOLDER."""
     _profile()
     potential_node = _load(node, "gaprss.potential")
-    path = potential_node.export(folder)
+    path = potential_node.to_folder(folder)
     click.echo(f"{path}: use it with quippy's Potential(param_filename='{path}') or the lines of {folder / 'lammps.txt'}")
 
 

@@ -54,7 +54,8 @@ def run_with_progress(process: type[WorkChain], inputs: dict[str, Any]) -> WorkC
         from aiida.engine.utils import instantiate_process
 
         instance = instantiate_process(runner, process, **inputs)
-        node: WorkChainNode = instance.node
+        node = instance.node
+        assert isinstance(node, WorkChainNode)
         console.print(f"campaign {node.label} <{node.pk}>, uuid {node.uuid}", soft_wrap=True)
         with console.status("starting") as spinner:
 

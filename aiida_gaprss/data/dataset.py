@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,7 +47,7 @@ class Dataset(Data):
         if doubled:
             raise fr.FrameError(f"frame_id not unique: {', '.join(doubled[:5])}")
         text = fr.dumps(frames)
-        self.base.repository.put_object_from_filelike(io.BytesIO(text.encode()), self.FILENAME)
+        self.base.repository.put_object_from_bytes(text.encode(), self.FILENAME)
         for key, value in fr.describe(frames).items():
             self.base.attributes.set(key, value)
         self.base.attributes.set("level_of_theory", level_of_theory)
@@ -68,13 +67,13 @@ class Dataset(Data):
         node.label = Path(path).name
         return node
 
-    def export(self, path: str | Path, keys: Keys) -> None:
+    def to_file(self, path: str | Path, keys: Keys) -> None:
         """Write an extended XYZ file with the names and units of ``keys``."""
         export_frames(self.get_frames(), path, keys)
 
     def text(self) -> str:
         """Return the extended XYZ file."""
-        return str(self.base.repository.get_object_content(self.FILENAME))
+        return self.base.repository.get_object_content(self.FILENAME, "r")
 
     def get_frames(self) -> list[Atoms]:
         """Return the frames."""

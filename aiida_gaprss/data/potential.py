@@ -71,7 +71,7 @@ class Potential(Data):
         """Version of the GAP code that wrote it (seconds since 1970), 0 if the file does not say."""
         return int(self.base.attributes.get("gap_version"))
 
-    def export(self, folder: str | Path) -> Path:
+    def to_folder(self, folder: str | Path) -> Path:
         """Write the files and ``lammps.txt`` (the lines that use it in LAMMPS) to ``folder``; return the xml's path."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ class Potential(Data):
         except ImportError as exception:
             raise PotentialError("quippy is not installed in this environment: pip install quippy-ase") from exception
         with tempfile.TemporaryDirectory() as folder:
-            path = self.export(folder)
+            path = self.to_folder(folder)
             try:
                 return potential(args, param_filename=str(path))
             except RuntimeError as exception:
@@ -132,7 +132,7 @@ def read_gap(folder: Path, xml: str) -> tuple[dict[str, Any], list[str]]:
         descriptor = (coordinate.findtext("descriptor") or "").strip()
         descriptors.append(descriptor)
         n_sparse.append(int(coordinate.get("n_sparseX", 0)))
-        cutoffs += [float(value) for value in re.findall(r"\bcutoff=([0-9.]+)", descriptor)]
+        cutoffs += [float(value) for value in re.findall(r"\b(?:cutoff|rcut_hard)=([0-9.]+)", descriptor)]
         name = coordinate.get("sparseX_filename")
         if name:
             if not (folder / name).is_file():

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ase import Atoms
+
+from aiida_gaprss.fitting.regularisation import SIGMA_KEYS
+from aiida_gaprss.frames import describe
+
 _COUNT = re.compile(r"Number of target (energies|forces|virials) \(property name: (\S+)\) found:\s*(\d+)")
+_SIGMAS = re.compile(r"Number of per-configuration setting of (energy_sigma|force_sigma|virial_sigma) found:\s*(\d+)")
 _VERSION = re.compile(r"git version\s+\S*,(\S+)")
 _SPARSE = re.compile(r"Number of (?:sparse )?(?:descriptors|partial derivatives of descriptors):\s+(\d+)")
 _PEAK = re.compile(r"^PEAK\s+([0-9.]+)\s*(KB|MB|GB|TB|B)", re.MULTILINE)
@@ -35,7 +42,7 @@ def read_log(text: str) -> Log:
     version = _VERSION.search(text)
     warnings = sorted({line.strip() for line in text.splitlines() if line.startswith("WARNING") and "OMP_STACKSIZE" not in line})
     return Log(
-        counts={name: int(n) for name, _, n in _COUNT.findall(text)},
+        counts={name: int(n) for name, _, n in _COUNT.findall(text)} | {name: int(n) for name, n in _SIGMAS.findall(text)},
         descriptors=numbers[::2],
         peak_memory_MB=float(peak[1]) * _UNITS[peak[2]] if peak else None,
         version=version[1] if version else "unknown",
@@ -44,6 +51,8 @@ def read_log(text: str) -> Log:
     )
 
 
-def expected_counts(describe: dict[str, int]) -> dict[str, int]:
-    """Return the counts gap_fit must report for a training set (``describe`` of frames): six numbers a virial."""
-    return {"energies": describe["energies"], "forces": describe["forces"], "virials": 6 * describe["virials"]}
+def expected_counts(frames: Sequence[Atoms]) -> dict[str, int]:
+    """Return the counts gap_fit must report for a training set: six numbers a virial, and the sigmas of single frames."""
+    known = describe(frames)
+    counts = {"energies": known["energies"], "forces": known["forces"], "virials": 6 * known["virials"]}
+    return counts | {key: sum(key in atoms.info for atoms in frames) for key in SIGMA_KEYS}

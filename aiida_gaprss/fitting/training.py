@@ -37,8 +37,8 @@ def join(datasets: Iterable[Sequence[Atoms]]) -> list[Atoms]:
 def atomic_energies(frames: Iterable[Atoms]) -> dict[str, float]:
     """Return the energy (eV) of the isolated atom of every element.
 
-    gap_fit's own ``e0_method=isolated`` takes any frame with one atom, so a crystal with one atom a cell would be mistaken for it;
-    we hand it the numbers instead.
+    gap_fit's own ``e0_method=isolated`` takes any frame with one atom, so a crystal with one atom a cell would be
+    mistaken for it; we hand it the numbers instead.
     """
     energies: dict[str, float] = {}
     for atoms in frames:

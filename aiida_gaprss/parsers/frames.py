@@ -50,7 +50,7 @@ class FramesParser(Parser):
     def summary(self, lines: dict[int, dict[str, Any]], total: int) -> dict[str, Any]:
         """Return counts by status and times."""
         try:
-            summary = json.loads(self.retrieved.base.repository.get_object_content("summary.json"))
+            summary = json.loads(self.retrieved.base.repository.get_object_content("summary.json", "r"))
         except (FileNotFoundError, json.JSONDecodeError):
             summary = {"complete": False}
         summary["frames"] = total
@@ -63,7 +63,7 @@ class FramesParser(Parser):
         """Return the end of the job's standard error, or what the scheduler said."""
         for name in ("stderr.txt", "_scheduler-stderr.txt"):
             if name in self.retrieved.base.repository.list_object_names():
-                text = self.retrieved.base.repository.get_object_content(name).strip()
+                text = self.retrieved.base.repository.get_object_content(name, "r").strip()
                 if text:
                     return text.splitlines()[-1]
         return "none (no standard error)"

@@ -11,11 +11,11 @@ from aiida.parsers import Parser
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.errors import errors, errors_by
-from aiida_gaprss.calculations.gap_fit import GapFitCalculation, training_frame
+from aiida_gaprss.calculations.gap_fit import GapFitCalculation, training_set
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError
 from aiida_gaprss.fitting.log import expected_counts, read_log
-from aiida_gaprss.fitting.training import join
+from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.parsers.frames import read_results
 
 
@@ -26,7 +26,7 @@ class GapFitParser(Parser):
         """Parse a finished gap_fit."""
         folder = Path(kwargs["retrieved_temporary_folder"])
         try:
-            text = self.retrieved.base.repository.get_object_content(GapFitCalculation.LOG)
+            text = self.retrieved.base.repository.get_object_content(GapFitCalculation.LOG, "r")
         except FileNotFoundError:
             text = ""
         if not text.strip():
@@ -34,8 +34,8 @@ class GapFitParser(Parser):
         log = read_log(text)
         if log.abort:
             return self.exit_codes.ERROR_ABORT.format(message=log.abort)
-        datasets = self.datasets()
-        frames = [training_frame(a) for a in join(node.get_frames() for node in datasets)]
+        settings = FitSettings(**self.node.inputs.settings.get_dict())
+        frames = training_set([(link.link_label, link.node) for link in self.dataset_links()], settings)
         sent = fr.describe(frames)
         results: dict[str, Any] = {
             "counts": log.counts,
@@ -47,7 +47,7 @@ class GapFitParser(Parser):
             "gap_fit": log.version,
             "warnings": log.warnings,
         }
-        expected = expected_counts(sent)
+        expected = expected_counts(frames)
         wrong = [
             f"{name}: {expected[name]} sent, {log.counts.get(name)} read"
             for name in expected
@@ -57,7 +57,10 @@ class GapFitParser(Parser):
             self.out("results", Dict(results))
             return self.exit_codes.ERROR_COUNTS.format(message="; ".join(wrong))
         try:
-            potential = Potential(folder, sigma={k: v for k, v in self.node.inputs.settings.get_dict().items() if "sigma" in k})
+            potential = Potential(
+                folder,
+                sigma={k: v for k, v in self.node.inputs.settings.get_dict().items() if "sigma" in k or k == "regularisation"},
+            )
         except PotentialError as exception:
             self.out("results", Dict(results))
             return self.exit_codes.ERROR_NO_POTENTIAL.format(message=f"{exception}; {self.last_words('gap_fit.err')}")
@@ -66,10 +69,9 @@ class GapFitParser(Parser):
         self.out("results", Dict(results))
         return failure
 
-    def datasets(self) -> list[Dataset]:
-        """Return the datasets in the order in which they were joined."""
-        links = self.node.base.links.get_incoming(node_class=Dataset).all()
-        return [link.node for link in sorted(links, key=lambda link: link.link_label)]
+    def dataset_links(self) -> list[Any]:
+        """Return the links of the datasets."""
+        return list(self.node.base.links.get_incoming(node_class=Dataset).all())
 
     def evaluate(self, folder: Path, frames: list[Any], results: dict[str, Any]) -> ExitCode | None:
         """Add the predictions on the training set and their errors."""
@@ -88,13 +90,13 @@ class GapFitParser(Parser):
             )
         results["errors"] = errors(frames).as_dict()
         results["errors_by_config_type"] = {str(k): e.as_dict() for k, e in errors_by(frames, "config_type").items()}
-        self.out("predictions", Dataset(frames, level_of_theory=self.datasets()[0].level_of_theory))
+        self.out("predictions", Dataset(frames, level_of_theory=self.dataset_links()[0].node.level_of_theory))
         return None
 
     def last_words(self, name: str) -> str:
         """Return the end of an error stream."""
         try:
-            text = self.retrieved.base.repository.get_object_content(name).strip()
+            text = self.retrieved.base.repository.get_object_content(name, "r").strip()
         except FileNotFoundError:
             text = ""
         return text.splitlines()[-1] if text else "no error message"

@@ -66,7 +66,7 @@ def level_of_theory(inputs: Any) -> str:
     return f"{NAME}; {settings}; k-point spacing {inputs['kpoint_spacing'].value:g}/Å; {pseudos}"
 
 
-def submission(inputs: Any, structure: StructureData, isolated: bool) -> tuple[type, dict[str, Any]]:
+def submission(inputs: Any, structure: StructureData, isolated: bool) -> tuple[Any, dict[str, Any]]:
     """Return the process class and inputs that label ``structure``; an isolated atom gets the Γ point only."""
     parameters = {key.upper(): dict(value) for key, value in inputs["parameters"].get_dict().items()}
     if isolated and "isolated_parameters" in inputs:

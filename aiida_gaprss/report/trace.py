@@ -58,7 +58,7 @@ def history(frame_id: str, campaign: WorkChainNode | None = None) -> Tree:
         _add_label(tree, atoms, labelled[0])
     if made:
         _add_making(tree, made[0].get_frame(frame_id), made[0], datasets_with)
-    elif (creator := datasets[0].creator) is None:
+    elif datasets[0].creator is None:
         tree.add(f"came into the profile with {_name(datasets[0])}")
     return tree
 
@@ -86,9 +86,8 @@ def _add_making(tree: Tree, atoms: Atoms, dataset: Dataset, find: Any) -> None:
     process = _load(atoms.info.get("origin", ""))
     if "parent" in atoms.info:
         pressure = atoms.info.get("pressure_GPa", 0.0)
-        branch = tree.add(
-            f"relaxed: step {atoms.info.get('step')} of {atoms.info['parent']} at {pressure:g} GPa ({atoms.info.get('relax_status')})"
-        )
+        step, how = atoms.info.get("step"), atoms.info.get("relax_status")
+        branch = tree.add(f"relaxed: step {step} of {atoms.info['parent']} at {pressure:g} GPa ({how})")
         if process is not None:
             branch.add(_process(process))
         potential = _load(atoms.info.get("potential", ""))
@@ -103,10 +102,8 @@ def _add_making(tree: Tree, atoms: Atoms, dataset: Dataset, find: Any) -> None:
     if process is not None:
         branch.add(_process(process))
     if "seed" in atoms.info:
-        operations = atoms.info.get("n_operations", 1)
-        branch.add(
-            f"random cell of seed {atoms.info['seed']}: {operations} symmetry operations, space group {atoms.info.get('space_group', 1)}"
-        )
+        operations, group = atoms.info.get("n_operations", 1), atoms.info.get("space_group", 1)
+        branch.add(f"random cell of seed {atoms.info['seed']}: {operations} symmetry operations, space group {group}")
 
 
 def _campaign(node: Node) -> WorkChainNode | None:

@@ -154,7 +154,7 @@ def main(name: str) -> int:
     task = import_module(name).TASK
     with open(SETTINGS, encoding="utf-8") as handle:
         settings = json.load(handle)
-    frames = read(settings.get("input", INPUT), index=":", format="extxyz")
+    frames: Any = read(settings.get("input", INPUT), index=":", format="extxyz")
     for atoms in frames:
         atoms.calc = None
     batch = Batch(task, settings)

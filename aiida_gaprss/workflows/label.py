@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.common import AttributeDict
-from aiida.engine import ExitCode, ProcessSpec, ToContext, WorkChain, append_, if_, while_
+from aiida.engine import ExitCode, ToContext, WorkChain, append_, if_, while_
 from aiida.orm import Dict, Int, List, ProcessNode, Str, load_node
 
 from aiida_gaprss import frames as fr
@@ -47,7 +47,7 @@ class LabelWorkChain(WorkChain):
     """
 
     @classmethod
-    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: Any) -> None:
         """Define ports, outline and exit codes."""
         super().define(spec)
         spec.input("frames", valid_type=Dataset, help="Frames to label.")
@@ -182,7 +182,7 @@ class LabelLaneWorkChain(WorkChain):
     """Label frames one after another with a frame-by-frame reference."""
 
     @classmethod
-    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: Any) -> None:
         """Define ports and outline."""
         super().define(spec)
         spec.input("frames", valid_type=Dataset)

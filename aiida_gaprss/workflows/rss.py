@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.common import AttributeDict
-from aiida.engine import ExitCode, ProcessSpec, ToContext, WorkChain, if_, while_
+from aiida.engine import ExitCode, ToContext, WorkChain, if_, while_
 from aiida.orm import Dict, Int, Str
 
 from aiida_gaprss.analysis.energies import energy_summary
@@ -35,7 +35,7 @@ class RssWorkChain(WorkChain):
     """
 
     @classmethod
-    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: Any) -> None:
         """Define ports, outline and exit codes."""
         super().define(spec)
         spec.input("settings", valid_type=Dict, validator=model_validator_for(RssSettings), help="The campaign (RssSettings).")
@@ -162,9 +162,8 @@ class RssWorkChain(WorkChain):
         self.out(f"selections.{self.tag}", chosen["report"])
         report = chosen["report"].get_dict()
         rejected = ", ".join(f"{n} {reason}" for reason, n in report["rejected"].items()) or "none"
-        self.report(
-            f"generation {self.ctx.generation}: {report['chosen']} of {report['candidates']} frames chosen; not chosen: {rejected}"
-        )
+        numbers = f"{report['chosen']} of {report['candidates']} frames chosen"
+        self.report(f"generation {self.ctx.generation}: {numbers}; not chosen: {rejected}")
         if report["chosen"] == 0:
             return self.exit_codes.ERROR_NOTHING_SELECTED.format(generation=self.ctx.generation, message=rejected)
         self.ctx.to_label = chosen["frames"]
