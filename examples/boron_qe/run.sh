@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Boron from random cells with real DFT (PBE, Quantum ESPRESSO): bash examples/boron_qe/run.sh [SEED]
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+source "$here/../environment.sh"
+use_environment qe
+find_pw
+work=${GAPRSS_WORK:-$here/work}
+mkdir -p "$work"
+cp "$here/campaign.yaml" "$work/"
+python "$here/make_pseudopotential.py" "$work/pseudo"
+if [ -z "${AIIDA_PATH:-}" ]; then
+    export AIIDA_PATH=$work/aiida
+    mkdir -p "$AIIDA_PATH"
+    echo "AiiDA lives in $AIIDA_PATH; to look around later: export AIIDA_PATH=$AIIDA_PATH"
+fi
+aiida-gaprss setup
+seed=${1:-1}
+aiida-gaprss run "$work/campaign.yaml" --seed "$seed" --report "$work/report-seed$seed"
+frame=$(python "$here/check.py" "$work/report-seed$seed" --frame)
+echo
+echo "One frame, traced to its pw.x run and to its seed:"
+aiida-gaprss trace "$frame"
+python "$here/check.py" "$work/report-seed$seed"

@@ -1,0 +1,48 @@
+# Sourced by the scripts of this project: a virtual environment with the package, and pw.x where it can be had.
+#
+#   GAPRSS_VENV   folder of the environment (default: .venv in the project's folder)
+#   PYTHON        python that makes it (default: python3.11 or 3.10 if there is one, else python3)
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-} python3.11 python3.10 python3; do
+        # A command of that name may exist and still not run (version managers).
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    echo "Python 3.10 or later is needed; set PYTHON to one" >&2
+    return 1
+}
+
+# use_environment EXTRAS: make the environment if it is not there, install the package with these extras, put it on PATH.
+use_environment() {
+    local venv=${GAPRSS_VENV:-$project/.venv} python
+    if [ ! -x "$venv/bin/python" ]; then
+        python=$(find_python)
+        echo "making $venv with $("$python" --version)"
+        "$python" -m venv "$venv"
+    fi
+    export PATH="$venv/bin:$PATH" PIP_DISABLE_PIP_VERSION_CHECK=1
+    unset PYTHONPATH
+    if [ "$(cat "$venv/.gaprss-installed" 2>/dev/null)" != "$1 $(md5sum < "$project/pyproject.toml")" ]; then
+        echo "installing aiida-gaprss${1:+[$1]} (a minute or two)"
+        python -m pip install --quiet --editable "$project${1:+[$1]}"
+        echo "$1 $(md5sum < "$project/pyproject.toml")" > "$venv/.gaprss-installed"
+    fi
+}
+
+# find_pw: make sure that pw.x is there; installs Debian's package if this is root on Debian or Ubuntu.
+find_pw() {
+    if ! command -v pw.x >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing Debian's quantum-espresso"
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends quantum-espresso; } >/dev/null 2>&1 || true
+    fi
+    if ! command -v pw.x >/dev/null; then
+        echo "pw.x not found; on Debian or Ubuntu: apt-get install quantum-espresso" >&2
+        return 1
+    fi
+}

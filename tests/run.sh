@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Set everything up and run the tests: bash tests/run.sh [pytest options]
+set -euo pipefail
+source "$(dirname "$0")/../examples/environment.sh"
+use_environment dev
+find_pw || echo "the tests with real DFT will be skipped"
+cd "$project"
+exec python -m pytest "$@"
