@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tempfile
 from importlib import import_module
@@ -94,6 +95,7 @@ class Potential(Data):
             potential = import_module("quippy.potential").Potential
         except ImportError as exception:
             raise PotentialError("quippy is not installed in this environment: pip install quippy-ase") from exception
+        here = Path.cwd()
         with tempfile.TemporaryDirectory() as folder:
             path = self.to_folder(folder)
             try:
@@ -102,6 +104,8 @@ class Potential(Data):
                 if "later version" in str(exception):
                     raise PotentialError(too_new(self.gap_version)) from exception
                 raise PotentialError(f"quippy cannot read this potential: {exception}") from exception
+            finally:
+                os.chdir(here)  # where quippy does not return to when it fails
 
 
 def too_new(version: int) -> str:
