@@ -1,0 +1,265 @@
+"""What the tests share: codes of this machine, a classical reference, a small dataset and a small potential.
+
+Every program is real: gap_fit and quippy come with quippy-ase, AiiDA runs in a profile that is made for the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from helpers import FIT, prepare_batch, read_lines
+from ruamel.yaml import YAML
+
+import aiida_gaprss
+from aiida_gaprss import frames as fr
+from aiida_gaprss.fitting.settings import FitSettings
+from aiida_gaprss.fitting.training import atomic_energies
+from aiida_gaprss.structures.random_cells import CellSpec, random_cells
+
+pytest_plugins = "aiida.tools.pytest_fixtures"
+
+EXAMPLE = Path(aiida_gaprss.__file__).parent / "examples" / "silicon_sw.yaml"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """More threads make the evaluation of a GAP slower."""
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def data():
+    """Folder of published reference data, which is not part of the package."""
+    folder = os.environ.get("GAPRSS_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("set GAPRSS_DATA to the folder of reference data to run this test")
+    return Path(folder)
+
+
+# --- programs ---
+
+
+@pytest.fixture(scope="session")
+def gap_fit_binary():
+    quippy = pytest.importorskip("quippy")
+    path = Path(quippy.__file__).parent / "gap_fit"
+    if not os.access(path, os.X_OK):
+        pytest.skip("this quippy has no gap_fit")
+    return path
+
+
+@pytest.fixture
+def python_code(aiida_code_installed, aiida_localhost):
+    return aiida_code_installed(
+        label="gaprss-python",
+        computer=aiida_localhost,
+        default_calc_job_plugin="gaprss.label",
+        filepath_executable=sys.executable,
+    )
+
+
+@pytest.fixture
+def gap_fit_code(aiida_code_installed, aiida_localhost, gap_fit_binary):
+    return aiida_code_installed(
+        label="gap_fit",
+        computer=aiida_localhost,
+        default_calc_job_plugin="gaprss.gap_fit",
+        filepath_executable=str(gap_fit_binary),
+    )
+
+
+@pytest.fixture
+def dying_python(aiida_code_installed, aiida_localhost, tmp_path):
+    """Return a python that is killed, workers and all, once so many results are there."""
+
+    def make(results, times=1):
+        script = tmp_path / f"python_dying_after_{results}"
+        count = tmp_path / "deaths"
+        script.write_text(
+            f"""#!/bin/bash
+set -m
+deaths=$(cat {count} 2>/dev/null || echo 0)
+{sys.executable} "$@" &
+job=$!
+while kill -0 $job 2>/dev/null; do
+  lines=$(cat results.jsonl 2>/dev/null | wc -l)
+  if [ "$deaths" -lt {times} ] && [ "$lines" -ge {results} ]; then
+    echo $((deaths + 1)) > {count}
+    kill -KILL -$job
+    exit 137
+  fi
+  sleep 0.02
+done
+wait $job
+"""
+        )
+        script.chmod(0o755)
+        return aiida_code_installed(
+            label=script.name, computer=aiida_localhost, default_calc_job_plugin="gaprss.label", filepath_executable=str(script)
+        )
+
+    return make
+
+
+@pytest.fixture
+def run():
+    """Run a process to its end in this interpreter and return its outputs and node."""
+
+    def run(process, **inputs):
+        from aiida.engine import run_get_node
+
+        return run_get_node(process, **inputs)
+
+    return run
+
+
+@pytest.fixture
+def run_batch(tmp_path):
+    """Run ``python batch.py TASK`` in a folder of its own, as a job would; return process, results by index and folder."""
+
+    def run_batch(task, frames, settings, name="job", extra=None):
+        folder = prepare_batch(tmp_path / name, task, frames, settings, extra)
+        done = subprocess.run(
+            [sys.executable, "batch.py", task], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        )
+        return done, read_lines(folder), folder
+
+    return run_batch
+
+
+# --- frames, reference, potential ---
+
+
+@pytest.fixture(scope="session")
+def sw_settings():
+    """Label settings of Stillinger-Weber silicon, as in the example campaign."""
+    return YAML(typ="safe").load(EXAMPLE.read_text())["reference"]["ase"]
+
+
+@pytest.fixture
+def sw(sw_settings):
+    """Calculator of Stillinger-Weber silicon."""
+    from quippy.potential import Potential
+
+    return Potential(**sw_settings["arguments"])
+
+
+@pytest.fixture(scope="session")
+def silicon_cells():
+    """Random silicon cells without labels, after the isolated atom."""
+    spec = CellSpec(formula={"Si": 1}, n_atoms=(2, 3, 4), volume_per_atom=(16, 26), min_separation=2.1, n_operations=(1, 2, 4))
+    atom = Atoms("Si", cell=[12.0] * 3, pbc=True)
+    atom.info.update(frame_id="atom-Si", config_type="isolated_atom")
+    cells = [atom]
+    for number, atoms in enumerate(random_cells(spec, 14, seed=7)):
+        atoms.info.update(frame_id=f"cell-{number:02d}", config_type="random")
+        cells.append(atoms)
+    return cells
+
+
+@pytest.fixture(scope="session")
+def silicon_frames(silicon_cells, sw_settings):
+    """The same with labels of the Stillinger-Weber potential, made here without the package's own runner."""
+    from quippy.potential import Potential
+
+    calculator = Potential(**sw_settings["arguments"])
+    frames = []
+    for cell in silicon_cells:
+        atoms = cell.copy()
+        work = Atoms(cell.numbers, cell.positions, cell=cell.cell, pbc=True, calculator=calculator)
+        stress = work.get_stress(voigt=False)
+        virial = None if fr.is_isolated_atom(cell) else (-stress * work.get_volume()).reshape(9)
+        fr.set_labels(atoms, work.get_potential_energy(), work.get_forces(), virial)
+        frames.append(atoms)
+    return frames
+
+
+@pytest.fixture
+def copies(silicon_frames):
+    """Copies of the labelled frames, to be changed at will."""
+    return [atoms.copy() for atoms in silicon_frames]
+
+
+@pytest.fixture
+def dataset(silicon_frames):
+    from aiida_gaprss.data.dataset import Dataset
+
+    return Dataset(silicon_frames, level_of_theory="Stillinger-Weber")
+
+
+@pytest.fixture(scope="session")
+def fit_with_binary(gap_fit_binary, tmp_path_factory):
+    """Run gap_fit itself on frames; return its folder and its log."""
+
+    from aiida_gaprss.calculations.frames import extxyz
+
+    def fit(frames, settings=FIT, seed=1, extra="", keep=()):
+        folder = tmp_path_factory.mktemp("gap_fit")
+        training = [fr.canonical(atoms) for atoms in frames]
+        for atoms, source in zip(training, frames, strict=True):
+            atoms.info.update({key: source.info[key] for key in keep if key in source.info})
+        (folder / "train.extxyz").write_text(extxyz(training))
+        command = FitSettings(**settings).command("train.extxyz", "gap.xml", seed, atomic_energies(frames))
+        (folder / "gap_fit.in").write_text(command + extra)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_STACKSIZE": "64M"}
+        done = subprocess.run(
+            [gap_fit_binary, "config_file=gap_fit.in"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return folder, done.stdout + done.stderr
+
+    return fit
+
+
+@pytest.fixture(scope="session")
+def fitted(fit_with_binary, silicon_frames):
+    """Folder and log of one small fit."""
+    folder, log = fit_with_binary(silicon_frames)
+    assert (folder / "gap.xml").is_file(), log
+    return folder, log
+
+
+@pytest.fixture(scope="session")
+def potential_folder(fitted):
+    return fitted[0]
+
+
+@pytest.fixture
+def potential(potential_folder):
+    from aiida_gaprss.data.potential import Potential
+
+    return Potential(potential_folder)
+
+
+@pytest.fixture
+def gap(potential_folder):
+    """Calculator of the small potential, loaded without the package."""
+    from quippy.potential import Potential
+
+    return Potential(param_filename=str(potential_folder / "gap.xml"))
+
+
+@pytest.fixture
+def evaluated():
+    """Return energy, forces and virial of frames by direct use of a calculator."""
+
+    def evaluated(frames, calculator):
+        out = []
+        for atoms in frames:
+            work = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=calculator)
+            virial = (-work.get_stress(voigt=False) * work.get_volume()).reshape(9)
+            out.append((work.get_potential_energy(), np.array(work.get_forces()), virial))
+        return out
+
+    return evaluated

@@ -1,0 +1,37 @@
+"""What several test modules call."""
+
+from __future__ import annotations
+
+import json
+
+from aiida_gaprss.calculations.frames import extxyz
+from aiida_gaprss.runners import FOLDER
+
+#: A fit of a second or two.
+FIT = {
+    "descriptors": [
+        {"kind": "distance_2b", "cutoff": 4.5, "n_sparse": 10},
+        {"kind": "soap", "cutoff": 4.5, "n_max": 4, "l_max": 3, "n_sparse": 20, "delta": 0.5},
+    ],
+    "sigma": {"energy": 0.005, "forces": 0.05, "virial": 0.05},
+    "config_type_sigma": {"isolated_atom": {"energy": 0.0001, "forces": 0.01, "virial": 1.0}},
+}
+
+
+def prepare_batch(folder, task, frames, settings, extra=None):
+    """Fill a folder as a CalcJob does; ``extra`` are further modules, for example a calculator that misbehaves."""
+    folder.mkdir()
+    for script in ("batch", "common", task):
+        (folder / f"{script}.py").write_text((FOLDER / f"{script}.py").read_text())
+    for script, text in (extra or {}).items():
+        (folder / f"{script}.py").write_text(text)
+    (folder / "input.extxyz").write_text(extxyz(frames))
+    (folder / "settings.json").write_text(json.dumps(settings))
+    return folder
+
+
+def read_lines(folder):
+    """Return the results of a batch by index."""
+    path = folder / "results.jsonl"
+    lines = [json.loads(text) for text in path.read_text().splitlines()] if path.is_file() else []
+    return {line["index"]: line for line in lines}

@@ -1,0 +1,308 @@
+"""The script that travels with the jobs, run as a job runs it: ``python batch.py TASK`` in a folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.filters import FrechetCellFilter
+from ase.optimize import LBFGS
+from helpers import prepare_batch, read_lines
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.tasks import RelaxSettings
+
+EVALUATE = {"calculator": "emt", "arguments": {}, "local_energies": True, "processes": 2}
+LABEL = {"calculator": "emt", "arguments": {}, "processes": 2}
+
+#: A calculator that does what the first atom of a cell tells it: copper is EMT, the others misbehave.
+MISCHIEF = """
+import os, time
+from ase.calculators.emt import EMT
+
+class Mischief(EMT):
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]
+
+    def __init__(self, fail=None, seconds=0.0):
+        super().__init__()
+        if fail == "raise":
+            raise RuntimeError("no such\\nparameter file")
+        if fail == "exit":
+            os._exit(3)
+        self.seconds = seconds
+
+    def calculate(self, atoms, properties, system_changes):
+        symbol = atoms.get_chemical_symbols()[0]
+        if symbol == "Au":
+            os._exit(1)
+        if symbol == "Ag":
+            raise ValueError("not\\nconverged")
+        time.sleep(self.seconds)
+        super().calculate(atoms, properties, system_changes)
+        if symbol == "Pt":
+            self.results["energy"] = self.results["free_energy"] = float("nan")
+"""
+
+
+def relax_settings(**changes):
+    settings = RelaxSettings(max_steps=200, fmax=0.005, snapshot_steps=[0, 3]).model_dump()
+    return {**settings, "calculator": "emt", "arguments": {}, "processes": 2, **changes}
+
+
+def mischief(task, **arguments):
+    base = relax_settings() if task == "relax" else {**LABEL, "local_energies": False}
+    return {**base, "calculator": "mischief.Mischief", "arguments": arguments}
+
+
+def crystals(n=5, symbol="Cu"):
+    frames = []
+    for number in range(n):
+        atoms = bulk(symbol, a=3.5 + 0.05 * number, cubic=number % 2 == 1)
+        atoms.rattle(0.05, seed=number)
+        atoms.info["pressure_GPa"] = 2.0 * number
+        frames.append(atoms)
+    return frames
+
+
+def frames_of(line):
+    return fr.loads(line["frames"])
+
+
+# --- evaluate and label ---
+
+
+def test_evaluate(run_batch, evaluated):
+    cells = crystals()
+    done, lines, _ = run_batch("evaluate", cells, EVALUATE)
+    assert done.returncode == 0, done.stderr
+    for index, (energy, forces, virial) in enumerate(evaluated(cells, EMT())):
+        assert lines[index]["status"] == "ok"
+        (out,) = frames_of(lines[index])
+        assert out.info["GAP_energy"] == pytest.approx(energy, abs=1e-7)
+        assert np.allclose(out.arrays["GAP_forces"], forces, atol=1e-7)
+        assert np.allclose(out.info["GAP_virial"], virial, atol=1e-7)
+        assert out.arrays["GAP_local_energy"].sum() == pytest.approx(energy, abs=1e-6)
+
+
+def test_label_without_virial_for_an_isolated_atom(run_batch):
+    cells = crystals(2)
+    atom = bulk("Cu", "sc", a=12.0)
+    atom.info["config_type"] = "isolated_atom"
+    done, lines, folder = run_batch("label", [*cells, atom], LABEL)
+    assert done.returncode == 0, done.stderr
+    (labelled,), (isolated,) = frames_of(lines[0]), frames_of(lines[2])
+    assert {"REF_energy", "REF_virial"} <= set(labelled.info)
+    assert "REF_virial" not in isolated.info
+    assert "REF_energy" in isolated.info
+    assert (folder / "summary.json").is_file()
+
+
+def test_a_calculator_without_stress(run_batch):
+    script = """
+from ase.calculators.lj import LennardJones
+
+class NoStress(LennardJones):
+    implemented_properties = ["energy", "forces"]
+"""
+    settings = {**LABEL, "calculator": "nostress.NoStress"}
+    _, lines, _ = run_batch("label", crystals(2), settings, extra={"nostress": script})
+    assert lines[0]["status"] == "ok", lines
+    assert "REF_virial" not in frames_of(lines[0])[0].info
+
+
+def test_the_number_of_processes_changes_nothing(run_batch):
+    cells = crystals()
+    results = []
+    for processes in (1, 3):
+        _, lines, _ = run_batch("relax", cells, relax_settings(processes=processes, max_steps=8), name=f"p{processes}")
+        results.append({index: (line["status"], line["frames"]) for index, line in lines.items()})
+    assert results[0] == results[1]
+    assert sorted(results[0]) == list(range(len(cells)))
+
+
+# --- relaxation ---
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "fire", "cg"])
+def test_the_relaxed_cell_bears_its_pressure(run_batch, evaluated, optimizer):
+    cells = crystals(4)
+    _, lines, _ = run_batch("relax", cells, relax_settings(optimizer=optimizer))
+    for index, cell in enumerate(cells):
+        assert lines[index]["status"] == "converged", lines[index]
+        last = frames_of(lines[index])[-1]
+        assert last.info["relax_status"] == "converged"
+        ((energy, forces, virial),) = evaluated([last], EMT())
+        stress = fr.stress_from_virial(virial, last.get_volume())
+        assert np.allclose(-stress * 160.21766, cell.info["pressure_GPa"] * np.eye(3), atol=0.15)
+        assert np.abs(forces).max() < 0.005
+        assert last.info["GAP_energy"] == pytest.approx(energy, abs=1e-6)
+
+
+def test_snapshots(run_batch):
+    cells = crystals(4)[1::2]
+    _, lines, _ = run_batch("relax", cells, relax_settings(snapshot_steps=[0, 3, 7], max_steps=10, fmax=1e-9))
+    for index, cell in enumerate(cells):
+        snapshots = frames_of(lines[index])
+        assert lines[index]["status"] == "max_steps"
+        assert [a.info["step"] for a in snapshots] == [0, 3, 7, 10]
+        assert [a.info["relax_status"] for a in snapshots] == ["on_the_way"] * 3 + ["max_steps"]
+        assert np.allclose(snapshots[0].positions, cell.positions, atol=1e-7)
+        energies = [a.info["GAP_energy"] + a.get_volume() * cell.info["pressure_GPa"] / 160.21766 for a in snapshots]
+        assert energies[-1] < energies[0]
+
+
+def test_the_last_step_is_not_kept_twice(run_batch):
+    _, lines, _ = run_batch("relax", crystals(2)[1:], relax_settings(snapshot_steps=[10], max_steps=10, fmax=1e-9))
+    assert [a.info["step"] for a in frames_of(lines[0])] == [10]
+
+
+def test_steps_are_those_of_the_optimiser(run_batch):
+    cell = crystals(2)[1]
+    _, lines, _ = run_batch("relax", [cell], relax_settings(snapshot_steps=[4], max_steps=6))
+    cell.calc = EMT()
+    LBFGS(FrechetCellFilter(cell, scalar_pressure=2.0 / 160.21766), logfile=None).run(fmax=0.005, steps=4)
+    assert np.allclose(frames_of(lines[0])[0].cell.array, cell.cell.array, atol=1e-6)
+
+
+def test_collapsed_and_exploded_cells_are_given_up(run_batch):
+    soft = crystals(1)[0]
+    soft.info["pressure_GPa"] = 5000.0
+    burst = crystals(1)[0]
+    burst.set_cell(burst.cell * 0.9, scale_atoms=True)
+    close = bulk("Cu", cubic=True)
+    close.positions[1] = close.positions[0] + [0.4, 0, 0]
+    settings = relax_settings(volume_factors=(0.6, 1.3), min_distance=0.8)
+    _, lines, _ = run_batch("relax", [soft, burst, close], settings)
+    assert lines[0]["status"] == "collapsed"
+    assert frames_of(lines[0])[-1].info["relax_status"] == "collapsed"
+    assert lines[1]["status"] == "exploded"
+    assert "collapsed" in lines[2]["status"]
+
+
+def test_time_limit(run_batch):
+    cells = crystals(6)
+    settings = {**mischief("relax", seconds=0.3), "time_limit_s": 2.0}
+    done, lines, folder = run_batch("relax", cells, settings, extra={"mischief": MISCHIEF})
+    assert done.returncode == 0, done.stderr
+    assert 1 <= len(lines) < len(cells)
+    assert {line["status"] for line in lines.values()} == {"time_limit"}
+    assert all(frames_of(line)[-1].info["relax_status"] == "time_limit" for line in lines.values())
+    assert '"complete": false' in (folder / "summary.json").read_text()
+
+
+# --- trouble ---
+
+
+def mixed(bad, n=5):
+    cells = crystals(n)
+    cells[2].symbols[0] = bad
+    return cells
+
+
+@pytest.mark.parametrize("task", ["label", "relax"])
+def test_a_frame_that_fails_keeps_its_reason(run_batch, task):
+    _, lines, _ = run_batch(task, mixed("Ag"), mischief(task), extra={"mischief": MISCHIEF})
+    assert lines[2]["status"] == "failed: ValueError: not\nconverged"
+    assert sum(line["status"].startswith("failed") for line in lines.values()) == 1
+
+
+def test_a_result_that_is_no_number_is_a_failure(run_batch):
+    _, lines, _ = run_batch("label", mixed("Pt"), mischief("label"), extra={"mischief": MISCHIEF})
+    assert "not a finite number" in lines[2]["status"]
+    assert [lines[i]["status"] for i in (0, 1, 3, 4)] == ["ok"] * 4
+
+
+@pytest.mark.parametrize("task", ["label", "relax"])
+def test_a_frame_that_kills_its_worker_is_given_up_alone(run_batch, task):
+    done, lines, _ = run_batch(task, mixed("Au", 7), mischief(task), extra={"mischief": MISCHIEF})
+    assert done.returncode == 0, done.stderr
+    assert lines[2]["status"].startswith("failed: the worker process died")
+    assert sorted(lines) == list(range(7))
+    assert {lines[i]["status"] for i in range(7) if i != 2} == {"ok" if task == "label" else "converged"}
+
+
+def test_a_calculator_that_cannot_be_made(run_batch):
+    done, lines, _ = run_batch("label", crystals(), mischief("label", fail="raise"), extra={"mischief": MISCHIEF})
+    assert done.returncode == 0, done.stderr
+    assert {line["status"] for line in lines.values()} == {
+        "failed: cannot set up the calculator: RuntimeError: no such\nparameter file"
+    }
+    assert len(lines) == 5
+
+
+def test_an_unknown_calculator(run_batch):
+    _, lines, _ = run_batch("label", crystals(2), {**LABEL, "calculator": "nowhere.Nothing"})
+    assert lines[0]["status"] == "failed: cannot set up the calculator: ModuleNotFoundError: No module named 'nowhere'"
+
+
+def test_a_calculator_that_kills_every_worker(run_batch):
+    done, lines, _ = run_batch("label", crystals(), mischief("label", fail="exit"), extra={"mischief": MISCHIEF})
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == 5
+    assert all(line["status"].startswith("failed: the worker process died") for line in lines.values())
+
+
+def start(tmp_path, cells, settings):
+    folder = prepare_batch(tmp_path / "job", "relax", cells, settings, {"mischief": MISCHIEF})
+    process = subprocess.Popen([sys.executable, "batch.py", "relax"], cwd=folder, stdout=subprocess.DEVNULL)
+    while process.poll() is None and len(read_complete(folder)) < 2:
+        time.sleep(0.02)
+    return folder, process
+
+
+def read_complete(folder):
+    text = (folder / "results.jsonl").read_text() if (folder / "results.jsonl").is_file() else ""
+    return text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
+
+
+def children(pid):
+    out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout
+    return [int(word) for word in out.split()]
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
+def test_results_survive_the_end_of_the_job(tmp_path, kill):
+    cells = crystals(8)
+    folder, process = start(tmp_path, cells, mischief("relax", seconds=0.02))
+    workers = children(process.pid)
+    assert process.poll() is None, "the job was to be killed in the middle"
+    process.send_signal(kill)
+    assert process.wait(60) != 0
+    lines = read_lines(folder)
+    assert 2 <= len(lines) < len(cells)
+    for line in lines.values():
+        assert line["status"] == "converged"
+        assert frames_of(line)[-1].info["relax_status"] == "converged"
+    assert not (folder / "summary.json").exists()
+    for _ in range(500):
+        if not any(alive(pid) for pid in workers):
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("a worker outlived its job")
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as handle:
+            return handle.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_number_of_cores(monkeypatch):
+    from aiida_gaprss.runners.batch import cores
+
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "7")
+    assert cores() == 7
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    assert cores() == 3
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK")
+    monkeypatch.delenv("SLURM_CPUS_ON_NODE")
+    assert cores() == len(os.sched_getaffinity(0))

@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+from aiida_gaprss import frames as fr
+
+
+def frame(**info):
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.1, seed=1)
+    atoms.info.update({"frame_id": "a-1", "config_type": "random", "seed": 3, "generation": 0, **info})
+    fr.set_labels(atoms, -10.5, np.arange(24.0).reshape(8, 3) / 7, np.arange(9.0) / 3)
+    return atoms
+
+
+def test_key_order_and_number_types_do_not_change_the_bytes():
+    first = frame()
+    second = frame()
+    second.info = dict(reversed(list(second.info.items())))
+    second.info["seed"] = np.int64(3)
+    second.info["REF_energy"] = np.float64(-10.5)
+    second.info["REF_virial"] = second.info["REF_virial"].reshape(3, 3)
+    second.arrays["REF_forces"] = np.asfortranarray(second.arrays["REF_forces"])
+    second.positions = np.asfortranarray(second.positions)
+    second.info["of no interest"] = "left out"
+    second.arrays["momenta"] = np.ones((8, 3))
+    second.calc = EMT()
+    assert fr.dumps([first]) == fr.dumps([second])
+
+
+def test_minus_zero_is_zero():
+    first, second = frame(), frame()
+    first.positions[0] = 0.0
+    second.positions[0] = -0.0
+    assert fr.dumps([first]) == fr.dumps([second])
+
+
+@pytest.mark.parametrize("name", ["a-1", "12", "two words", "x=1", "[1,2]", 'a"b', "it's", "γ-B28"])
+def test_reading_and_writing_again_gives_the_same_bytes_and_names(name):
+    text = fr.dumps([frame(frame_id=name), frame(frame_id="other")])
+    again = fr.loads(text)
+    assert [atoms.info["frame_id"] for atoms in again] == [name, "other"]
+    assert fr.dumps(again) == text
+    assert fr.dumps(fr.loads(fr.dumps(again))) == text
+
+
+@pytest.mark.parametrize("name", ["007", "1e5", "T", "1 2 3", "a\\b", " a"])
+def test_names_that_the_file_would_change_are_refused(name):
+    with pytest.raises(fr.FrameError, match=r"f: frame_id .* would be read back from the file as"):
+        fr.check(frame(frame_id=name), "f")
+
+
+def test_an_error_message_of_many_lines_survives():
+    reason = "failed: ValueError: 'x' \"y\"\n z = {1} \\ [2, 3]\n\ttail"
+    (again,) = fr.loads(fr.dumps([frame(label_status=reason)]))
+    assert again.info["label_status"] == "failed: ValueError: 'x' \"y\" z = {1} / [2, 3] tail"
+
+
+def test_load_of_a_file(tmp_path):
+    (tmp_path / "a.extxyz").write_text(fr.dumps([frame()]))
+    (atoms,) = fr.load(tmp_path / "a.extxyz")
+    assert atoms.calc is None
+    assert atoms.info["REF_virial"].shape == (9,)
+    assert np.allclose(atoms.arrays["REF_forces"], frame().arrays["REF_forces"], atol=1e-8)
+    assert fr.loads("") == []
+
+
+def test_virial_is_minus_the_derivative_of_the_energy_by_strain():
+    atoms = bulk("Cu", a=3.5, cubic=True)
+    atoms.rattle(0.05, seed=2)
+    atoms.set_cell(atoms.cell.array @ np.array([[1.01, 0.02, 0], [0.02, 1, 0.01], [0, 0.01, 0.98]]), scale_atoms=True)
+    atoms.calc = EMT()
+    virial = fr.virial_from_stress(atoms.get_stress(), atoms.get_volume()).reshape(3, 3)
+    assert np.allclose(virial.ravel(), fr.virial_from_stress(atoms.get_stress(voigt=False), atoms.get_volume()))
+    step = 1e-5
+    for i in range(3):
+        for j in range(3):
+            energies = []
+            for sign in (1, -1):
+                strain = np.eye(3)
+                strain[i, j] += sign * step / 2
+                strain[j, i] += sign * step / 2
+                strained = atoms.copy()
+                strained.set_cell(atoms.cell.array @ strain, scale_atoms=True)
+                strained.calc = EMT()
+                energies.append(strained.get_potential_energy())
+            assert -(energies[0] - energies[1]) / (2 * step) == pytest.approx(virial[i, j], abs=1e-5)
+    assert np.trace(virial) > 0, "a compressed crystal pushes outwards"
+    assert np.allclose(fr.stress_from_virial(virial.ravel(), atoms.get_volume()), atoms.get_stress(voigt=False))
+
+
+def change(what):
+    atoms = frame()
+    what(atoms)
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda a: a.info.update(REF_energy=np.nan), "REF_energy is nan, expected finite"),
+        (lambda a: a.info.update(REF_energy="low"), "REF_energy is 'low', expected numbers"),
+        (lambda a: a.info.update(REF_virial=np.ones(6)), "REF_virial has 6 numbers, expected 9"),
+        (lambda a: a.info.update(GAP_virial=np.full(9, np.inf)), "GAP_virial contains inf, expected finite"),
+        (lambda a: a.arrays.update(REF_forces=np.ones((8, 2))), "REF_forces has 16 numbers, expected 24"),
+        (lambda a: a.arrays["REF_forces"].__setitem__((0, 0), np.nan), "REF_forces contains nan, expected finite"),
+        (lambda a: a.positions.__setitem__((0, 0), np.nan), "positions have a value that is not a finite"),
+        (lambda a: a.set_cell(None), "cell is missing or flat"),
+        (lambda a: a.set_cell([5, 5, 0]), "cell is missing or flat"),
+        (lambda a: a.set_cell([5, 5, np.inf]), "cell has a value that is not a finite"),
+        (lambda a: a.set_atomic_numbers([0] + [14] * 7), "unknown element"),
+        (lambda a: a.__delitem__(slice(None)), "has no atoms"),
+    ],
+)
+def test_refusals_name_frame_and_value(broken, message):
+    with pytest.raises(fr.FrameError, match=f"frame 3 of x.*{message}"):
+        fr.check(change(broken), "frame 3 of x")
+
+
+def test_stress_of_wrong_shape():
+    with pytest.raises(fr.FrameError, match=r"\(6,\) or \(3, 3\), got \(4,\)"):
+        fr.virial_from_stress(np.ones(4), 1.0)
+
+
+def test_describe():
+    atom = Atoms("O", cell=[9] * 3, pbc=True, info={"config_type": "isolated_atom", "REF_energy": -1.0})
+    plain = bulk("Si")
+    found = fr.describe([frame(), atom, plain])
+    assert found == {
+        "frames": 3,
+        "atoms": 11,
+        "elements": ["O", "Si"],
+        "config_types": {"isolated_atom": 1, "random": 1, "unknown": 1},
+        "energies": 2,
+        "forces": 24,
+        "virials": 1,
+    }
+    assert fr.is_isolated_atom(atom)
+    assert not fr.is_isolated_atom(bulk("Cu")), "a crystal of one atom is no isolated atom"
+    assert fr.is_labelled(atom)
+    assert not fr.is_labelled(plain)
