@@ -16,6 +16,7 @@ _SIGMAS = re.compile(r"Number of per-configuration setting of (energy_sigma|forc
 _VERSION = re.compile(r"git version\s+\S*,(\S+)")
 _SPARSE = re.compile(r"Number of (?:sparse )?(?:descriptors|partial derivatives of descriptors):\s+(\d+)")
 _PEAK = re.compile(r"^PEAK\s+([0-9.]+)\s*(KB|MB|GB|TB|B)", re.MULTILINE)
+_UNKNOWN = re.compile(r"^param_read_line: unknown key (\S+)", re.MULTILINE)
 _UNITS = {"B": 1e-6, "KB": 1e-3, "MB": 1.0, "GB": 1e3, "TB": 1e6}
 
 
@@ -39,6 +40,7 @@ def read_log(text: str) -> Log:
     if "SYSTEM ABORT" in text:
         lines = text[text.index("SYSTEM ABORT") :].splitlines()
         abort = " ".join(line.strip() for line in lines[:6] if line.strip())
+        abort += "".join(f" (unknown key {name})" for name in _UNKNOWN.findall(text))
     version = _VERSION.search(text)
     warnings = sorted({line.strip() for line in text.splitlines() if line.startswith("WARNING") and "OMP_STACKSIZE" not in line})
     return Log(

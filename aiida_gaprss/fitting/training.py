@@ -23,6 +23,8 @@ def join(datasets: Iterable[Sequence[Atoms]]) -> list[Atoms]:
     doubled = [name for name, n in Counter(a.info["frame_id"] for a in frames).items() if n > 1]
     if doubled:
         raise TrainingSetError(f"frames in more than one dataset: {', '.join(doubled[:5])} ({len(doubled)} in all)")
+    if all(fr.is_isolated_atom(a) for a in frames):
+        raise TrainingSetError("no labelled frame but isolated atoms: there is nothing to fit")
     isolated = {a.get_chemical_symbols()[0] for a in frames if fr.is_isolated_atom(a)}
     elements = {s for a in frames for s in a.get_chemical_symbols()}
     missing = sorted(elements - isolated)

@@ -31,7 +31,7 @@ class GapFitParser(Parser):
             text = ""
         if not text.strip():
             return self.exit_codes.ERROR_NO_LOG.format(message=self.last_words("gap_fit.err"))
-        log = read_log(text)
+        log = read_log(f"{text}\n{self.error_stream('gap_fit.err')}")
         if log.abort:
             return self.exit_codes.ERROR_ABORT.format(message=log.abort)
         settings = FitSettings(**self.node.inputs.settings.get_dict())
@@ -95,8 +95,12 @@ class GapFitParser(Parser):
 
     def last_words(self, name: str) -> str:
         """Return the end of an error stream."""
-        try:
-            text = self.retrieved.base.repository.get_object_content(name, "r").strip()
-        except FileNotFoundError:
-            text = ""
+        text = self.error_stream(name).strip()
         return text.splitlines()[-1] if text else "no error message"
+
+    def error_stream(self, name: str) -> str:
+        """Return what a program wrote to its error stream, where gap_fit says why it stops."""
+        try:
+            return self.retrieved.base.repository.get_object_content(name, "r")
+        except FileNotFoundError:
+            return ""
