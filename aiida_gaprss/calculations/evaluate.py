@@ -7,7 +7,7 @@ from typing import Any
 from aiida.engine import CalcJobProcessSpec
 
 from aiida_gaprss.calculations.frames import FramesCalculation, potential_calculator
-from aiida_gaprss.calculations.relax import validate_elements
+from aiida_gaprss.calculations.relax import validate_potential
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.tasks import EvaluateSettings
 from aiida_gaprss.validation import model_validator_for
@@ -25,7 +25,7 @@ class EvaluateCalculation(FramesCalculation):
         super().define(spec)
         spec.input("potential", valid_type=Potential, help="The GAP to evaluate.")
         spec.inputs["settings"].validator = model_validator_for(EvaluateSettings)
-        spec.inputs.validator = validate_elements
+        spec.inputs.validator = validate_potential
 
     def task_settings(self) -> dict[str, Any]:
         """Return the settings with the calculator."""

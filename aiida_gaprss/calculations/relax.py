@@ -7,7 +7,8 @@ from typing import Any
 from aiida.engine import CalcJobProcessSpec
 
 from aiida_gaprss.calculations.frames import FramesCalculation, potential_calculator
-from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.data.potential import Potential, too_new
+from aiida_gaprss.fitting import GAP_VERSION_EXTRA
 from aiida_gaprss.tasks import RelaxSettings
 from aiida_gaprss.validation import model_validator_for
 
@@ -29,7 +30,7 @@ class RelaxCalculation(FramesCalculation):
         spec.input("potential", valid_type=Potential, help="The GAP that drives the relaxations.")
         spec.inputs["settings"].required = False
         spec.inputs["settings"].validator = model_validator_for(RelaxSettings)
-        spec.inputs.validator = validate_elements
+        spec.inputs.validator = validate_potential
 
     def task_settings(self) -> dict[str, Any]:
         """Return the relaxation settings with the calculator."""
@@ -37,8 +38,12 @@ class RelaxCalculation(FramesCalculation):
         return RelaxSettings(**given).model_dump() | potential_calculator(self.inputs.potential)
 
 
-def validate_elements(inputs: dict[str, Any], _: Any) -> str | None:
-    """Refuse frames with elements that the potential does not know."""
+def validate_potential(inputs: dict[str, Any], _: Any) -> str | None:
+    """Refuse a potential that the code cannot read, and frames with elements that the potential does not know."""
+    if "potential" in inputs and "code" in inputs:
+        here = inputs["code"].base.extras.get(GAP_VERSION_EXTRA, None)
+        if here is not None and inputs["potential"].gap_version > here:
+            return f"{too_new(inputs['potential'].gap_version)} (code {inputs['code'].full_label} has GAP version {here})"
     if "potential" in inputs and "frames" in inputs:
         unknown = sorted(set(inputs["frames"].elements) - set(inputs["potential"].elements))
         if unknown:

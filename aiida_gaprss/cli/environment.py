@@ -15,8 +15,7 @@ from typing import Any
 
 import click
 
-#: Extra of a code node: version of the GAP code behind it, as it stands in the xml of potentials.
-GAP_VERSION_EXTRA = "gaprss_gap_version"
+from aiida_gaprss.fitting import GAP_VERSION_EXTRA
 
 PROBE = """
 import json, os, sys
