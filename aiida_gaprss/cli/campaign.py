@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
+    from rich.console import Console
 
     from aiida_gaprss.config import Campaign
 
@@ -126,14 +127,12 @@ def finish(node: WorkChainNode, folder: Path) -> None:
 
 def print_report(node: WorkChainNode, folder: Path) -> Path:
     """Print the tables of a campaign and write its report; return the page."""
-    from rich.console import Console
-
     from aiida_gaprss.report.collect import collect
     from aiida_gaprss.report.text import generations_table, minima_table
     from aiida_gaprss.report.write import write_report
 
     record = collect(node)
-    console = Console(highlight=False)
+    console = wide_console()
     console.print()
     console.print(generations_table(record))
     if record.minima:
@@ -142,6 +141,13 @@ def print_report(node: WorkChainNode, folder: Path) -> Path:
     checks = sum(minimum.ref_energy is not None for minimum in record.minima)
     console.print(f"{labels} labels in the training set, {checks} more to check the minima; campaign {record.label} <{node.pk}>")
     return write_report(record, folder)
+
+
+def wide_console() -> Console:
+    """Return a console on which the tables are not cut; a narrow terminal wraps their lines."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=max(Console().width, 124))
 
 
 def load_campaign_node(identifier: str) -> WorkChainNode:
@@ -169,10 +175,9 @@ def status(campaign: str | None) -> None:
     from aiida_gaprss.cli.environment import load_or_make_profile
 
     load_or_make_profile(make=False)
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = wide_console()
     if campaign is None:
         from aiida.orm import QueryBuilder, WorkChainNode
 

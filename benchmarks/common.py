@@ -1,0 +1,72 @@
+"""What the benchmarks share: a temporary profile, a code, a potential."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+FOLDER = Path(tempfile.mkdtemp(prefix="gaprss-benchmark-"))
+
+
+def stillinger_weber() -> dict:
+    """Return the label settings of the demo's reference."""
+    from aiida_gaprss.config import load_campaign
+
+    example = Path(__file__).parent.parent / "aiida_gaprss" / "examples" / "silicon_sw.yaml"
+    reference = load_campaign(example).config.reference.ase
+    assert reference is not None
+    return reference.model_dump()
+
+
+def silicon_cells(n: int, n_atoms: tuple[int, ...], seed: int = 1) -> list:
+    """Return random silicon cells."""
+    from aiida_gaprss.structures.random_cells import CellSpec, random_cells
+
+    return random_cells(CellSpec({"Si": 1}, n_atoms, (15.0, 28.0), 2.0, (1, 2, 4)), n, seed)
+
+
+def fit_silicon() -> Path:
+    """Fit a GAP to 60 random cells of Stillinger-Weber silicon; return its xml."""
+    import quippy
+    from ase import Atoms
+    from ase.io import write
+
+    from aiida_gaprss.fitting.settings import FitSettings
+
+    settings = stillinger_weber()
+    calculator = quippy.potential.Potential(**settings["arguments"])
+    frames = []
+    for atoms in silicon_cells(60, (2, 4, 6, 8)):
+        atoms.calc = calculator
+        out = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+        out.info["REF_energy"] = atoms.get_potential_energy()
+        out.info["config_type"] = "random"
+        out.arrays["REF_forces"] = atoms.get_forces()
+        frames.append(out)
+    write(FOLDER / "train.xyz", frames, format="extxyz", write_results=False)
+    fit = FitSettings(
+        descriptors=[
+            {"kind": "distance_2b", "cutoff": 5.0},
+            {"kind": "soap_turbo", "cutoff": 4.5, "n_sparse": 200},
+        ],
+        sigma={"energy": 0.01, "forces": 0.1, "virial": 0.1},
+    )
+    (FOLDER / "gap_fit.in").write_text(fit.command("train.xyz", "gap.xml", 1, {"Si": 0.0}), encoding="utf-8")
+    binary = Path(quippy.__file__).parent / "gap_fit"
+    subprocess.run([str(binary), "config_file=gap_fit.in"], cwd=FOLDER, check=True, capture_output=True)
+    return FOLDER / "gap.xml"
+
+
+def load_temporary_profile() -> None:
+    """Make an AiiDA profile in a temporary folder and register the codes of this environment."""
+    os.environ["AIIDA_PATH"] = str(FOLDER)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    from aiida_gaprss.cli.environment import load_or_make_profile, set_up_codes
+
+    load_or_make_profile()
+    set_up_codes(None, None, None)

@@ -1,0 +1,87 @@
+"""Write ``reference.md`` from the models of the campaign file: python docs/make_reference.py."""
+
+from __future__ import annotations
+
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from aiida_gaprss.campaign import RssSettings, protocol_names
+from aiida_gaprss.config import CampaignConfig
+
+HEAD = """# Campaign file: all options
+
+Made by `docs/make_reference.py` from the models that check the file. A campaign file holds the keys of the first table; `settings`
+holds those of *RssSettings*, as changes of the protocol (mappings are merged key by key; `formula`, `initial` and `cells` are replaced).
+
+Protocols: {protocols}.
+"""
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models that a type annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in typing.get_args(annotation) for model in models_in(argument)]
+
+
+def type_name(annotation: Any) -> str:
+    """Return a type as a reader wants it."""
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return type_name(arguments[0])
+    if origin is typing.Literal:
+        return " or ".join(f"`{a}`" for a in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(type_name(a) for a in arguments if a is not type(None))
+    if origin is list:
+        return f"list of {type_name(arguments[0])}"
+    if origin is tuple:
+        return f"[{', '.join(type_name(a) for a in arguments)}]"
+    if origin is dict:
+        return f"mapping of {type_name(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    return {"str": "text", "Any": "anything"}.get(getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation)))
+
+
+def default_of(field: Any) -> str:
+    """Return the default of a field as YAML-like text."""
+    if field.is_required():
+        return "**required**"
+    value = field.default if field.default is not PydanticUndefined else field.default_factory()
+    if isinstance(value, BaseModel):
+        return "as below"
+    return "–" if value is None else f"`{value!r}`"
+
+
+def table(model: type[BaseModel]) -> list[str]:
+    """Return the section of one model."""
+    lines = [f"## {model.__name__}", "", " ".join((model.__doc__ or "").split()), "", "| key | type | default | |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        lines.append(f"| `{name}` | {type_name(field.annotation)} | {default_of(field)} | {field.description or ''} |")
+    return [*lines, ""]
+
+
+def reference() -> str:
+    """Return the page."""
+    lines = HEAD.format(protocols=", ".join(f"`{name}`" for name in protocol_names())).splitlines() + [""]
+    waiting: list[type[BaseModel]] = [CampaignConfig, RssSettings]
+    done: list[type[BaseModel]] = []
+    while waiting:
+        model = waiting.pop(0)
+        if model in done:
+            continue
+        done.append(model)
+        lines += table(model)
+        waiting += [m for field in model.model_fields.values() for m in models_in(field.annotation)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("reference.md").write_text(reference(), encoding="utf-8")
