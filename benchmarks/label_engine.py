@@ -24,7 +24,7 @@ def start(xml: str) -> None:
     CALCULATOR = Potential(param_filename=xml)
 
 
-def work(atoms):  # noqa: ANN001, ANN201
+def work(atoms):
     """Compute energy, forces and stress."""
     atoms.calc = CALCULATOR
     return atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()

@@ -15,8 +15,9 @@ from aiida_gaprss.config import CampaignConfig
 
 HEAD = """# Campaign file: all options
 
-Made by `docs/make_reference.py` from the models that check the file. A campaign file holds the keys of the first table; `settings`
-holds those of *RssSettings*, as changes of the protocol (mappings are merged key by key; `formula`, `initial` and `cells` are replaced).
+Made by `docs/make_reference.py` from the models that check the file. A campaign file holds the keys of the first table;
+`settings` holds those of *RssSettings*, as changes of the protocol (mappings are merged key by key; `formula`, `initial` and
+`cells` are replaced).
 
 Protocols: {protocols}.
 """
@@ -47,7 +48,8 @@ def type_name(annotation: Any) -> str:
         return f"mapping of {type_name(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    return {"str": "text", "Any": "anything"}.get(getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation)))
+    name = getattr(annotation, "__name__", str(annotation))
+    return {"str": "text", "Any": "anything"}.get(name, name)
 
 
 def default_of(field: Any) -> str:
@@ -62,7 +64,8 @@ def default_of(field: Any) -> str:
 
 def table(model: type[BaseModel]) -> list[str]:
     """Return the section of one model."""
-    lines = [f"## {model.__name__}", "", " ".join((model.__doc__ or "").split()), "", "| key | type | default | |", "|---|---|---|---|"]
+    summary = " ".join((model.__doc__ or "").split())
+    lines = [f"## {model.__name__}", "", summary, "", "| key | type | default | |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
         lines.append(f"| `{name}` | {type_name(field.annotation)} | {default_of(field)} | {field.description or ''} |")
     return [*lines, ""]
@@ -70,7 +73,8 @@ def table(model: type[BaseModel]) -> list[str]:
 
 def reference() -> str:
     """Return the page."""
-    lines = HEAD.format(protocols=", ".join(f"`{name}`" for name in protocol_names())).splitlines() + [""]
+    protocols = ", ".join(f"`{name}`" for name in protocol_names())
+    lines = [*HEAD.format(protocols=protocols).splitlines(), ""]
     waiting: list[type[BaseModel]] = [CampaignConfig, RssSettings]
     done: list[type[BaseModel]] = []
     while waiting:

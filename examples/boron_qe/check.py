@@ -6,6 +6,7 @@ python check.py REPORT --frame  print the frame_id of the lowest minimum that wa
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ def main() -> int:
     if labels < LEAST_LABELS:
         print(f"expected at least {LEAST_LABELS} labels", file=sys.stderr)
         return 1
-    if any(later >= earlier for earlier, later in zip(medians, medians[1:], strict=False)):
+    if any(later >= earlier for earlier, later in itertools.pairwise(medians)):
         print("the medians do not fall", file=sys.stderr)
         return 1
     return 0
