@@ -21,8 +21,8 @@ def datasets_with(frame_id: str, campaign: WorkChainNode | None = None) -> list[
     """Return the datasets that hold a frame, oldest first."""
     query = QueryBuilder()
     if campaign is not None:
-        query.append(WorkChainNode, filters={"id": campaign.pk}, tag="campaign")
-        query.append(ProcessNode, with_ancestors="campaign", tag="process")
+        processes = [campaign.pk, *(process.pk for process in campaign.called_descendants)]
+        query.append(ProcessNode, filters={"id": {"in": processes}}, tag="process")
         query.append(Dataset, with_incoming="process", tag="dataset")
     else:
         query.append(Dataset, tag="dataset")
