@@ -5,6 +5,7 @@ Every program is real: gap_fit and quippy come with quippy-ase, AiiDA runs in a 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,13 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.fitting.training import atomic_energies
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
+
+
+def pytest_configure(config):
+    # AiiDA's temporary profiles: sessions closed between tests, and a configuration folder that is meant to be new.
+    config.addinivalue_line("filterwarnings", "ignore:Object of type <Db:sqlalchemy.exc.SAWarning")
+    config.addinivalue_line("filterwarnings", "ignore:Creating AiiDA configuration folder")
+
 
 pytest_plugins = "aiida.tools.pytest_fixtures"
 
@@ -105,6 +113,24 @@ wait $job
         )
 
     return make
+
+
+@pytest.fixture
+def slow_emt(tmp_path):
+    """Label settings and job options of an EMT that takes its time."""
+    (tmp_path / "slow_emt.py").write_text(
+        """
+import time
+from ase.calculators.emt import EMT
+
+class SlowEMT(EMT):
+    def calculate(self, *args, **kwargs):
+        time.sleep(0.1)
+        super().calculate(*args, **kwargs)
+"""
+    )
+    settings = {"calculator": "slow_emt.SlowEMT", "arguments": {}, "level_of_theory": "EMT"}
+    return settings, {"prepend_text": f"export PYTHONPATH={tmp_path}", "processes": 1}
 
 
 @pytest.fixture
@@ -263,3 +289,64 @@ def evaluated():
         return out
 
     return evaluated
+
+
+# --- a whole campaign ---
+
+
+@pytest.fixture(scope="session")
+def campaign_text():
+    """A campaign of half a minute on silicon, after the example: file text whose lines can be replaced."""
+    reference = EXAMPLE.read_text()[EXAMPLE.read_text().index("reference:") :]
+    return f"""\
+name: tiny
+seed: 11
+{reference}
+settings:
+  formula: {{Si: 1}}
+  seeds:
+    random:
+      n_atoms: [2, 3]
+      volume_per_atom: [17.0, 24.0]
+      min_separation: 2.1
+      n_operations: [1, 2]
+  initial: {{random: 10}}
+  generations:
+    - cells: {{random: 6}}
+      pressure: {{width_GPa: 10.0}}
+      relax: {{max_steps: 12, snapshot_steps: [3]}}
+      select: {{lowest: 2, unfamiliar: 2, snapshots: 2}}
+  fit: {json.dumps(FIT)}
+  final_fit: null
+  search:
+    cells: {{random: 4}}
+    relax: {{max_steps: 40, fmax: 0.1}}
+    label: 2
+"""
+
+
+@pytest.fixture(scope="session")
+def remembered():
+    """What one test made and others look at."""
+    return {}
+
+
+@pytest.fixture
+def campaign_codes(python_code, gap_fit_code):
+    """The codes under the names that ``aiida-gaprss setup`` gives them."""
+    return python_code, gap_fit_code
+
+
+@pytest.fixture
+def campaign(run, campaign_codes, campaign_text, remembered, tmp_path):
+    """The node of a finished campaign; it runs once."""
+    from aiida.orm import load_node
+
+    from aiida_gaprss.config import check_campaign
+    from aiida_gaprss.launch import builder_inputs
+    from aiida_gaprss.workflows.rss import RssWorkChain
+
+    if "campaign" not in remembered:
+        _, node = run(RssWorkChain, **builder_inputs(check_campaign(campaign_text, tmp_path / "tiny.yaml")))
+        remembered["campaign"] = node.uuid
+    return load_node(remembered["campaign"])

@@ -17,6 +17,7 @@ def test_log_of_an_abort(fit_with_binary, silicon_frames):
     log = read_log(text)
     assert log.abort is not None, text[-2000:]
     assert log.abort.startswith("SYSTEM ABORT")
+    assert "sparse_jiter" in log.abort
     assert "\n" not in log.abort
     assert not (folder / "gap.xml").exists()
 

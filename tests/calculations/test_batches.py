@@ -1,0 +1,220 @@
+"""The batched CalcJobs: label, relax, evaluate."""
+
+import numpy as np
+import pytest
+from aiida.orm import Dict, load_node
+from ase import Atoms
+from ase.build import bulk
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.calculations.evaluate import EvaluateCalculation
+from aiida_gaprss.calculations.label import LabelCalculation
+from aiida_gaprss.calculations.relax import RelaxCalculation
+from aiida_gaprss.data.dataset import Dataset
+
+EMT = {"calculator": "emt", "arguments": {}}
+
+
+@pytest.fixture
+def cells(silicon_cells):
+    return Dataset(silicon_cells, level_of_theory="unlabelled")
+
+
+def copper(n=4):
+    frames = []
+    for number in range(n):
+        atoms = bulk("Cu", cubic=True)
+        atoms.rattle(0.05, seed=number)
+        atoms.info.update(frame_id=f"cu-{number}", config_type="fcc", seed=number)
+        frames.append(atoms)
+    return frames
+
+
+# --- label ---
+
+
+def test_labels_equal_direct_evaluation(run, python_code, cells, sw_settings, silicon_frames):
+    outputs, node = run(LabelCalculation, code=python_code, frames=cells, settings=Dict(sw_settings))
+    assert node.is_finished_ok, node.exit_message
+    assert outputs["frames"].level_of_theory == sw_settings["level_of_theory"]
+    labelled = outputs["frames"].get_frames()
+    for ours, direct in zip(labelled, silicon_frames, strict=True):
+        assert ours.info["frame_id"] == direct.info["frame_id"]
+        assert ours.info["REF_energy"] == pytest.approx(direct.info["REF_energy"], abs=1e-6)
+        assert np.allclose(ours.arrays["REF_forces"], direct.arrays["REF_forces"], atol=1e-6)
+        assert ("REF_virial" in ours.info) == ("REF_virial" in direct.info)
+        if "REF_virial" in direct.info:
+            assert np.allclose(ours.info["REF_virial"], direct.info["REF_virial"], atol=1e-6)
+        assert ours.info["label_status"] == "ok"
+        assert load_node(ours.info["label_uuid"]).pk == node.pk
+        assert ours.info["config_type"] == direct.info["config_type"]
+    assert "REF_virial" not in labelled[0].info, "an isolated atom has no virial"
+    summary = outputs["summary"].get_dict()
+    assert summary["status"] == {"ok": len(labelled)}
+    assert summary["complete"]
+
+
+def test_frames_that_fail_keep_their_reason(run, python_code):
+    frames = copper()
+    frames[1].symbols[0] = "Si"  # unknown to EMT
+    outputs, node = run(LabelCalculation, code=python_code, frames=Dataset(frames), settings=Dict(EMT))
+    assert node.is_finished_ok
+    labelled = outputs["frames"].get_frames()
+    assert [fr.is_labelled(a) for a in labelled] == [True, False, True, True]
+    assert labelled[1].info["label_status"] == "failed: NotImplementedError: No EMT-potential for Si"
+    assert outputs["frames"].level_of_theory == "ASE emt {}"
+    assert outputs["summary"]["status"] == {"failed": 1, "ok": 3}
+
+
+def test_every_frame_fails(run, python_code, cells):
+    outputs, node = run(LabelCalculation, code=python_code, frames=cells, settings=Dict(EMT))
+    assert node.exit_status == 310
+    assert "No EMT-potential for Si" in node.exit_message
+    assert outputs["frames"].base.attributes.get("energies") == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"calculator": "no.such.Module", "arguments": {}}, "cannot set up the calculator: ModuleNotFoundError"),
+        (
+            {"calculator": "quippy.potential.Potential", "arguments": {"args_str": "IP NoSuchPotential", "param_str": "<a/>"}},
+            "cannot set up the calculator|worker process died",
+        ),
+        ({"calculator": "emt", "arguments": {"asap": 1, "oops": 2}}, ""),
+    ],
+)
+def test_a_calculator_that_cannot_be_made(run, python_code, cells, settings, message):
+    _, node = run(LabelCalculation, code=python_code, frames=cells, settings=Dict(settings))
+    assert node.exit_status == 310
+    assert any(part in node.exit_message for part in message.split("|"))
+
+
+def test_settings_are_checked_before(run, python_code, cells, sw_settings):
+    with pytest.raises(ValueError, match="argumentz: unknown key"):
+        run(LabelCalculation, code=python_code, frames=cells, settings=Dict({**sw_settings, "argumentz": {}}))
+
+
+def test_a_job_without_results(run, aiida_code_installed, aiida_localhost, cells, sw_settings, tmp_path):
+    script = tmp_path / "python"
+    script.write_text("#!/bin/bash\necho 'module: command not found' >&2\nexit 127\n")
+    script.chmod(0o755)
+    code = aiida_code_installed(label=tmp_path.name, computer=aiida_localhost, filepath_executable=str(script))
+    _, node = run(LabelCalculation, code=code, frames=cells, settings=Dict(sw_settings))
+    assert node.exit_status == 300
+    assert "module: command not found" in node.exit_message
+    assert not node.base.caching.is_valid_cache
+
+
+def test_a_job_killed_in_the_middle(run, dying_python, slow_emt):
+    settings, options = slow_emt
+    many = Dataset(copper(30))
+    outputs, node = run(
+        LabelCalculation, code=dying_python(3), frames=many, settings=Dict(settings), metadata={"options": options}
+    )
+    assert node.exit_status == 400
+    frames = outputs["frames"].get_frames()
+    assert len(frames) == many.n_frames
+    finished = [a for a in frames if fr.is_labelled(a)]
+    assert 3 <= len(finished) < len(frames)
+    assert all(a.info["label_status"] == "ok" for a in finished)
+    assert {a.info["label_status"] for a in frames if not fr.is_labelled(a)} == {"not reached: the job ended before"}
+    assert f"after {len(finished)} of {many.n_frames} frames" in node.exit_message
+    assert outputs["summary"]["complete"] is False
+    assert not node.base.caching.is_valid_cache
+
+
+# --- relax ---
+
+
+@pytest.fixture
+def pressed(silicon_cells):
+    frames = [atoms.copy() for atoms in silicon_cells[1:4]]
+    for number, atoms in enumerate(frames):
+        atoms.info.update(pressure_GPa=4.0 * number, generation=4, seed=100 + number)
+    return frames
+
+
+def test_relaxation_with_a_gap(run, python_code, potential, gap, pressed, evaluated):
+    settings = Dict({"fmax": 0.01, "max_steps": 150, "snapshot_steps": [0, 2], "min_distance": 1.0})
+    outputs, node = run(RelaxCalculation, code=python_code, potential=potential, frames=Dataset(pressed), settings=settings)
+    assert node.is_finished_ok, node.exit_message
+    frames = outputs["frames"].get_frames()
+    assert outputs["frames"].level_of_theory == "unlabelled"
+    converged = 0
+    for source in pressed:
+        mine = [a for a in frames if a.info["parent"] == source.info["frame_id"]]
+        assert [a.info["step"] for a in mine][:2] == [0, 2]
+        for atoms in mine:
+            assert atoms.info["frame_id"] == f"{source.info['frame_id']}-s{atoms.info['step']}"
+            assert atoms.info["potential"] == potential.uuid
+            assert load_node(atoms.info["origin"]).pk == node.pk
+            assert (atoms.info["generation"], atoms.info["seed"]) == (4, source.info["seed"])
+            assert atoms.info["pressure_GPa"] == source.info["pressure_GPa"]
+            assert not fr.is_labelled(atoms)
+            ((energy, forces, virial),) = evaluated([atoms], gap)
+            assert atoms.info["GAP_energy"] == pytest.approx(energy, abs=1e-5)
+            assert np.allclose(atoms.arrays["GAP_forces"], forces, atol=1e-4)
+            if atoms.info["relax_status"] == "converged":
+                converged += 1
+                assert atoms.info["config_type"] == "minimum"
+                pressure = np.trace(virial.reshape(3, 3)) / 3 / atoms.get_volume() * 160.21766
+                assert pressure == pytest.approx(atoms.info["pressure_GPa"], abs=0.3)
+            else:
+                assert atoms.info["config_type"] == "snapshot"
+    assert converged, outputs["summary"].get_dict()
+    assert sum(outputs["summary"]["status"].values()) == len(pressed)
+
+
+def test_elements_that_the_potential_does_not_know(run, python_code, potential):
+    for process in (RelaxCalculation, EvaluateCalculation):
+        with pytest.raises(ValueError, match="the potential knows Si, but the frames contain Cu"):
+            run(process, code=python_code, potential=potential, frames=Dataset(copper(1)))
+
+
+def test_unknown_settings(run, python_code, potential, pressed):
+    with pytest.raises(ValueError, match=r"optimizer: .*'lbfgs', 'cg' or 'fire' \(got 'bfgs'\); fmaks: unknown key"):
+        run(
+            RelaxCalculation,
+            code=python_code,
+            potential=potential,
+            frames=Dataset(pressed),
+            settings=Dict({"optimizer": "bfgs", "fmaks": 1}),
+        )
+
+
+def test_a_relaxation_killed_in_the_middle(run, dying_python, potential, silicon_frames):
+    cells = []
+    for atoms in silicon_frames[1:11]:
+        cells.append(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True) * (3, 3, 3))
+        cells[-1].info["frame_id"] = atoms.info["frame_id"]
+    frames = Dataset(cells)
+    settings = Dict({"max_steps": 1, "snapshot_steps": []})
+    metadata = {"options": {"processes": 1}}
+    outputs, node = run(
+        RelaxCalculation, code=dying_python(2), potential=potential, frames=frames, settings=settings, metadata=metadata
+    )
+    assert node.exit_status == 400, node.exit_message
+    finished = outputs["frames"].get_frames()
+    assert 2 <= len(finished) < 10
+    assert {a.info["relax_status"] for a in finished} == {"max_steps"}
+    assert len({a.info["parent"] for a in finished}) == len(finished)
+
+
+# --- evaluate ---
+
+
+def test_predictions(run, python_code, potential, dataset, gap, silicon_frames, evaluated):
+    settings = Dict({"local_energies": True})
+    outputs, node = run(EvaluateCalculation, code=python_code, potential=potential, frames=dataset, settings=settings)
+    assert node.is_finished_ok, node.exit_message
+    frames = outputs["frames"].get_frames()
+    assert outputs["frames"].level_of_theory == dataset.level_of_theory
+    for ours, source, (energy, forces, virial) in zip(frames, silicon_frames, evaluated(silicon_frames, gap), strict=True):
+        assert ours.info["GAP_energy"] == pytest.approx(energy, abs=1e-6)
+        assert np.allclose(ours.arrays["GAP_forces"], forces, atol=1e-6)
+        assert np.allclose(ours.info["GAP_virial"], virial, atol=1e-6)
+        assert ours.arrays["GAP_local_energy"].sum() == pytest.approx(energy, abs=1e-5)
+        assert ours.info["potential"] == potential.uuid
+        assert ours.info["REF_energy"] == pytest.approx(source.info["REF_energy"], abs=1e-9), "labels stay"
+        assert ours.info["frame_id"] == source.info["frame_id"]

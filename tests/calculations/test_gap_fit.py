@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+from aiida.orm import Dict, Int
+from helpers import FIT
+
+from aiida_gaprss.calculations.gap_fit import GapFitCalculation
+from aiida_gaprss.data.dataset import Dataset
+
+
+@pytest.fixture
+def inputs(gap_fit_code, python_code, dataset):
+    return {"code": gap_fit_code, "python": python_code, "datasets": {"all": dataset}, "settings": Dict(FIT), "seed": Int(3)}
+
+
+def test_a_fit(run, inputs, silicon_frames, evaluated):
+    outputs, node = run(GapFitCalculation, **inputs)
+    assert node.is_finished_ok, node.exit_message
+    results = outputs["results"].get_dict()
+    natoms = sum(map(len, silicon_frames))
+    assert results["frames"] == len(silicon_frames)
+    assert results["atoms"] == natoms
+    counts = results["counts"]
+    assert (counts["energies"], counts["forces"], counts["virials"]) == (
+        len(silicon_frames),
+        3 * natoms,
+        6 * (len(silicon_frames) - 1),
+    )
+    assert results["config_types"] == {"isolated_atom": 1, "random": len(silicon_frames) - 1}
+    assert results["peak_memory_MB"] > 0
+    assert outputs["potential"].elements == ["Si"]
+    assert outputs["potential"].base.attributes.get("sigma")["sigma"]["energy"] == 0.005
+    assert outputs["potential"].creator.pk == node.pk
+
+    # The training errors, told by quippy without our runner.
+    predictions = evaluated(silicon_frames, outputs["potential"].calculator())
+    energy = [1000 * (p[0] - a.info["REF_energy"]) / len(a) for p, a in zip(predictions, silicon_frames, strict=True)]
+    forces = np.concatenate([(p[1] - a.arrays["REF_forces"]).ravel() for p, a in zip(predictions, silicon_frames, strict=True)])
+    half = [0, 4, 8, 5, 2, 1]  # a virial is symmetric
+    virial = np.concatenate(
+        [
+            1000 * (p[2] - a.info["REF_virial"])[half] / len(a)
+            for p, a in zip(predictions, silicon_frames, strict=True)
+            if "REF_virial" in a.info
+        ]
+    )
+    found = results["errors"]
+    assert found["energy"]["rmse"] == pytest.approx(np.sqrt(np.mean(np.square(energy))), rel=1e-3, abs=1e-3)
+    assert found["energy"]["mae"] == pytest.approx(np.mean(np.abs(energy)), rel=1e-3, abs=1e-3)
+    assert found["forces"]["mae"] == pytest.approx(np.abs(forces).mean(), rel=1e-3)
+    assert found["forces"]["rmse"] == pytest.approx(np.sqrt(np.mean(forces**2)), rel=1e-3)
+    assert found["virial"]["values"] == len(virial)
+    assert found["virial"]["rmse"] == pytest.approx(np.sqrt(np.mean(virial**2)), rel=1e-3)
+    assert set(results["errors_by_config_type"]) == {"isolated_atom", "random"}
+    dataset = outputs["predictions"]
+    assert [a.info["frame_id"] for a in dataset.get_frames()] == [a.info["frame_id"] for a in silicon_frames]
+    for frame, (value, _, _) in zip(dataset.get_frames(), predictions, strict=True):
+        assert frame.info["GAP_energy"] == pytest.approx(value, abs=1e-6)
+
+
+def test_the_same_seed_gives_the_same_potential_from_several_datasets(run, inputs, silicon_frames, evaluated):
+    del inputs["python"]
+    energies = {}
+    split = {
+        "g00": Dataset(silicon_frames[:6], level_of_theory="Stillinger-Weber"),
+        "g01": Dataset(silicon_frames[6:], level_of_theory="Stillinger-Weber"),
+        "unlabelled": Dataset([unlabelled(silicon_frames[3])], level_of_theory="none yet"),
+    }
+    for name, changes in {"one": {}, "split": {"datasets": split}, "other seed": {"seed": Int(4)}}.items():
+        outputs, node = run(GapFitCalculation, **{**inputs, **changes})
+        assert node.is_finished_ok, node.exit_message
+        assert "predictions" not in outputs
+        assert outputs["results"]["frames"] == len(silicon_frames)
+        energies[name] = [p[0] for p in evaluated(silicon_frames, outputs["potential"].calculator())]
+    assert np.allclose(energies["one"], energies["split"], atol=1e-7)
+    assert not np.allclose(energies["one"], energies["other seed"], atol=1e-7), "the seed chooses the sparse points"
+
+
+def unlabelled(atoms):
+    out = atoms.copy()
+    out.info = {"frame_id": "fresh"}
+    return out
+
+
+def test_energy_regularisation(run, inputs, silicon_frames):
+    settings = {**FIT, "regularisation": {"low": 0.001, "high": 0.1}}
+    outputs, node = run(GapFitCalculation, **{**inputs, "settings": Dict(settings)})
+    assert node.is_finished_ok, node.exit_message
+    assert outputs["results"]["counts"]["energy_sigma"] == len(silicon_frames) - 1
+    assert outputs["potential"].base.attributes.get("sigma")["regularisation"]["low"] == 0.001
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, "seed must be positive"),
+        ({"settings": {**FIT, "n_sparse": 5}}, "n_sparse: unknown key"),
+        ({"settings": {"descriptors": FIT["descriptors"]}}, "sigma: missing"),
+        ({"datasets": "none"}, "give at least one dataset"),
+        ({"datasets": "no isolated atom"}, "no isolated atom for Si"),
+        ({"datasets": "doubled"}, "frames in more than one dataset: atom-Si"),
+        ({"datasets": "two levels"}, r"labelled at 2 levels of theory: PBE \| Stillinger-Weber"),
+        ({"datasets": "unlabelled"}, "there is nothing to fit"),
+    ],
+)
+def test_refused_before_it_is_submitted(run, inputs, silicon_frames, changes, message):
+    choices = {
+        "none": {},
+        "no isolated atom": {"a": Dataset(silicon_frames[1:])},
+        "doubled": {"a": Dataset(silicon_frames), "b": Dataset(silicon_frames[:2])},
+        "two levels": {"a": Dataset(silicon_frames[:4], "PBE"), "b": Dataset(silicon_frames[4:], "Stillinger-Weber")},
+        "unlabelled": {"a": Dataset([unlabelled(silicon_frames[2])])},
+    }
+    wrap = {"seed": Int, "settings": Dict, "datasets": choices.__getitem__}
+    with pytest.raises(ValueError, match=message):
+        run(GapFitCalculation, **{**inputs, **{key: wrap[key](value) for key, value in changes.items()}})
+
+
+def test_gap_fit_stops(run, inputs, aiida_code_installed, aiida_localhost, gap_fit_binary, tmp_path):
+    """A gap_fit that is given an option it does not know."""
+    script = tmp_path / "gap_fit"
+    script.write_text(f'#!/bin/bash\necho "sparse_jiter=1" >> gap_fit.in\nexec {gap_fit_binary} "$@"\n')
+    script.chmod(0o755)
+    code = aiida_code_installed(label=tmp_path.name, computer=aiida_localhost, filepath_executable=str(script))
+    outputs, node = run(GapFitCalculation, **{**inputs, "code": code})
+    assert node.exit_status == 310
+    assert "SYSTEM ABORT" in node.exit_message
+    assert "sparse_jiter" in node.exit_message
+    assert "potential" not in outputs
+
+
+def test_gap_fit_reads_less_than_it_was_sent(run, inputs, aiida_code_installed, aiida_localhost, gap_fit_binary, tmp_path):
+    """A wrong key of the virials makes gap_fit lose them in silence."""
+    script = tmp_path / "gap_fit"
+    script.write_text(f'#!/bin/bash\nsed -i s/=REF_virial/=REF_virus/ gap_fit.in\nexec {gap_fit_binary} "$@"\n')
+    script.chmod(0o755)
+    code = aiida_code_installed(label=tmp_path.name, computer=aiida_localhost, filepath_executable=str(script))
+    _, node = run(GapFitCalculation, **{**inputs, "code": code})
+    assert node.exit_status == 320
+    assert "virials: 84 sent, 0 read" in node.exit_message
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        ("exec /nowhere/gap_fit", 300, "nowhere"),
+        ('{gap_fit} "$@"; rm gap.xml', 330, "gap.xml: no such file"),
+        ('{gap_fit} "$@"; rm gap.xml.sparseX*', 330, "sparse-point file"),
+    ],
+)
+def test_no_log_no_potential(run, inputs, aiida_code_installed, aiida_localhost, gap_fit_binary, tmp_path, text, status, message):
+    script = tmp_path / "gap_fit"
+    script.write_text("#!/bin/bash\n" + text.format(gap_fit=gap_fit_binary) + "\n")
+    script.chmod(0o755)
+    code = aiida_code_installed(label=tmp_path.name, computer=aiida_localhost, filepath_executable=str(script))
+    del inputs["python"]
+    _, node = run(GapFitCalculation, **{**inputs, "code": code})
+    assert node.exit_status == status, node.exit_message
+    assert message in node.exit_message
+
+
+def test_the_new_potential_cannot_be_evaluated(run, inputs, aiida_code_installed, aiida_localhost, tmp_path):
+    script = tmp_path / "python"
+    script.write_text("#!/bin/bash\necho 'No module named quippy' >&2\nexit 1\n")
+    script.chmod(0o755)
+    code = aiida_code_installed(label=tmp_path.name, computer=aiida_localhost, filepath_executable=str(script))
+    outputs, node = run(GapFitCalculation, **{**inputs, "python": code})
+    assert node.exit_status == 340
+    assert "No module named quippy" in node.exit_message
+    assert "potential" in outputs, "the fit itself is kept"

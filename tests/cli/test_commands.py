@@ -1,0 +1,155 @@
+"""The command as a user types it; only the profile is that of the tests."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import read
+from click.testing import CliRunner
+
+from aiida_gaprss.cli import cli
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.extxyz import Keys, export_frames
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Call the command within the loaded profile; return exit status and output."""
+
+    def call(*arguments, ok=True):
+        result = CliRunner().invoke(cli, [str(a) for a in arguments], env={"COLUMNS": "200"})
+        message = result.output + ("" if result.exception is None else f"{result.exception}")
+        assert (result.exit_code == 0) == ok, message
+        return message
+
+    return call
+
+
+COMMANDS = ("setup", "demo", "run", "status", "report", "trace", "dataset", "potential")
+
+
+def test_help_as_a_program():
+    program = Path(sys.executable).parent / "aiida-gaprss"
+    done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command(call, name):
+    assert "Usage:" in call(name, "--help")
+
+
+def test_faults_of_the_user_end_without_a_traceback(tmp_path):
+    program = Path(sys.executable).parent / "aiida-gaprss"
+    environment = {**os.environ, "AIIDA_PATH": str(tmp_path / "aiida")}
+    (tmp_path / "bad.yaml").write_text("sead: 1\n")
+    for arguments, message in (
+        (["run", "bad.yaml"], "line 1, sead: unknown key"),
+        (["run", "absent.yaml"], "absent.yaml"),
+        (["status"], "run `aiida-gaprss setup`"),
+        (["nonsense"], "No such command 'nonsense'"),
+    ):
+        done = subprocess.run(
+            [program, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode != 0
+        assert message in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_check(call, campaign_text, campaign_codes, tmp_path):
+    (tmp_path / "a.yaml").write_text(campaign_text)
+    assert "good; campaign tiny, at most 19 labels" in call("run", "--check", tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text(campaign_text.replace("label: 2", "lable: 2"))
+    text = call("run", "--check", tmp_path / "b.yaml", ok=False)
+    assert "settings.search.lable: unknown key" in text
+    (tmp_path / "c.yaml").write_text(campaign_text + "codes: {gap_fit: nosuch@localhost}\n")
+    assert "no code 'nosuch@localhost' in this profile" in call("run", "--check", tmp_path / "c.yaml", ok=False)
+
+
+def test_dataset(call, silicon_frames, tmp_path):
+    keys = Keys(energy="dft_energy", forces="dft_forces", stress="dft_stress", stress_unit="GPa", stress_sign=-1)
+    export_frames(silicon_frames, tmp_path / "in.xyz", keys)
+    options = ["--energy", "dft_energy", "--forces", "dft_forces", "--stress", "dft_stress", "--stress-unit", "GPa"]
+    options += ["--stress-sign", "-1"]
+    text = call("dataset", "import", tmp_path / "in.xyz", *options, "--level-of-theory", "Stillinger-Weber")
+    assert f"{len(silicon_frames)} frames" in text
+    assert f"{len(silicon_frames) - 1} virials" in text
+    pk = text.split("<")[1].split(">")[0]
+
+    shown = call("dataset", "show", pk)
+    assert "Stillinger-Weber" in shown
+    assert "random 14" in shown
+    assert "in.xyz" in call("dataset", "list")
+
+    call("dataset", "export", pk, tmp_path / "out.xyz", *options)
+    for before, after in zip(read(tmp_path / "in.xyz", ":"), read(tmp_path / "out.xyz", ":"), strict=True):
+        assert after.info["dft_energy"] == pytest.approx(before.info["dft_energy"], abs=1e-6)
+        if "dft_stress" in before.info:
+            assert np.allclose(after.info["dft_stress"], before.info["dft_stress"], atol=1e-4)
+    call("dataset", "export", pk, tmp_path / "plain.xyz")
+    assert "REF_energy=" in (tmp_path / "plain.xyz").read_text()
+
+
+def test_dataset_faults(call, potential, silicon_frames, tmp_path):
+    export_frames(silicon_frames, tmp_path / "in.xyz", Keys(energy="e"))
+    level = ["--level-of-theory", "x"]
+    assert "no frame has the key 'energy'" in call(
+        "dataset", "import", tmp_path / "in.xyz", "--energy", "energy", *level, ok=False
+    )
+    assert "unknown energy unit" in call("dataset", "import", tmp_path / "in.xyz", "--energy-unit", "J", *level, ok=False)
+    assert "no such file" in call("dataset", "import", tmp_path / "out.xyz", *level, ok=False)
+    assert "level-of-theory" in call("dataset", "import", tmp_path / "in.xyz", ok=False)
+    assert "no node 999999" in call("dataset", "show", 999999, ok=False)
+    assert "is a Potential, expected a dataset" in call("dataset", "show", potential.store().pk, ok=False)
+
+
+def test_potential(call, potential, dataset, potential_folder, tmp_path):
+    pk = potential.store().pk
+    text = call("potential", "export", pk, tmp_path / "gap")
+    assert "param_filename" in text
+    for name in potential.files:
+        assert (tmp_path / "gap" / name).read_bytes() == (potential_folder / name).read_bytes()
+    assert (tmp_path / "gap" / "lammps.txt").is_file()
+    shown = call("potential", "show", pk)
+    assert "distance_2b" in shown
+    assert "Si" in call("potential", "list")
+    imported = call("potential", "import", tmp_path / "gap" / "gap.xml")
+    assert "Si, cutoff 4.5 Å" in imported
+    assert "is a Dataset, expected a potential" in call("potential", "show", dataset.store().pk, ok=False)
+    (tmp_path / "gap" / "gap.xml").write_text("<nothing/>")
+    assert "holds no GAP" in call("potential", "import", tmp_path / "gap" / "gap.xml", ok=False)
+
+
+def test_a_finished_campaign(call, campaign, tmp_path):
+    assert "tiny" in call("status")
+    text = call("status", campaign.pk)
+    assert "finished" in text
+    text = call("report", campaign.pk, "-o", tmp_path / "report")
+    assert "index.html" in text
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["label"] == "tiny"
+    name = campaign.outputs.labels.g01.get_frames()[0].info["frame_id"]
+    text = call("trace", name, "--campaign", campaign.pk)
+    assert "GapFitCalculation" in text
+    assert "random cell of seed" in text
+    assert "no dataset of this profile holds a frame" in call("trace", "nosuch", ok=False)
+    assert "is a GapFitCalculation, not a campaign" in call("status", campaign.outputs.potential.creator.pk, ok=False)
+    assert isinstance(campaign.outputs.potential, Potential)
+    assert isinstance(campaign.outputs.predictions, Dataset)
+
+
+@pytest.mark.slow
+def test_run_here(call, campaign_text, campaign_codes, tmp_path):
+    """With live progress, and the report at the end."""
+    text = campaign_text[: campaign_text.index("  search:")].replace("name: tiny", "name: here")
+    text = text.replace(text[text.index("  generations:") : text.index("  fit:")], "  generations: []\n")
+    (tmp_path / "a.yaml").write_text(text.replace("seed: 11", "seed: 3") + "  search: null\n")
+    output = call("run", tmp_path / "a.yaml", "--seed", 5, "--report", tmp_path / "report")
+    assert "seed 5: 0 generations" in output
+    assert "Report:" in output
+    assert (tmp_path / "report" / "index.html").is_file()

@@ -1,0 +1,108 @@
+"""A campaign in the daemon, which is killed in the middle."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+
+STATE = """
+from aiida import load_profile
+load_profile()
+from aiida.orm import load_node
+node = load_node({pk})
+labels = [child for child in node.called_descendants]
+print("STATE", node.process_state.value, node.exit_status, len([c for c in labels if c.is_terminated]), len(labels))
+"""
+
+RESULT = """
+from aiida import load_profile
+load_profile()
+from aiida.orm import load_node
+node = load_node({pk})
+names = [a.info["frame_id"] for tag in node.outputs.labels for a in node.outputs.labels[tag].get_frames()]
+energies = sum(node.outputs.labels[tag].base.attributes.get("energies") for tag in node.outputs.labels)
+print("RESULT", node.is_finished_ok, len(names), len(set(names)), energies, node.outputs.results["frames"])
+"""
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Run commands with an AiiDA of their own; its daemon is stopped at the end in any case."""
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("AIIDA")},
+        "AIIDA_PATH": str(tmp_path / "aiida"),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PYTHONWARNINGS": "ignore",
+    }
+    (tmp_path / "aiida").mkdir()
+
+    def shell(*command, check=True):
+        done = subprocess.run(
+            [str(c) for c in command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        text = done.stdout + done.stderr
+        assert done.returncode == 0 or not check, f"{command}: {text}"
+        return text
+
+    yield shell
+    shell("verdi", "daemon", "stop", check=False)
+    for pid in daemon_processes(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+
+
+def daemon_processes(tmp_path):
+    """Return the processes of the daemon of this test, known by their AIIDA_PATH."""
+    mark = f"AIIDA_PATH={tmp_path / 'aiida'}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes()
+                variables = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"verdi" in command and any(variable.startswith(mark) for variable in variables):
+                found.append(int(entry.name))
+    return found
+
+
+def wait_for(shell, pk, done, seconds):
+    """Wait until ``done(state, exit status, finished, begun)``; return what was seen last."""
+    end = time.monotonic() + seconds
+    while True:
+        text = shell(sys.executable, "-c", STATE.format(pk=pk))
+        words = next(line for line in text.splitlines() if line.startswith("STATE")).split()[1:]
+        if done(words[0], words[1], int(words[2]), int(words[3])) or time.monotonic() > end:
+            return words
+        time.sleep(1)
+
+
+@pytest.mark.slow
+def test_a_campaign_outlives_its_daemon(shell, campaign_text, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(campaign_text)
+    assert "Ready" in shell("aiida-gaprss", "setup")
+    assert "start the daemon" in shell("aiida-gaprss", "run", "tiny.yaml", "--submit", check=False)
+    shell("verdi", "daemon", "start")
+    text = shell("aiida-gaprss", "run", "tiny.yaml", "--submit")
+    pk = int(text.split("<")[1].split(">")[0])
+
+    before = wait_for(shell, pk, lambda state, status, finished, begun: finished >= 3, 240)
+    assert before[0] in ("waiting", "running", "created"), "to be killed in the middle"
+    processes = daemon_processes(tmp_path)
+    assert processes
+    for pid in processes:
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(1)
+    shell("verdi", "daemon", "start")
+    after = wait_for(shell, pk, lambda state, *_: state in ("finished", "excepted", "killed"), 400)
+    assert after[:2] == ["finished", "0"], shell("verdi", "process", "report", pk, check=False)
+    text = shell(sys.executable, "-c", RESULT.format(pk=pk))
+    words = next(line for line in text.splitlines() if line.startswith("RESULT")).split()[1:]
+    assert words[0] == "True"
+    assert int(words[1]) == int(words[2]) == int(words[3]) == int(words[4]) > 11

@@ -1,0 +1,142 @@
+"""A tiny campaign on Stillinger-Weber silicon: one generation, and a search."""
+
+import csv
+import json
+from io import StringIO
+
+import numpy as np
+import pytest
+from aiida.orm import load_node
+from rich.console import Console
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.config import check_campaign
+from aiida_gaprss.launch import builder_inputs
+from aiida_gaprss.report.collect import collect
+from aiida_gaprss.report.trace import TraceError, history
+from aiida_gaprss.report.write import write_report
+from aiida_gaprss.workflows.rss import RssWorkChain
+
+
+def test_outputs(campaign, sw, evaluated):
+    assert campaign.is_finished_ok, campaign.exit_message
+    outputs = campaign.outputs
+    assert sorted(outputs.labels) == ["g00", "g01"]
+    assert sorted(outputs.potentials) == ["g00", "g01"]
+    assert sorted(outputs.relaxed) == ["g01", "search"]
+    first = outputs.labels.g00.get_frames()
+    assert [a.info["frame_id"] for a in first[:2]] == ["tiny-atom-Si", "tiny-g0-0000"]
+    assert len(first) == 11
+    assert outputs.potential.uuid == outputs.potentials.g01.uuid
+    assert outputs.predictions.n_frames == outputs.labels.g00.n_frames + outputs.labels.g01.n_frames
+    assert outputs.results["frames"] == outputs.predictions.n_frames
+    selection = outputs.selections.g01.get_dict()
+    assert selection["chosen"] == outputs.labels.g01.n_frames <= 6
+    assert selection["chosen"] + sum(selection["rejected"].values()) == selection["candidates"]
+    for tag in outputs.labels:
+        frames = outputs.labels[tag].get_frames()
+        for atoms, (energy, forces, _) in zip(frames, evaluated(frames, sw), strict=True):
+            assert atoms.info["REF_energy"] == pytest.approx(energy, abs=1e-5)
+            assert np.allclose(atoms.arrays["REF_forces"], forces, atol=1e-4)
+
+
+def test_where_every_labelled_frame_comes_from(campaign):
+    for tag in campaign.outputs.labels:
+        for atoms in campaign.outputs.labels[tag].get_frames():
+            label = load_node(atoms.info["label_uuid"])
+            assert label.process_label == "LabelCalculation"
+            assert label.is_finished_ok
+            origin = load_node(atoms.info["origin"])
+            assert origin.process_label == ("initial_cells" if tag == "g00" else "RelaxCalculation")
+            assert atoms.info["generation"] == int(tag[1:])
+            if tag == "g01":
+                assert load_node(atoms.info["potential"]).uuid == campaign.outputs.potentials.g00.uuid
+                assert atoms.info["parent"].startswith("tiny-g1-")
+                assert "GAP_energy" in atoms.info, "what the potential said before it had seen the label"
+
+
+def test_minima(campaign):
+    minima = campaign.outputs.minima["minima"]
+    assert minima == sorted(minima, key=lambda m: m["rank"])
+    checked = campaign.outputs.minima_frames.get_frames()
+    assert 1 <= len(checked) <= 2
+    assert all(fr.is_labelled(a) for a in checked)
+    assert sum(m["ref_energy"] is not None for m in minima) == len(checked)
+
+
+def test_the_same_seed_gives_the_same_cells(run, campaign, campaign_codes, campaign_text, tmp_path):
+    text = campaign_text[: campaign_text.index("  search:")] + "  search: null\n"
+    text = text.replace(text[text.index("  generations:") : text.index("  fit:")], "  generations: []\n")
+    frames = {}
+    for seed in (11, 12):
+        inputs = builder_inputs(check_campaign(text.replace("seed: 11", f"seed: {seed}"), tmp_path / "again.yaml"))
+        _, node = run(RssWorkChain, **inputs)
+        assert node.is_finished_ok, node.exit_message
+        frames[seed] = node.outputs.labels.g00.get_frames()
+    before = campaign.outputs.labels.g00.get_frames()
+    assert [a.info["frame_id"] for a in frames[11]] == [a.info["frame_id"] for a in before]
+    assert [a.info.get("seed") for a in frames[11]] == [a.info.get("seed") for a in before]
+    for old, new in zip(before, frames[11], strict=True):
+        assert np.array_equal(old.positions, new.positions)
+        assert np.array_equal(old.cell.array, new.cell.array)
+        assert old.info["REF_energy"] == new.info["REF_energy"]
+    assert not np.allclose(frames[12][1].cell.array, before[1].cell.array)
+
+
+def test_report(campaign, tmp_path):
+    record = collect(campaign)
+    assert record.state == "finished"
+    assert record.label == "tiny"
+    assert "Stillinger-Weber" in record.reference
+    assert [g.name for g in record.generations] == ["initial", "generation 1"]
+    assert record.generations[0].counts.labelled == 11
+    assert record.generations[1].counts.made == 6
+    page = write_report(record, tmp_path / "report")
+    assert page.read_text().startswith("<!")
+    summary = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert summary["seed"] == 11
+    assert summary["final_potential"] == campaign.outputs.potential.uuid
+    rows = list(csv.DictReader((tmp_path / "report" / "generations.csv").open()))
+    assert len(rows) == 2
+    assert len(fr.load(tmp_path / "report" / "minima.xyz")) == len(record.minima)
+
+
+def test_trace(campaign):
+    frame = campaign.outputs.labels.g01.get_frames()[0]
+    name = frame.info["frame_id"]
+    console = Console(file=StringIO(), width=200)
+    console.print(history(name, campaign))
+    text = console.file.getvalue()
+    assert name in text
+    assert f"{frame.info['REF_energy']:.6f} eV" in text
+    assert f"step {frame.info['step']} of {frame.info['parent']}" in text
+    assert f"potential <{campaign.outputs.potentials.g00.pk}>, fitted by GapFitCalculation" in text
+    assert f"random cell of seed {frame.info['seed']}" in text
+    assert f"campaign tiny <{campaign.pk}>, seed 11" in text
+    with pytest.raises(TraceError, match="no dataset of this profile holds a frame 'tiny-g9-0000'"):
+        history("tiny-g9-0000", campaign)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("initial: {random: 10}", "initial: {randum: 10}", "initial.randum: no kind of seed"),
+        ("search:\n", "search:\n    wimdow: 1\n", "wimdow: unknown key"),
+    ],
+)
+def test_settings_are_checked_before(run, campaign_codes, campaign_text, tmp_path, old, new, message):
+    from aiida.orm import Dict
+    from ruamel.yaml import YAML
+
+    inputs = builder_inputs(check_campaign(campaign_text, tmp_path / "a.yaml"))
+    changed = YAML(typ="safe").load(campaign_text.replace(old, new))["settings"]
+    with pytest.raises(ValueError, match=message):
+        run(RssWorkChain, **{**inputs, "settings": Dict({**inputs["settings"].get_dict(), **changed})})
+
+
+def test_a_reference_that_fails_ends_the_campaign_with_its_reason(run, campaign_codes, campaign_text, tmp_path):
+    text = campaign_text.replace("IP SW", "IP SQ")
+    _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "a.yaml")))
+    assert node.exit_status == 410
+    assert "generation 0: labelling failed" in node.exit_message
+    assert collect(node).state.startswith("failed: generation 0")
