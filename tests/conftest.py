@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from ase import Atoms
 from helpers import FIT, prepare_batch, read_lines
 from ruamel.yaml import YAML
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 import aiida_gaprss
 from aiida_gaprss import frames as fr
@@ -28,6 +31,13 @@ def pytest_configure(config):
     # AiiDA's temporary profiles: sessions closed between tests, and a configuration folder that is meant to be new.
     config.addinivalue_line("filterwarnings", "ignore:Object of type <Db:sqlalchemy.exc.SAWarning")
     config.addinivalue_line("filterwarnings", "ignore:Creating AiiDA configuration folder")
+
+
+@event.listens_for(Engine, "connect")
+def _forgo_safety(connection, _):
+    """Let SQLite not wait for the disk: the profile of the tests need not survive a power cut."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=OFF")
 
 
 pytest_plugins = "aiida.tools.pytest_fixtures"

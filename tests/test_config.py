@@ -1,5 +1,4 @@
 import pytest
-from aiida.orm import AbstractCode, QueryBuilder
 
 from aiida_gaprss.campaign import merged, protocol, protocol_names, stage_seed
 from aiida_gaprss.config import ConfigError, check_campaign, load_campaign
@@ -125,13 +124,12 @@ def test_files_beside_the_campaign(tmp_path, campaign_text):
     assert "no pseudopotential for Si" in messages
 
 
-def test_codes_that_do_not_exist(check, aiida_profile_clean):
-    assert QueryBuilder().append(AbstractCode).count() == 0
+def test_codes_that_do_not_exist(check):
     with pytest.raises(ConfigError) as caught:
-        builder_inputs(check())
+        builder_inputs(check(("settings:\n", "codes: {gap_fit: a@localhost, python: b@localhost}\nsettings:\n")))
     faults = {fault.where: fault.message for fault in caught.value.faults}
     assert set(faults) == {"codes.gap_fit", "codes.python"}
-    assert "no code 'gap_fit@localhost' in this profile" in faults["codes.gap_fit"]
+    assert "no code 'a@localhost' in this profile" in faults["codes.gap_fit"]
     assert "aiida-gaprss setup" in faults["codes.gap_fit"]
     assert "quippy-ase" in faults["codes.python"]
 

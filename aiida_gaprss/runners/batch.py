@@ -34,6 +34,9 @@ SUMMARY = "summary.json"
 INPUT = "input.extxyz"
 SETTINGS = "settings.json"
 
+#: So many frames that kill their workers, and none that does not, end the batch.
+HOPELESS = 4
+
 
 class Task(Protocol):
     """What is done with one frame: ``setup`` once in every worker, ``run`` for every frame."""
@@ -115,13 +118,21 @@ class Batch:
         """Process all frames, the largest first so that the cores end together."""
         order = sorted(range(len(frames)), key=lambda i: (-len(frames[i]), i))
         with open(RESULTS, "w", encoding="utf-8") as self.output:
+            dead = 0
             suspects = self.run_pool(frames, order, min(self.processes, max(len(order), 1)))
             while suspects and time.time() < self.deadline:
                 # A worker died. Whatever was running is tried again alone, so that only the culprit is given up.
                 for index in suspects:
                     if self.run_pool(frames, [index], 1):
                         self.keep(index, _failure(index, "failed: the worker process died (memory, crash or kill)"))
+                        dead += 1
                 rest = [i for i in order if i not in self.done]
+                if dead >= HOPELESS and dead == len(self.done):  # it is not the frames
+                    for index in rest:
+                        self.keep(
+                            index, _failure(index, f"failed: not tried: the worker process died on the {dead} frames tried")
+                        )
+                    break
                 suspects = self.run_pool(frames, rest, self.processes) if rest else []
 
     def run_pool(self, frames: list[Atoms], order: list[int], processes: int) -> list[int]:
@@ -133,7 +144,10 @@ class Batch:
             while waiting or running:
                 while waiting and len(running) < processes and time.time() < self.deadline:
                     index = waiting.pop()
-                    running[pool.submit(_work, index, frames[index], self.deadline)] = index
+                    try:
+                        running[pool.submit(_work, index, frames[index], self.deadline)] = index
+                    except BrokenProcessPool:
+                        return sorted([*running.values(), index])
                 if not running:
                     break
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
