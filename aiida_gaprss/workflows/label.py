@@ -93,7 +93,7 @@ class LabelWorkChain(WorkChain):
     def batch_is_unfinished(self) -> bool:
         """Tell whether frames are left that the last job did not reach."""
         if self.ctx.attempts == 0:
-            return True
+            return bool(self.inputs.frames.n_frames)
         return self.ctx.incomplete and self.ctx.attempts < BATCH_ATTEMPTS
 
     def run_batch(self) -> Any:
@@ -138,7 +138,7 @@ class LabelWorkChain(WorkChain):
 
     def inspect_lanes(self) -> None:
         """Keep what the lanes finished."""
-        for lane in self.ctx.lanes:
+        for lane in self.ctx.get("lanes", []):
             self.ctx.parts += (
                 [lane.outputs.shards[name] for name in sorted(lane.outputs.shards)] if "shards" in lane.outputs else []
             )
@@ -149,6 +149,9 @@ class LabelWorkChain(WorkChain):
     def finish(self) -> ExitCode | None:
         """Merge the parts and count."""
         parts = list(self.ctx.parts)
+        if self.inputs.frames.n_frames == 0:  # for example, a search found no minimum
+            self.out("frames", self.inputs.frames)
+            return None
         if not parts:
             return self.exit_codes.ERROR_NOTHING_LABELLED.format(message=self.ctx.get("failure", "unknown"))
         in_order = reference_of(self.inputs) == "ase"
