@@ -1,5 +1,8 @@
 """The batched CalcJobs: label, relax, evaluate."""
 
+import re
+import shutil
+
 import numpy as np
 import pytest
 from aiida.orm import Dict, load_node
@@ -11,6 +14,8 @@ from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.calculations.label import LabelCalculation
 from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.fitting import GAP_VERSION_EXTRA
 
 EMT = {"calculator": "emt", "arguments": {}}
 
@@ -218,3 +223,24 @@ def test_predictions(run, python_code, potential, dataset, gap, silicon_frames, 
         assert ours.info["potential"] == potential.uuid
         assert ours.info["REF_energy"] == pytest.approx(source.info["REF_energy"], abs=1e-9), "labels stay"
         assert ours.info["frame_id"] == source.info["frame_id"]
+
+
+def test_a_potential_newer_than_the_code(run, python_code, potential_folder, dataset, tmp_path):
+    folder = shutil.copytree(potential_folder, tmp_path / "copy")
+    text = (folder / "gap.xml").read_text()
+    (folder / "gap.xml").write_text(re.sub(r'gap_version="\d+"', 'gap_version="1999999999"', text))
+    newer = Potential(folder)
+    before = python_code.base.extras.get(GAP_VERSION_EXTRA, None)
+    python_code.base.extras.set(GAP_VERSION_EXTRA, 1686220958)
+    try:
+        for process in (RelaxCalculation, EvaluateCalculation):
+            with pytest.raises(ValueError, match=r"newer GAP \(version 1999999999\).*has GAP version 1686220958"):
+                run(process, code=python_code, potential=newer, frames=dataset)
+    finally:
+        python_code.base.extras.set(GAP_VERSION_EXTRA, before)
+
+
+def test_no_frames(run, python_code, sw_settings):
+    outputs, node = run(LabelCalculation, code=python_code, frames=Dataset([]), settings=Dict(sw_settings))
+    assert node.is_finished_ok, node.exit_message
+    assert outputs["frames"].n_frames == 0

@@ -90,3 +90,10 @@ def test_references(run, python_code):
             ase=emt(python_code),
             quantumespresso={"code": python_code, "parameters": Dict({})},
         )
+
+
+def test_no_frames(run, python_code):
+    outputs, node = run(LabelWorkChain, frames=Dataset([]), ase=emt(python_code))
+    assert node.is_finished_ok, node.exit_message
+    assert outputs["frames"].n_frames == 0
+    assert not jobs(node)
