@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.data import atomic_numbers
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 from ruamel.yaml import YAML
 
@@ -167,8 +168,12 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
     def mapping(value: Any) -> dict[str, Any]:
         return value if isinstance(value, dict) else {}
 
+    unknown = [symbol for symbol in mapping(data.get("formula")) if atomic_numbers.get(str(symbol), 0) == 0]
+    faults += [(("formula", symbol), f"{symbol!r} is not a chemical element") for symbol in unknown]
     seeds = mapping(data.get("seeds"))
     for name, seed in seeds.items():
+        if unknown:
+            break
         try:
             SeedSettings(**seed).spec(dict(data["formula"]))
         except RandomCellError as exception:

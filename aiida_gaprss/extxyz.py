@@ -99,9 +99,12 @@ def _import_frame(source: Atoms, keys: Keys, config_type: str | None, where: str
             if name in store:
                 found[name] += 1
                 try:
-                    return np.asarray(store[name], dtype=float)
+                    value = np.asarray(store[name], dtype=float)
                 except (TypeError, ValueError) as exception:
                     raise FrameError(f"{where}: {name} is {store[name]!r}, expected numbers") from exception
+                if not np.isfinite(value).all():
+                    raise FrameError(f"{where}: {name} is {store[name]!r}, expected finite numbers")
+                return value
         return None
 
     if not source.cell.rank == 3:

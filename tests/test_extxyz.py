@@ -89,7 +89,7 @@ def test_a_key_that_no_frame_has(tmp_path):
 @pytest.mark.parametrize(
     ("info", "keys", "message"),
     [
-        ("e=NaN", {"energy": "e"}, "REF_energy is nan"),
+        ("e=NaN", {"energy": "e"}, "e is nan, expected finite numbers"),
         ("e=unknown", {"energy": "e"}, "e is 'unknown', expected numbers"),
         ('e=1 v="1 2 3 4 5 6"', {"energy": "e", "virial": "v"}, "v has 6 numbers, expected 9"),
         ('e=1 s="1 2 3"', {"energy": "e", "stress": "s"}, "s has 3 numbers, expected 6"),
