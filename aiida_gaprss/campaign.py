@@ -98,7 +98,8 @@ class GenerationSettings(Model):
 class SearchSettings(Model):
     """The search with the final potential, at zero pressure."""
 
-    cells: dict[str, PositiveInt]
+    cells: dict[str, PositiveInt] = Field(description="number of new random cells of each kind of seed")
+    again: NonNegativeInt = Field(20, description="number of the lowest frames of the database that are relaxed once more")
     relax: RelaxSettings = Field(default_factory=lambda: RelaxSettings(snapshot_steps=[]))
     window: PositiveFloat = Field(0.5, description="eV/atom above the lowest within which minima are reported")
     report: PositiveInt = Field(10, description="number of minima reported")

@@ -8,8 +8,8 @@ et al. 2020 (ltol 0.1, stol 0.1, angle 3°).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -175,6 +175,25 @@ def unique_minima(
     _set_excess([candidate for candidate, _ in best])
     best.sort(key=lambda pair: (pair[0].excess, pair[0].index))
     return [_minimum(rank, candidate, group, symprec) for rank, (candidate, group) in enumerate(best, start=1)]
+
+
+def ranked_by_reference(minima: Sequence[Minimum], tie: float = 0.001) -> list[Minimum]:
+    """Return the minima in the order of the reference energy where it is known, then the others in that of the potential.
+
+    The reference is the truth; the potential's own order within its error is chance. Minima that the reference puts within
+    ``tie`` (eV/atom) of the first of them are equal in energy, as the polytypes of diamond are for a short-ranged reference:
+    of these the one with the smallest primitive cell comes first.
+    """
+    checked = sorted((m for m in minima if m.ref_energy is not None), key=lambda m: (m.ref_energy, m.rank))
+    ordered: list[Minimum] = []
+    while checked:
+        first = checked[0].ref_energy
+        assert first is not None
+        equal = [m for m in checked if m.ref_energy is not None and m.ref_energy - first <= tie]
+        ordered += sorted(equal, key=lambda m: (m.primitive_atoms, m.ref_energy, m.rank))
+        checked = checked[len(equal) :]
+    ordered += [m for m in minima if m.ref_energy is None]
+    return [replace(m, rank=rank) for rank, m in enumerate(ordered, start=1)]
 
 
 def _set_excess(candidates: list[_Candidate]) -> None:

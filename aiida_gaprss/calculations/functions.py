@@ -10,7 +10,7 @@ from aiida.orm import Dict, Int, List, Str, StructureData
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.analysis.minima import Minimum, unique_minima
+from aiida_gaprss.analysis.minima import Minimum, ranked_by_reference, unique_minima
 from aiida_gaprss.campaign import RssSettings, stage_seed
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.reference import PER_FRAME
@@ -62,12 +62,21 @@ def random_cells_under_pressure(settings: Dict, name: Str, generation: Int, seed
 
 
 @calcfunction
-def search_cells(settings: Dict, name: Str, seed: Int) -> Dataset:
-    """Make the random cells of the final search, which is at zero pressure."""
+def search_cells(settings: Dict, name: Str, seed: Int, **database: Dataset) -> Dataset:
+    """Make the cells of the final search: new random ones, and the lowest that the database holds; all at zero pressure."""
     model = RssSettings(**settings.get_dict())
     assert model.search is not None
-    generation = len(model.generations) + 1
-    frames = _cells(model, dict(model.search.cells), f"{name.value}-search", seed.value, generation=generation, pressure_GPa=0.0)
+    info = {"generation": len(model.generations) + 1, "pressure_GPa": 0.0}
+    frames = _cells(model, dict(model.search.cells), f"{name.value}-search", seed.value, **info)
+    known = [
+        a for _, node in sorted(database.items()) for a in node.get_frames() if fr.is_labelled(a) and not fr.is_isolated_atom(a)
+    ]
+    known.sort(key=lambda atoms: atoms.info["REF_energy"] / len(atoms))
+    for number, source in enumerate(known[: model.search.again]):
+        atoms = Atoms(source.numbers, source.positions, cell=source.cell, pbc=True)
+        name_again = f"{name.value}-search-again-{number:04d}"
+        atoms.info.update(frame_id=name_again, parent=source.info["frame_id"], config_type="again", origin=_uuid(), **info)
+        frames.append(atoms)
     return Dataset(frames, level_of_theory="unlabelled")
 
 
@@ -168,4 +177,4 @@ def minima_table(relaxed: Dataset, settings: Dict, labelled: Dataset) -> Dict:
     model = RssSettings(**settings.get_dict())
     checked = {atoms.info["frame_id"]: atoms for atoms in labelled.get_frames()}
     frames = [checked.get(atoms.info["frame_id"], atoms) for atoms in relaxed.get_frames()]
-    return Dict({"minima": [minimum.as_dict() for minimum in _minima(frames, model)]})
+    return Dict({"minima": [minimum.as_dict() for minimum in ranked_by_reference(_minima(frames, model))]})

@@ -13,14 +13,14 @@ from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.tables import duration, generation_rows, number, significant, space_group
 
-MINIMA = "Lowest minima: E in eV/atom, ΔE in meV/atom above the first, V in Å³/atom"
+MINIMA = "Lowest minima, first those checked against the reference: E in eV/atom, GAP−ref in meV/atom, V in Å³/atom"
 GENERATIONS = "Generations: median E in eV/atom above the lowest, energy RMSE in meV/atom on new and on fitted frames"
 
 
 def minima_table(minima: Sequence[Minimum], limit: int | None = None) -> Table:
-    """Return the ``limit`` lowest minima; E in eV/atom, ΔE above the lowest in meV/atom, V in Å³/atom."""
+    """Return the first ``limit`` minima; E in eV/atom, GAP minus reference in meV/atom, V in Å³/atom."""
     table = Table(box=box.SIMPLE_HEAD, title=MINIMA, title_justify="left", pad_edge=False)
-    columns = ("rank", "space group", "atoms", "count", "E_GAP", "E_ref", "ΔE", "V", "")
+    columns = ("rank", "space group", "atoms", "count", "E_GAP", "E_ref", "GAP−ref", "V", "")
     for column in columns:
         table.add_column(column, justify="left" if column in ("space group", "") else "right", no_wrap=True)
     for m in minima[:limit]:
@@ -31,7 +31,7 @@ def minima_table(minima: Sequence[Minimum], limit: int | None = None) -> Table:
             str(m.count),
             number(m.gap_energy, 4),
             number(m.ref_energy, 4),
-            number(1000 * m.above_lowest, 1),
+            number(None if m.error is None else 1000 * m.error, 1),
             number(m.volume, 2),
             "" if m.converged else "not converged",
         )

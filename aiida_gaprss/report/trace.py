@@ -84,6 +84,15 @@ def _add_label(tree: Tree, atoms: Atoms, dataset: Dataset) -> None:
 def _add_making(tree: Tree, atoms: Atoms, dataset: Dataset, find: Any) -> None:
     """Add the process that made a frame, then its parents."""
     process = _load(atoms.info.get("origin", ""))
+    if "parent" in atoms.info and "step" not in atoms.info:
+        branch = tree.add(f"taken from the database: {atoms.info['parent']}")
+        if process is not None:
+            branch.add(_process(process))
+        parents = find(atoms.info["parent"])
+        made = [d for d in parents if "label_status" not in d.get_frame(atoms.info["parent"]).info] or parents
+        if made:
+            _add_making(branch, made[0].get_frame(atoms.info["parent"]), made[0], find)
+        return
     if "parent" in atoms.info:
         pressure = atoms.info.get("pressure_GPa", 0.0)
         step, how = atoms.info.get("step"), atoms.info.get("relax_status")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 
 
 def add_labels(atoms: Atoms, out: Atoms, prefix: str, stress: bool = True) -> None:
@@ -40,3 +41,23 @@ def load_class(name: str) -> Any:
         return get_calculator_class(name)
     module, _, attribute = name.rpartition(".")
     return getattr(import_module(module), attribute)
+
+
+class CalculatorTask:
+    """A task that needs one calculator in every worker, made from ``settings['calculator']`` and ``settings['arguments']``."""
+
+    settings: dict[str, Any]
+    calculator: Calculator
+
+    def setup(self, settings: dict[str, Any]) -> None:
+        """Make the calculator."""
+        self.settings = settings
+        self.calculator = load_class(settings["calculator"])(**settings["arguments"])
+
+    def single_point(self, atoms: Atoms, prefix: str, stress: bool = True) -> Atoms:
+        """Return a copy of ``atoms`` with labels."""
+        work, out = stripped(atoms), stripped(atoms)
+        work.info, out.info = {}, {}
+        work.calc = self.calculator
+        add_labels(work, out, prefix, stress)
+        return out

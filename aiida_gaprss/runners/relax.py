@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.calculator import Calculator
 from ase.filters import FrechetCellFilter
 from ase.neighborlist import neighbor_list
 from ase.optimize import FIRE, LBFGS
 from ase.optimize.sciopt import SciPyFminCG
-from common import add_labels, load_class, stripped
+from common import CalculatorTask, add_labels, stripped
 
 OPTIMIZERS = {"lbfgs": LBFGS, "fire": FIRE, "cg": SciPyFminCG}
 
@@ -21,15 +19,8 @@ class GiveUp(Exception):
     """The relaxation has left the range in which it makes sense, or its time is over."""
 
 
-class Relax:
-    """Relaxation of one cell; ``settings`` as in ``RelaxCalculation``."""
-
-    settings: dict[str, Any]
-    calculator: Calculator
-
-    def setup(self, settings: dict[str, Any]) -> None:
-        self.settings = settings
-        self.calculator = load_class(settings["calculator"])(**settings["arguments"])
+class Relax(CalculatorTask):
+    """Relaxation of one cell; ``settings`` as in ``RelaxSettings``."""
 
     def run(self, atoms: Atoms, deadline: float) -> tuple[str, list[Atoms]]:
         work = stripped(atoms)

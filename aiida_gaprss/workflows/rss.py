@@ -230,10 +230,16 @@ class RssWorkChain(WorkChain):
         """Make random cells that no potential has seen."""
         self.ctx.generation += 1
         self.ctx.cells = search_cells(
-            self.inputs.settings, self.inputs.name, self.seed("search"), metadata=self.called("search_cells")
+            self.inputs.settings,
+            self.inputs.name,
+            self.seed("search"),
+            metadata=self.called("search_cells"),
+            **self.ctx.datasets,
         )
         self.ctx.relax_settings = self.search.relax
-        self.report(f"search: {self.ctx.cells.n_frames} random cells with the final potential")
+        new = sum(self.search.cells.values())
+        again = self.ctx.cells.n_frames - new
+        self.report(f"search with the final potential: {new} new random cells, the {again} lowest frames once more")
 
     def choose_lowest(self) -> ExitCode | None:
         """Take the lowest distinct minima, to be checked against the reference."""

@@ -139,3 +139,27 @@ def test_hundreds_of_frames_take_seconds():
     minima = unique_minima(frames, limit=None)
     assert len(minima) == 300
     assert time.perf_counter() - start < 10
+
+
+def test_minima_are_ranked_by_the_reference_where_it_is_known():
+    from dataclasses import replace
+
+    from aiida_gaprss.analysis.minima import ranked_by_reference
+
+    atoms = bulk("Cu")
+    atoms.info.update(frame_id="a", GAP_energy=-1.0, relax_status="converged")
+    (one,) = unique_minima([atoms])
+
+    def minimum(name, gap, reference, size):
+        return replace(one, frame_id=name, gap_energy=gap, ref_energy=reference, primitive_atoms=size)
+
+    given = [
+        minimum("hole", -5.0, -2.0, 2),  # the potential is wrong
+        minimum("large", -4.0, -4.0003, 4),
+        minimum("small", -3.99, -4.0, 2),  # equal to it by the reference
+        minimum("unchecked", -3.9, None, 2),
+        minimum("higher", -3.8, -3.99, 1),
+    ]
+    ranked = ranked_by_reference(given)
+    assert [m.frame_id for m in ranked] == ["small", "large", "higher", "hole", "unchecked"]
+    assert [m.rank for m in ranked] == [1, 2, 3, 4, 5]

@@ -243,7 +243,7 @@ def test_many_points_are_drawn_as_density():
 
 def test_terminal_tables(record):
     minima = plain(minima_table(record.minima))
-    assert re.search(r"1 +Fm-3m \(225\) +1 +2 +−\d\.\d{4} +−\d\.\d{4} +0\.0 +17\.23", minima)
+    assert re.search(r"1 +Fm-3m \(225\) +1 +2 +−\d\.\d{4} +−\d\.\d{4} +−71\.\d +17\.23", minima)
     assert re.search(r"2 +P6₃/mmc \(194\) .* – .*not converged", minima)
     generations = plain(generations_table(record))
     assert re.search(r"initial +20 +18 +2 +13 +12 +1 .* 1 h 08 min", generations)
