@@ -26,7 +26,7 @@ def make(**changes):
 
 
 def smallest_distance(atoms):
-    return neighbor_list("d", atoms, 10.0).min()
+    return neighbor_list("d", atoms, 4.5).min()
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 6, 8, 12, 16, 24, 48])
