@@ -126,21 +126,34 @@ wait $job
 
 
 @pytest.fixture
-def slow_emt(tmp_path):
-    """Label settings and job options of an EMT that takes its time."""
-    (tmp_path / "slow_emt.py").write_text(
-        """
-import time
+def mortal_emt(tmp_path):
+    """Label settings and job options of an EMT that kills its job, several times, after so many frames."""
+
+    def make(after, times=1):
+        (tmp_path / "mortal_emt.py").write_text(
+            f"""
+import os, signal
 from ase.calculators.emt import EMT
 
-class SlowEMT(EMT):
-    def calculate(self, *args, **kwargs):
-        time.sleep(0.1)
-        super().calculate(*args, **kwargs)
+class MortalEMT(EMT):
+    frames = 0
+
+    def calculate(self, atoms, *args, **kwargs):
+        super().calculate(atoms, *args, **kwargs)
+        deaths = "{tmp_path}/deaths"
+        self.frames += 1
+        if self.frames > {after} and os.path.getsize(deaths) < {times}:
+            with open(deaths, "a") as handle:
+                handle.write("x")
+            os.kill(os.getppid(), signal.SIGKILL)
+            signal.pause()
 """
-    )
-    settings = {"calculator": "slow_emt.SlowEMT", "arguments": {}, "level_of_theory": "EMT"}
-    return settings, {"prepend_text": f"export PYTHONPATH={tmp_path}", "processes": 1}
+        )
+        (tmp_path / "deaths").touch()
+        settings = {"calculator": "mortal_emt.MortalEMT", "arguments": {}, "level_of_theory": "EMT"}
+        return settings, {"prepend_text": f"export PYTHONPATH={tmp_path}", "processes": 1}
+
+    return make
 
 
 @pytest.fixture
