@@ -176,7 +176,8 @@ def find_pw(path: str | None) -> Finding:
         return Finding("pw.x", None, "aiida-quantumespresso is not installed", "optional: pip install 'aiida-gaprss[qe]'")
     if binary is None or not os.access(binary, os.X_OK):
         return Finding("pw.x", None, f"{binary or 'pw.x'} not found", how)
-    process = subprocess.run([binary, "-h"], input="", capture_output=True, text=True, timeout=60, check=False)
+    with tempfile.TemporaryDirectory() as folder:  # it leaves files behind
+        process = subprocess.run([binary, "-h"], cwd=folder, input="", capture_output=True, text=True, timeout=60, check=False)
     version = re.search(r"Program PWSCF v\.?\s*(\S+)", process.stdout)
     return Finding("pw.x", binary, f"Quantum ESPRESSO {version[1]}" if version else "")
 

@@ -15,6 +15,9 @@ from aiida.orm import Data
 from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 
+#: Basis of the soap_turbo descriptors that this process has loaded, see ``Potential.calculator``.
+_soap_turbo_basis: set[str] = set()
+
 
 class PotentialError(ValueError):
     """A potential that cannot be read or used."""
@@ -89,8 +92,19 @@ class Potential(Data):
     def calculator(self, args: str = "") -> Calculator:
         """Return an ASE calculator (quippy must be installed here).
 
-        :raises PotentialError: if quippy is missing, or is older than the GAP that wrote this potential.
+        quippy keeps the basis of the first soap_turbo potential of a process and evaluates later ones with it, wrong by eV per
+        atom and without a word (versions 0.9.14 and 0.10.3). A second basis is therefore refused; ``gaprss.evaluate`` gives
+        every potential processes of its own.
+
+        :raises PotentialError: if quippy is missing, or is older than the GAP that wrote this potential; or if this process
+            has loaded a soap_turbo potential with another basis.
         """
+        basis = {_basis(line) for line in self.base.attributes.get("descriptors") if line.startswith("soap_turbo")}
+        if basis and _soap_turbo_basis and basis != _soap_turbo_basis:
+            raise PotentialError(
+                "this process has loaded a soap_turbo potential with another basis, and quippy would evaluate this one wrongly; "
+                "use a process for each (gaprss.evaluate does)"
+            )
         try:
             potential = import_module("quippy.potential").Potential
         except ImportError as exception:
@@ -99,13 +113,20 @@ class Potential(Data):
         with tempfile.TemporaryDirectory() as folder:
             path = self.to_folder(folder)
             try:
-                return potential(args, param_filename=str(path))
+                calculator = potential(args, param_filename=str(path))
             except RuntimeError as exception:
                 if "later version" in str(exception):
                     raise PotentialError(too_new(self.gap_version)) from exception
                 raise PotentialError(f"quippy cannot read this potential: {exception}") from exception
             finally:
                 os.chdir(here)  # where quippy does not return to when it fails
+        _soap_turbo_basis.update(basis)
+        return calculator
+
+
+def _basis(descriptor: str) -> str:
+    """Return what a soap_turbo descriptor's basis depends on."""
+    return " ".join(re.sub(r"\b(?:delta|zeta|n_sparse|sparse_method|central_index|Z)=\S+", "", descriptor).split())
 
 
 def too_new(version: int) -> str:

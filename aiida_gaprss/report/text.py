@@ -13,7 +13,7 @@ from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.tables import duration, generation_rows, number, significant, space_group
 
-MINIMA = "Lowest minima, first those checked against the reference: E in eV/atom, GAP−ref in meV/atom, V in Å³/atom"
+MINIMA = "Lowest minima (E in eV/atom, GAP−ref in meV/atom, V in Å³/atom)"
 GENERATIONS = "Generations: median E in eV/atom above the lowest, energy RMSE in meV/atom on new and on fitted frames"
 
 

@@ -1,10 +1,13 @@
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from aiida.orm import load_node
+from helpers import FIT
 
 from aiida_gaprss.data.potential import Potential, PotentialError
 
@@ -92,3 +95,46 @@ def test_a_potential_that_quippy_cannot_read(folder):
     (folder / "gap.xml").write_text(text.replace("soap cutoff", "soup cutoff"))
     with pytest.raises(PotentialError, match="quippy cannot read this potential"):
         Potential(folder).calculator()
+
+
+TWO_BASES = """
+import sys
+from aiida.manage.configuration import load_profile
+from aiida.storage.sqlite_temp import SqliteTempBackend
+from ase.build import bulk
+from quippy.potential import Potential as Quip
+
+load_profile(SqliteTempBackend.create_profile("two-bases"))
+from aiida_gaprss.data.potential import Potential, PotentialError
+
+def energy(calculator):
+    atoms = bulk("Si")
+    atoms.calc = calculator
+    return atoms.get_potential_energy()
+
+first, second = sys.argv[1:]
+print("FIRST", energy(Potential(first).calculator()))
+try:
+    Potential(second).calculator()
+    print("REFUSED", "not at all")
+except PotentialError as error:
+    print("REFUSED", error)
+print("SECOND", energy(Quip(param_filename=second + "/gap.xml")))
+"""
+
+
+def test_a_second_soap_turbo_basis_is_refused_where_quippy_is_silently_wrong(silicon_frames, fit_with_binary):
+    folders = []
+    for cutoff in (4.0, 5.0):
+        turbo = {"kind": "soap_turbo", "cutoff": cutoff, "n_sparse": 20, "n_max": 4, "l_max": 2}
+        folder, log = fit_with_binary(silicon_frames, {**FIT, "descriptors": [turbo]})
+        assert (folder / "gap.xml").is_file(), log
+        folders.append(str(folder))
+    energies = []
+    for order in (folders, folders[::-1]):
+        done = subprocess.run([sys.executable, "-c", TWO_BASES, *order], capture_output=True, text=True, check=True)
+        lines = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith(("FIRST", "SECOND", "REFUSED")))
+        assert "another basis" in lines["REFUSED"]
+        energies.append((float(lines["FIRST"]), float(lines["SECOND"])))
+    # The fault itself: the same potential alone and as the second one. If quippy is mended one day, the refusal can go.
+    assert abs(energies[0][1] - energies[1][0]) > 0.01
