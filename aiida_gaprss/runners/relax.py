@@ -31,7 +31,10 @@ class Relax(CalculatorTask):
         snapshots: list[Atoms] = []
         kept = set(self.settings["snapshot_steps"])
         step = -1
-        self.check(work, volume)  # before the first energy: a neighbour list of a collapsed cell can exhaust the memory
+        try:  # before the first energy: a neighbour list of a collapsed cell can exhaust the memory
+            self.check(work, volume)
+        except GiveUp as reason:
+            return str(reason), []
 
         def observe() -> None:
             nonlocal step

@@ -181,7 +181,8 @@ def test_collapsed_and_exploded_cells_are_given_up(run_batch):
     assert lines[0]["status"] == "collapsed"
     assert frames_of(lines[0])[-1].info["relax_status"] == "collapsed"
     assert lines[1]["status"] == "exploded"
-    assert "collapsed" in lines[2]["status"]
+    assert lines[2]["status"] == "collapsed", "and not even begun"
+    assert frames_of(lines[2]) == []
 
 
 def test_time_limit(run_batch):

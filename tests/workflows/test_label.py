@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from aiida.orm import Dict, load_node
+from aiida.orm import Dict, Float, load_node
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
@@ -82,13 +82,16 @@ def test_nothing_labelled(run, python_code):
 def test_references(run, python_code):
     with pytest.raises(ValueError, match=r"give exactly one reference of ase, .*; got none"):
         run(LabelWorkChain, frames=Dataset(copper(1)))
-    with pytest.raises(ValueError, match=r"exactly one reference|quantumespresso"):
-        run(
-            LabelWorkChain,
-            frames=Dataset(copper(1)),
-            ase=emt(python_code),
-            quantumespresso={"code": python_code, "parameters": Dict({})},
-        )
+    espresso = {
+        "code": python_code,
+        "parameters": Dict({"SYSTEM": {"ecutwfc": 40.0}}),
+        "kpoint_spacing": Float(0.1),
+        "pseudos": {"Cu": Dict({})},
+    }
+    with pytest.raises(ValueError, match=r"give exactly one reference of .*; got ase, quantumespresso"):
+        run(LabelWorkChain, frames=Dataset(copper(1)), ase=emt(python_code), quantumespresso=espresso)
+    with pytest.raises(ValueError, match="no pseudopotential for Cu"):
+        run(LabelWorkChain, frames=Dataset(copper(1)), quantumespresso={**espresso, "pseudos": {"Ag": Dict({})}})
 
 
 def test_no_frames(run, python_code):
