@@ -14,38 +14,37 @@ from aiida_gaprss.validation import Model
 SIGMA_ORDER = ("energy", "forces", "virial", "hessian")
 
 
-class Distance2b(Model):
+class _FewBody(Model):
+    """A squared-exponential kernel on the distances of a few atoms."""
+
+    kind: str
+    cutoff: PositiveFloat
+    delta: PositiveFloat
+    n_sparse: PositiveInt
+    theta_uniform: PositiveFloat = 1.0
+
+    def commands(self, elements: list[str]) -> list[str]:
+        """Return the descriptors as gap_fit wants them."""
+        return [
+            f"{self.kind} cutoff={self.cutoff:g} covariance_type=ard_se theta_uniform={self.theta_uniform:g} "
+            f"n_sparse={self.n_sparse} delta={self.delta:g} sparse_method=uniform add_species=T"
+        ]
+
+
+class Distance2b(_FewBody):
     """Pair term: squared-exponential kernel on distances."""
 
     kind: Literal["distance_2b"] = "distance_2b"
-    cutoff: PositiveFloat
     delta: PositiveFloat = 1.0
     n_sparse: PositiveInt = 20
-    theta_uniform: PositiveFloat = 1.0
-
-    def commands(self, elements: list[str]) -> list[str]:
-        """Return the descriptors as gap_fit wants them."""
-        return [
-            f"distance_2b cutoff={self.cutoff:g} covariance_type=ard_se theta_uniform={self.theta_uniform:g} "
-            f"n_sparse={self.n_sparse} delta={self.delta:g} sparse_method=uniform add_species=T"
-        ]
 
 
-class Angle3b(Model):
+class Angle3b(_FewBody):
     """Triplet term: squared-exponential kernel on symmetrised distances."""
 
     kind: Literal["angle_3b"] = "angle_3b"
-    cutoff: PositiveFloat
     delta: PositiveFloat = 0.5
     n_sparse: PositiveInt = 100
-    theta_uniform: PositiveFloat = 1.0
-
-    def commands(self, elements: list[str]) -> list[str]:
-        """Return the descriptors as gap_fit wants them."""
-        return [
-            f"angle_3b cutoff={self.cutoff:g} covariance_type=ard_se theta_uniform={self.theta_uniform:g} "
-            f"n_sparse={self.n_sparse} delta={self.delta:g} sparse_method=uniform add_species=T"
-        ]
 
 
 class Soap(Model):
