@@ -161,14 +161,15 @@ class LabelWorkChain(WorkChain):
             parts = [merge_labels(self.inputs.frames, **{f"part_{i:02d}": p for i, p in enumerate(group)}) for group in groups]
         self.out("frames", parts[0])
         frames = parts[0].get_frames()
-        failed = [a for a in frames if not fr.is_labelled(a)]
+        reasons = [str(a.info.get("label_status")) for a in frames if not fr.is_labelled(a)]
         total = self.inputs.frames.n_frames
-        self.report(f"{len(frames) - len(failed)} of {total} frames labelled, {total - len(frames) + len(failed)} failed")
-        reason = str(failed[0].info.get("label_status")) if failed else "unknown"
-        if len(failed) == len(frames):
+        labelled = len(frames) - len(reasons)  # frames of a lane that ended early are not even among them
+        self.report(f"{labelled} of {total} frames labelled, {total - labelled} failed")
+        reason = reasons[0] if reasons else self.ctx.get("failure", "unknown")
+        if labelled == 0:
             return self.exit_codes.ERROR_NOTHING_LABELLED.format(message=reason)
-        if len(failed) > self.inputs.max_failed_fraction * total:
-            return self.exit_codes.ERROR_TOO_MANY_FAILED.format(failed=len(failed), total=total, message=reason)
+        if total - labelled > self.inputs.max_failed_fraction * total:
+            return self.exit_codes.ERROR_TOO_MANY_FAILED.format(failed=total - labelled, total=total, message=reason)
         return None
 
 

@@ -8,6 +8,7 @@ from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, WorkChain, if_, while_
 from aiida.orm import Dict, Int, Str
 
+from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.energies import energy_summary
 from aiida_gaprss.calculations.functions import (
     initial_cells,
@@ -188,6 +189,13 @@ class RssWorkChain(WorkChain):
             return self.exit_codes.ERROR_LABELS.format(
                 generation=self.ctx.generation, message=process.exit_message or process.process_state
             )
+        atoms = {a.info["frame_id"]: a for a in process.outputs.frames.get_frames()}
+        for name in (a.info["frame_id"] for a in self.ctx.to_label.get_frames() if fr.is_isolated_atom(a)):
+            if name not in atoms or not fr.is_labelled(atoms[name]):  # without it there is no fit
+                reason = atoms[name].info.get("label_status") if name in atoms else "lost"
+                return self.exit_codes.ERROR_LABELS.format(
+                    generation=self.ctx.generation, message=f"isolated atom {name}: {reason}"
+                )
         return None
 
     def fit(self) -> Any:

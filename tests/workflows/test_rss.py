@@ -142,3 +142,26 @@ def test_a_reference_that_fails_ends_the_campaign_with_its_reason(run, campaign_
     assert node.exit_status == 410
     assert "generation 0: labelling failed" in node.exit_message
     assert collect(node).state.startswith("failed: generation 0")
+
+
+def test_an_isolated_atom_without_label_ends_the_campaign_with_its_reason(run, campaign_codes, campaign_text, tmp_path):
+    (tmp_path / "no_atoms.py").write_text(
+        "from ase.calculators.lj import LennardJones\n"
+        "class NoAtoms(LennardJones):\n"
+        "    def calculate(self, atoms=None, *args, **kwargs):\n"
+        "        if len(atoms) == 1:\n"
+        "            raise RuntimeError('no single atoms')\n"
+        "        super().calculate(atoms, *args, **kwargs)\n"
+    )
+    text = campaign_text[: campaign_text.index("reference:")] + campaign_text[campaign_text.index("settings:") :]
+    text += f"""
+reference:
+  ase: {{calculator: no_atoms.NoAtoms, arguments: {{sigma: 2.0}}}}
+options:
+  label: {{prepend_text: "export PYTHONPATH={tmp_path}"}}
+"""
+    _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "tiny.yaml")))
+    assert node.exit_status == RssWorkChain.exit_codes.ERROR_LABELS.status
+    assert "isolated atom tiny-atom-Si" in node.exit_message
+    assert "no single atoms" in node.exit_message
+    assert node.outputs.labels.g00.base.attributes.get("energies") == 10, "what was labelled is kept"
