@@ -28,7 +28,6 @@ class RelaxCalculation(FramesCalculation):
         """Define the potential and the settings."""
         super().define(spec)
         spec.input("potential", valid_type=Potential, help="The GAP that drives the relaxations.")
-        spec.inputs["settings"].required = False
         spec.inputs["settings"].validator = model_validator_for(RelaxSettings)
         spec.inputs.validator = validate_potential
 
