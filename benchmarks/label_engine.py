@@ -1,6 +1,9 @@
 """Wall time of labels through AiiDA's engine against the calculator alone, same cells, same number of processes.
 
 python benchmarks/label_engine.py [LABELS] [ATOMS]
+
+Cells of ATOMS atoms are repeated 2 x 2 x 2. A batch costs a constant of one to two seconds (start of python and quippy, upload,
+the poll that notices the end, parsing), so the ratio depends on how much there is to compute.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ def work(atoms):
 
 
 def main() -> None:
-    n, size = (int(x) for x in (sys.argv[1:3] + ["200", "8"][len(sys.argv) - 1 :]))
+    n, size = (int(x) for x in (sys.argv[1:3] + ["200", "16"][len(sys.argv) - 1 :]))
     processes = min(2, os.cpu_count() or 1)
     xml = fit_silicon()
     cells = [a.repeat((2, 2, 2)) for a in silicon_cells(n, (size,), seed=3)]

@@ -89,8 +89,8 @@ def local_computer() -> Any:
             scheduler_type="core.direct",
             workdir=str(Path(get_config().dirpath) / "scratch" / "gaprss"),
         ).store()
-        computer.configure(safe_interval=0)
-        computer.set_minimum_job_poll_interval(1)
+        computer.configure(safe_interval=0, use_login_shell=False)
+        computer.set_minimum_job_poll_interval(0.5)
         computer.set_default_mpiprocs_per_machine(1)
         return computer
 

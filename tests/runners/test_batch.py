@@ -15,6 +15,7 @@ from ase.optimize import LBFGS
 from helpers import prepare_batch, read_lines
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.runners import FOLDER
 from aiida_gaprss.tasks import RelaxSettings
 
 EVALUATE = {"calculator": "emt", "arguments": {}, "local_energies": True, "processes": 2}
@@ -47,6 +48,20 @@ class Mischief(EMT):
         if symbol == "Pt":
             self.results["energy"] = self.results["free_energy"] = float("nan")
 """
+
+
+class NoisyEMT(EMT):
+    """EMT with another noise in the last bits for every seed."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.rng = np.random.default_rng(seed)
+
+    def calculate(self, atoms, properties, system_changes):
+        super().calculate(atoms, properties, system_changes)
+        for name in ("energy", "free_energy", "forces", "stress"):
+            value = np.array(self.results[name])
+            self.results[name] = value * (1 + self.rng.uniform(-1e-15, 1e-15, value.shape))
 
 
 def relax_settings(**changes):
@@ -126,6 +141,22 @@ def test_the_number_of_processes_changes_nothing(run_batch):
 
 
 # --- relaxation ---
+
+
+def test_noise_in_the_last_bits_of_the_forces_changes_nothing(monkeypatch):
+    """Compiled potentials repeat their forces to about 1e-15 only; a relaxation must not feel it."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from relax import RoundedCellFilter
+
+    ways = []
+    for seed in (1, 2):
+        cell = bulk("Cu", a=3.7, cubic=True)
+        cell.rattle(0.3, seed=3)
+        cell.calc = NoisyEMT(seed)
+        filtered = RoundedCellFilter(cell, scalar_pressure=0.01)
+        LBFGS(filtered, logfile=None).run(fmax=1e-3, steps=40)
+        ways.append((cell.positions.tolist(), cell.cell.tolist(), filtered.get_potential_energy()))
+    assert ways[0] == ways[1]
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "fire", "cg"])
