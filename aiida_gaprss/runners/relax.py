@@ -37,13 +37,13 @@ class RoundedCellFilter(FrechetCellFilter):
     def get_positions(self) -> np.ndarray:
         return np.round(super().get_positions(), POSITION_DECIMALS)
 
-    def set_positions(self, positions: np.ndarray, **kwargs: Any) -> None:
-        super().set_positions(np.round(positions, POSITION_DECIMALS), **kwargs)
+    def set_positions(self, new: np.ndarray, **kwargs: Any) -> None:  # type: ignore[override]  # as its parent
+        super().set_positions(np.round(new, POSITION_DECIMALS), **kwargs)
 
     def get_forces(self, **kwargs: Any) -> np.ndarray:
         return np.round(super().get_forces(**kwargs), FORCE_DECIMALS)
 
-    def get_potential_energy(self, force_consistent: Any = True) -> float:
+    def get_potential_energy(self, force_consistent: bool = True, **kwargs: Any) -> float:
         return float(round(super().get_potential_energy(force_consistent), ENERGY_DECIMALS))
 
 
