@@ -36,6 +36,7 @@ INFO_KEYS: dict[str, str] = {
     "seed": "seed of the random generator that made the frame",
     "label_uuid": "uuid of the calculation that labelled the frame",
     "label_status": "ok, or the reason why the frame has no label",
+    "label_attempt": "attempt whose settings gave the label, if it was not the first",
     "pressure_GPa": "external pressure during the relaxation, GPa",
     "relax_status": "converged, max_steps, time_limit, or the reason why a relaxation was given up",
     "n_operations": "number of symmetry operations imposed on a random cell",
@@ -45,8 +46,8 @@ INFO_KEYS: dict[str, str] = {
 #: The keys of ``INFO_KEYS`` that are names: always text, though made of digits.
 NAMES = ("frame_id", "parent", "config_type")
 
-#: Decimal places of positions and per-atom arrays in ASE's extended XYZ.
-POSITION_DECIMALS = 8
+#: Decimal places of all numbers but the cell: those of positions and per-atom arrays in ASE's extended XYZ.
+DECIMALS = 8
 
 
 class FrameError(ValueError):
@@ -85,6 +86,15 @@ def set_labels(
         atoms.info[f"{prefix}_virial"] = np.array(virial, dtype=float).reshape(9)
 
 
+def take_labels(atoms: Atoms, source: Atoms) -> None:
+    """Give ``atoms`` the reference labels of ``source``, the same structure, with where they come from."""
+    for store, other in ((atoms.info, source.info), (atoms.arrays, source.arrays)):
+        store.update({key: value for key, value in other.items() if key.startswith(f"{REFERENCE}_")})
+    for key in ("label_uuid", "label_status", "label_attempt"):
+        if key in source.info:
+            atoms.info[key] = source.info[key]
+
+
 def energy(atoms: Atoms, prefix: str = REFERENCE) -> float | None:
     """Return the stored energy (eV), or None."""
     return atoms.info.get(f"{prefix}_energy")
@@ -93,6 +103,12 @@ def energy(atoms: Atoms, prefix: str = REFERENCE) -> float | None:
 def is_labelled(atoms: Atoms) -> bool:
     """Tell whether the frame carries a reference energy."""
     return f"{REFERENCE}_energy" in atoms.info
+
+
+def same_structure(atoms: Atoms) -> bytes:
+    """Return what two frames have in common exactly when species, positions and cell are the same to the digits kept here."""
+    frame = canonical(atoms)
+    return frame.numbers.tobytes() + frame.positions.tobytes() + frame.cell.array.tobytes()
 
 
 def is_isolated_atom(atoms: Atoms) -> bool:
@@ -145,7 +161,7 @@ def canonical(atoms: Atoms) -> Atoms:
     """Return a copy with only the keys a dataset keeps, in a fixed order and precision, without a calculator."""
     out = Atoms(
         numbers=atoms.numbers,
-        positions=np.round(atoms.positions, POSITION_DECIMALS) + 0.0,
+        positions=np.round(atoms.positions, DECIMALS) + 0.0,
         cell=np.round(atoms.cell.array, 10) + 0.0,
         pbc=True,
     )
@@ -158,14 +174,14 @@ def canonical(atoms: Atoms) -> Atoms:
                 out.info[key] = value
     for prefix in (REFERENCE, PREDICTION):
         if f"{prefix}_energy" in atoms.info:
-            out.info[f"{prefix}_energy"] = round(float(atoms.info[f"{prefix}_energy"]), 10)
+            out.info[f"{prefix}_energy"] = round(float(atoms.info[f"{prefix}_energy"]), DECIMALS)
         if f"{prefix}_virial" in atoms.info:
             virial = np.asarray(atoms.info[f"{prefix}_virial"], dtype=float).reshape(9)
-            out.info[f"{prefix}_virial"] = np.round(virial, 10) + 0.0
+            out.info[f"{prefix}_virial"] = np.round(virial, DECIMALS) + 0.0
         if f"{prefix}_forces" in atoms.arrays:
-            out.arrays[f"{prefix}_forces"] = np.round(atoms.arrays[f"{prefix}_forces"], POSITION_DECIMALS) + 0.0
+            out.arrays[f"{prefix}_forces"] = np.round(atoms.arrays[f"{prefix}_forces"], DECIMALS) + 0.0
         if f"{prefix}_local_energy" in atoms.arrays:
-            out.arrays[f"{prefix}_local_energy"] = np.round(atoms.arrays[f"{prefix}_local_energy"], POSITION_DECIMALS) + 0.0
+            out.arrays[f"{prefix}_local_energy"] = np.round(atoms.arrays[f"{prefix}_local_energy"], DECIMALS) + 0.0
     return out
 
 

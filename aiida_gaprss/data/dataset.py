@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from aiida.orm import Data
+from aiida.orm import Data, load_node
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
@@ -79,6 +80,12 @@ class Dataset(Data):
         """Return the frames."""
         return fr.loads(self.text())
 
+    def frame(self, index: int) -> Atoms:
+        """Return one frame by its number; the file of a stored dataset is not read again for every frame."""
+        if not self.is_stored:
+            return self.get_frames()[index]
+        return _stored_frames(self.uuid)[index].copy()
+
     def get_frame(self, frame_id: str) -> Atoms:
         """Return one frame by its id.
 
@@ -103,3 +110,9 @@ class Dataset(Data):
     def level_of_theory(self) -> str:
         """One line that names code, functional and settings of the labels."""
         return str(self.base.attributes.get("level_of_theory"))
+
+
+@lru_cache(maxsize=2)
+def _stored_frames(uuid: str) -> tuple[Atoms, ...]:
+    """Return the frames of a stored, hence immutable, dataset; they must not be changed."""
+    return tuple(load_node(uuid).get_frames())

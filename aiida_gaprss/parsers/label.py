@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ase import Atoms
 
+from aiida_gaprss.calculations.label import LabelCalculation
 from aiida_gaprss.parsers.frames import FramesParser
 
 
@@ -21,5 +22,4 @@ class LabelParser(FramesParser):
 
     def level_of_theory(self) -> str:
         """Return the calculator's level of theory."""
-        settings = self.node.inputs.settings.get_dict()
-        return str(settings.get("level_of_theory") or f"ASE {settings['calculator']} {settings.get('arguments', {})}")
+        return LabelCalculation.level_of_theory(self.node.inputs.settings)

@@ -2,18 +2,40 @@
 
 A module here offers
 
+* ``NAME``: of the code, for people;
 * ``define(namespace)``: the input ports of one frame-by-frame reference;
-* ``level_of_theory(inputs)``: one line that names code, functional and settings;
-* ``submission(inputs, structure, isolated)``: process class and inputs that label one structure;
+* ``missing(inputs, elements)``: what the inputs lack to label frames of these elements, or None;
+* ``level_of_theory(inputs)``: everything that decides the value of a label, as a dictionary that begins with ``code``;
+* ``submission(inputs, structure, isolated, attempt)``: process class and inputs that label one structure, whose atoms are sorted
+  by atomic number; attempt 1 is the first retry;
 * ``OUTPUTS``: the output nodes that hold the labels;
-* ``labels(outputs)``: energy (eV, force-consistent), forces (eV/Å) and ASE stress (eV/Å³) from these nodes.
+* ``labels(outputs, symbols)``: energy (eV, force-consistent), forces (eV/Å) and ASE stress (eV/Å³) from these nodes, in the order
+  of the sorted structure, whose symbols are given to be compared.
+
+What they share is in ``common``.
 """
 
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
+from ase import Atoms
+
+from aiida_gaprss import frames as fr
 from aiida_gaprss.reference import quantumespresso
+from aiida_gaprss.reference.common import sorted_by_number, unsorted
 
 #: References that label one frame per process, by the name of their input namespace.
 PER_FRAME: dict[str, ModuleType] = {"quantumespresso": quantumespresso}
+
+
+def set_sorted_labels(module: ModuleType, outputs: dict[str, Any], atoms: Atoms) -> None:
+    """Put the labels that ``outputs`` hold for the sorted structure of ``atoms`` on ``atoms``, in the order of ``atoms``.
+
+    :raises ValueError: if the outputs hold no valid labels.
+    """
+    structure, order = sorted_by_number(atoms)
+    energy, forces, stress = module.labels(outputs, structure.get_chemical_symbols())
+    virial = None if fr.is_isolated_atom(atoms) else fr.virial_from_stress(stress, atoms.get_volume())
+    fr.set_labels(atoms, energy, unsorted(forces, order), virial)

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from aiida.engine import PortNamespace
-from aiida.orm import AbstractCode, Bool, Data, Dict, Float, KpointsData, StructureData
+from aiida.orm import AbstractCode, Bool, Dict, StructureData
 from aiida.plugins import WorkflowFactory
+
+from aiida_gaprss.reference import common
 
 NAME = "Quantum ESPRESSO"
 OUTPUTS = ("output_parameters", "output_trajectory")
-GPA_PER_EV_A3 = 160.2176634
+
+#: Of SYSTEM: does not change what is computed.
+NOT_THE_LEVEL = {"nbnd", "ibrav", "nat", "ntyp"}
 
 
 def define(namespace: PortNamespace) -> None:
     """Define the ports."""
-    from aiida.engine.processes.ports import InputPort
-
-    def port(name: str, valid_type: Any, required: bool, help_text: str, **options: Any) -> None:
-        namespace[name] = InputPort(name, valid_type=valid_type, required=required, help=help_text, **options)
-
-    port("code", AbstractCode, True, "pw.x.")
-    port(
+    common.port(namespace, "code", AbstractCode, "pw.x.")
+    common.port(
+        namespace,
         "parameters",
         Dict,
-        True,
         "Namelists of pw.x; calculation, tprnfor and tstress are set here.",
         validator=_validate_parameters,
     )
-    port("kpoint_spacing", Float, True, "Spacing of k-points, 1/Å, without the factor 2π.", validator=_validate_spacing)
-    port("isolated_parameters", Dict, False, "Namelists merged into the parameters for isolated atoms, e.g. a narrow smearing.")
-    port("options", Dict, False, "Options of the scheduler job.")
-    namespace["pseudos"] = PortNamespace(
-        "pseudos", valid_type=Data, dynamic=True, help="Pseudopotential (UpfData) of each element."
-    )
+    common.define_common(namespace)
+    common.define_pseudos(namespace, "Pseudopotential (UpfData) of each element.")
 
 
 def _validate_parameters(node: Any, _: Any) -> str | None:
     if node is None:
         return None
-    system = {key.lower(): value for key, value in node.get_dict().get("SYSTEM", {}).items()}
-    control = {key.lower(): value for key, value in node.get_dict().get("CONTROL", {}).items()}
+    namelists = {key.upper(): value for key, value in node.get_dict().items()}
+    system = {key.lower(): value for key, value in namelists.get("SYSTEM", {}).items()}
+    control = {key.lower(): value for key, value in namelists.get("CONTROL", {}).items()}
     if control.get("disk_io") == "none":
         return "CONTROL.disk_io must not be 'none': pw.x would not write the XML file that the plugin reads"
     if not isinstance(system.get("ecutwfc"), int | float):
@@ -50,63 +45,51 @@ def _validate_parameters(node: Any, _: Any) -> str | None:
     return None
 
 
-def _validate_spacing(node: Any, _: Any) -> str | None:
-    if node is not None and not 0 < node.value < 1:
-        return f"kpoint_spacing must lie between 0 and 1 per Å (without 2π), got {node.value}"
-    return None
+def missing(inputs: Any, elements: list[str]) -> str | None:
+    """Return what the inputs lack to label frames of ``elements``, or None."""
+    without = sorted(set(elements) - set(inputs.get("pseudos", {})))
+    return f"pseudos: no pseudopotential for {', '.join(without)}" if without else None
 
 
-def level_of_theory(inputs: Any) -> str:
-    """Return one line with cutoffs, smearing, k-point spacing and pseudopotentials."""
-    system = {key.lower(): value for key, value in inputs["parameters"].get_dict()["SYSTEM"].items()}
-    settings = ", ".join(f"{key} {system[key]}" for key in sorted(system))
-    pseudos = ", ".join(
-        f"{symbol} md5 {node.base.attributes.get('md5', '?')[:8]}" for symbol, node in sorted(inputs["pseudos"].items())
-    )
-    return f"{NAME}; {settings}; k-point spacing {inputs['kpoint_spacing'].value:g}/Å; {pseudos}"
+def level_of_theory(inputs: Any) -> dict[str, Any]:
+    """Return cutoffs, smearing, k-point spacing and pseudopotentials."""
+    level: dict[str, Any] = {"code": NAME}
+    for name, node in (("settings", "parameters"), ("isolated_atoms", "isolated_parameters")):
+        if node in inputs:
+            namelists = {key.upper(): value for key, value in inputs[node].get_dict().items()}
+            system = {key.lower(): value for key, value in namelists.get("SYSTEM", {}).items()}
+            level[name] = {key: system[key] for key in sorted(system) if key not in NOT_THE_LEVEL}
+    return {**level, "kpoint_spacing": inputs["kpoint_spacing"].value, "pseudos": common.pseudo_names(inputs["pseudos"])}
 
 
-def submission(inputs: Any, structure: StructureData, isolated: bool) -> tuple[Any, dict[str, Any]]:
+def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: int = 0) -> tuple[Any, dict[str, Any]]:
     """Return the process class and inputs that label ``structure``; an isolated atom gets the Γ point only."""
-    parameters = {key.upper(): dict(value) for key, value in inputs["parameters"].get_dict().items()}
-    if isolated and "isolated_parameters" in inputs:
-        for key, value in inputs["isolated_parameters"].get_dict().items():
-            parameters.setdefault(key.upper(), {}).update(value)
-    control = parameters.setdefault("CONTROL", {})
-    control.update({"calculation": "scf", "tprnfor": True, "tstress": True})
-    options = inputs["options"].get_dict() if "options" in inputs else {}
-    options.setdefault("resources", {"num_machines": 1, "num_mpiprocs_per_machine": 1})
-    if inputs["code"].with_mpi is not None:  # the plugin's default would contradict the code
-        options.setdefault("withmpi", inputs["code"].with_mpi)
-    symbols = {kind.symbol for kind in structure.kinds}
+    parameters = {key.upper(): value for key, value in common.parameters_of(inputs, isolated, attempt).items()}
+    parameters["CONTROL"] = {**parameters.get("CONTROL", {}), "calculation": "scf", "tprnfor": True, "tstress": True}
     process_inputs: dict[str, Any] = {
         "pw": {
             "code": inputs["code"],
             "structure": structure,
-            "parameters": Dict(parameters),
-            "pseudos": {symbol: inputs["pseudos"][symbol] for symbol in symbols},
-            "metadata": {"options": options},
+            "parameters": common.shared(Dict(parameters)),
+            "pseudos": {kind.symbol: inputs["pseudos"][kind.symbol] for kind in structure.kinds},
+            "metadata": {"options": common.job_options(inputs)},
         },
-        "clean_workdir": Bool(True),  # what is kept is in the retrieved files
+        "kpoints": common.kpoints(np.array(structure.cell), inputs["kpoint_spacing"].value, isolated),
+        "clean_workdir": common.shared(Bool(True)),  # what is kept is in the retrieved files
     }
     if isolated:
-        kpoints = KpointsData()
-        kpoints.set_kpoints_mesh([1, 1, 1])
-        process_inputs["kpoints"] = kpoints
-        process_inputs["pw"]["settings"] = Dict({"gamma_only": True})
-    else:
-        # The plugin's distance includes 2π.
-        process_inputs["kpoints_distance"] = Float(2 * math.pi * inputs["kpoint_spacing"].value)
+        process_inputs["pw"]["settings"] = common.shared(Dict({"gamma_only": True}))
     return WorkflowFactory("quantumespresso.pw.base"), process_inputs
 
 
-def labels(outputs: dict[str, Any]) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return energy (eV), forces (eV/Å), ASE stress (3×3, eV/Å³).
+def labels(outputs: dict[str, Any], symbols: list[str]) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return energy (eV), forces (eV/Å) and ASE stress (3×3, eV/Å³) of the sorted structure.
 
     ``energy`` of the plugin is the total energy including −TS of the smearing, the one the forces belong to. The plugin gives the
     stress in GPa with the sign of pw.x (compressed: positive), the opposite of ASE's.
 
-    :raises ValueError: if a label is missing or the SCF is not converged.
+    :param symbols: of the atoms that were sent, in their order.
+    :raises ValueError: if a label is missing, the SCF is not converged, or the atoms came back in another order.
     """
     parameters = outputs["output_parameters"].get_dict()
     if parameters.get("energy_units") != "eV" or parameters.get("forces_units", "ev / angstrom").lower() != "ev / angstrom":
@@ -120,5 +103,7 @@ def labels(outputs: dict[str, Any]) -> tuple[float, np.ndarray, np.ndarray]:
     for name in ("forces", "stress"):
         if name not in names:
             raise ValueError(f"pw.x printed no {name}")
-    stress = -trajectory.get_array("stress")[-1] / GPA_PER_EV_A3
+    if trajectory.symbols is not None and list(trajectory.symbols) != list(symbols):
+        raise ValueError(f"pw.x was sent {' '.join(symbols)}, but its output is of {' '.join(trajectory.symbols)}")
+    stress = -trajectory.get_array("stress")[-1] / common.GPA_PER_EV_A3
     return float(parameters["energy"]), trajectory.get_array("forces")[-1], stress

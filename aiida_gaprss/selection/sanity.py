@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 from ase import Atoms
+from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 
 from aiida_gaprss.selection import Selection
@@ -45,6 +47,13 @@ class Limits:
             low, high = self.volume_per_atom
             if not 0 <= low < high:
                 raise ValueError(f"volume_per_atom is {self.volume_per_atom!r}, expected a smaller and a larger number")
+
+
+def shortest_distances(atoms: Atoms, factor: float) -> dict[str, float] | None:
+    """Return ``factor`` times the sum of the covalent radii (Å, of ASE) for every pair of elements in ``atoms``; None for 0."""
+    radii = {atom.symbol: covalent_radii[atom.number] for atom in atoms}
+    pairs = combinations_with_replacement(sorted(radii), 2)
+    return {f"{a}-{b}": factor * float(radii[a] + radii[b]) for a, b in pairs} if factor > 0 else None
 
 
 def why_absurd(atoms: Atoms, limits: Limits, forces: np.ndarray | None = None) -> str | None:

@@ -30,6 +30,10 @@ DRAWS, TRIALS = 20, 100
 STEPS = 200
 
 
+#: Of fractional coordinates.
+DECIMALS = 9
+
+
 class RandomCellError(ValueError):
     """A specification that cannot be met."""
 
@@ -242,8 +246,11 @@ def _trial(spec: CellSpec, order: int, total: int, rng: np.random.Generator) -> 
     moved = push_apart(fractional, lattice, minimum, representatives, symmetrise, STEPS)
     if moved is None or (separations(moved, lattice, float(minimum.max())) < minimum - 1e-9).any():
         return None
-    # A standard orientation: the same cell in the same numbers whatever the conventional cell was.
-    atoms = Atoms(symbols, scaled_positions=moved % 1.0, cell=np.linalg.cholesky(lattice @ lattice.T), pbc=True)
+    # A standard orientation: the same cell in the same numbers whatever the conventional cell was. Rounded, so that an atom on
+    # the border of the cell is not here on one side and there on the other.
+    atoms = Atoms(
+        symbols, scaled_positions=np.round(moved, DECIMALS) % 1.0, cell=np.linalg.cholesky(lattice @ lattice.T), pbc=True
+    )
     atoms.info.update({"n_operations": order, "space_group": space_group})
     return atoms
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, WorkChain, append_, if_, while_
-from aiida.orm import Dict, Int, List, ProcessNode, Str, load_node
+from aiida.orm import Dict, Float, Int, List, ProcessNode, Str, load_node
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.calculations.functions import frame_structure, frames_not_reached, gather_labels, merge_labels
+from aiida_gaprss.calculations.functions import frame_structure, frames_not_reached, gather_labels, merge_labels, settle_labels
 from aiida_gaprss.calculations.label import LabelCalculation
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.reference import PER_FRAME
+from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
+from aiida_gaprss.reference.common import attempts, level_node, one_line, shared
+from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 
 #: Links per process cost quadratically; results are gathered in shards of this many frames.
 SHARD = 25
 #: At most so many datasets are merged by one calcfunction.
 FAN_IN = 40
-#: A batch that was cut off is continued so many times.
-BATCH_ATTEMPTS = 5
+#: A batch that was cut off, or lanes that ended before their time, are continued so many times.
+ROUNDS = 5
+
+#: The label of the link to the calculation of a frame: its number, and which attempt it is.
+CALL_LABEL = re.compile(r"frame_(\d+)(?:_retry_(\d+))?")
 
 
 def reference_of(inputs: Any) -> str | None:
@@ -28,14 +34,28 @@ def reference_of(inputs: Any) -> str | None:
     return given[0] if len(given) == 1 else None
 
 
-def _validate_reference(inputs: dict[str, Any], _: Any) -> str | None:
+def level_of(inputs: Any) -> str:
+    """Return the level of theory of the labels in one line."""
+    name = reference_of(inputs)
+    assert name is not None
+    if name == "ase":
+        return LabelCalculation.level_of_theory(inputs["ase"]["settings"])
+    return one_line(PER_FRAME[name].level_of_theory(inputs[name]))
+
+
+def _validate(inputs: dict[str, Any], _: Any) -> str | None:
     given = [name for name in ("ase", *PER_FRAME) if inputs.get(name)]
     if len(given) != 1:
         return f"give exactly one reference of {', '.join(('ase', *PER_FRAME))}; got {', '.join(given) or 'none'}"
     if given[0] in PER_FRAME and "frames" in inputs:
-        missing = sorted(set(inputs["frames"].elements) - set(inputs[given[0]].get("pseudos", {})))
-        if missing:
-            return f"{given[0]}.pseudos: no pseudopotential for {', '.join(missing)}"
+        lack = PER_FRAME[given[0]].missing(inputs[given[0]], inputs["frames"].elements)
+        if lack:
+            return f"{given[0]}: {lack}"
+    if "frames" in inputs:
+        level = level_of(inputs)
+        for name, node in inputs.get("known", {}).items():
+            if node.level_of_theory != level:
+                return f"known.{name} is at another level of theory: {node.level_of_theory!r}, expected {level!r}"
     return None
 
 
@@ -60,21 +80,31 @@ class LabelWorkChain(WorkChain):
         for name, module in PER_FRAME.items():
             spec.input_namespace(name, required=False, populate_defaults=False, help=f"Labels from {module.NAME}.")
             module.define(spec.inputs[name])
+        spec.input_namespace(
+            "known", valid_type=Dataset, dynamic=True, help="Labelled frames of the same level of theory; not calculated again."
+        )
+        spec.input(
+            "min_distance_factor",
+            valid_type=float,
+            non_db=True,
+            default=0.3,
+            help="Cells with atoms closer than this times the sum of their covalent radii are not calculated; 0: all are.",
+        )
         spec.input("max_concurrent", valid_type=int, non_db=True, default=2, help="Frame-by-frame calculations at one time.")
         spec.input(
             "max_failed_fraction",
             valid_type=float,
             non_db=True,
             default=0.3,
-            help="Fraction of failed frames above which this is a failure.",
+            help="Fraction of failed frames above which no more are tried, and this is a failure.",
         )
-        spec.inputs.validator = _validate_reference
+        spec.inputs.validator = _validate
         spec.outline(
+            cls.settle,
             if_(cls.is_batch)(
                 while_(cls.batch_is_unfinished)(cls.run_batch, cls.inspect_batch),
             ).else_(
-                cls.run_lanes,
-                cls.inspect_lanes,
+                while_(cls.frames_are_left)(cls.run_lanes, cls.inspect_lanes),
             ),
             cls.finish,
         )
@@ -84,26 +114,48 @@ class LabelWorkChain(WorkChain):
             410, "ERROR_TOO_MANY_FAILED", message="{failed} of {total} frames could not be labelled; the first one {message}"
         )
 
+    def settle(self) -> None:
+        """Set aside the frames that need no calculation."""
+        self.ctx.parts = []
+        self.ctx.rounds = 0
+        self.ctx.left = self.inputs.frames
+        self.ctx.failed = 0
+        factor = self.inputs.min_distance_factor
+        absurd = sum(
+            why_absurd(a, Limits(min_distance=shortest_distances(a, factor))) is not None for a in self.inputs.frames.get_frames()
+        )
+        if absurd or self.inputs.get("known"):
+            parts = settle_labels(
+                self.inputs.frames,
+                Float(factor),
+                Str(level_of(self.inputs)),
+                metadata={"call_link_label": "settle"},
+                **self.inputs.get("known", {}),
+            )
+            self.ctx.parts = [parts["settled"]]
+            self.ctx.left = parts["left"]
+            known = parts["settled"].base.attributes.get("energies")
+            self.ctx.failed = parts["settled"].n_frames - known
+            self.report(f"not calculated: {known} frames that are labelled already, {self.ctx.failed} that are absurd")
+
     def is_batch(self) -> bool:
         """Tell whether all frames go into one job."""
-        self.ctx.setdefault("parts", [])
-        self.ctx.setdefault("attempts", 0)
         return reference_of(self.inputs) == "ase"
 
     def batch_is_unfinished(self) -> bool:
         """Tell whether frames are left that the last job did not reach."""
-        if self.ctx.attempts == 0:
-            return bool(self.inputs.frames.n_frames)
-        return self.ctx.incomplete and self.ctx.attempts < BATCH_ATTEMPTS
+        if self.ctx.rounds == 0:
+            return bool(self.ctx.left.n_frames)
+        return self.ctx.incomplete and self.ctx.rounds < ROUNDS
 
     def run_batch(self) -> Any:
         """Submit one job for the frames that are left."""
-        self.ctx.attempts += 1
+        self.ctx.rounds += 1
         inputs = AttributeDict(self.exposed_inputs(LabelCalculation, namespace="ase"))
-        inputs.frames = self.inputs.frames
-        if self.ctx.parts:
+        inputs.frames = self.ctx.left
+        if self.ctx.rounds > 1:
             inputs.frames = frames_not_reached(self.ctx.parts[-1])
-        inputs.setdefault("metadata", {})["call_link_label"] = f"batch_{self.ctx.attempts}"
+        inputs.setdefault("metadata", {})["call_link_label"] = f"batch_{self.ctx.rounds}"
         return ToContext(batch=self.submit(LabelCalculation, **inputs))
 
     def inspect_batch(self) -> None:
@@ -112,39 +164,68 @@ class LabelWorkChain(WorkChain):
         self.ctx.incomplete = job.exit_status == LabelCalculation.exit_codes.ERROR_INCOMPLETE.status
         if "frames" in job.outputs:
             self.ctx.parts.append(job.outputs.frames)
+        else:
+            self.ctx.incomplete = False
         if not job.is_finished_ok:
             self.ctx.failure = job.exit_message or str(job.process_state)
             self.report(f"labelling job <{job.pk}>: {self.ctx.failure}")
 
+    @property
+    def failures_allowed(self) -> int:
+        """Number of frames that may fail."""
+        return int(self.inputs.max_failed_fraction * self.inputs.frames.n_frames)
+
+    def frames_are_left(self) -> bool:
+        """Tell whether frames are left, the policy allows to go on, and there is hope."""
+        if self.ctx.rounds == 0:
+            self.ctx.todo = list(range(self.ctx.left.n_frames))
+        return bool(self.ctx.todo) and self.ctx.rounds < ROUNDS and self.ctx.failed <= self.failures_allowed
+
     def run_lanes(self) -> Any:
         """Start lanes that label one frame after another, side by side."""
+        self.ctx.rounds += 1
+        self.ctx.lanes = []
         name = reference_of(self.inputs)
         assert name is not None
-        frames = self.inputs.frames.get_frames()
-        lanes = min(self.inputs.max_concurrent, len(frames))
+        sizes = {index: len(self.ctx.left.frame(index)) for index in self.ctx.todo}
         # Dealt out by size, so that the lanes end together.
-        order = sorted(range(len(frames)), key=lambda i: (-len(frames[i]), i))
-        self.report(f"labelling {len(frames)} frames with {PER_FRAME[name].NAME}, {lanes} at a time")
+        order = sorted(sizes, key=lambda index: (-sizes[index], index))
+        lanes = min(self.inputs.max_concurrent, len(order))
+        self.report(f"labelling {len(order)} frames with {PER_FRAME[name].NAME}, {lanes} at a time")
         for lane in range(lanes):
             process = self.submit(
                 LabelLaneWorkChain,
-                frames=self.inputs.frames,
+                frames=self.ctx.left,
                 indices=List(order[lane::lanes]),
-                metadata={"call_link_label": f"lane_{lane + 1}"},
+                failures_allowed=self.failures_allowed - self.ctx.failed,
+                metadata={"call_link_label": f"lane_{lane + 1}" + (f"_round_{self.ctx.rounds}" if self.ctx.rounds > 1 else "")},
                 **{name: self.inputs[name]},
             )
             self.to_context(lanes=append_(process))
         return None
 
     def inspect_lanes(self) -> None:
-        """Keep what the lanes finished."""
-        for lane in self.ctx.get("lanes", []):
-            self.ctx.parts += (
-                [lane.outputs.shards[name] for name in sorted(lane.outputs.shards)] if "shards" in lane.outputs else []
-            )
+        """Keep what the lanes finished, also what a lane that broke down had not yet gathered."""
+        name = reference_of(self.inputs)
+        assert name is not None
+        for lane in self.ctx.lanes:
+            shards = [lane.outputs.shards[key] for key in sorted(lane.outputs.shards)] if "shards" in lane.outputs else []
             if not lane.is_finished_ok:
-                self.ctx.failure = lane.exit_message or str(lane.process_state)
-                self.report(f"lane <{lane.pk}>: {self.ctx.failure}")
+                reason = lane.exit_message or str(lane.process_state)
+                self.report(f"lane <{lane.pk}> broke down: {reason}")
+                gathered = {a.info["frame_id"] for shard in shards for a in shard.get_frames()}
+                results = results_of_lane(lane, name, self.ctx.left, attempts(self.inputs[name]))
+                rest = {i: result for i, result in results.items() if self.ctx.left.frame(i).info["frame_id"] not in gathered}
+                if rest:
+                    shards.append(gather(self.ctx.left, rest, name, self.inputs[name]))
+            self.ctx.parts += shards
+            self.ctx.failed += sum(shard.n_frames - shard.base.attributes.get("energies") for shard in shards)
+            done = {a.info["frame_id"] for shard in shards for a in shard.get_frames()}
+            self.ctx.todo = [index for index in self.ctx.todo if self.ctx.left.frame(index).info["frame_id"] not in done]
+        if self.ctx.todo:
+            self.ctx.failure = (
+                "not tried: too many others failed" if self.ctx.failed > self.failures_allowed else "its lane broke down"
+            )
 
     def finish(self) -> ExitCode | None:
         """Merge the parts and count."""
@@ -158,18 +239,21 @@ class LabelWorkChain(WorkChain):
         while len(parts) > 1 or not in_order:
             in_order = True
             groups = [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]
-            parts = [merge_labels(self.inputs.frames, **{f"part_{i:02d}": p for i, p in enumerate(group)}) for group in groups]
+            reason = Str(self.ctx.get("failure", "") if len(groups) == 1 else "")
+            parts = [
+                merge_labels(self.inputs.frames, reason, **{f"part_{i:02d}": p for i, p in enumerate(group)}) for group in groups
+            ]
         self.out("frames", parts[0])
         frames = parts[0].get_frames()
         reasons = [str(a.info.get("label_status")) for a in frames if not fr.is_labelled(a)]
         total = self.inputs.frames.n_frames
-        labelled = len(frames) - len(reasons)  # frames of a lane that ended early are not even among them
+        labelled = len(frames) - len(reasons)
         self.report(f"{labelled} of {total} frames labelled, {total - labelled} failed")
-        reason = reasons[0] if reasons else self.ctx.get("failure", "unknown")
+        first = reasons[0] if reasons else self.ctx.get("failure", "unknown")
         if labelled == 0:
-            return self.exit_codes.ERROR_NOTHING_LABELLED.format(message=reason)
+            return self.exit_codes.ERROR_NOTHING_LABELLED.format(message=first)
         if total - labelled > self.inputs.max_failed_fraction * total:
-            return self.exit_codes.ERROR_TOO_MANY_FAILED.format(failed=total - labelled, total=total, message=reason)
+            return self.exit_codes.ERROR_TOO_MANY_FAILED.format(failed=total - labelled, total=total, message=first)
         return None
 
 
@@ -182,8 +266,56 @@ def reason_of_failure(process: ProcessNode) -> str:
     return process.exit_message or f"{process.process_label} ended {state}"
 
 
+def result_of(process: ProcessNode, name: str, frame: Any) -> str | None:
+    """Return why a calculation gave no labels for ``frame``, or None if it did."""
+    module = PER_FRAME[name]
+    if not process.is_finished_ok:
+        return reason_of_failure(process)
+    absent = [output for output in module.OUTPUTS if output not in process.outputs]
+    if absent:
+        return f"{process.process_label} has no output {', '.join(absent)}"
+    try:
+        set_sorted_labels(module, {output: process.outputs[output] for output in module.OUTPUTS}, frame.copy())
+    except (ValueError, KeyError) as exception:
+        return str(exception)
+    return None
+
+
+#: Of a frame: the calculation that labelled it, or that failed last; which attempt it is; why there is no label, or None.
+Result = tuple[Any, int, "str | None"]
+
+
+def results_of_lane(lane: ProcessNode, name: str, frames: Dataset, tries: int) -> dict[int, Result]:
+    """Return by frame number what a lane that broke down had finished: labels, and frames that failed in every attempt."""
+    results: dict[int, Result] = {}
+    for link in lane.base.links.get_outgoing(node_class=ProcessNode).all():
+        match = CALL_LABEL.fullmatch(link.link_label)
+        if match is None or not link.node.is_terminated:
+            continue
+        index, attempt = int(match[1]), int(match[2] or 0)
+        failure = result_of(link.node, name, frames.frame(index))
+        if failure is None or attempt + 1 == tries:
+            results[index] = (link.node, attempt, failure)
+    return results
+
+
+def gather(frames: Dataset, results: dict[int, Result], name: str, inputs: Any) -> Dataset:
+    """Return the frames of ``results`` with their labels, or with the reason why they have none."""
+    outputs, failures = {}, {}
+    for index, (process, attempt, failure) in sorted(results.items()):
+        if failure is None:
+            outputs.update({f"f{index}_a{attempt}_{key}": process.outputs[key] for key in PER_FRAME[name].OUTPUTS})
+        else:
+            failures[str(index)] = f"failed: {failure}" + (f" (attempt {attempt + 1})" if attempt else "")
+    level = level_node(PER_FRAME[name].level_of_theory(inputs))
+    return gather_labels(frames, List(sorted(results)), Str(name), level, Dict(failures), **outputs)
+
+
 class LabelLaneWorkChain(WorkChain):
     """Label frames one after another with a frame-by-frame reference."""
+
+    #: Extra of the node that tells the other lanes how many frames have failed in this one.
+    FAILED = "gaprss_failed"
 
     @classmethod
     def define(cls, spec: Any) -> None:
@@ -191,6 +323,13 @@ class LabelLaneWorkChain(WorkChain):
         super().define(spec)
         spec.input("frames", valid_type=Dataset)
         spec.input("indices", valid_type=List, help="Frames of this lane, in the order in which they are labelled.")
+        spec.input(
+            "failures_allowed",
+            valid_type=int,
+            non_db=True,
+            required=False,
+            help="When more have failed in this lane and its sisters together, no further frame is begun.",
+        )
         for name, module in PER_FRAME.items():
             spec.input_namespace(name, required=False, populate_defaults=False)
             module.define(spec.inputs[name])
@@ -204,38 +343,56 @@ class LabelLaneWorkChain(WorkChain):
     def start(self) -> None:
         """Begin with the first frame."""
         self.ctx.position = 0
-        self.ctx.shard = []
-        self.ctx.failures = {}
-        self.ctx.calculations = {}
+        self.ctx.attempt = 0
+        self.ctx.shard = {}
+        self.ctx.failed = 0
         self.ctx.shards = 0
         self.ctx.name = reference_of(self.inputs)
 
+    @property
+    def index(self) -> int:
+        """Number of the present frame."""
+        return int(self.inputs.indices[self.ctx.position])
+
     def has_next(self) -> bool:
-        """Tell whether a frame is left."""
-        return self.ctx.position < len(self.inputs.indices)
+        """Tell whether a frame is left, and the others have not failed too often."""
+        if self.ctx.position >= len(self.inputs.indices):
+            return False
+        if "failures_allowed" in self.inputs and self.ctx.attempt == 0:
+            lanes = self.node.caller.called if self.node.caller is not None else [self.node]
+            failed = sum(lane.base.extras.get(self.FAILED, 0) for lane in lanes if lane.process_label == self.node.process_label)
+            if failed > self.inputs.failures_allowed:
+                self.report(f"ends: {failed} frames have failed, {self.inputs.failures_allowed} may")
+                return False
+        return True
 
     def label_next(self) -> Any:
-        """Submit the calculation of the next frame."""
-        index = self.inputs.indices[self.ctx.position]
-        frame = self.inputs.frames.get_frames()[index]
-        structure = frame_structure(self.inputs.frames, Int(index))
-        process, inputs = PER_FRAME[self.ctx.name].submission(self.inputs[self.ctx.name], structure, fr.is_isolated_atom(frame))
-        inputs["metadata"] = {"call_link_label": f"frame_{index:04d}", "label": frame.info["frame_id"]}
+        """Submit the calculation of the next frame, or of the same with other settings."""
+        frame = self.inputs.frames.frame(self.index)
+        if self.ctx.attempt == 0:
+            self.ctx.structure = frame_structure(self.inputs.frames, shared(Int(self.index)))
+        process, inputs = PER_FRAME[self.ctx.name].submission(
+            self.inputs[self.ctx.name], self.ctx.structure, fr.is_isolated_atom(frame), self.ctx.attempt
+        )
+        link = f"frame_{self.index:04d}" + (f"_retry_{self.ctx.attempt}" if self.ctx.attempt else "")
+        inputs["metadata"] = {"call_link_label": link, "label": frame.info["frame_id"]}
         return ToContext(current=self.submit(process, **inputs))
 
     def inspect(self) -> None:
-        """Remember the outputs or the reason why there are none."""
-        index = self.inputs.indices[self.ctx.position]
+        """Remember the calculation and whether it gave labels; a failed one is tried again while there are settings to try."""
         process: ProcessNode = self.ctx.current
-        outputs = [name for name in PER_FRAME[self.ctx.name].OUTPUTS if name in process.outputs]
-        if process.is_finished_ok and len(outputs) == len(PER_FRAME[self.ctx.name].OUTPUTS):
-            self.ctx.calculations[str(index)] = process.pk
-        else:
-            reason = reason_of_failure(process)
-            self.ctx.failures[str(index)] = f"failed: {reason}"
-            self.report(f"frame {process.label} <{process.pk}>: {reason}")
-        self.ctx.shard.append(index)
+        failure = result_of(process, self.ctx.name, self.inputs.frames.frame(self.index))
+        if failure is not None:
+            again = self.ctx.attempt + 1 < attempts(self.inputs[self.ctx.name])
+            self.report(f"frame {process.label} <{process.pk}>: {failure}" + ("; tried again" if again else ""))
+            if again:
+                self.ctx.attempt += 1
+                return
+            self.ctx.failed += 1
+            self.node.base.extras.set(self.FAILED, self.ctx.failed)
+        self.ctx.shard[str(self.index)] = (process.pk, self.ctx.attempt, failure)
         self.ctx.position += 1
+        self.ctx.attempt = 0
 
     def shard_is_full(self) -> bool:
         """Tell whether it is time to gather."""
@@ -247,18 +404,11 @@ class LabelLaneWorkChain(WorkChain):
 
     def gather(self) -> None:
         """Put the labels of the last calculations on their frames."""
-        module = PER_FRAME[self.ctx.name]
-        outputs = {}
-        for index in self.ctx.shard:
-            if str(index) in self.ctx.calculations:
-                process = load_node(self.ctx.calculations[str(index)])
-                outputs.update({f"f{index}_{name}": process.outputs[name] for name in module.OUTPUTS})
-        level = module.level_of_theory(self.inputs[self.ctx.name])
-        failures = {str(index): self.ctx.failures[str(index)] for index in self.ctx.shard if str(index) in self.ctx.failures}
-        shard = gather_labels(self.inputs.frames, List(self.ctx.shard), Str(self.ctx.name), Str(level), Dict(failures), **outputs)
+        results: dict[int, Result] = {
+            int(index): (load_node(pk), attempt, failure) for index, (pk, attempt, failure) in self.ctx.shard.items()
+        }
+        shard = gather(self.inputs.frames, results, self.ctx.name, self.inputs[self.ctx.name])
         self.out(f"shards.shard_{self.ctx.shards:04d}", shard)
         self.ctx.shards += 1
-        self.ctx.shard = []
-        self.report(
-            f"{self.ctx.position} of {len(self.inputs.indices)} frames of this lane done, {len(self.ctx.failures)} failed"
-        )
+        self.ctx.shard = {}
+        self.report(f"{self.ctx.position} of {len(self.inputs.indices)} frames of this lane done, {self.ctx.failed} failed")

@@ -85,7 +85,7 @@ def test_energy_forces_and_virial_belong_together(run, espresso):
     calculation = load_node(middle.info["label_uuid"])
     assert calculation.process_label == "PwCalculation"
     assert calculation.inputs.structure.label == "middle"
-    assert "40.0" in outputs["frames"].level_of_theory
+    assert "ecutwfc 40," in outputs["frames"].level_of_theory
 
 
 def test_a_failed_scf_is_a_row_with_its_reason(run, espresso):

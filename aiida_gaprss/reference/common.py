@@ -1,0 +1,188 @@
+"""What the references share: ports, order of atoms, k-points, shared nodes, settings of isolated atoms and of retries."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+from aiida.common.exceptions import NotExistent
+from aiida.engine import PortNamespace
+from aiida.engine.processes.ports import InputPort
+from aiida.orm import Data, Dict, Float, KpointsData, List, load_node
+from ase import Atoms
+
+#: eV/Å³ in GPa.
+GPA_PER_EV_A3 = 160.2176634
+
+
+def sorted_by_number(atoms: Atoms) -> tuple[Atoms, np.ndarray]:
+    """Return the bare structure with atoms in ascending atomic number, and the order: ``atoms[order]`` is what is returned.
+
+    All codes get their cells like this. CASTEP sorts species so by itself, and aiida-castep 2.0.1 loses track of it: forces of
+    cells in any other order come back on the wrong atoms. VASP would write one block per change of species. The sort is stable.
+    """
+    order = np.argsort(atoms.numbers, kind="stable")
+    return Atoms(atoms.numbers[order], atoms.positions[order], cell=atoms.cell, pbc=True), order
+
+
+def unsorted(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return per-atom ``values`` of the sorted structure in the order of the frame."""
+    out = np.empty_like(values)
+    out[order] = values
+    return out
+
+
+def kpoint_mesh(cell: np.ndarray, spacing: float) -> list[int]:
+    """Return the divisions of a Γ-centred mesh: the smallest with neighbouring points at most ``spacing`` apart.
+
+    :param cell: lattice vectors as rows, Å, shape (3, 3).
+    :param spacing: 1/Å **without** the factor 2π, as CASTEP's ``kpoints_mp_spacing`` has it.
+    """
+    node = KpointsData()
+    node.set_cell(np.asarray(cell))
+    node.set_kpoints_mesh_from_density(2 * math.pi * spacing)
+    return [int(n) for n in node.get_kpoints_mesh()[0]]
+
+
+def kpoints(cell: np.ndarray, spacing: float, isolated: bool) -> KpointsData:
+    """Return the node of the mesh of ``cell``, shared by all cells of the same mesh; an isolated atom gets the Γ point."""
+    node = KpointsData()
+    node.set_kpoints_mesh([1, 1, 1] if isolated else kpoint_mesh(cell, spacing))
+    return shared(node)
+
+
+#: uuid of the shared node by its class and content, as far as this process has met it.
+_shared: dict[tuple[str, str], str] = {}
+
+
+def shared(node: Any) -> Any:
+    """Return the stored node of the same content that no process made: thousands of labels share few nodes."""
+    key = (type(node).__name__, json.dumps([node.label, node.base.attributes.all], sort_keys=True))
+    try:
+        return load_node(_shared[key])
+    except (KeyError, NotExistent):
+        node.store()
+        same = [other for other in node.base.caching.get_all_same_nodes() if other.creator is None and other.label == node.label]
+        first = min(same, key=lambda other: other.pk, default=node)
+        _shared[key] = first.uuid
+        return first
+
+
+def port(namespace: PortNamespace, name: str, valid_type: Any, help_text: str, required: bool = True, **options: Any) -> None:
+    """Add an input port."""
+    namespace[name] = InputPort(name, valid_type=valid_type, required=required, help=help_text, **options)
+
+
+def define_common(namespace: PortNamespace) -> None:
+    """Add the ports that every frame-by-frame reference has besides its code, parameters and pseudopotentials."""
+    port(
+        namespace,
+        "kpoint_spacing",
+        Float,
+        "Largest spacing of k-points, 1/Å, without the factor 2π; the meshes contain Γ.",
+        validator=_validate_spacing,
+    )
+    port(
+        namespace,
+        "isolated_parameters",
+        Dict,
+        "Merged into the parameters for isolated atoms, e.g. a narrow smearing or a spin.",
+        required=False,
+    )
+    port(
+        namespace,
+        "retries",
+        List,
+        "A frame that failed is tried again with these, one after another, merged into its parameters, e.g. another mixing.",
+        required=False,
+        validator=_validate_retries,
+    )
+    port(namespace, "options", Dict, "Options of the scheduler job.", required=False)
+
+
+def define_pseudos(namespace: PortNamespace, help_text: str) -> None:
+    """Add the namespace with one pseudopotential node per element."""
+    namespace["pseudos"] = PortNamespace("pseudos", valid_type=Data, dynamic=True, help=help_text)
+
+
+def _validate_spacing(node: Any, _: Any) -> str | None:
+    if node is not None and not 0 < node.value < 1:
+        return f"kpoint_spacing must lie between 0 and 1 per Å (without 2π), got {node.value}"
+    return None
+
+
+def _validate_retries(node: Any, _: Any) -> str | None:
+    for number, item in enumerate(node.get_list() if node is not None else ()):
+        if not isinstance(item, dict) or not item:
+            return f"retries[{number}] must be a mapping of parameters that differ from the first attempt, got {item!r}"
+    return None
+
+
+def attempts(inputs: Any) -> int:
+    """Return how often a frame is tried."""
+    return 1 + (len(inputs["retries"].get_list()) if "retries" in inputs else 0)
+
+
+def parameters_of(inputs: Any, isolated: bool, attempt: int) -> dict[str, Any]:
+    """Return the parameters of one attempt (0 is the first), with what is special for isolated atoms."""
+    parameters: dict[str, Any] = merged(inputs["parameters"].get_dict(), {})
+    if isolated and "isolated_parameters" in inputs:
+        parameters = merged(parameters, inputs["isolated_parameters"].get_dict())
+    if attempt:
+        parameters = merged(parameters, inputs["retries"].get_list()[attempt - 1])
+    return parameters
+
+
+def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``change`` merged in, key by key; names of parameters do not depend on upper or lower case."""
+    out = {key: merged(value, {}) if isinstance(value, dict) else value for key, value in base.items()}
+    names = {key.lower(): key for key in out}
+    for key, value in change.items():
+        name = names.get(key.lower(), key)
+        inner = out.get(name)
+        out[name] = merged(inner, value) if isinstance(value, dict) and isinstance(inner, dict) else value
+    return out
+
+
+def job_options(inputs: Any) -> dict[str, Any]:
+    """Return the options of the scheduler job; whether MPI is used is told by the code where it knows."""
+    options: dict[str, Any] = inputs["options"].get_dict() if "options" in inputs else {}
+    options.setdefault("resources", {"num_machines": 1, "num_mpiprocs_per_machine": 1})
+    if inputs["code"].with_mpi is not None:  # the plugins' default would contradict the code
+        options.setdefault("withmpi", inputs["code"].with_mpi)
+    return options
+
+
+def pseudo_names(pseudos: Any) -> dict[str, str]:
+    """Return what tells the pseudopotential of each element from another: file name and checksum."""
+    out = {}
+    for symbol, node in sorted(pseudos.items()):
+        checksum = node.base.attributes.get("md5", None) or node.base.caching.compute_hash()
+        out[symbol] = (
+            f"{node.base.attributes.get('filename', None) or node.base.attributes.get('otfg_string', symbol)} {checksum[:8]}"
+        )
+    return out
+
+
+def level_node(content: dict[str, Any]) -> Dict:
+    """Return the node of a level of theory, one in a profile for all frames that were labelled with it."""
+    node = Dict(content)
+    node.label = "level of theory"
+    return shared(node)
+
+
+def one_line(content: dict[str, Any]) -> str:
+    """Return a level of theory in one line: the same content gives the same text."""
+    parts = []
+    for key, value in content.items():
+        if isinstance(value, dict):
+            parts.append(", ".join(f"{name} {_text(item)}" for name, item in sorted(value.items())))
+        else:
+            parts.append(_text(value) if key == "code" else f"{key.replace('_', ' ')} {_text(value)}")
+    return "; ".join(part for part in parts if part)
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
