@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from aiida.engine import PortNamespace
-from aiida.orm import AbstractCode, Bool, Dict, StructureData
+from aiida.orm import AbstractCode, Bool, Dict, Int, StructureData
 from aiida.plugins import WorkflowFactory
 
 from aiida_gaprss.reference import common
@@ -29,6 +29,13 @@ def define(namespace: PortNamespace) -> None:
         validator=_validate_parameters,
     )
     common.define_common(namespace)
+    common.port(
+        namespace,
+        "max_iterations",
+        Int,
+        "How often the plugin by itself runs pw.x for one attempt (restarts, weaker mixing); default: the plugin's, 5.",
+        required=False,
+    )
     common.define_pseudos(namespace, "Pseudopotential (UpfData) of each element.")
 
 
@@ -77,6 +84,8 @@ def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: i
         "kpoints": common.kpoints(np.array(structure.cell), inputs["kpoint_spacing"].value, isolated),
         "clean_workdir": common.shared(Bool(True)),  # what is kept is in the retrieved files
     }
+    if "max_iterations" in inputs:
+        process_inputs["max_iterations"] = inputs["max_iterations"]
     if isolated:
         process_inputs["pw"]["settings"] = common.shared(Dict({"gamma_only": True}))
     return WorkflowFactory("quantumespresso.pw.base"), process_inputs

@@ -263,7 +263,9 @@ def reason_of_failure(process: ProcessNode) -> str:
         if not child.is_finished_ok:
             return reason_of_failure(child)
     state = process.process_state.value if process.process_state else "unknown"
-    return process.exit_message or f"{process.process_label} ended {state}"
+    # Of an exception only its last line: type and message.
+    exception = (process.exception or "").strip().splitlines()[-1:]
+    return process.exit_message or ": ".join([f"{process.process_label} ended {state}", *exception])
 
 
 def result_of(process: ProcessNode, name: str, frame: Any) -> str | None:

@@ -1,0 +1,180 @@
+"""Labelling with a real pw.x that is made to fail: what is lost, what is repeated, what the table of failures says."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from aiida.orm import Dict, Float, Int, List, load_node
+from ase import Atoms
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.workflows import label
+from aiida_gaprss.workflows.label import LabelWorkChain, result_of
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "boron_qe"
+PW = shutil.which("pw.x")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PW is None, reason="pw.x is not installed (Debian: apt-get install quantum-espresso)"),
+    pytest.mark.skipif(importlib.util.find_spec("aiida_quantumespresso") is None, reason="needs pip install 'aiida-gaprss[qe]'"),
+]
+
+#: Cells are told apart by the z component of their first vector, which is tiny: 0.0001 Å and so on.
+WAYS = {"scf_limit": 0.0001, "wall_time": 0.0002, "killed": 0.0003, "unreadable": 0.0004}
+
+#: A pw.x that does to a cell what its first vector says.
+FAULTY = f"""#!/bin/bash
+# Called as: faulty -in aiida.in > aiida.out
+input=$2
+vector=$(grep -A1 CELL_PARAMETERS $input | tail -1)
+case "$vector" in
+    *0.0001*) sed -i 's/electron_maxstep *=.*/electron_maxstep = 1/' $input; exec {PW} -in $input ;;
+    *0.0002*) sed -i "s/max_seconds *=.*/max_seconds = 1.0/; s/conv_thr *=.*/conv_thr = 1d-30/; s/electron_maxstep *=.*/electron_maxstep = 5000/" $input
+              exec {PW} -in $input ;;
+    *0.0003*) {PW} -in $input & sleep 0.3; kill -9 $!; exit 137 ;;
+    *0.0004*) {PW} -in $input > /dev/null; rm -rf out/*.save/*.xml out/*.xml; head -c 4000 /dev/urandom; exit 0 ;;
+    *) exec {PW} -in $input ;;
+esac
+"""
+
+
+@pytest.fixture
+def espresso(aiida_code_installed, aiida_localhost, tmp_path):
+    """Inputs of a coarse but real calculation of boron; mend ``code`` to be faulty."""
+    from aiida_pseudo.data.pseudo.upf import UpfData
+
+    subprocess.run([sys.executable, EXAMPLE / "make_pseudopotential.py", tmp_path], check=True, capture_output=True)
+    with next(tmp_path.glob("*.UPF")).open("rb") as handle:
+        pseudo = UpfData(handle)
+    faulty = tmp_path / "faulty"
+    faulty.write_text(FAULTY)
+    faulty.chmod(0o755)
+    code = aiida_code_installed(
+        label="faulty",
+        computer=aiida_localhost,
+        default_calc_job_plugin="quantumespresso.pw",
+        filepath_executable=str(faulty),
+        prepend_text="export OMP_NUM_THREADS=1",
+        with_mpi=False,
+    )
+    system = {"ecutwfc": 20.0, "ecutrho": 120.0, "occupations": "smearing", "smearing": "mv", "degauss": 0.05}
+    return {
+        "code": code,
+        "pseudos": {"B": pseudo},
+        "parameters": Dict({"SYSTEM": system, "ELECTRONS": {"conv_thr": 1e-7, "electron_maxstep": 100, "mixing_beta": 0.4}}),
+        "kpoint_spacing": Float(0.4),
+        "max_iterations": Int(1),
+        "options": Dict({"max_wallclock_seconds": 600}),
+    }
+
+
+def boron(number, way=None):
+    """A two-atom cell, another one for every number; ``way`` marks it for the faulty program."""
+    rng = np.random.default_rng(number)
+    cell = np.diag(rng.uniform(2.9, 3.2, 3))
+    cell[0, 2] = WAYS.get(way, 0.0)
+    atoms = Atoms("B2", scaled_positions=[(0, 0, 0), 0.5 + rng.uniform(-0.05, 0.05, 3)], cell=cell, pbc=True)
+    if way == "absurd":
+        atoms.positions[1] = atoms.positions[0] + [0.1, 0, 0]
+    atoms.info.update(frame_id=f"b-{number:02d}", config_type="random")
+    return atoms
+
+
+def calculations(node):
+    """Return how often each frame was calculated (the plugin itself may restart pw.x within one)."""
+    found = Counter()
+    for process in node.called_descendants:
+        if process.process_label == "PwBaseWorkChain":
+            found[process.inputs.pw.structure.label] += 1
+    return found
+
+
+def test_sixty_labels_of_which_a_tenth_fails(run, espresso):
+    faults = {3: "scf_limit", 14: "wall_time", 25: "killed", 36: "unreadable", 47: "absurd", 58: "scf_limit"}
+    frames = [boron(number, faults.get(number)) for number in range(60)]
+    outputs, node = run(LabelWorkChain, frames=Dataset(frames), quantumespresso=espresso, max_concurrent=2)
+    assert node.is_finished_ok, node.exit_message
+    labelled = outputs["frames"].get_frames()
+    assert [a.info["frame_id"] for a in labelled] == [a.info["frame_id"] for a in frames]
+    reasons = {number: a.info["label_status"] for number, a in enumerate(labelled) if not fr.is_labelled(a)}
+    assert set(reasons) == set(faults), f"those and no others: {reasons}"
+    assert "not reach self-consistency" in reasons[3]
+    assert "not reach self-consistency" in reasons[58]
+    assert "ran out of walltime" in reasons[14]
+    assert "absurd" in reasons[47]
+    assert "0.100 Å" in reasons[47]
+    assert "output files could not be read" in reasons[25]
+    assert "UnicodeDecodeError" in reasons[36] or "could not be read" in reasons[36], reasons[36]
+    count = calculations(node)
+    assert all(count[f"b-{number:02d}"] == 1 for number in range(60) if number not in faults), "none was repeated"
+    assert count["b-47"] == 0, "no calculation is spent on an absurd cell"
+
+    # Once more, with what is known: only the failed ones are calculated again.
+    outputs, node = run(
+        LabelWorkChain,
+        frames=Dataset(frames),
+        quantumespresso=espresso,
+        known={"before": outputs["frames"]},
+        max_failed_fraction=0.2,
+    )
+    assert set(calculations(node)) == {f"b-{number:02d}" for number in faults if number != 47}
+    again = outputs["frames"].get_frames()
+    assert fr.dumps(a for a in again if fr.is_labelled(a)) == fr.dumps(a for a in labelled if fr.is_labelled(a))
+
+
+def test_a_retry_with_other_settings(run, espresso):
+    parameters = espresso["parameters"].get_dict()
+    parameters["ELECTRONS"]["electron_maxstep"] = 3
+    retries = List([{"electrons": {"electron_maxstep": 80}}])
+    espresso |= {"parameters": Dict(parameters), "retries": retries}
+    outputs, node = run(LabelWorkChain, frames=Dataset([boron(0)]), quantumespresso=espresso)
+    assert node.is_finished_ok, node.exit_message
+    (frame,) = outputs["frames"].get_frames()
+    assert fr.is_labelled(frame)
+    assert frame.info["label_attempt"] == 2
+    calculation = load_node(frame.info["label_uuid"])
+    assert calculation.inputs.parameters.get_dict()["ELECTRONS"]["electron_maxstep"] == 80
+
+
+def test_too_many_failures_end_it_early(run, espresso):
+    frames = [boron(number, "unreadable") for number in range(12)]
+    outputs, node = run(
+        LabelWorkChain, frames=Dataset(frames), quantumespresso=espresso, max_concurrent=1, max_failed_fraction=0.1
+    )
+    assert node.exit_code.status == LabelWorkChain.exit_codes.ERROR_NOTHING_LABELLED.status
+    assert len(calculations(node)) == 2, "one failure may be, the second is one too many"
+    status = Counter(a.info["label_status"] for a in outputs["frames"].get_frames())
+    assert status["failed: not tried: too many others failed"] == 10
+
+
+def test_a_lane_that_breaks_down_loses_nothing(run, espresso, monkeypatch):
+    calls = []
+
+    def breaks_once(process, name, frame):
+        calls.append(process.pk)
+        if len(calls) == 3:
+            raise RuntimeError("the disk is full")
+        return result_of(process, name, frame)
+
+    monkeypatch.setattr(label, "result_of", breaks_once)
+    frames = [boron(number) for number in range(4)]
+    outputs, node = run(LabelWorkChain, frames=Dataset(frames), quantumespresso=espresso, max_concurrent=1)
+    assert node.is_finished_ok, node.exit_message
+    lanes = [child for child in node.called if child.process_label == "LabelLaneWorkChain"]
+    assert [lane.is_excepted for lane in sorted(lanes, key=lambda lane: lane.pk)] == [True, False]
+    assert all(fr.is_labelled(a) for a in outputs["frames"].get_frames())
+    assert set(calculations(node).values()) == {1}, "what the broken lane had finished is not repeated"
+
+
+def test_labels_at_another_level_are_not_taken_for_known(espresso, dataset):
+    from aiida.engine import run as run_process
+
+    with pytest.raises(ValueError, match="known.sw is at another level of theory: 'Stillinger-Weber'"):
+        run_process(LabelWorkChain, frames=Dataset([boron(0)]), quantumespresso=espresso, known={"sw": dataset})
