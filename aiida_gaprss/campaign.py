@@ -106,6 +106,19 @@ class SearchSettings(Model):
     label: NonNegativeInt = Field(5, description="number of the lowest minima checked against the reference")
 
 
+class DimerSettings(Model):
+    """Dimer curves of every pair of elements, labelled with the initial cells as ``config_type=dimer``."""
+
+    points: int = Field(15, ge=2, description="distances of each curve, evenly spaced")
+    range: tuple[PositiveFloat, PositiveFloat] = Field((0.65, 2.5), description="in bond lengths (sums of covalent radii)")
+
+    @model_validator(mode="after")
+    def _range(self) -> DimerSettings:
+        if self.range[0] >= self.range[1]:
+            raise ValueError(f"range is {list(self.range)}, expected a smaller and a larger number")
+        return self
+
+
 class RssSettings(Model):
     """A whole campaign."""
 
@@ -117,7 +130,8 @@ class RssSettings(Model):
     final_fit: FitSettings | None = Field(None, description="tight settings of the last fit; default: those of the iterations")
     filter: FilterSettings = Field(default_factory=FilterSettings)
     search: SearchSettings | None = None
-    isolated_atom_box: PositiveFloat = Field(15.0, description="Å, edge of the box of the isolated atoms")
+    isolated_atom_box: PositiveFloat = Field(15.0, description="Å, edge of the box of the isolated atoms; vacuum of dimers")
+    dimers: DimerSettings | None = Field(None, description="dimer curves of every pair of elements, 0.65 to 2.5 bond lengths")
 
     @field_validator("formula")
     @classmethod
@@ -159,7 +173,9 @@ class RssSettings(Model):
     def label_budget(self) -> int:
         """Return the largest number of reference calculations the campaign can ask for."""
         chosen = sum(g.select.total for g in self.generations)
-        return len(self.formula) + sum(self.initial.values()) + chosen + (self.search.label if self.search else 0)
+        n = len(self.formula)
+        dimers = self.dimers.points * n * (n + 1) // 2 if self.dimers else 0
+        return n + dimers + sum(self.initial.values()) + chosen + (self.search.label if self.search else 0)
 
 
 def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:

@@ -111,6 +111,11 @@ def same_structure(atoms: Atoms) -> bytes:
     return frame.numbers.tobytes() + frame.positions.tobytes() + frame.cell.array.tobytes()
 
 
+def is_in_vacuum(atoms: Atoms) -> bool:
+    """Tell whether the frame is an isolated atom or a dimer: its box is arbitrary, so that it has no virial, and one k-point."""
+    return is_isolated_atom(atoms) or (len(atoms) == 2 and atoms.info.get("config_type") == "dimer")
+
+
 def is_isolated_atom(atoms: Atoms) -> bool:
     """Tell whether the frame is the isolated atom that gap_fit takes its energy zero from."""
     return len(atoms) == 1 and atoms.info.get("config_type") == "isolated_atom"

@@ -11,8 +11,8 @@ from aiida_gaprss import frames as fr
 
 
 def energies_per_atom(frames: Sequence[Atoms], prefix: str = fr.REFERENCE) -> np.ndarray:
-    """Return the energies per atom (eV) of all frames that have one and are no isolated atoms."""
-    kept = [a for a in frames if f"{prefix}_energy" in a.info and not fr.is_isolated_atom(a)]
+    """Return the energies per atom (eV) of all frames that have one and are not in vacuum."""
+    kept = [a for a in frames if f"{prefix}_energy" in a.info and not fr.is_in_vacuum(a)]
     return np.array([a.info[f"{prefix}_energy"] / len(a) for a in kept])
 
 

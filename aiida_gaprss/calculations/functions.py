@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations_with_replacement
 from typing import Any
 
 from aiida.engine import Process, calcfunction
@@ -17,6 +18,7 @@ from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
 from aiida_gaprss.reference.common import one_line, sorted_by_number
 from aiida_gaprss.selection.generation import choose_frames
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
+from aiida_gaprss.structures.dimers import dimer_curve
 from aiida_gaprss.structures.random_cells import random_cells
 
 
@@ -38,13 +40,20 @@ def _cells(settings: RssSettings, counts: dict[str, int], prefix: str, seed: int
 
 @calcfunction
 def initial_cells(settings: Dict, name: Str, seed: Int) -> Dataset:
-    """Make the isolated atom of every element and the first random cells, all of which are labelled."""
+    """Make the isolated atom of every element, dimers if asked for, and the first random cells, all of which are labelled."""
     model = RssSettings(**settings.get_dict())
     frames = []
     for symbol in model.formula:
         atom = Atoms(symbol, cell=[model.isolated_atom_box] * 3, pbc=True)
         atom.info.update(frame_id=f"{name.value}-atom-{symbol}", config_type="isolated_atom", generation=0, origin=_uuid())
         frames.append(atom)
+    if model.dimers is not None:
+        for a, b in combinations_with_replacement(model.formula, 2):
+            curve = dimer_curve(a, b, model.dimers.points, model.dimers.range, model.isolated_atom_box)
+            for number, atoms in enumerate(curve):
+                atoms.info.update(frame_id=f"{name.value}-dimer-{a}-{b}-{number:02d}", config_type="dimer")
+                atoms.info.update(generation=0, origin=_uuid())
+            frames += curve
     frames += _cells(model, dict(model.initial), f"{name.value}-g0", seed.value, generation=0)
     return Dataset(frames, level_of_theory="unlabelled")
 
@@ -71,7 +80,7 @@ def search_cells(settings: Dict, name: Str, seed: Int, **database: Dataset) -> D
     info = {"generation": len(model.generations) + 1, "pressure_GPa": 0.0}
     frames = _cells(model, dict(model.search.cells), f"{name.value}-search", seed.value, **info)
     known = [
-        a for _, node in sorted(database.items()) for a in node.get_frames() if fr.is_labelled(a) and not fr.is_isolated_atom(a)
+        a for _, node in sorted(database.items()) for a in node.get_frames() if fr.is_labelled(a) and not fr.is_in_vacuum(a)
     ]
     known.sort(key=lambda atoms: atoms.info["REF_energy"] / len(atoms))
     for number, source in enumerate(known[: model.search.again]):

@@ -132,10 +132,14 @@ def _validate_inputs(inputs: dict[str, Any], ports: Any) -> str | None:
     if not datasets:
         return "give at least one dataset"
     levels = sorted({node.level_of_theory for node in datasets.values() if node.base.attributes.get("energies")})
-    if len(levels) > 1:
-        return f"the datasets were labelled at {len(levels)} levels of theory: {' | '.join(levels)}"
+    settings = FitSettings(**inputs["settings"].get_dict())
+    if len(levels) > 1 and not settings.mixed_levels:
+        return (
+            f"the datasets were labelled at {len(levels)} levels of theory: {' | '.join(levels)}; "
+            "if they may be mixed, say mixed_levels: true in the settings of the fit"
+        )
     try:
-        training_set(list(datasets.items()), FitSettings(**inputs["settings"].get_dict()))
+        training_set(list(datasets.items()), settings)
     except ValueError as exception:
         return str(exception)
     return None

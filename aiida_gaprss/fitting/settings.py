@@ -130,6 +130,7 @@ class FitSettings(Model):
     config_type_sigma: dict[str, Sigma] = Field(default_factory=dict)
     regularisation: EnergyRegularisation | None = Field(None, description="sigmas of single frames, before those of their kind")
     sparse_jitter: PositiveFloat = 1e-8
+    mixed_levels: bool = Field(False, description="allow datasets that were labelled at different levels of theory")
 
     @model_validator(mode="after")
     def _names(self) -> FitSettings:

@@ -10,8 +10,8 @@ class Label(CalculatorTask):
     """Single-point reference labels; the calculator decides whether a stress is to be had."""
 
     def run(self, atoms: Atoms, deadline: float) -> tuple[str, list[Atoms]]:
-        isolated = atoms.info.get("config_type") == "isolated_atom"
-        stress = "stress" in self.calculator.implemented_properties and not isolated
+        in_vacuum = atoms.info.get("config_type") in ("isolated_atom", "dimer")
+        stress = "stress" in self.calculator.implemented_properties and not in_vacuum
         return "ok", [self.single_point(atoms, "REF", stress)]
 
 

@@ -374,7 +374,7 @@ class LabelLaneWorkChain(WorkChain):
         if self.ctx.attempt == 0:
             self.ctx.structure = frame_structure(self.inputs.frames, shared(Int(self.index)))
         process, inputs = PER_FRAME[self.ctx.name].submission(
-            self.inputs[self.ctx.name], self.ctx.structure, fr.is_isolated_atom(frame), self.ctx.attempt
+            self.inputs[self.ctx.name], self.ctx.structure, fr.is_in_vacuum(frame), self.ctx.attempt
         )
         link = f"frame_{self.index:04d}" + (f"_retry_{self.ctx.attempt}" if self.ctx.attempt else "")
         inputs["metadata"] = {"call_link_label": link, "label": frame.info["frame_id"]}
