@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -44,15 +44,64 @@ class ConfigError(ValueError):
         super().__init__("\n".join([f"{path}: {number}", *(f"  {fault}" for fault in self.faults)]))
 
 
-class QuantumEspressoReference(Model):
+class FrameReference(Model):
+    """Labels frame by frame through the plugin of a DFT code."""
+
+    code: str
+    kpoint_spacing: PositiveFloat = Field(lt=1.0, description="1/Å, without 2π; the meshes contain Γ")
+    parameters: dict[str, Any]
+    isolated_parameters: dict[str, Any] | None = Field(None, description="merged into the parameters for isolated atoms")
+    retries: list[dict[str, Any]] = Field(
+        default_factory=list, description="merged into the parameters, one after another, when a frame has failed"
+    )
+    max_iterations: PositiveInt | None = Field(None, description="how often the plugin by itself runs the code for one attempt")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the scheduler job")
+
+
+class PseudosReference(FrameReference):
+    """The same with pseudopotentials."""
+
+    #: How the names of pseudopotential files end; what ends otherwise is no file.
+    FILES: ClassVar[tuple[str, ...]]
+
+    pseudos: dict[str, str] | str
+
+
+class QuantumEspressoReference(PseudosReference):
     """Labels from pw.x through aiida-quantumespresso."""
+
+    FILES = ("",)
 
     code: str = Field(description="label of the pw.x code, e.g. pw@localhost")
     pseudos: dict[str, str] | str = Field(description="UPF file per element, or the label of a pseudopotential family")
-    kpoint_spacing: PositiveFloat = Field(lt=1.0, description="1/Å, without 2π")
     parameters: dict[str, dict[str, Any]] = Field(description="namelists of pw.x")
     isolated_parameters: dict[str, dict[str, Any]] | None = Field(None, description="merged into them for isolated atoms")
-    options: dict[str, Any] = Field(default_factory=dict, description="options of the scheduler job")
+    retries: list[dict[str, dict[str, Any]]] = Field(
+        default_factory=list, description="merged into them, one after another, when a frame has failed"
+    )
+
+
+class CastepReference(PseudosReference):
+    """Labels from CASTEP through aiida-castep."""
+
+    FILES = (".usp", ".uspcc", ".recpot")
+
+    code: str = Field(description="label of the CASTEP code, e.g. castep@cluster")
+    pseudos: dict[str, str] | str = Field(
+        description="per element an on-the-fly string, a library (C19) or a usp or recpot file; or the label of a family"
+    )
+    parameters: dict[str, Any] = Field(description="keywords of the param and cell files, flat")
+
+
+class VaspReference(FrameReference):
+    """Labels from VASP through aiida-vasp."""
+
+    code: str = Field(description="label of the VASP code, e.g. vasp@cluster")
+    potential_family: str = Field(description="label of the family of potentials in aiida-vasp")
+    potential_mapping: dict[str, str] = Field(
+        default_factory=dict, description="name of the potential per element; default: that of the element"
+    )
+    parameters: dict[str, Any] = Field(description="INCAR tags, flat")
 
 
 class Reference(Model):
@@ -60,12 +109,25 @@ class Reference(Model):
 
     ase: LabelSettings | None = None
     quantumespresso: QuantumEspressoReference | None = None
+    castep: CastepReference | None = None
+    vasp: VaspReference | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Reference:
-        if (self.ase is None) == (self.quantumespresso is None):
-            raise ValueError("give exactly one of: ase, quantumespresso")
+        if len(self.given) != 1:
+            raise ValueError(f"give exactly one of: {', '.join(type(self).model_fields)}")
         return self
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The references that are given, by name: one, in a file without faults."""
+        return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
+
+    @property
+    def per_frame(self) -> tuple[str, FrameReference] | None:
+        """Name and settings of the reference, if it labels frame by frame."""
+        ((name, reference),) = self.given.items()
+        return (name, reference) if isinstance(reference, FrameReference) else None
 
 
 class Codes(Model):
@@ -187,24 +249,25 @@ def check_campaign(text: str, path: Path) -> Campaign:
                 where = _dotted(("settings", *location))
                 if where not in known:
                     faults.append(Fault(lines.of(("settings", *location)), where, message))
-    if config and config.reference.quantumespresso and settings:
-        faults += _check_pseudos(config.reference.quantumespresso, settings, lines, path.parent)
+    if config and settings and config.reference.per_frame:
+        faults += _check_pseudos(*config.reference.per_frame, settings, lines, path.parent)
     if faults or config is None or settings is None:
         raise ConfigError(str(path), faults)
     return Campaign(path, config, settings, lines)
 
 
-def _check_pseudos(reference: QuantumEspressoReference, settings: RssSettings, lines: Lines, folder: Path) -> list[Fault]:
-    if isinstance(reference.pseudos, str):
+def _check_pseudos(name: str, reference: FrameReference, settings: RssSettings, lines: Lines, folder: Path) -> list[Fault]:
+    """Return the elements for which no pseudopotential is given, and the files that do not exist."""
+    if not isinstance(reference, PseudosReference) or isinstance(reference.pseudos, str):
         return []
     faults = []
-    place: tuple[str, ...] = ("reference", "quantumespresso", "pseudos")
+    place: tuple[str, ...] = ("reference", name, "pseudos")
     for symbol in settings.formula:
         if symbol not in reference.pseudos:
             faults.append(Fault(lines.of(place), _dotted(place), f"no pseudopotential for {symbol}"))
-    for symbol, name in reference.pseudos.items():
-        if not (folder / name).is_file():
-            faults.append(Fault(lines.of((*place, symbol)), _dotted((*place, symbol)), f"no such file: {folder / name}"))
+    for symbol, text in reference.pseudos.items():
+        if text.lower().endswith(reference.FILES) and not (folder / text).is_file():
+            faults.append(Fault(lines.of((*place, symbol)), _dotted((*place, symbol)), f"no such file: {folder / text}"))
     return faults
 
 

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
-from aiida.common.exceptions import MultipleObjectsError, NotExistent
-from aiida.orm import AbstractCode, Dict, Float, Int, Str, load_code, load_group
+from aiida.common.exceptions import MultipleObjectsError, NotExistent, ValidationError
+from aiida.engine import PortNamespace
+from aiida.orm import AbstractCode, Dict, Float, Int, List, Str, load_code, load_group
 
-from aiida_gaprss.config import Campaign, ConfigError, Fault
+from aiida_gaprss.config import (
+    Campaign,
+    CastepReference,
+    ConfigError,
+    Fault,
+    FrameReference,
+    QuantumEspressoReference,
+    VaspReference,
+)
+from aiida_gaprss.reference import PER_FRAME, castep
 
 HOW_TO_GET = {
     "gap_fit": "it comes with quippy-ase (pip install quippy-ase); `aiida-gaprss setup` registers it",
     "python": "a python with quippy-ase; `aiida-gaprss setup` registers it",
     "label_python": "a python with ase and the calculator; `aiida-gaprss setup` registers one",
-    "pw.x": "Debian: apt-get install quantum-espresso; then `aiida-gaprss setup`",
+    "quantumespresso": "Debian: apt-get install quantum-espresso; then `aiida-gaprss setup`",
+    "castep": "register it with verdi code create core.code.installed, plugin castep.castep",
+    "vasp": "register it with verdi code create core.code.installed, plugin vasp.vasp",
 }
 
 
@@ -57,17 +71,15 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
             "settings": Dict(config.reference.ase.model_dump()),
             "metadata": {"options": dict(config.options.label)},
         }
-    elif config.reference.quantumespresso:
-        espresso = config.reference.quantumespresso
-        label["quantumespresso"] = {
-            "code": code(espresso.code, ("reference", "quantumespresso", "code"), "pw.x"),
-            "parameters": Dict(espresso.parameters),
-            "kpoint_spacing": Float(espresso.kpoint_spacing),
-            "options": Dict(espresso.options),
-            "pseudos": _pseudos(campaign, espresso.pseudos, faults),
+    elif config.reference.per_frame:
+        name, reference = config.reference.per_frame
+        label[name] = {
+            "code": code(reference.code, ("reference", name, "code"), name),
+            **_frame_by_frame(reference),
+            **_potentials(campaign, name, reference, faults),
         }
-        if espresso.isolated_parameters:
-            label["quantumespresso"]["isolated_parameters"] = Dict(espresso.isolated_parameters)
+        sound = not any(fault.where.startswith(f"reference.{name}.pseudos") for fault in faults)
+        faults += _faults_of_inputs(campaign, name, label[name], sound)
     if faults:
         raise ConfigError(str(campaign.path), faults)
     assert gap_fit is not None
@@ -84,32 +96,125 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
     }
 
 
-def _pseudos(campaign: Campaign, given: dict[str, str] | str, faults: list[Fault]) -> dict[str, Any]:
-    where = ("reference", "quantumespresso", "pseudos")
-    try:
-        from aiida_pseudo.data.pseudo.upf import UpfData
-    except ImportError:
-        message = "Quantum ESPRESSO needs two more packages: pip install 'aiida-gaprss[qe]'"
-        faults.append(Fault(campaign.lines.of(where), ".".join(where), message))
-        return {}
-    if isinstance(given, str):
+def _frame_by_frame(reference: FrameReference) -> dict[str, Any]:
+    """Return the inputs that all references that label frame by frame have."""
+    inputs: dict[str, Any] = {
+        "parameters": Dict(reference.parameters),
+        "kpoint_spacing": Float(reference.kpoint_spacing),
+        "options": Dict(reference.options),
+    }
+    if reference.isolated_parameters:
+        inputs["isolated_parameters"] = Dict(reference.isolated_parameters)
+    if reference.retries:
+        inputs["retries"] = List(reference.retries)
+    if reference.max_iterations:
+        inputs["max_iterations"] = Int(reference.max_iterations)
+    return inputs
+
+
+def _potentials(campaign: Campaign, name: str, reference: FrameReference, faults: list[Fault]) -> dict[str, Any]:
+    """Return the inputs with the pseudopotentials."""
+    if isinstance(reference, VaspReference):
+        mapping = reference.potential_mapping or {symbol: symbol for symbol in campaign.settings.formula}
+        return {"potential_family": Str(reference.potential_family), "potential_mapping": Dict(mapping)}
+    where = ("reference", name, "pseudos")
+
+    def fault(message: str, *place: str) -> None:
+        faults.append(Fault(campaign.lines.of((*where, *place)), ".".join((*where, *place)), message))
+
+    if isinstance(reference, QuantumEspressoReference):
+        family, one = _upf_family, _upf
+        lack = None if _can_import("aiida_pseudo") else "Quantum ESPRESSO needs two more packages: pip install 'aiida-gaprss[qe]'"
+    else:
+        assert isinstance(reference, CastepReference)
+        family, one = _castep_family, _castep_pseudo
+        lack = None if _can_import("aiida_castep") else castep.NOT_INSTALLED
+    if lack:
+        fault(lack)
+        return {"pseudos": {}}
+    if isinstance(reference.pseudos, str):
         try:
-            return dict(load_group(given).get_pseudos(elements=tuple(campaign.settings.formula)))
-        except (NotExistent, ValueError, AttributeError) as exception:
-            faults.append(
-                Fault(
-                    campaign.lines.of(where),
-                    ".".join(where),
-                    f"no pseudopotential family {given!r} for these elements: {exception}",
-                )
-            )
-            return {}
-    out = {}
-    for symbol, name in given.items():
-        path = Path(campaign.path).parent / name
-        with path.open("rb") as handle:
-            out[symbol] = UpfData.get_or_create(handle, filename=path.name)
-        if out[symbol].element != symbol:
-            message = f"{path.name} is a pseudopotential of {out[symbol].element}, not of {symbol}"
-            faults.append(Fault(campaign.lines.of((*where, symbol)), ".".join((*where, symbol)), message))
-    return out
+            return {"pseudos": family(reference.pseudos, tuple(campaign.settings.formula))}
+        except (NotExistent, MultipleObjectsError, ValueError, AttributeError) as exception:
+            fault(f"no pseudopotential family {reference.pseudos!r} for these elements: {exception}")
+            return {"pseudos": {}}
+    pseudos = {}
+    for symbol, text in reference.pseudos.items():
+        try:
+            pseudos[symbol] = one(symbol, text, campaign.path.parent)
+        except (ValueError, ValidationError) as exception:
+            fault(str(exception), symbol)
+    return {"pseudos": pseudos}
+
+
+def _can_import(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _upf_family(label: str, elements: tuple[str, ...]) -> dict[str, Any]:
+    return dict(load_group(label).get_pseudos(elements=elements))
+
+
+def _upf(symbol: str, text: str, folder: Path) -> Any:
+    from aiida_pseudo.data.pseudo.upf import UpfData
+
+    path = folder / text
+    with path.open("rb") as handle:
+        pseudo = UpfData.get_or_create(handle, filename=path.name)
+    return _of_element(pseudo, symbol, path.name)
+
+
+def _castep_family(label: str, elements: tuple[str, ...]) -> dict[str, Any]:
+    """Return the pseudopotentials of a family as the plugin chooses them: a library serves elements without one of their own."""
+    from aiida.orm import StructureData
+    from aiida_castep.data import get_pseudos_from_structure
+
+    structure = StructureData()
+    for number, symbol in enumerate(elements):
+        structure.append_atom(position=(0.0, 0.0, float(number)), symbols=symbol)
+    return dict(get_pseudos_from_structure(structure, label))
+
+
+def _castep_pseudo(symbol: str, text: str, folder: Path) -> Any:
+    """Return the node of a pseudopotential file, of a library (C19), or of a string that generates one."""
+    from aiida_castep.data.otfg import OTFGData
+    from aiida_castep.data.usp import UspData
+    from aiida_castep.data.utils import split_otfg_entry
+
+    if text.lower().endswith(CastepReference.FILES):
+        path = (folder / text).resolve()
+        return _of_element(UspData.get_or_create(path, element=symbol, use_first=True)[0], symbol, path.name)
+    element, string = split_otfg_entry(text)
+    if element == "LIBRARY":
+        return OTFGData.get_or_create(string, use_first=True)[0]
+    if element not in (None, symbol):
+        raise ValueError(f"{text!r} is a pseudopotential of {element}, not of {symbol}")
+    return OTFGData.get_or_create(f"{symbol} {string}", use_first=True)[0]
+
+
+def _of_element(pseudo: Any, symbol: str, name: str) -> Any:
+    if pseudo.element != symbol:
+        raise ValueError(f"{name} is a pseudopotential of {pseudo.element}, not of {symbol}")
+    return pseudo
+
+
+def _faults_of_inputs(campaign: Campaign, name: str, inputs: dict[str, Any], sound: bool) -> list[Fault]:
+    """Return what the ports of a reference refuse, and, if all is ``sound`` so far, what the reference lacks as a whole."""
+    namespace = PortNamespace(name)
+    PER_FRAME[name].define(namespace)
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    for key, value in inputs.items():
+        error = namespace[key].validate(value) if key in namespace and key not in ("code", "pseudos") else None
+        if error:
+            found.append(((key,), error.message))
+    if sound and not found:
+        lack = PER_FRAME[name].missing(inputs, sorted(campaign.settings.formula))
+        match = re.match(r"(\w+)(?:\[(\d+)\])?: (.*)", lack or "", re.DOTALL)  # "retries[1]: ..." tells the place
+        if match:
+            found.append(((match[1],) if match[2] is None else (match[1], int(match[2])), match[3]))
+        elif lack:
+            found.append(((), lack))
+    return [
+        Fault(campaign.lines.of(("reference", name, *place)), ".".join(map(str, ("reference", name, *place))), message)
+        for place, message in found
+    ]

@@ -74,7 +74,7 @@ def test_every_fault_at_once_with_its_line(check):
         ("seed: 11", "seed: eleven", "seed", "'eleven'"),
         ("seed: 11", "sead: 11", "sead", "unknown key"),
         ("name: tiny", "protocol: quickest", "protocol", "unknown protocol 'quickest'; known: "),
-        ("reference:\n", "reference:\n  vasp: {}\n", "reference.vasp", "unknown key"),
+        ("reference:\n", "reference:\n  siesta: {}\n", "reference.siesta", "unknown key"),
         (
             "reference:\n",
             "reference:\n  quantumespresso: {code: pw@localhost, pseudos: x, kpoint_spacing: 0.05, parameters: {}}\n",

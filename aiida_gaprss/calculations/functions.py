@@ -79,9 +79,7 @@ def search_cells(settings: Dict, name: Str, seed: Int, **database: Dataset) -> D
     assert model.search is not None
     info = {"generation": len(model.generations) + 1, "pressure_GPa": 0.0}
     frames = _cells(model, dict(model.search.cells), f"{name.value}-search", seed.value, **info)
-    known = [
-        a for _, node in sorted(database.items()) for a in node.get_frames() if fr.is_labelled(a) and not fr.is_in_vacuum(a)
-    ]
+    known = [a for _, node in sorted(database.items()) for a in node.get_frames() if fr.is_labelled(a) and not fr.is_in_vacuum(a)]
     known.sort(key=lambda atoms: atoms.info["REF_energy"] / len(atoms))
     for number, source in enumerate(known[: model.search.again]):
         atoms = Atoms(source.numbers, source.positions, cell=source.cell, pbc=True)
@@ -163,6 +161,12 @@ def gather_labels(frames: Dataset, indices: List, reference: Str, level: Dict, f
         atoms.info["label_status"] = reason or "ok"
         out.append(atoms)
     return Dataset(out, level_of_theory=one_line(level.get_dict()))
+
+
+@calcfunction
+def pick_frames(frames: Dataset, indices: List) -> Dataset:
+    """Return some frames of a dataset that are to be labelled."""
+    return Dataset([frames.frame(index) for index in indices.get_list()], level_of_theory="unlabelled")
 
 
 @calcfunction

@@ -7,12 +7,12 @@ A module here offers
 * ``missing(inputs, elements)``: what the inputs lack to label frames of these elements, or None;
 * ``level_of_theory(inputs)``: everything that decides the value of a label, as a dictionary that begins with ``code``;
 * ``submission(inputs, structure, isolated, attempt)``: process class and inputs that label one structure, whose atoms are sorted
-  by atomic number; attempt 1 is the first retry;
+  by atomic number; ``isolated`` is said of atoms and dimers in vacuum; attempt 1 is the first retry;
 * ``OUTPUTS``: the output nodes that hold the labels;
 * ``labels(outputs, symbols)``: energy (eV, force-consistent), forces (eV/Å) and ASE stress (eV/Å³) from these nodes, in the order
   of the sorted structure, whose symbols are given to be compared.
 
-What they share is in ``common``.
+What they share is in ``common``, and in ``flat`` for those whose parameters are one flat mapping.
 """
 
 from __future__ import annotations
@@ -20,14 +20,36 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.reference import quantumespresso
+from aiida_gaprss.immigration.common import Step
+from aiida_gaprss.reference import castep, quantumespresso, vasp
 from aiida_gaprss.reference.common import sorted_by_number, unsorted
 
 #: References that label one frame per process, by the name of their input namespace.
-PER_FRAME: dict[str, ModuleType] = {"quantumespresso": quantumespresso}
+PER_FRAME: dict[str, ModuleType] = {"quantumespresso": quantumespresso, "castep": castep, "vasp": vasp}
+
+#: Those whose frames can be bundled, many in one job. They also offer ``bundle_command(inputs)``,
+#: ``bundle_files(inputs, atoms, parameters, isolated)``, ``read_bundle(text)``, ``BUNDLE_OUTPUT`` and ``BUNDLE_KEEP``.
+BUNDLED = ("quantumespresso",)
+
+
+def set_labels_of_step(step: Step, atoms: Atoms) -> None:
+    """Put the labels of a step, read from an output of the sorted structure of ``atoms``, on ``atoms`` in the order of ``atoms``.
+
+    :raises ValueError: if the step must not be used, lacks a label, or is of other atoms.
+    """
+    structure, order = sorted_by_number(atoms)
+    if step.problem is not None:
+        raise ValueError(step.problem)
+    if step.atoms.get_chemical_symbols() != structure.get_chemical_symbols():
+        raise ValueError(f"sent {structure.symbols}, but the output is of {step.atoms.symbols}")
+    if step.energy is None or step.forces is None or (step.stress is None and not fr.is_in_vacuum(atoms)):
+        raise ValueError("the output lacks energy, forces or stress")
+    virial = None if fr.is_in_vacuum(atoms) else fr.virial_from_stress(np.asarray(step.stress), atoms.get_volume())
+    fr.set_labels(atoms, step.energy, unsorted(step.forces, order), virial)
 
 
 def set_sorted_labels(module: ModuleType, outputs: dict[str, Any], atoms: Atoms) -> None:
@@ -37,5 +59,5 @@ def set_sorted_labels(module: ModuleType, outputs: dict[str, Any], atoms: Atoms)
     """
     structure, order = sorted_by_number(atoms)
     energy, forces, stress = module.labels(outputs, structure.get_chemical_symbols())
-    virial = None if fr.is_isolated_atom(atoms) else fr.virial_from_stress(stress, atoms.get_volume())
+    virial = None if fr.is_in_vacuum(atoms) else fr.virial_from_stress(stress, atoms.get_volume())
     fr.set_labels(atoms, energy, unsorted(forces, order), virial)

@@ -159,10 +159,8 @@ def pseudo_names(pseudos: Any) -> dict[str, str]:
     """Return what tells the pseudopotential of each element from another: file name and checksum."""
     out = {}
     for symbol, node in sorted(pseudos.items()):
-        checksum = node.base.attributes.get("md5", None) or node.base.caching.compute_hash()
-        out[symbol] = (
-            f"{node.base.attributes.get('filename', None) or node.base.attributes.get('otfg_string', symbol)} {checksum[:8]}"
-        )
+        checksum = node.base.attributes.get("md5", None) or node.base.repository.hash()
+        out[symbol] = f"{node.base.attributes.get('filename', None) or symbol} {checksum[:8]}"
     return out
 
 

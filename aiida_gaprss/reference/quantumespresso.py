@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import Any
 
 import numpy as np
 from aiida.engine import PortNamespace
-from aiida.orm import AbstractCode, Bool, Dict, Int, StructureData
-from aiida.plugins import WorkflowFactory
+from aiida.orm import AbstractCode, Bool, Dict, Int, KpointsData, StructureData
+from aiida.plugins import CalculationFactory, WorkflowFactory
+from ase import Atoms
 
+from aiida_gaprss.immigration import espresso
+from aiida_gaprss.immigration.common import Step
 from aiida_gaprss.reference import common
 
 NAME = "Quantum ESPRESSO"
 OUTPUTS = ("output_parameters", "output_trajectory")
+
+#: Of a bundle: input and output of every frame, and what is kept of its folder.
+BUNDLE_INPUT, BUNDLE_OUTPUT = "aiida.in", "aiida.out"
+BUNDLE_KEEP = (BUNDLE_INPUT, BUNDLE_OUTPUT, "CRASH", "stderr.txt")
 
 #: Of SYSTEM: does not change what is computed.
 NOT_THE_LEVEL = {"nbnd", "ibrav", "nat", "ntyp"}
@@ -89,6 +98,42 @@ def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: i
     if isolated:
         process_inputs["pw"]["settings"] = common.shared(Dict({"gamma_only": True}))
     return WorkflowFactory("quantumespresso.pw.base"), process_inputs
+
+
+def bundle_command(inputs: Any) -> str:
+    """Return the shell line that runs pw.x in the folder of a frame."""
+    return f"{shlex.quote(str(inputs['code'].filepath_executable))} -in {BUNDLE_INPUT}"
+
+
+def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated: bool) -> dict[str, str]:
+    """Return the input files of one frame by name: what the plugin itself would write.
+
+    :param atoms: sorted by atomic number.
+    """
+    calculation: Any = CalculationFactory("quantumespresso.pw")
+    namelists = {key.upper(): value for key, value in parameters.items()}
+    namelists["CONTROL"] = {**namelists.get("CONTROL", {}), "calculation": "scf", "tprnfor": True, "tstress": True}
+    kpoints = KpointsData()
+    kpoints.set_kpoints_mesh([1, 1, 1] if isolated else common.kpoint_mesh(atoms.cell.array, inputs["kpoint_spacing"].value))
+    text, _ = calculation._generate_pwcp_inputdata(
+        Dict(namelists),
+        {"GAMMA_ONLY": True} if isolated else {},
+        {symbol: inputs["pseudos"][symbol] for symbol in set(atoms.get_chemical_symbols())},
+        StructureData(ase=atoms),
+        kpoints,
+    )
+    return {BUNDLE_INPUT: re.sub(r"pseudo_dir = '[^']*'", "pseudo_dir = '../../pseudo/'", text)}
+
+
+def read_bundle(text: str) -> Step:
+    """Return the one step of the output of pw.x.
+
+    :raises ValueError: with the reason, if it has no converged one.
+    """
+    output = espresso.read(text)
+    if not output.steps:
+        raise ValueError("; ".join(reason for _, reason in output.refused) or "pw.x printed no result")
+    return output.steps[-1]
 
 
 def labels(outputs: dict[str, Any], symbols: list[str]) -> tuple[float, np.ndarray, np.ndarray]:

@@ -10,10 +10,18 @@ from aiida.engine import ExitCode, ToContext, WorkChain, append_, if_, while_
 from aiida.orm import Dict, Float, Int, List, ProcessNode, Str, load_node
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.calculations.functions import frame_structure, frames_not_reached, gather_labels, merge_labels, settle_labels
+from aiida_gaprss.calculations.bundle import BundleCalculation
+from aiida_gaprss.calculations.functions import (
+    frame_structure,
+    frames_not_reached,
+    gather_labels,
+    merge_labels,
+    pick_frames,
+    settle_labels,
+)
 from aiida_gaprss.calculations.label import LabelCalculation
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
+from aiida_gaprss.reference import BUNDLED, PER_FRAME, set_sorted_labels
 from aiida_gaprss.reference.common import attempts, level_node, one_line, shared
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 
@@ -21,7 +29,7 @@ from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 SHARD = 25
 #: At most so many datasets are merged by one calcfunction.
 FAN_IN = 40
-#: A batch that was cut off, or lanes that ended before their time, are continued so many times.
+#: A batch that was cut off, lanes that broke down, or bundles that gave nothing are continued so many times.
 ROUNDS = 5
 
 #: The label of the link to the calculation of a frame: its number, and which attempt it is.
@@ -51,6 +59,8 @@ def _validate(inputs: dict[str, Any], _: Any) -> str | None:
         lack = PER_FRAME[given[0]].missing(inputs[given[0]], inputs["frames"].elements)
         if lack:
             return f"{given[0]}: {lack}"
+    if "bundle" in inputs and given[0] not in BUNDLED:
+        return f"frames of {given[0]} cannot be bundled, only those of {', '.join(BUNDLED)}"
     if "frames" in inputs:
         level = level_of(inputs)
         for name, node in inputs.get("known", {}).items():
@@ -80,6 +90,17 @@ class LabelWorkChain(WorkChain):
         for name, module in PER_FRAME.items():
             spec.input_namespace(name, required=False, populate_defaults=False, help=f"Labels from {module.NAME}.")
             module.define(spec.inputs[name])
+        spec.expose_inputs(
+            BundleCalculation,
+            namespace="bundle",
+            include=("code", "metadata"),
+            namespace_options={
+                "required": False,
+                "populate_defaults": False,
+                "help": "Give it, and frames of a frame-by-frame reference are calculated many in one job.",
+            },
+        )
+        spec.input("bundle.frames_per_job", valid_type=int, non_db=True, required=False, help="Default: 50.")
         spec.input_namespace(
             "known", valid_type=Dataset, dynamic=True, help="Labelled frames of the same level of theory; not calculated again."
         )
@@ -104,7 +125,9 @@ class LabelWorkChain(WorkChain):
             if_(cls.is_batch)(
                 while_(cls.batch_is_unfinished)(cls.run_batch, cls.inspect_batch),
             ).else_(
-                while_(cls.frames_are_left)(cls.run_lanes, cls.inspect_lanes),
+                while_(cls.frames_are_left)(
+                    if_(cls.is_bundled)(cls.run_bundles, cls.inspect_bundles).else_(cls.run_lanes, cls.inspect_lanes),
+                ),
             ),
             cls.finish,
         )
@@ -118,6 +141,7 @@ class LabelWorkChain(WorkChain):
         """Set aside the frames that need no calculation."""
         self.ctx.parts = []
         self.ctx.rounds = 0
+        self.ctx.setbacks = 0
         self.ctx.left = self.inputs.frames
         self.ctx.failed = 0
         factor = self.inputs.min_distance_factor
@@ -170,6 +194,68 @@ class LabelWorkChain(WorkChain):
             self.ctx.failure = job.exit_message or str(job.process_state)
             self.report(f"labelling job <{job.pk}>: {self.ctx.failure}")
 
+    def is_bundled(self) -> bool:
+        """Tell whether many frames go into one job."""
+        return "bundle" in self.inputs
+
+    def run_bundles(self) -> None:
+        """Submit jobs of many frames each, so many at a time."""
+        self.ctx.rounds += 1
+        self.ctx.bundles = []
+        name = reference_of(self.inputs)
+        assert name is not None
+        inputs = AttributeDict(self.exposed_inputs(BundleCalculation, namespace="bundle"))
+        per_job = self.inputs.bundle.get("frames_per_job", 50)
+        tries = self.ctx.setdefault("tries", {})
+        for attempt in sorted({tries.get(index, 0) for index in self.ctx.todo}):
+            todo = [index for index in self.ctx.todo if tries.get(index, 0) == attempt]
+            for start in range(0, len(todo), per_job):
+                if len(self.ctx.bundles) == self.inputs.max_concurrent:
+                    break
+                number = len(self.ctx.bundles) + 1
+                frames = pick_frames(self.ctx.left, List(todo[start : start + per_job]))
+                metadata = {**inputs.get("metadata", {}), "call_link_label": f"bundle_{self.ctx.rounds}_{number}"}
+                process = self.submit(
+                    BundleCalculation,
+                    code=inputs.code,
+                    frames=frames,
+                    attempt=shared(Int(attempt)),
+                    metadata=metadata,
+                    **{name: self.inputs[name]},
+                )
+                self.ctx.bundles.append(process.pk)
+                self.to_context(**{f"bundle_{number}": process})
+        self.report(f"labelling {len(self.ctx.todo)} frames with {PER_FRAME[name].NAME}, {per_job} in a job")
+
+    def inspect_bundles(self) -> None:
+        """Keep what the jobs finished; frames they did not reach, and failed ones with settings left to try, are left."""
+        name = reference_of(self.inputs)
+        assert name is not None
+        number_of = {self.ctx.left.frame(index).info["frame_id"]: index for index in self.ctx.todo}
+        tries = attempts(self.inputs[name])
+        stuck = True
+        for number in range(1, len(self.ctx.bundles) + 1):
+            job = self.ctx[f"bundle_{number}"]
+            if not job.is_finished_ok:
+                self.ctx.failure = job.exit_message or str(job.process_state)
+                self.report(f"job <{job.pk}>: {self.ctx.failure}")
+            if "frames" not in job.outputs:
+                continue
+            self.ctx.parts.append(job.outputs.frames)
+            for atoms in job.outputs.frames.get_frames():
+                index = number_of[atoms.info["frame_id"]]
+                if str(atoms.info["label_status"]).startswith("not reached"):
+                    continue
+                stuck = False
+                if not fr.is_labelled(atoms):
+                    self.ctx.tries[index] = self.ctx.tries.get(index, 0) + 1
+                    if self.ctx.tries[index] < tries:
+                        continue
+                    self.ctx.failed += 1
+                self.ctx.todo.remove(index)
+        self.ctx.setbacks += stuck
+        self.tell_what_is_left("its job ended before")
+
     @property
     def failures_allowed(self) -> int:
         """Number of frames that may fail."""
@@ -179,7 +265,7 @@ class LabelWorkChain(WorkChain):
         """Tell whether frames are left, the policy allows to go on, and there is hope."""
         if self.ctx.rounds == 0:
             self.ctx.todo = list(range(self.ctx.left.n_frames))
-        return bool(self.ctx.todo) and self.ctx.rounds < ROUNDS and self.ctx.failed <= self.failures_allowed
+        return bool(self.ctx.todo) and self.ctx.setbacks < ROUNDS and self.ctx.failed <= self.failures_allowed
 
     def run_lanes(self) -> Any:
         """Start lanes that label one frame after another, side by side."""
@@ -222,10 +308,14 @@ class LabelWorkChain(WorkChain):
             self.ctx.failed += sum(shard.n_frames - shard.base.attributes.get("energies") for shard in shards)
             done = {a.info["frame_id"] for shard in shards for a in shard.get_frames()}
             self.ctx.todo = [index for index in self.ctx.todo if self.ctx.left.frame(index).info["frame_id"] not in done]
+        self.ctx.setbacks += bool(self.ctx.todo)
+        self.tell_what_is_left("its lane broke down")
+
+    def tell_what_is_left(self, reason: str) -> None:
+        """Remember why the frames that are left have no label, should they be left for good."""
         if self.ctx.todo:
-            self.ctx.failure = (
-                "not tried: too many others failed" if self.ctx.failed > self.failures_allowed else "its lane broke down"
-            )
+            many = self.ctx.failed > self.failures_allowed
+            self.ctx.failure = "not tried: too many others failed" if many else reason
 
     def finish(self) -> ExitCode | None:
         """Merge the parts and count."""

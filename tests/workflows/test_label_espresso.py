@@ -49,6 +49,70 @@ def espresso(aiida_code_installed, aiida_localhost, tmp_path):
     }
 
 
+#: Norm-conserving PBE pseudopotentials of silicon and carbon: good enough for energies and forces that belong together.
+LD1 = """&input
+  title='{symbol}', zed={number}, rel=1, config='{core} {n}s2 {n}p2', iswitch=3, dft='PBE'
+/
+&inputp
+  pseudotype=1, tm=.true., lloc=1, file_pseudopw='{symbol}.UPF'
+/
+2
+{n}S 1 0 2.00 0.00 {radius} {radius} 0.0
+{n}P 2 1 2.00 0.00 {radius} {radius} 0.0
+"""
+
+
+@pytest.fixture
+def silicon_carbide(espresso, tmp_path):
+    from aiida_pseudo.data.pseudo.upf import UpfData
+
+    pseudos = {}
+    for symbol, number, core, n, radius in (("Si", 14, "[Ne]", 3, 1.9), ("C", 6, "[He]", 2, 1.4)):
+        text = LD1.format(symbol=symbol, number=number, core=core, n=n, radius=radius)
+        subprocess.run(["ld1.x"], input=text, cwd=tmp_path, check=True, capture_output=True, text=True)
+        with (tmp_path / f"{symbol}.UPF").open("rb") as handle:
+            pseudos[symbol] = UpfData(handle)
+    parameters = Dict({"SYSTEM": {"ecutwfc": 70.0}, "ELECTRONS": {"conv_thr": 1e-9}})
+    return {"code": espresso["code"], "pseudos": pseudos, "parameters": parameters, "kpoint_spacing": Float(0.21)}
+
+
+def carbide(symbols):
+    """A compressed cell without symmetry, its atoms in this order."""
+    places = {"SiCSiC": [(0, 0, 0), (1.3, 1.4, 0.1), (2.1, 0.05, 1.5), (3.35, 1.5, 1.6)], "CSi": [(0, 0, 0), (1.75, 1.3, 1.1)]}
+    cell = {"SiCSiC": [(4.1, 0, 0), (0, 3.0, 0), (0, 0.1, 3.1)], "CSi": [(2.7, 0, 0), (0.3, 2.6, 0), (0, 0.2, 2.5)]}
+    return Atoms(symbols, positions=places[symbols], cell=cell[symbols], pbc=True)
+
+
+def test_forces_stay_with_their_atoms_in_any_order_of_species(run, silicon_carbide):
+    step, strain = 0.02, 0.01
+    frames = {}
+    for symbols in ("SiCSiC", "CSi"):
+        frames[symbols] = carbide(symbols)
+        for sign in (-1, 1):
+            for atom in range(len(frames[symbols])):
+                frames[f"{symbols}_{atom}_{sign}"] = carbide(symbols)
+                frames[f"{symbols}_{atom}_{sign}"].positions[atom] += [sign * step, 0, 0]
+            frames[f"{symbols}_strain_{sign}"] = carbide(symbols)
+            frames[f"{symbols}_strain_{sign}"].set_cell(carbide(symbols).cell * (1 + sign * strain), scale_atoms=True)
+    for name, atoms in frames.items():
+        atoms.info.update(frame_id=name, config_type="random")
+    outputs, node = run(LabelWorkChain, frames=Dataset(list(frames.values())), quantumespresso=silicon_carbide)
+    assert node.is_finished_ok, node.exit_message
+    labelled = {a.info["frame_id"]: a for a in outputs["frames"].get_frames()}
+    energy = {name: atoms.info["REF_energy"] for name, atoms in labelled.items()}
+    for symbols in ("SiCSiC", "CSi"):
+        frame = labelled[symbols]
+        assert frame.get_chemical_symbols() == carbide(symbols).get_chemical_symbols()
+        forces = [-(energy[f"{symbols}_{n}_1"] - energy[f"{symbols}_{n}_-1"]) / (2 * step) for n in range(len(frame))]
+        assert np.allclose(frame.arrays["REF_forces"][:, 0], forces, atol=0.03), "eV/Å, against differences of the energy"
+        assert np.ptp(forces) > 0.3, "atoms in a wrong order would be seen"
+        slope = (energy[f"{symbols}_strain_1"] - energy[f"{symbols}_strain_-1"]) / (2 * strain)
+        trace = np.trace(frame.info["REF_virial"].reshape(3, 3))
+        assert trace > 5, "a compressed cell has a positive virial"
+        # The number of plane waves is fixed in the stress, but changes with the cell in the energy: a Pulay stress remains.
+        assert trace == pytest.approx(-slope, rel=0.1)
+
+
 def compressed_boron():
     return Atoms("B3", scaled_positions=[(0, 0, 0), (0.52, 0.47, 0.1), (0.1, 0.55, 0.5)], cell=[2.4, 2.5, 2.9], pbc=True)
 

@@ -1,0 +1,87 @@
+"""Label many small frames in one scheduler job: the DFT program runs for each in a folder of its own, side by side."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiida.common import CalcInfo
+from aiida.common.folders import Folder
+from aiida.engine import CalcJobProcessSpec
+from aiida.orm import Int
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.calculations.frames import FramesCalculation
+from aiida_gaprss.reference import BUNDLED, PER_FRAME
+from aiida_gaprss.reference.common import parameters_of, sorted_by_number
+
+
+class BundleCalculation(FramesCalculation):
+    """Run the program of a frame-by-frame reference on every frame of a dataset in one job.
+
+    ``code`` is a python with ase on the same computer; the program and its settings stand in the namespace of the reference.
+    Input and output of every frame come back as ``raw/<frame id>.zip`` in the retrieved folder, and the labels are read from
+    them with the checks of ``aiida_gaprss.immigration``.
+    """
+
+    TASK = "program"
+    PARSER = "gaprss.bundle"
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
+        """Define the namespaces of the references that can be bundled."""
+        super().define(spec)
+        for name in BUNDLED:
+            spec.input_namespace(name, required=False, populate_defaults=False)
+            PER_FRAME[name].define(spec.inputs[name])
+        spec.input("attempt", valid_type=Int, required=False, help="0 (default) for the first; 1 for the first of the retries.")
+        spec.inputs.validator = _validate
+
+    def task_settings(self) -> dict[str, Any]:
+        """Return command, folders and what is kept."""
+        name = bundled_reference(self.inputs)
+        module, inputs = PER_FRAME[name], self.inputs[name]
+        prepend = inputs["code"].prepend_text.strip()
+        command = module.bundle_command(inputs)
+        frames = self.inputs.frames.get_frames()
+        return {
+            "command": f"{prepend}\n{command}" if prepend else command,
+            "output": module.BUNDLE_OUTPUT,
+            "keep": list(module.BUNDLE_KEEP),
+            "folders": {atoms.info["frame_id"]: f"frames/{index:05d}" for index, atoms in enumerate(frames)},
+        }
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Write the input of every frame, and the pseudopotentials once."""
+        info = super().prepare_for_submission(folder)
+        name = bundled_reference(self.inputs)
+        module, inputs = PER_FRAME[name], self.inputs[name]
+        attempt = self.inputs.attempt.value if "attempt" in self.inputs else 0
+        with folder.open("settings.json", encoding="utf-8") as handle:
+            folders = json.load(handle)["folders"]
+        for atoms in self.inputs.frames.get_frames():
+            in_vacuum = fr.is_in_vacuum(atoms)
+            files = module.bundle_files(inputs, sorted_by_number(atoms)[0], parameters_of(inputs, in_vacuum, attempt), in_vacuum)
+            where = folder.get_subfolder(folders[atoms.info["frame_id"]], create=True)
+            for file_name, text in files.items():
+                with where.open(file_name, "w", encoding="utf-8") as handle:
+                    handle.write(text)
+        info.local_copy_list = [
+            (node.uuid, node.filename, f"pseudo/{node.filename}") for _, node in sorted(inputs["pseudos"].items())
+        ]
+        info.retrieve_list = [*(info.retrieve_list or []), ("raw", ".", 1)]
+        return info
+
+
+def bundled_reference(inputs: Any) -> str:
+    """Return the name of the reference whose namespace is given."""
+    return next(name for name in BUNDLED if getattr(inputs, name, None))
+
+
+def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
+    if not set(BUNDLED) & set(ports):  # exposed by a work chain that gives them later
+        return None
+    given = [name for name in BUNDLED if inputs.get(name)]
+    if len(given) != 1:
+        return f"give exactly one reference of {', '.join(BUNDLED)}; got {', '.join(given) or 'none'}"
+    return None

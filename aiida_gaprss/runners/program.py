@@ -1,0 +1,70 @@
+"""Run a program in a folder of its own for every frame, and pack what it wrote (uploaded with the job)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+#: Files larger than this (bytes) are not kept: wave functions, densities.
+LARGEST = 20_000_000
+
+
+class Program:
+    """A program; ``settings`` are
+
+    ``command``, a shell line; ``output``, the file of its standard output; ``folders`` by frame id; ``keep``, patterns of file
+    names.
+    """
+
+    settings: dict[str, Any]
+
+    def setup(self, settings: dict[str, Any]) -> None:
+        """Remember the settings."""
+        self.settings = settings
+        Path("raw").mkdir(exist_ok=True)
+
+    def run(self, atoms: Atoms, deadline: float) -> tuple[str, list[Atoms]]:
+        """Run the program; what it printed is judged where the packed files are read."""
+        name = str(atoms.info["frame_id"])
+        folder = Path(self.settings["folders"][name])
+        with open(folder / self.settings["output"], "wb") as output, open(folder / "stderr.txt", "wb") as errors:
+            process = subprocess.Popen(
+                ["/bin/bash", "-c", self.settings["command"]],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
+            )
+            try:
+                status = process.wait(timeout=max(deadline - time.time(), 0.0) if deadline < 1e10 else None)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                return "not reached: stopped when the time of the job was up", []
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+        self.pack(name, folder)
+        last = (folder / "stderr.txt").read_text(errors="replace").strip().splitlines()[-1:]
+        shutil.rmtree(folder)
+        return ("ok" if status == 0 else f"ended with status {status}" + "".join(f": {line}" for line in last)), []
+
+    def pack(self, name: str, folder: Path) -> None:
+        """Pack the files that are kept into ``raw/<frame id>.zip``."""
+        with zipfile.ZipFile(Path("raw") / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for pattern in self.settings["keep"]:
+                for path in sorted(folder.glob(pattern)):
+                    if path.is_file() and path.stat().st_size <= LARGEST:
+                        archive.write(path, path.name)
+
+
+TASK = Program()
