@@ -135,7 +135,7 @@ class Codes(Model):
 
     gap_fit: str = DEFAULT_CODES["gap_fit"]
     python: str = DEFAULT_CODES["python"]
-    label_python: str | None = Field(None, description="python of an ASE reference; default: python")
+    label_python: str | None = Field(None, description="python of an ASE reference or of bundles; default: python")
 
 
 class Options(Model):
@@ -144,6 +144,15 @@ class Options(Model):
     fit: dict[str, Any] = Field(default_factory=dict, description="threads: OpenMP threads of gap_fit; default: all cores here")
     relax: dict[str, Any] = Field(default_factory=dict, description="processes: worker processes; default: all cores of the job")
     label: dict[str, Any] = Field(default_factory=dict, description="of an ASE reference")
+
+
+class BundleSettings(Model):
+    """Many frames of a frame-by-frame reference in one scheduler job, for small cells and clusters that limit jobs."""
+
+    frames_per_job: PositiveInt = 50
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="of the job; processes: frames side by side, default: all cores of the job"
+    )
 
 
 class CampaignConfig(Model):
@@ -156,7 +165,8 @@ class CampaignConfig(Model):
     reference: Reference
     codes: Codes = Field(default_factory=Codes)
     options: Options = Field(default_factory=Options)
-    max_concurrent: PositiveInt = Field(2, description="frame-by-frame calculations at one time")
+    max_concurrent: PositiveInt = Field(2, description="frame-by-frame calculations, or bundles, at one time")
+    bundle: BundleSettings | None = Field(None, description="calculate many frames in one job (Quantum ESPRESSO)")
     max_failed_fraction: float = Field(0.3, ge=0, le=1, description="of the labels of a generation")
 
 

@@ -23,7 +23,7 @@ from aiida_gaprss.config import (
     QuantumEspressoReference,
     VaspReference,
 )
-from aiida_gaprss.reference import PER_FRAME, castep
+from aiida_gaprss.reference import BUNDLED, PER_FRAME, castep
 
 HOW_TO_GET = {
     "gap_fit": "it comes with quippy-ase (pip install quippy-ase); `aiida-gaprss setup` registers it",
@@ -64,10 +64,12 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
     gap_fit = code(config.codes.gap_fit, ("codes", "gap_fit"), "gap_fit")
     python = code(config.codes.python, ("codes", "python"), "python")
     label: dict[str, Any] = {"max_concurrent": config.max_concurrent, "max_failed_fraction": config.max_failed_fraction}
+    label_python = python
+    if config.codes.label_python:
+        label_python = code(config.codes.label_python, ("codes", "label_python"), "label_python")
     if config.reference.ase:
-        name = config.codes.label_python or config.codes.python
         label["ase"] = {
-            "code": code(name, ("codes", "label_python"), "label_python") if config.codes.label_python else python,
+            "code": label_python,
             "settings": Dict(config.reference.ase.model_dump()),
             "metadata": {"options": dict(config.options.label)},
         }
@@ -78,6 +80,15 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
             **_frame_by_frame(reference),
             **_potentials(campaign, name, reference, faults),
         }
+        if config.bundle is not None:
+            label["bundle"] = {
+                "code": label_python,
+                "frames_per_job": config.bundle.frames_per_job,
+                "metadata": {"options": dict(config.bundle.options)},
+            }
+            if name not in BUNDLED:
+                message = f"frames of {name} cannot be bundled, only those of {', '.join(BUNDLED)}"
+                faults.append(Fault(campaign.lines.of(("bundle",)), "bundle", message))
         sound = not any(fault.where.startswith(f"reference.{name}.pseudos") for fault in faults)
         faults += _faults_of_inputs(campaign, name, label[name], sound)
     if faults:

@@ -172,8 +172,11 @@ def run():
 def run_batch(tmp_path):
     """Run ``python batch.py TASK`` in a folder of its own, as a job would; return process, results by index and folder."""
 
-    def run_batch(task, frames, settings, name="job", extra=None):
+    def run_batch(task, frames, settings, name="job", extra=None, files=None):
         folder = prepare_batch(tmp_path / name, task, frames, settings, extra)
+        for path, text in (files or {}).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
         done = subprocess.run(
             [sys.executable, "batch.py", task], cwd=folder, capture_output=True, text=True, timeout=300, check=False
         )

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from aiida_gaprss.extxyz import Keys
 
 
@@ -111,17 +114,83 @@ def dataset_show(node: str) -> None:
 
 
 @dataset.command("import")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_key_options
-@click.option("--config-type", help="Configuration type of frames that have none.")
-@click.option("--level-of-theory", required=True, help="One line: code, functional, cutoff, k-points of the labels.")
-def dataset_import(path: Path, config_type: str | None, level_of_theory: str, **options: Any) -> None:
-    """Import an extended XYZ file whose labels have any names and units."""
+@click.option(
+    "--steps", default="all", show_default=True, help="Ionic steps of an output: all, last, first or a slice such as ::5."
+)
+@click.option("--config-type", help="Configuration type of frames that have none; isolated_atom for one atom in a large box.")
+@click.option(
+    "--level-of-theory", help="One line: code, functional, cutoff, k-points of the labels. Default for outputs: what they say."
+)
+@click.option("--strict", is_flag=True, help="Import nothing if anything is refused.")
+@click.pass_context
+def dataset_import(
+    context: click.Context,
+    paths: tuple[Path, ...],
+    steps: str,
+    config_type: str | None,
+    level_of_theory: str | None,
+    strict: bool,
+    **options: Any,
+) -> None:
+    """Import labelled frames from PATHS, as one dataset.
+
+    PATHS are extended XYZ files whose labels have any names and units; or outputs of CASTEP (.castep), VASP (OUTCAR, vasprun.xml)
+    or Quantum ESPRESSO (pw.x), plain or gzip, and folders with such outputs. Keys and units are of extended XYZ, --steps is of
+    outputs.
+    """
+    from aiida_gaprss.immigration import EXTXYZ, recognise
+
     keys = _keys(options)
+    given = [name for name in (*options, "steps") if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    found = {path: None if path.is_dir() else recognise(path) for path in paths}
+    xyz = [path for path, kind in found.items() if kind == EXTXYZ]
+    outputs = [path for path, kind in found.items() if path.is_dir() or kind not in (EXTXYZ, None)]
+    if xyz and outputs:
+        raise click.UsageError(f"{xyz[0]} is extended XYZ, {outputs[0]} is not: import them separately")
+    as_xyz = bool(xyz) or (not outputs and any(name != "steps" for name in given))  # a file that is neither is refused there
+    wrong = [f"--{name.replace('_', '-')}" for name in given if (name == "steps") == as_xyz]
+    if wrong:
+        what = "outputs of codes, not for extended XYZ" if as_xyz else "extended XYZ, not for outputs of codes"
+        raise click.UsageError(f"{', '.join(wrong)}: only for {what}")
+    if as_xyz and level_of_theory is None:
+        raise click.UsageError("extended XYZ does not say its level of theory; give it with --level-of-theory")
     _profile()
+    if as_xyz:
+        _import_xyz(list(found), keys, config_type, str(level_of_theory))
+    else:
+        _import_outputs(list(found), steps, config_type, level_of_theory, strict)
+
+
+def _import_xyz(paths: list[Path], keys: Keys, config_type: str | None, level_of_theory: str) -> None:
+    from aiida_gaprss.extxyz import import_frames
+
+    frames = [frame for path in paths for frame in import_frames(path, keys, config_type)]
+    _store(frames, level_of_theory, paths)
+
+
+def _import_outputs(paths: list[Path], steps: str, config_type: str | None, level_of_theory: str | None, strict: bool) -> None:
+    from aiida_gaprss.immigration import read_outputs
+
+    result = read_outputs(paths, steps, config_type)
+    for refused in result.refused:
+        click.echo(f"refused: {refused}")
+    for note in result.notes:
+        click.echo(f"note: {note}")
+    if strict and result.refused:
+        raise click.ClickException(f"{len(result.refused)} refused, nothing imported (--strict)")
+    _store(result.frames, level_of_theory or result.level_of_theory, paths)
+    click.echo(f"level of theory: {level_of_theory or result.level_of_theory}")
+
+
+def _store(frames: list[Atoms], level_of_theory: str, paths: list[Path]) -> None:
+    """Store frames as a dataset named after the first of ``paths``, and say what is in it."""
     from aiida_gaprss.data.dataset import Dataset
 
-    node = Dataset.from_file(path, keys, config_type, level_of_theory).store()
+    node = Dataset(frames, level_of_theory=level_of_theory)
+    node.label = paths[0].resolve().name + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+    node.store()
     attributes = node.base.attributes.all
     click.echo(
         f"dataset <{node.pk}>: {attributes['frames']} frames, {attributes['atoms']} atoms, {attributes['energies']} energies, "

@@ -12,7 +12,8 @@ from aiida_gaprss.launch import builder_inputs
 from aiida_gaprss.reference import PER_FRAME
 
 PAGE = (Path(__file__).parents[2] / "docs" / "references.md").read_text(encoding="utf-8")
-EXAMPLES = {re.search(r"^  (\w+):", text, re.MULTILINE)[1]: text for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)}
+REFERENCES = re.findall(r"```yaml\n(reference:.*?)```", PAGE, re.DOTALL)
+EXAMPLES = {re.search(r"^  (\w+):", text, re.MULTILINE)[1]: text for text in REFERENCES}
 
 needs_castep = pytest.mark.skipif(importlib.util.find_spec("aiida_castep") is None, reason="aiida-castep needs Python below 3.12")
 
@@ -195,3 +196,12 @@ def test_two_references(campaign_text, tmp_path):
     start, end = campaign_text.index("reference:"), campaign_text.index("settings:")
     with pytest.raises(ConfigError, match="give exactly one of: ase, quantumespresso, castep, vasp"):
         check_campaign(campaign_text[:start] + both + campaign_text[end:], tmp_path / "a.yaml")
+
+
+def test_bundles(check, cluster, faults_of):
+    found = faults_of("vasp", local("vasp"), ("reference:", "bundle: {frames_per_job: 20}\nreference:"))
+    assert found["bundle"].message == "frames of vasp cannot be bundled, only those of quantumespresso"
+    campaign = check("quantumespresso", ("reference:", "bundle: {frames_per_job: 20, options: {processes: 8}}\nreference:"))
+    assert campaign.config.bundle.frames_per_job == 20
+    with pytest.raises(ConfigError, match="greater than 0"):
+        check("quantumespresso", ("reference:", "bundle: {frames_per_job: 0}\nreference:"))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -341,3 +342,33 @@ def test_number_of_cores(monkeypatch):
     monkeypatch.delenv("SLURM_CPUS_PER_TASK")
     monkeypatch.delenv("SLURM_CPUS_ON_NODE")
     assert cores() == len(os.sched_getaffinity(0))
+
+
+# --- a program for every frame ---
+
+
+def test_program(run_batch):
+    frames = crystals(4)
+    for number, atoms in enumerate(frames):
+        atoms.info["frame_id"] = f"p-{number}"
+    folders = {f"p-{number}": f"frames/{number}" for number in range(4)}
+    command = 'echo "ran in $(basename $PWD)"; touch large; [ $(basename $PWD) != 2 ] || { echo "no memory" >&2; exit 7; }'
+    settings = {"command": command, "output": "out.txt", "keep": ["out.txt"], "folders": folders, "processes": 2}
+    inputs = {f"frames/{number}/in.txt": "" for number in range(4)}
+    done, lines, folder = run_batch("program", frames, settings, files=inputs)
+    assert done.returncode == 0, done.stderr
+    assert [lines[index]["status"] for index in range(4)] == ["ok", "ok", "ended with status 7: no memory", "ok"]
+    with zipfile.ZipFile(folder / "raw" / "p-3.zip") as archive:
+        assert archive.namelist() == ["out.txt"], "what is not named is not kept"
+        assert archive.read("out.txt") == b"ran in 3\n"
+    assert not (folder / "frames" / "3").exists(), "the scratch is cleared"
+
+
+def test_a_program_that_is_still_running_when_the_time_is_up(run_batch):
+    frames = crystals(1)
+    frames[0].info["frame_id"] = "p-0"
+    settings = {"command": "sleep 60", "output": "out.txt", "keep": [], "folders": {"p-0": "frames/0"}, "time_limit_s": 2.0}
+    started = time.perf_counter()
+    _, lines, _ = run_batch("program", frames, settings, files={"frames/0/in.txt": ""})
+    assert time.perf_counter() - started < 30
+    assert lines[0]["status"].startswith("not reached")

@@ -36,7 +36,8 @@ input=$2
 vector=$(grep -A1 CELL_PARAMETERS $input | tail -1)
 case "$vector" in
     *0.0001*) sed -i 's/electron_maxstep *=.*/electron_maxstep = 1/' $input; exec {PW} -in $input ;;
-    *0.0002*) sed -i "s/max_seconds *=.*/max_seconds = 1.0/; s/conv_thr *=.*/conv_thr = 1d-30/; s/electron_maxstep *=.*/electron_maxstep = 5000/" $input
+    *0.0002*) sed -i "s/max_seconds *=.*/max_seconds = 1.0/; s/conv_thr *=.*/conv_thr = 1d-30/" $input
+              sed -i "s/electron_maxstep *=.*/electron_maxstep = 5000/" $input
               exec {PW} -in $input ;;
     *0.0003*) {PW} -in $input & sleep 0.3; kill -9 $!; exit 137 ;;
     *0.0004*) {PW} -in $input > /dev/null; rm -rf out/*.save/*.xml out/*.xml; head -c 4000 /dev/urandom; exit 0 ;;
@@ -176,7 +177,7 @@ def test_a_lane_that_breaks_down_loses_nothing(run, espresso, monkeypatch):
 def test_labels_at_another_level_are_not_taken_for_known(espresso, dataset):
     from aiida.engine import run as run_process
 
-    with pytest.raises(ValueError, match="known.sw is at another level of theory: 'Stillinger-Weber'"):
+    with pytest.raises(ValueError, match=r"known\.sw is at another level of theory: 'Stillinger-Weber'"):
         run_process(LabelWorkChain, frames=Dataset([boron(0)]), quantumespresso=espresso, known={"sw": dataset})
 
 
