@@ -21,6 +21,9 @@ try:
 except ImportError:
     flat_input_param_validator = None  # type: ignore[assignment]
 
+#: What isolated atoms share with the cells.
+BASIS = ("cut_off_energy", "basis_precision", "fine_grid_scale", "grid_scale", "xc_functional")
+
 NAME = "CASTEP"
 OUTPUTS = ("output_parameters", "output_array")
 NOT_INSTALLED = "aiida-castep is not installed: it needs Python below 3.12; pip install 'aiida-castep>=2'"
@@ -73,7 +76,7 @@ def define(namespace: PortNamespace) -> None:
         f"Keywords of the param and cell files, flat; {', '.join(SET_HERE)} are set here.",
         validator=_validate_parameters,
     )
-    common.define_common(namespace)
+    common.define_common(namespace, BASIS)
     flat.define_max_iterations(namespace, NAME)
     common.define_pseudos(namespace, "Pseudopotential (OTFGData, UspData or UpfData) of each element.")
 
@@ -124,7 +127,7 @@ def missing(inputs: Any, elements: list[str]) -> str | None:
     without = sorted(set(elements) - set(inputs.get("pseudos", {})))
     if without:
         return f"pseudos: no pseudopotential for {', '.join(without)}"
-    return flat.fault_of_attempts(inputs, _fault, _level)
+    return common.fault_of_attempts(inputs, _fault, _level)
 
 
 def level_of_theory(inputs: Any) -> dict[str, Any]:
@@ -132,7 +135,12 @@ def level_of_theory(inputs: Any) -> dict[str, Any]:
     level: dict[str, Any] = {"code": NAME, "settings": _level(inputs["parameters"].get_dict())}
     if "isolated_parameters" in inputs:
         level["isolated_atoms"] = _level(inputs["isolated_parameters"].get_dict())
-    return {**level, "kpoint_spacing": inputs["kpoint_spacing"].value, "pseudos": _pseudo_names(inputs["pseudos"])}
+    return {
+        **level,
+        **common.other_levels(inputs),
+        "kpoint_spacing": inputs["kpoint_spacing"].value,
+        "pseudos": _pseudo_names(inputs["pseudos"]),
+    }
 
 
 def _pseudo_names(pseudos: Any) -> dict[str, str]:

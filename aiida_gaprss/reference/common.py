@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from ase import Atoms
 
 #: eV/Å³ in GPa.
 GPA_PER_EV_A3 = 160.2176634
+
+
+#: Key of a retry that is allowed to change the level of theory.
+OTHER_LEVEL = "other_level"
 
 
 def sorted_by_number(atoms: Atoms) -> tuple[Atoms, np.ndarray]:
@@ -75,8 +80,19 @@ def port(namespace: PortNamespace, name: str, valid_type: Any, help_text: str, r
     namespace[name] = InputPort(name, valid_type=valid_type, required=required, help=help_text, **options)
 
 
-def define_common(namespace: PortNamespace) -> None:
-    """Add the ports that every frame-by-frame reference has besides its code, parameters and pseudopotentials."""
+def define_common(namespace: PortNamespace, basis: Collection[str]) -> None:
+    """Add the ports that every frame-by-frame reference has besides its code, parameters and pseudopotentials.
+
+    :param basis: names (lower case) of the parameters that isolated atoms must share with the cells.
+    """
+
+    def same_basis(node: Any, _: Any) -> str | None:
+        given = _names(node.get_dict()) & set(basis) if node is not None else set()
+        if given:
+            names = ", ".join(sorted(given))
+            return f"{names}: isolated atoms must have the basis and the functional of the cells, or cohesive energies are wrong"
+        return None
+
     port(
         namespace,
         "kpoint_spacing",
@@ -90,6 +106,7 @@ def define_common(namespace: PortNamespace) -> None:
         Dict,
         "Merged into the parameters for isolated atoms, e.g. a narrow smearing or a spin.",
         required=False,
+        validator=same_basis,
     )
     port(
         namespace,
@@ -105,6 +122,11 @@ def define_common(namespace: PortNamespace) -> None:
 def define_pseudos(namespace: PortNamespace, help_text: str) -> None:
     """Add the namespace with one pseudopotential node per element."""
     namespace["pseudos"] = PortNamespace("pseudos", valid_type=Data, dynamic=True, help=help_text)
+
+
+def _names(parameters: dict[str, Any]) -> set[str]:
+    """Return the names of all parameters, also of nested ones, in lower case."""
+    return {key.lower() for key in parameters}.union(*(_names(value) for value in parameters.values() if isinstance(value, dict)))
 
 
 def _validate_spacing(node: Any, _: Any) -> str | None:
@@ -131,8 +153,45 @@ def parameters_of(inputs: Any, isolated: bool, attempt: int) -> dict[str, Any]:
     if isolated and "isolated_parameters" in inputs:
         parameters = merged(parameters, inputs["isolated_parameters"].get_dict())
     if attempt:
-        parameters = merged(parameters, inputs["retries"].get_list()[attempt - 1])
+        change = inputs["retries"].get_list()[attempt - 1]
+        parameters = merged(parameters, {key: value for key, value in change.items() if key != OTHER_LEVEL})
     return parameters
+
+
+def other_levels(inputs: Any) -> dict[str, Any]:
+    """Return the retries that may change the level of theory, as a part of it: some labels of a dataset may be theirs."""
+    retries = inputs["retries"].get_list() if "retries" in inputs else []
+    found = {f"attempt {n}": repr(item) for n, item in enumerate(retries, start=2) if item.get(OTHER_LEVEL)}
+    return {"retried_at_another_level": found} if found else {}
+
+
+def fault_of_attempts(
+    inputs: Any, fault: Callable[[dict[str, Any], bool], str | None], level: Callable[[dict[str, Any]], dict[str, Any]]
+) -> str | None:
+    """Return what is wrong with the parameters of any attempt, of isolated atoms or of cells, or None.
+
+    A retry that changed the level of theory would put labels of two levels into one dataset.
+
+    :param fault: says what is wrong with a set of parameters, for cells or for isolated atoms, or None.
+    :param level: returns those that decide the value of a label.
+    """
+    for isolated in (False, True):
+        name = "isolated_parameters" if isolated else "parameters"
+        first = level(parameters_of(inputs, isolated, 0))
+        for attempt in range(attempts(inputs)):
+            parameters = parameters_of(inputs, isolated, attempt)
+            where = f"retries[{attempt - 1}]" if attempt else name
+            message = fault(parameters, isolated)
+            if message:
+                return f"{where}: {message}"
+            now = level(parameters)
+            changed = sorted(key for key in {*first, *now} if first.get(key) != now.get(key))
+            if changed and not (attempt and inputs["retries"].get_list()[attempt - 1].get(OTHER_LEVEL)):
+                return (
+                    f"{where}: {', '.join(changed)} would change the level of theory; "
+                    f"if labels that need it may have another one, say {OTHER_LEVEL}: true in it"
+                )
+    return None
 
 
 def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +235,8 @@ def one_line(content: dict[str, Any]) -> str:
     parts = []
     for key, value in content.items():
         if isinstance(value, dict):
-            parts.append(", ".join(f"{name} {_text(item)}" for name, item in sorted(value.items())))
+            text = ", ".join(f"{name} {_text(item)}" for name, item in sorted(value.items()))
+            parts.append(text if key in ("settings", "pseudos") else f"{key.replace('_', ' ')}: {text}")
         else:
             parts.append(_text(value) if key == "code" else f"{key.replace('_', ' ')} {_text(value)}")
     return "; ".join(part for part in parts if part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from aiida.engine import PortNamespace
@@ -35,29 +34,3 @@ def lower(parameters: dict[str, Any]) -> dict[str, Any]:
 def is_true(value: Any) -> bool:
     """Tell whether ``value`` means yes to CASTEP and VASP, however it is written."""
     return str(value).strip().strip(".").lower() in ("true", "t", "yes", "1")
-
-
-def fault_of_attempts(
-    inputs: Any, fault: Callable[[dict[str, Any], bool], str | None], level: Callable[[dict[str, Any]], dict[str, Any]]
-) -> str | None:
-    """Return what is wrong with the parameters of any attempt, of isolated atoms or of cells, or None.
-
-    A retry that changed the level of theory would put labels of two levels into one dataset.
-
-    :param fault: says what is wrong with a set of parameters, for cells or for isolated atoms, or None.
-    :param level: returns those that decide the value of a label.
-    """
-    for isolated in (False, True):
-        name = "isolated_parameters" if isolated else "parameters"
-        first = level(common.parameters_of(inputs, isolated, 0))
-        for attempt in range(common.attempts(inputs)):
-            parameters = common.parameters_of(inputs, isolated, attempt)
-            where = f"retries[{attempt - 1}]" if attempt else name
-            message = fault(parameters, isolated)
-            if message:
-                return f"{where}: {message}"
-            now = level(parameters)
-            changed = sorted(key for key in {*first, *now} if first.get(key) != now.get(key))
-            if changed:
-                return f"{where}: {', '.join(changed)} would change the level of theory"
-    return None

@@ -19,6 +19,9 @@ from aiida_gaprss.reference import common
 NAME = "Quantum ESPRESSO"
 OUTPUTS = ("output_parameters", "output_trajectory")
 
+#: What isolated atoms share with the cells.
+BASIS = ("ecutwfc", "ecutrho", "ecutfock", "input_dft", "vdw_corr")
+
 #: Of a bundle: input and output of every frame, and what is kept of its folder.
 BUNDLE_INPUT, BUNDLE_OUTPUT = "aiida.in", "aiida.out"
 BUNDLE_KEEP = (BUNDLE_INPUT, BUNDLE_OUTPUT, "CRASH", "stderr.txt")
@@ -37,7 +40,7 @@ def define(namespace: PortNamespace) -> None:
         "Namelists of pw.x; calculation, tprnfor and tstress are set here.",
         validator=_validate_parameters,
     )
-    common.define_common(namespace)
+    common.define_common(namespace, BASIS)
     common.port(
         namespace,
         "max_iterations",
@@ -64,7 +67,9 @@ def _validate_parameters(node: Any, _: Any) -> str | None:
 def missing(inputs: Any, elements: list[str]) -> str | None:
     """Return what the inputs lack to label frames of ``elements``, or None."""
     without = sorted(set(elements) - set(inputs.get("pseudos", {})))
-    return f"pseudos: no pseudopotential for {', '.join(without)}" if without else None
+    if without:
+        return f"pseudos: no pseudopotential for {', '.join(without)}"
+    return common.fault_of_attempts(inputs, lambda parameters, isolated: None, _level)
 
 
 def level_of_theory(inputs: Any) -> dict[str, Any]:
@@ -72,10 +77,21 @@ def level_of_theory(inputs: Any) -> dict[str, Any]:
     level: dict[str, Any] = {"code": NAME}
     for name, node in (("settings", "parameters"), ("isolated_atoms", "isolated_parameters")):
         if node in inputs:
-            namelists = {key.upper(): value for key, value in inputs[node].get_dict().items()}
-            system = {key.lower(): value for key, value in namelists.get("SYSTEM", {}).items()}
-            level[name] = {key: system[key] for key in sorted(system) if key not in NOT_THE_LEVEL}
-    return {**level, "kpoint_spacing": inputs["kpoint_spacing"].value, "pseudos": common.pseudo_names(inputs["pseudos"])}
+            level[name] = _level(inputs[node].get_dict())
+    return {
+        **level,
+        **common.other_levels(inputs),
+        "kpoint_spacing": inputs["kpoint_spacing"].value,
+        "pseudos": common.pseudo_names(inputs["pseudos"]),
+    }
+
+
+def _level(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters that decide the value of a label."""
+    namelists = {key.upper(): value for key, value in parameters.items()}
+    level = {key.lower(): value for key, value in namelists.get("SYSTEM", {}).items() if key.lower() not in NOT_THE_LEVEL}
+    electrons = {key.lower(): value for key, value in namelists.get("ELECTRONS", {}).items()}
+    return level | {key: electrons[key] for key in ("conv_thr",) if key in electrons}
 
 
 def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: int = 0) -> tuple[Any, dict[str, Any]]:

@@ -15,6 +15,9 @@ from aiida_vasp.data.potcar import PotcarData
 
 from aiida_gaprss.reference import common, flat
 
+#: What isolated atoms share with the cells.
+BASIS = ("encut", "prec", "gga", "metagga", "ivdw", "luse_vdw", "addgrid")
+
 NAME = "VASP"
 OUTPUTS = ("misc", "structure")
 
@@ -58,7 +61,7 @@ def define(namespace: PortNamespace) -> None:
         f"INCAR tags, flat; {', '.join(SET_HERE).upper()} are set here.",
         validator=_validate_parameters,
     )
-    common.define_common(namespace)
+    common.define_common(namespace, BASIS)
     flat.define_max_iterations(namespace, NAME)
     common.port(namespace, "potential_family", Str, "Label of the family of PAW potentials in aiida-vasp.")
     common.port(namespace, "potential_mapping", Dict, "Name of the potential in the family for each element, e.g. Si: Si.")
@@ -122,7 +125,7 @@ def missing(inputs: Any, elements: list[str]) -> str | None:
             return f"potential_mapping: {exception}"
         if potential.element != element:
             return f"potential_mapping: {mapping[element]} is a potential of {potential.element}, not of {element}"
-    return flat.fault_of_attempts(inputs, _fault, _level)
+    return common.fault_of_attempts(inputs, _fault, _level)
 
 
 def _potentials(elements: list[str], family: str, mapping: dict[str, str]) -> dict[str, PotcarData]:
@@ -137,7 +140,7 @@ def level_of_theory(inputs: Any) -> dict[str, Any]:
     mapping = inputs["potential_mapping"].get_dict()
     potentials = _potentials(sorted(mapping), inputs["potential_family"].value, mapping)
     names = {element: f"{node.full_name} {node.sha512[:8]}" for element, node in potentials.items()}
-    return {**level, "kpoint_spacing": inputs["kpoint_spacing"].value, "potentials": names}
+    return {**level, **common.other_levels(inputs), "kpoint_spacing": inputs["kpoint_spacing"].value, "potentials": names}
 
 
 def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: int = 0) -> tuple[Any, dict[str, Any]]:

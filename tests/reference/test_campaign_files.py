@@ -170,7 +170,7 @@ def test_all_faults_of_castep_at_once(faults_of, campaign_codes):
 def test_a_retry_of_another_level(faults_of, cluster):
     found = faults_of("castep", local("castep"), ("{elec_method: edft}", "{smearing_width: 0.3}"))
     fault = found["reference.castep.retries.1"]
-    assert fault.message == "smearing_width would change the level of theory"
+    assert fault.message.startswith("smearing_width would change the level of theory")
     lines = EXAMPLES["castep"].splitlines()
     # The small campaign has two lines (name, seed) above its reference.
     assert "elec_method" in lines[fault.line - 3]
