@@ -10,22 +10,6 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 
-def add_labels(atoms: Atoms, out: Atoms, prefix: str, stress: bool = True) -> None:
-    """Store energy (eV), forces (eV/Å) and virial (eV) of the calculator of ``atoms`` on ``out``."""
-    out.info[f"{prefix}_energy"] = float(atoms.get_potential_energy(force_consistent=has_free_energy(atoms)))
-    out.arrays[f"{prefix}_forces"] = np.array(atoms.get_forces())
-    if stress:
-        out.info[f"{prefix}_virial"] = (-atoms.get_stress(voigt=False) * atoms.get_volume()).reshape(9)
-    values = [out.info[f"{prefix}_energy"], out.arrays[f"{prefix}_forces"], out.info.get(f"{prefix}_virial", 0.0)]
-    if not all(np.isfinite(value).all() for value in values):
-        raise ArithmeticError("the calculator returned a value that is not a finite number")
-
-
-def has_free_energy(atoms: Atoms) -> bool:
-    """Tell whether the calculator of ``atoms`` gives the energy that its forces are the derivative of."""
-    return "free_energy" in atoms.calc.implemented_properties
-
-
 def stripped(atoms: Atoms) -> Atoms:
     """Return a copy without calculator, constraints or stored arrays, keeping ``info``."""
     out = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
@@ -55,9 +39,19 @@ class CalculatorTask:
         self.calculator = load_class(settings["calculator"])(**settings["arguments"])
 
     def single_point(self, atoms: Atoms, prefix: str, stress: bool = True) -> Atoms:
-        """Return a copy of ``atoms`` with labels."""
+        """Return a copy of ``atoms`` with energy (eV; the one the forces are derivatives of), forces (eV/Å) and virial (eV).
+
+        :raises ArithmeticError: if one of them is not finite.
+        """
         work, out = stripped(atoms), stripped(atoms)
         work.info, out.info = {}, {}
         work.calc = self.calculator
-        add_labels(work, out, prefix, stress)
+        consistent = "free_energy" in self.calculator.implemented_properties
+        out.info[f"{prefix}_energy"] = float(work.get_potential_energy(force_consistent=consistent))
+        out.arrays[f"{prefix}_forces"] = np.array(work.get_forces())
+        if stress:
+            out.info[f"{prefix}_virial"] = (-work.get_stress(voigt=False) * work.get_volume()).reshape(9)
+        values = [out.info[f"{prefix}_energy"], out.arrays[f"{prefix}_forces"], out.info.get(f"{prefix}_virial", 0.0)]
+        if not all(np.isfinite(value).all() for value in values):
+            raise ArithmeticError("the calculator returned a value that is not a finite number")
         return out
