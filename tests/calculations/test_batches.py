@@ -219,7 +219,7 @@ def test_predictions(run, python_code, potential, dataset, gap, silicon_frames, 
         assert np.allclose(ours.info["GAP_virial"], virial, atol=1e-6)
         assert ours.arrays["GAP_local_energy"].sum() == pytest.approx(energy, abs=1e-5)
         assert ours.info["potential"] == potential.uuid
-        assert ours.info["REF_energy"] == pytest.approx(source.info["REF_energy"], abs=1e-9), "labels stay"
+        assert ours.info["REF_energy"] == pytest.approx(source.info["REF_energy"], abs=1e-8), "labels stay"
         assert ours.info["frame_id"] == source.info["frame_id"]
 
 

@@ -26,7 +26,7 @@ def test_bad_range(n, factors):
         dimer_curve("Si", "Si", n, factors, vacuum=10.0)
 
 
-def test_a_campaign_of_two_elements_begins_with_all_pairs(aiida_profile_clean):
+def test_a_campaign_of_two_elements_begins_with_all_pairs(aiida_profile):
     seed = {"n_atoms": [4], "volume_per_atom": [12, 20], "min_separation": 1.5, "n_operations": [1]}
     settings = RssSettings(
         formula={"Si": 1, "O": 1},
