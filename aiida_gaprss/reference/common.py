@@ -236,7 +236,7 @@ def one_line(content: dict[str, Any]) -> str:
     for key, value in content.items():
         if isinstance(value, dict):
             text = ", ".join(f"{name} {_text(item)}" for name, item in sorted(value.items()))
-            parts.append(text if key in ("settings", "pseudos") else f"{key.replace('_', ' ')}: {text}")
+            parts.append(text if key in ("settings", "pseudos", "potentials") else f"{key.replace('_', ' ')}: {text}")
         else:
             parts.append(_text(value) if key == "code" else f"{key.replace('_', ' ')} {_text(value)}")
     return "; ".join(part for part in parts if part)

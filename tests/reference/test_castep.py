@@ -281,7 +281,7 @@ def test_frames_through_the_work_chain(run, registry, inputs):
     assert atom.info["REF_energy"] == pytest.approx(-101.2345678901, abs=1e-7)
     assert outputs["frames"].level_of_theory == (
         "CASTEP; cut_off_energy 500, smearing_width 0.1, xc_functional PBE; "
-        "smearing_width 0.01, spin 2, spin_polarized True; kpoint spacing 0.07; C C19, Si C19"
+        "isolated atoms: smearing_width 0.01, spin 2, spin_polarized True; kpoint spacing 0.07; C C19, Si C19"
     )
 
 

@@ -32,7 +32,7 @@ def espresso(aiida_code_installed, aiida_localhost, tmp_path):
     with next(tmp_path.glob("*.UPF")).open("rb") as handle:
         pseudo = UpfData(handle)
     code = aiida_code_installed(
-        label="pw",
+        label="pw-real",  # other tests register a pw@localhost that does nothing
         computer=aiida_localhost,
         default_calc_job_plugin="quantumespresso.pw",
         filepath_executable=shutil.which("pw.x"),
