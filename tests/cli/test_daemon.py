@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+import zmq
 
 BIN = Path(sys.executable).parent
 
@@ -56,8 +58,17 @@ def shell(tmp_path):
         os.kill(pid, signal.SIGKILL)
 
 
-def daemon_processes(tmp_path):
-    """Return the processes of the daemon of this test, known by their AIIDA_PATH."""
+def eventually(what, seconds=60):
+    """Wait until ``what()`` is true; return it."""
+    end = time.monotonic() + seconds
+    while not (result := what()):
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.2)
+    return result
+
+
+def daemon_processes(tmp_path, word=b"verdi"):
+    """Return the processes of the daemon of this test, known by their AIIDA_PATH and a word of the command."""
     mark = f"AIIDA_PATH={tmp_path / 'aiida'}".encode()
     found = []
     for entry in Path("/proc").iterdir():
@@ -67,7 +78,7 @@ def daemon_processes(tmp_path):
                 variables = (entry / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"verdi" in command and any(variable.startswith(mark) for variable in variables):
+            if word in command and any(variable.startswith(mark) for variable in variables):
                 found.append(int(entry.name))
     return found
 
@@ -99,10 +110,34 @@ def test_a_campaign_outlives_its_daemon(shell, campaign_text, tmp_path):
     for pid in processes:
         os.kill(pid, signal.SIGKILL)
     time.sleep(1)
+    assert "the daemon is not running" in shell("aiida-gaprss", "status", pk)
     shell("verdi", "daemon", "start")
+    shell("verdi", "daemon", "restart")
     after = wait_for(shell, pk, lambda state, *_: state in ("finished", "excepted", "killed"), 400)
     assert after[:2] == ["finished", "0"], shell("verdi", "process", "report", pk, check=False)
     text = shell(sys.executable, "-c", RESULT.format(pk=pk))
     words = next(line for line in text.splitlines() if line.startswith("RESULT")).split()[1:]
     assert words[0] == "True"
     assert int(words[1]) == int(words[2]) == int(words[3]) == int(words[4]) > 11
+
+
+@pytest.mark.slow
+def test_workers_that_hear_nothing(shell, campaign_text, tmp_path):
+    """As after a kill: a worker begins while the address of the message broker is still that of the killed one."""
+    (tmp_path / "tiny.yaml").write_text(campaign_text)
+    shell("aiida-gaprss", "setup")
+    shell("verdi", "daemon", "start")
+    (address,) = eventually(lambda: [*(tmp_path / "aiida").glob(".aiida/broker/*/broker.sockets")])
+    right = address.read_text()
+    with TemporaryDirectory() as wrong, zmq.Context() as context, context.socket(zmq.ROUTER) as old_broker:
+        old_broker.bind(f"ipc://{wrong}/router.sock")
+        address.write_text(wrong)
+        (worker,) = eventually(lambda: daemon_processes(tmp_path, b"daemon\0worker"))
+        os.kill(worker, signal.SIGKILL)  # the daemon begins another one
+        assert old_broker.poll(60000), "it calls the old broker"
+        address.write_text(right)
+        pk = int(shell("aiida-gaprss", "run", "tiny.yaml", "--submit").split("<")[1].split(">")[0])
+        eventually(lambda: "no worker of the daemon hears" in shell("aiida-gaprss", "status", pk))
+    shell("verdi", "daemon", "restart")
+    assert wait_for(shell, pk, lambda state, status, finished, begun: finished >= 1, 60)[2] != "0"
+    assert "verdi daemon restart" not in shell("aiida-gaprss", "status", pk)
