@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
@@ -166,8 +166,16 @@ class CampaignConfig(Model):
     codes: Codes = Field(default_factory=Codes)
     options: Options = Field(default_factory=Options)
     max_concurrent: PositiveInt = Field(2, description="frame-by-frame calculations, or bundles, at one time")
-    bundle: BundleSettings | None = Field(None, description="calculate many frames in one job (Quantum ESPRESSO)")
+    bundle: BundleSettings | None = Field(None, description="calculate many frames in one job (DFT codes)")
     max_failed_fraction: float = Field(0.3, ge=0, le=1, description="of the labels of a generation")
+
+    @field_validator("bundle")
+    @classmethod
+    def _not_of_a_batch(cls, bundle: BundleSettings | None, info: ValidationInfo) -> BundleSettings | None:
+        reference = info.data.get("reference")
+        if bundle is not None and reference is not None and reference.per_frame is None:
+            raise ValueError("frames of an ASE calculator go into one job anyway; bundles are for DFT codes")
+        return bundle
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from aiida_gaprss.config import (
     QuantumEspressoReference,
     VaspReference,
 )
-from aiida_gaprss.reference import BUNDLED, PER_FRAME, castep
+from aiida_gaprss.reference import PER_FRAME, castep
 
 HOW_TO_GET = {
     "gap_fit": "it comes with quippy-ase (pip install quippy-ase); `aiida-gaprss setup` registers it",
@@ -86,9 +86,6 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
                 "frames_per_job": config.bundle.frames_per_job,
                 "metadata": {"options": dict(config.bundle.options)},
             }
-            if name not in BUNDLED:
-                message = f"frames of {name} cannot be bundled, only those of {', '.join(BUNDLED)}"
-                faults.append(Fault(campaign.lines.of(("bundle",)), "bundle", message))
         sound = not any(fault.where.startswith(f"reference.{name}.pseudos") for fault in faults)
         faults += _faults_of_inputs(campaign, name, label[name], sound)
     if faults:

@@ -12,7 +12,7 @@ from aiida.orm import Int
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.frames import FramesCalculation
-from aiida_gaprss.reference import BUNDLED, PER_FRAME
+from aiida_gaprss.reference import PER_FRAME
 from aiida_gaprss.reference.common import parameters_of, sorted_by_number
 
 
@@ -31,7 +31,7 @@ class BundleCalculation(FramesCalculation):
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
         """Define the namespaces of the references that can be bundled."""
         super().define(spec)
-        for name in BUNDLED:
+        for name in PER_FRAME:
             spec.input_namespace(name, required=False, populate_defaults=False)
             PER_FRAME[name].define(spec.inputs[name])
         spec.input("attempt", valid_type=Int, required=False, help="0 (default) for the first; 1 for the first of the retries.")
@@ -46,7 +46,7 @@ class BundleCalculation(FramesCalculation):
         frames = self.inputs.frames.get_frames()
         return {
             "command": f"{prepend}\n{command}" if prepend else command,
-            "output": module.BUNDLE_OUTPUT,
+            "output": module.BUNDLE_STDOUT,
             "keep": list(module.BUNDLE_KEEP),
             "folders": {atoms.info["frame_id"]: f"frames/{index:05d}" for index, atoms in enumerate(frames)},
         }
@@ -66,22 +66,26 @@ class BundleCalculation(FramesCalculation):
             for file_name, text in files.items():
                 with where.open(file_name, "w", encoding="utf-8") as handle:
                     handle.write(text)
-        info.local_copy_list = [
-            (node.uuid, node.filename, f"pseudo/{node.filename}") for _, node in sorted(inputs["pseudos"].items())
-        ]
+        shared = folder.get_subfolder("pseudo", create=True)
+        pseudos = module.bundle_pseudos(inputs)
+        for file_name, content in pseudos.items():
+            with shared.open(file_name, "wb") as handle:
+                handle.write(content)
+        # They are nodes already; POTCAR files, moreover, may not be passed on with the calculation.
+        info.provenance_exclude_list = [*(info.provenance_exclude_list or []), *(f"pseudo/{name}" for name in pseudos)]
         info.retrieve_list = [*(info.retrieve_list or []), ("raw", ".", 1)]
         return info
 
 
 def bundled_reference(inputs: Any) -> str:
     """Return the name of the reference whose namespace is given."""
-    return next(name for name in BUNDLED if getattr(inputs, name, None))
+    return next(name for name in PER_FRAME if getattr(inputs, name, None))
 
 
 def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
-    if not set(BUNDLED) & set(ports):  # exposed by a work chain that gives them later
+    if not set(PER_FRAME) & set(ports):  # exposed by a work chain that gives them later
         return None
-    given = [name for name in BUNDLED if inputs.get(name)]
+    given = [name for name in PER_FRAME if inputs.get(name)]
     if len(given) != 1:
-        return f"give exactly one reference of {', '.join(BUNDLED)}; got {', '.join(given) or 'none'}"
+        return f"give exactly one reference of {', '.join(PER_FRAME)}; got {', '.join(given) or 'none'}"
     return None

@@ -37,6 +37,8 @@ class BundleParser(FramesParser):
         """Return what the program printed for a frame."""
         content = self.retrieved.base.repository.get_object_content(f"raw/{frame_id}.zip", "rb")
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if name not in archive.namelist():
+                raise ValueError(f"the program wrote no {name}")
             return archive.read(name).decode("utf-8", errors="replace")
 
     def level_of_theory(self) -> str:

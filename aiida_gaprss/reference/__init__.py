@@ -10,7 +10,16 @@ A module here offers
   by atomic number; ``isolated`` is said of atoms and dimers in vacuum; attempt 1 is the first retry;
 * ``OUTPUTS``: the output nodes that hold the labels;
 * ``labels(outputs, symbols)``: energy (eV, force-consistent), forces (eV/Å) and ASE stress (eV/Å³) from these nodes, in the order
-  of the sorted structure, whose symbols are given to be compared.
+  of the sorted structure, whose symbols are given to be compared;
+
+and for bundles, many frames in one job, each in a folder of its own two levels beneath that of the job:
+
+* ``bundle_files(inputs, atoms, parameters, isolated)``: the input files of one sorted frame, as the plugin itself writes them;
+* ``bundle_pseudos(inputs)``: files that all frames share, put into the folder ``pseudo`` of the job and not kept;
+* ``bundle_command(inputs)``: the shell line that runs the program in the folder of a frame;
+* ``BUNDLE_STDOUT``, where its standard output goes; ``BUNDLE_OUTPUT``, the file that holds the labels; ``BUNDLE_KEEP``, all files
+  that come back;
+* ``read_bundle(text)``: the labelled step in the text of ``BUNDLE_OUTPUT``.
 
 What they share is in ``common``, and in ``flat`` for those whose parameters are one flat mapping.
 """
@@ -30,10 +39,6 @@ from aiida_gaprss.reference.common import sorted_by_number, unsorted
 
 #: References that label one frame per process, by the name of their input namespace.
 PER_FRAME: dict[str, ModuleType] = {"quantumespresso": quantumespresso, "castep": castep, "vasp": vasp}
-
-#: Those whose frames can be bundled, many in one job. They also offer ``bundle_command(inputs)``,
-#: ``bundle_files(inputs, atoms, parameters, isolated)``, ``read_bundle(text)``, ``BUNDLE_OUTPUT`` and ``BUNDLE_KEEP``.
-BUNDLED = ("quantumespresso",)
 
 
 def set_labels_of_step(step: Step, atoms: Atoms) -> None:

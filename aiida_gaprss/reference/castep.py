@@ -7,16 +7,23 @@ there, but inputs are refused.
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 import numpy as np
+from aiida.common import AttributeDict
 from aiida.engine import PortNamespace
 from aiida.orm import AbstractCode, Bool, Dict, KpointsData, StructureData
 from aiida.plugins import WorkflowFactory
+from ase import Atoms
 
+from aiida_gaprss.immigration import castep as castep_file
+from aiida_gaprss.immigration.common import Step
 from aiida_gaprss.reference import common, flat
 
 try:
+    from aiida_castep.calculations.helper import CastepHelper
+    from aiida_castep.calculations.inpgen import CastepInputGenerator
     from aiida_castep.calculations.tools import flat_input_param_validator
 except ImportError:
     flat_input_param_validator = None  # type: ignore[assignment]
@@ -27,6 +34,11 @@ BASIS = ("cut_off_energy", "basis_precision", "fine_grid_scale", "grid_scale", "
 NAME = "CASTEP"
 OUTPUTS = ("output_parameters", "output_array")
 NOT_INSTALLED = "aiida-castep is not installed: it needs Python below 3.12; pip install 'aiida-castep>=2'"
+
+#: Of a bundle: CASTEP writes its output to a file named after the seed, errors to files of their own.
+BUNDLE_SEED = "aiida"
+BUNDLE_STDOUT, BUNDLE_OUTPUT = "stdout.txt", f"{BUNDLE_SEED}.castep"
+BUNDLE_KEEP = (f"{BUNDLE_SEED}.cell", f"{BUNDLE_SEED}.param", BUNDLE_OUTPUT, "*.err", BUNDLE_STDOUT, "stderr.txt")
 
 #: The same for every label. With ``calculate_stress``, CASTEP's own choice would be to correct for the finite basis: three SCF
 #: runs at different cut-offs, of which the plugin returns the last energy, not the corrected one.
@@ -170,6 +182,48 @@ def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: i
         "max_iterations": flat.max_iterations(inputs),
         "clean_workdir": common.shared(Bool(True)),  # what is kept is in the retrieved files
     }
+
+
+def bundle_command(inputs: Any) -> str:
+    """Return the shell lines that run CASTEP in the folder of a frame, where it wants the pseudopotential files."""
+    program = shlex.quote(str(inputs["code"].filepath_executable))
+    return f'for file in ../../pseudo/*; do if [ -e "$file" ]; then ln -sf "$file" .; fi; done\n{program} {BUNDLE_SEED}'
+
+
+def bundle_pseudos(inputs: Any) -> dict[str, bytes]:
+    """Return the files of pseudopotentials by name; those that CASTEP generates need none."""
+    pseudos = inputs["pseudos"]
+    return common.files_of({symbol: pseudos[symbol] for symbol in pseudos if "otfg_entry" not in pseudos[symbol].base.attributes})
+
+
+def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated: bool) -> dict[str, str]:
+    """Return the input files of one frame by name: what the plugin itself would write.
+
+    :param atoms: sorted by atomic number.
+    """
+    generator = CastepInputGenerator()
+    generator.inputs = AttributeDict(
+        {
+            "structure": StructureData(ase=atoms),
+            "parameters": Dict(CastepHelper().check_dict({**flat.lower(parameters), **SET_HERE})),
+            "kpoints": _kpoints(atoms.cell.array, inputs["kpoint_spacing"].value, isolated),
+            "pseudos": {symbol: inputs["pseudos"][symbol] for symbol in set(atoms.get_chemical_symbols())},
+            "metadata": {"options": {"use_kpoints": True}},
+        }
+    )
+    generator.prepare_inputs()
+    return {
+        f"{BUNDLE_SEED}.cell": generator.cell_file.get_string(),
+        f"{BUNDLE_SEED}.param": generator.param_file.get_string(),
+    }
+
+
+def read_bundle(text: str) -> Step:
+    """Return the one step of the output of CASTEP.
+
+    :raises ValueError: with the reason, if it has no complete one.
+    """
+    return common.step_of(castep_file.read(text), NAME)
 
 
 def _kpoints(cell: np.ndarray, spacing: float, isolated: bool) -> KpointsData:

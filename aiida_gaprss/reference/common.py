@@ -14,6 +14,8 @@ from aiida.engine.processes.ports import InputPort
 from aiida.orm import Data, Dict, Float, KpointsData, List, load_node
 from ase import Atoms
 
+from aiida_gaprss.immigration.common import Output, Step
+
 #: eV/Å³ in GPa.
 GPA_PER_EV_A3 = 160.2176634
 
@@ -212,6 +214,21 @@ def job_options(inputs: Any) -> dict[str, Any]:
     if inputs["code"].with_mpi is not None:  # the plugins' default would contradict the code
         options.setdefault("withmpi", inputs["code"].with_mpi)
     return options
+
+
+def step_of(output: Output, program: str) -> Step:
+    """Return the one step of the output of a single point.
+
+    :raises ValueError: with the reason, if it has no complete one.
+    """
+    if not output.steps:
+        raise ValueError("; ".join(reason for _, reason in output.refused) or f"{program} printed no result")
+    return output.steps[-1]
+
+
+def files_of(nodes: Any) -> dict[str, bytes]:
+    """Return the contents of the files of single-file nodes, by file name."""
+    return {node.filename: node.get_content(mode="rb") for _, node in sorted(nodes.items())}
 
 
 def pseudo_names(pseudos: Any) -> dict[str, str]:

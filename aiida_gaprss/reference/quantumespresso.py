@@ -24,6 +24,7 @@ BASIS = ("ecutwfc", "ecutrho", "ecutfock", "input_dft", "vdw_corr")
 
 #: Of a bundle: input and output of every frame, and what is kept of its folder.
 BUNDLE_INPUT, BUNDLE_OUTPUT = "aiida.in", "aiida.out"
+BUNDLE_STDOUT = BUNDLE_OUTPUT
 BUNDLE_KEEP = (BUNDLE_INPUT, BUNDLE_OUTPUT, "CRASH", "stderr.txt")
 
 #: Of SYSTEM: does not change what is computed.
@@ -121,6 +122,11 @@ def bundle_command(inputs: Any) -> str:
     return f"{shlex.quote(str(inputs['code'].filepath_executable))} -in {BUNDLE_INPUT}"
 
 
+def bundle_pseudos(inputs: Any) -> dict[str, bytes]:
+    """Return the pseudopotential files by name."""
+    return common.files_of(inputs["pseudos"])
+
+
 def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated: bool) -> dict[str, str]:
     """Return the input files of one frame by name: what the plugin itself would write.
 
@@ -144,12 +150,9 @@ def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated
 def read_bundle(text: str) -> Step:
     """Return the one step of the output of pw.x.
 
-    :raises ValueError: with the reason, if it has no converged one.
+    :raises ValueError: with the reason, if it has no complete one.
     """
-    output = espresso.read(text)
-    if not output.steps:
-        raise ValueError("; ".join(reason for _, reason in output.refused) or "pw.x printed no result")
-    return output.steps[-1]
+    return common.step_of(espresso.read(text), "pw.x")
 
 
 def labels(outputs: dict[str, Any], symbols: list[str]) -> tuple[float, np.ndarray, np.ndarray]:

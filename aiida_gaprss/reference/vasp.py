@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
+import shlex
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from aiida.common.exceptions import AiidaException
 from aiida.engine import PortNamespace
-from aiida.orm import AbstractCode, Bool, Dict, Str, StructureData
+from aiida.orm import AbstractCode, Bool, Dict, KpointsData, Str, StructureData
 from aiida.plugins import WorkflowFactory
 from aiida_vasp.assistant.parameters import ParametersMassage
 from aiida_vasp.data.potcar import PotcarData
+from aiida_vasp.parsers.content_parsers.incar import IncarParser
+from aiida_vasp.parsers.content_parsers.kpoints import KpointsParser
+from aiida_vasp.parsers.content_parsers.poscar import PoscarParser
+from ase import Atoms
 
+from aiida_gaprss.immigration.common import Step
+from aiida_gaprss.immigration.vasp import read_xml
 from aiida_gaprss.reference import common, flat
 
 #: What isolated atoms share with the cells.
@@ -33,6 +42,10 @@ SETTINGS: dict[str, Any] = {
     "parser_settings": {"energy_type": ["energy_free", "energy_extrapolated"], "omit_structure": False},
     "no_default_monitors": True,
 }
+
+#: Of a bundle. The POTCAR, which may not be passed on, is put together where VASP runs, and does not come back.
+BUNDLE_STDOUT, BUNDLE_OUTPUT = "stdout.txt", "vasprun.xml"
+BUNDLE_KEEP = ("INCAR", "POSCAR", "KPOINTS", "OUTCAR", BUNDLE_OUTPUT, BUNDLE_STDOUT, "stderr.txt")
 
 #: Tags with one value per atom or per species, or that otherwise fit one cell only.
 _OF_ONE_CELL = re.compile(
@@ -165,6 +178,48 @@ def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: i
         "keep_last_workdir": common.shared(Bool(False)),
         "verbose": common.shared(Bool(False)),
     }
+
+
+def bundle_command(inputs: Any) -> str:
+    """Return the shell lines that run VASP in the folder of a frame, with the POTCAR of its species in their order."""
+    program = shlex.quote(str(inputs["code"].filepath_executable))
+    return f"for element in $(cat species); do cat ../../pseudo/POTCAR.$element; done > POTCAR\n{program}"
+
+
+def bundle_pseudos(inputs: Any) -> dict[str, bytes]:
+    """Return the POTCAR of each element as ``POTCAR.<symbol>``."""
+    mapping = inputs["potential_mapping"].get_dict()
+    potentials = _potentials(sorted(mapping), inputs["potential_family"].value, mapping)
+    return {f"POTCAR.{element}": node.get_content() for element, node in potentials.items()}
+
+
+def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated: bool) -> dict[str, str]:
+    """Return the input files of one frame by name, written by the plugin, and the order of the species.
+
+    :param atoms: sorted by atomic number.
+    """
+    incar = ParametersMassage({"incar": {**flat.lower(parameters), **SET_HERE}}).parameters.incar
+    kpoints = KpointsData()
+    kpoints.set_kpoints_mesh([1, 1, 1] if isolated else common.kpoint_mesh(atoms.cell.array, inputs["kpoint_spacing"].value))
+    parsers = {
+        "INCAR": IncarParser(data=Dict(dict(incar))),
+        "POSCAR": PoscarParser(data=StructureData(ase=atoms), precision=10),
+        "KPOINTS": KpointsParser(data=kpoints),
+    }
+    files = {"species": " ".join(dict.fromkeys(atoms.get_chemical_symbols())) + "\n"}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, parser in parsers.items():
+            parser.write(str(Path(folder) / name))
+            files[name] = (Path(folder) / name).read_text(encoding="utf-8")
+    return files
+
+
+def read_bundle(text: str) -> Step:
+    """Return the one step of a vasprun.xml.
+
+    :raises ValueError: with the reason, if it has no complete one.
+    """
+    return common.step_of(read_xml(text), NAME)
 
 
 def labels(outputs: dict[str, Any], symbols: list[str]) -> tuple[float, np.ndarray, np.ndarray]:

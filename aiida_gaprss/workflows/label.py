@@ -21,7 +21,7 @@ from aiida_gaprss.calculations.functions import (
 )
 from aiida_gaprss.calculations.label import LabelCalculation
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.reference import BUNDLED, PER_FRAME, set_sorted_labels
+from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
 from aiida_gaprss.reference.common import attempts, level_node, one_line, shared
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 
@@ -59,8 +59,8 @@ def _validate(inputs: dict[str, Any], _: Any) -> str | None:
         lack = PER_FRAME[given[0]].missing(inputs[given[0]], inputs["frames"].elements)
         if lack:
             return f"{given[0]}: {lack}"
-    if "bundle" in inputs and given[0] not in BUNDLED:
-        return f"frames of {given[0]} cannot be bundled, only those of {', '.join(BUNDLED)}"
+    if "bundle" in inputs and given[0] not in PER_FRAME:
+        return f"frames of {given[0]} go into one job anyway; bundles are for {', '.join(PER_FRAME)}"
     if "frames" in inputs:
         level = level_of(inputs)
         for name, node in inputs.get("known", {}).items():

@@ -198,10 +198,10 @@ def test_two_references(campaign_text, tmp_path):
         check_campaign(campaign_text[:start] + both + campaign_text[end:], tmp_path / "a.yaml")
 
 
-def test_bundles(check, cluster, faults_of):
-    found = faults_of("vasp", local("vasp"), ("reference:", "bundle: {frames_per_job: 20}\nreference:"))
-    assert found["bundle"].message == "frames of vasp cannot be bundled, only those of quantumespresso"
+def test_bundles(check, cluster, campaign_text, tmp_path):
     campaign = check("quantumespresso", ("reference:", "bundle: {frames_per_job: 20, options: {processes: 8}}\nreference:"))
     assert campaign.config.bundle.frames_per_job == 20
     with pytest.raises(ConfigError, match="greater than 0"):
         check("quantumespresso", ("reference:", "bundle: {frames_per_job: 0}\nreference:"))
+    with pytest.raises(ConfigError, match="frames of an ASE calculator go into one job anyway"):
+        check_campaign(campaign_text + "bundle: {}\n", tmp_path / "ase.yaml")

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import re
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -220,11 +221,12 @@ def inputs(aiida_code_installed, aiida_localhost, registry):
     }
 
 
-def param_file(label, **changes):
-    """Return the param file for ``PARAMETERS``."""
+def param_file(label=None, **changes):
+    """Return the param file for ``PARAMETERS``; the plugin's work chain writes a label into it, a bundle does not."""
     lines = {
         **{"cut_off_energy": "500.0", "xc_functional": "PBE", "smearing_width": "0.1", "max_scf_cycles": "100"},
-        **{"task": "singlepoint", "calculate_stress": "True", "finite_basis_corr": "0", "iprint": "1", "comment": label},
+        **{"task": "singlepoint", "calculate_stress": "True", "finite_basis_corr": "0", "iprint": "1"},
+        **({"comment": label} if label else {}),
         **changes,
     }
     return "".join(f"{key} : {value}\n" for key, value in lines.items())
@@ -296,6 +298,42 @@ def test_a_plugin_that_raises_gives_a_reason(run, registry, inputs):
     assert [child.process_state.value for child in node.called_descendants if child.process_label == "CastepBaseWorkChain"] == [
         "excepted"
     ]
+
+
+def test_bundled_frames(run, registry, inputs, python_code, tmp_path):
+    """Many in one job: the mock program gets the same input as one by one, and labels are the same."""
+    from aiida_castep.data.usp import UspData
+
+    (tmp_path / "C_by_hand.usp").write_text("made by hand\n")
+    inputs["pseudos"]["C"] = UspData(file=str(tmp_path / "C_by_hand.usp"), element="C")
+    inputs["isolated_parameters"] = Dict({"smearing_width": 0.01})
+    registry("cell", SIC_CELL.replace("C     C19", "C     C_by_hand.usp"), param_file(), recorded.SIC_CASTEP)
+    atom, absent = Atoms("Si", cell=[8.0] * 3, pbc=True), silicon_carbide()
+    atom.info.update(frame_id="atom", config_type="isolated_atom")
+    absent.info["frame_id"] = "absent"
+    absent.positions[0] += 0.1
+    registry(
+        "atom",
+        cell_file(np.eye(3) * 8, ["Si 0.0000000000 0.0000000000 0.0000000000"], "kpoints_mp_grid : 1 1 1\n"),
+        param_file(smearing_width="0.01"),
+        recorded.castep_atom("Si", 8.0, "-101.2345678901"),
+    )
+    frames = Dataset([silicon_carbide(), atom, absent])
+    outputs, node = run(LabelWorkChain, frames=frames, castep=inputs, bundle={"code": python_code}, max_failed_fraction=0.5)
+    assert node.is_finished_ok, node.exit_message
+    cell, atom, absent = outputs["frames"].get_frames()
+    assert cell.info["label_status"] == "ok"
+    assert np.allclose(cell.arrays["REF_forces"], [SI1, C1, SI2, C2])
+    assert cell.info["REF_energy"] == pytest.approx(-531.1634567891, abs=1e-7)
+    assert cell.info["REF_virial"][0] == pytest.approx(21.111111 / 160.21766 * 2.9 * 2.9 * 4.1, rel=1e-6)
+    assert atom.info["REF_energy"] == pytest.approx(-101.2345678901, abs=1e-7)
+    assert "REF_virial" not in atom.info
+    assert absent.info["label_status"].startswith("failed: the program wrote no aiida.castep (ended with status")
+    job = load_node(cell.info["label_uuid"])
+    kept = zipfile.ZipFile(io.BytesIO(job.outputs.retrieved.base.repository.get_object_content("raw/sic.zip", "rb")))
+    assert {"aiida.cell", "aiida.param", "aiida.castep"} <= set(kept.namelist())
+    assert job.base.repository.list_object_names("frames") == ["00000", "00001", "00002"]
+    assert "pseudo" not in job.base.repository.list_object_names()
 
 
 # --- what is refused ---

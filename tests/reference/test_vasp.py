@@ -1,8 +1,10 @@
 """Labels from VASP: what is sent, and what is read from recorded output, by the real plugin."""
 
 import gzip
+import io
 import re
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -218,24 +220,31 @@ def registry(tmp_path):
     return add
 
 
-@pytest.mark.slow
-def test_frames_through_the_work_chain(run, registry, inputs, aiida_code_installed, aiida_localhost):
-    """Four calculations by aiida-vasp's work chain; the mock program answers only if it is sent exactly what is expected."""
-    code = aiida_code_installed(
-        label="mock-vasp",
+@pytest.fixture
+def code(registry, aiida_code_installed, aiida_localhost):
+    """Return the mock program of aiida-vasp."""
+    return aiida_code_installed(
+        label=f"mock-vasp-{registry.folder.parent.name}",
         computer=aiida_localhost,
         default_calc_job_plugin="vasp.vasp",
         filepath_executable=str(Path(sys.executable).parent / "mock-vasp"),
         prepend_text=f"export MOCK_VASP_REG_BASE={registry.folder}",
         with_mpi=False,
     )
+
+
+INCAR = "ENCUT = 500.0\nEDIFF = 1e-06\nISMEAR = 0\nSIGMA = 0.05\nNSW = 0\nIBRION = -1\nISIF = 2\n"
+
+
+@pytest.mark.slow
+def test_frames_through_the_work_chain(run, registry, inputs, code):
+    """Four calculations by aiida-vasp's work chain; the mock program answers only if it is sent exactly what is expected."""
     unknown = silicon_carbide()
     unknown.positions[0] += 0.1
     unknown.info["frame_id"] = "unknown"
 
-    incar = "ENCUT = 500.0\nEDIFF = 1e-06\nISMEAR = 0\nSIGMA = 0.05\nNSW = 0\nIBRION = -1\nISIF = 2\n"
-    registry("first", incar, changed(("OUTCAR", "NELM   =     60", "NELM   =      2")))
-    registry("second", incar + "ALGO = All\n", recorded.SIC_VASP)
+    registry("first", INCAR, changed(("OUTCAR", "NELM   =     60", "NELM   =      2")))
+    registry("second", INCAR + "ALGO = All\n", recorded.SIC_VASP)
     inputs |= {"code": code, "retries": List([{"algo": "All"}])}
     outputs, node = run(
         LabelWorkChain, frames=Dataset([silicon_carbide(), unknown]), vasp=inputs, max_concurrent=1, max_failed_fraction=0.5
@@ -255,6 +264,32 @@ def test_frames_through_the_work_chain(run, registry, inputs, aiida_code_install
     assert re.fullmatch(
         r"VASP; ediff 1e-06, encut 500, ismear 0, sigma 0.05; kpoint spacing 0.07; C C \w{8}, Si Si \w{8}", level
     ), level
+
+
+def test_bundled_frames(run, registry, inputs, code, python_code):
+    """Many in one job: the mock program gets the same input as one by one, labels are the same, and no POTCAR is passed on."""
+    unknown = silicon_carbide()
+    unknown.positions[0] += 0.1
+    unknown.info["frame_id"] = "unknown"
+    registry("only", INCAR, recorded.SIC_VASP)
+    inputs["code"] = code
+    frames = Dataset([silicon_carbide(), unknown])
+    outputs, node = run(LabelWorkChain, frames=frames, vasp=inputs, bundle={"code": python_code}, max_failed_fraction=0.5)
+    assert node.is_finished_ok, node.exit_message
+    cell, unknown = outputs["frames"].get_frames()
+    assert cell.info["label_status"] == "ok"
+    assert np.allclose(cell.arrays["REF_forces"], [SI1, C1, SI2, C2])
+    assert cell.info["REF_energy"] == -30.12345678
+    assert cell.info["REF_virial"][0] == pytest.approx(211.11 / 1602.1766 * 2.9 * 2.9 * 4.1, rel=1e-6)
+    assert unknown.info["label_status"].startswith("failed: the program wrote no vasprun.xml (ended with status")
+    job = load_node(cell.info["label_uuid"])
+    kept = zipfile.ZipFile(io.BytesIO(job.outputs.retrieved.base.repository.get_object_content("raw/sic.zip", "rb")))
+    assert {"INCAR", "POSCAR", "KPOINTS", "OUTCAR", "vasprun.xml"} <= set(kept.namelist())
+    names = [name for folder, _, files in job.base.repository.walk() for name in files]
+    assert "INCAR" in names
+    assert not [name for name in [*names, *kept.namelist()] if "POTCAR" in name]
+    remote = Path(job.outputs.remote_folder.get_remote_path())
+    assert (remote / "pseudo" / "POTCAR.Si").read_text() == recorded.potcar("Si")
 
 
 def test_isolated_atoms_get_the_gamma_point_and_their_own_tags(inputs):
