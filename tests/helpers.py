@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+from ase import Atoms
+
 from aiida_gaprss.calculations.frames import extxyz
 from aiida_gaprss.runners import FOLDER
 
@@ -35,3 +38,21 @@ def read_lines(folder):
     path = folder / "results.jsonl"
     lines = [json.loads(text) for text in path.read_text().splitlines()] if path.is_file() else []
     return {line["index"]: line for line in lines}
+
+
+def three_cells():
+    """Return the cells that all DFT codes label: two orders of species, compressed, and an isolated atom."""
+    scaled = [(0.01, 0, 0), (0.5, 0, 0.25), (0.5, 0.5, 0.5), (0, 0.5, 0.75)]
+    cells = {
+        "sicsic": Atoms("SiCSiC", scaled_positions=scaled, cell=[2.9, 2.9, 4.1], pbc=True),
+        "csi": Atoms("CSi", positions=[(0, 0, 0), (1.75, 1.3, 1.1)], cell=[(2.7, 0, 0), (0.3, 2.6, 0), (0, 0.2, 2.5)], pbc=True),
+        "atom": Atoms("Si", cell=[8.0] * 3, pbc=True),
+    }
+    for name, atoms in cells.items():
+        atoms.info.update(frame_id=name, config_type="isolated_atom" if name == "atom" else "random")
+    return cells
+
+
+def sorted_cell(atoms):
+    """Return a cell as codes get it, atoms in the order of atomic numbers."""
+    return atoms[np.argsort(atoms.numbers, kind="stable")]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 
+from ase import Atoms
+
 #: Head of a .castep file: units, and the number of ions that the plugin looks for.
 CASTEP_HEAD = """\
  | Welcome to Academic Release CASTEP version 20.11|
@@ -169,25 +171,51 @@ Spin component 1
 """
 
 
+def rows(values, form: str, start: str = "", end: str = "") -> str:
+    """Return a line for each row of numbers."""
+    return "".join(start + " ".join(form.format(x) for x in row) + end + "\n" for row in values)
+
+
+def castep_of(atoms, energies: str, forces, stress) -> str:
+    """Return the .castep file of a cell whose atoms are sorted by atomic number, in the form of that of SiC.
+
+    :param energies: lines of the final energies.
+    :param forces: eV/Å; :param stress: GPa, of ASE's sign, 3 by 3.
+    """
+    symbols = atoms.get_chemical_symbols()
+    numbers = [symbols[:n].count(symbol) + 1 for n, symbol in enumerate(symbols)]
+    reciprocal = 2 * 3.141592653589793 * atoms.cell.reciprocal()
+    lattice = [" ".join(f"{x:12.7f}" for x in (*vector, *dual)) for vector, dual in zip(atoms.cell, reciprocal, strict=True)]
+    positions = [
+        f"            x  {symbol:<2}  {number:11d}   {u:11.6f}{v:11.6f}{w:11.6f}   x"
+        for symbol, number, (u, v, w) in zip(symbols, numbers, atoms.get_scaled_positions(), strict=True)
+    ]
+    head = CASTEP_HEAD.format(
+        label="by hand", lattice="\n".join(lattice), ions=len(atoms), species=len(set(symbols)), positions="\n".join(positions)
+    )
+    lines = [
+        f" * {symbol:<2}{number:15d} {x:12.5f} {y:12.5f} {z:12.5f} *\n"
+        for symbol, number, (x, y, z) in zip(symbols, numbers, forces, strict=True)
+    ]
+    table = re.sub(r"( \* (C|Si) .*\n)+", lambda _: "".join(lines), SIC_FORCES)
+    components = iter(component for row in stress for component in row)
+    tensor = re.sub(r"-?\d+\.\d{6}", lambda match: f"{next(components):.6f}".rjust(len(match[0])), SIC_STRESS)
+    pressure = -(stress[0][0] + stress[1][1] + stress[2][2]) / 3
+    tensor = tensor.replace("22.2222 ", f"{pressure:8.4f}")
+    return head + energies + table + tensor + CASTEP_TAIL
+
+
+#: Of both codes, for the cell of two atoms (C, Si): forces in eV/Å, stress in GPa with ASE's sign.
+CSI_FORCES = [[1.41, -1.52, 1.63], [-1.42, 1.53, -1.64]]
+CSI_STRESS = [[-141.1, 1.5, 2.5], [1.5, -152.2, 3.5], [2.5, 3.5, -163.3]]
+
+CASTEP_FIXED = "\nFinal energy =  {}     eV\n(energy not corrected for finite basis set)\n\n"
+
+
 def castep_atom(symbol: str, box: float, energy: str) -> str:
     """Return the .castep file of an atom in a box, with fixed occupancies: CASTEP then prints the total energy only."""
-    edge = [f"{box:12.7f}", f"{0:12.7f}"]
-    lattice = [" ".join(edge[i != j] for j in range(3)) + "     0.785398163   0.000000000   0.000000000\n" for i in range(3)]
-    head = CASTEP_HEAD.format(
-        label=f"atom-{symbol}",
-        lattice="".join(lattice),
-        ions=1,
-        species=1,
-        positions=f"            x  {symbol:<2}           1         0.000000   0.000000   0.000000   x",
-    )
-    forces = re.sub(r"\n \* (C|Si) .*", "", SIC_FORCES).replace(
-        "z      *\n *                                                          *\n",
-        "z      *\n *                                                          *\n"
-        f" * {symbol:<2}              1      0.00000      0.00000      0.00000 *\n",
-    )
-    stress = re.sub(r"-?\d+\.\d{6}", lambda match: "0.000000".rjust(len(match[0])), SIC_STRESS).replace("22.2222", " 0.0000")
-    energies = f"\nFinal energy =  {energy}     eV\n(energy not corrected for finite basis set)\n\n"
-    return head + energies + forces + stress + CASTEP_TAIL
+    atom = Atoms(symbol, cell=[box] * 3, pbc=True)
+    return castep_of(atom, CASTEP_FIXED.format(energy), [[0.0] * 3], [[0.0] * 3] * 3)
 
 
 #: vasprun.xml of compressed SiC, atoms C, C, Si, Si. In the last <energy> VASP 5.4 writes the energy extrapolated to zero
@@ -471,6 +499,35 @@ DAV:   2    -0.301234567800E+02   -0.22346E+00   -0.73400E-03  3440   0.715E-01
 """
 
 SIC_VASP = {"vasprun.xml": SIC_VASPRUN, "OUTCAR": SIC_OUTCAR, "CONTCAR": SIC_CONTCAR, "vasp_output": VASP_OUTPUT}
+
+
+def vasprun_of(atoms, energy: float, forces, stress) -> str:
+    """Return the vasprun.xml of a cell, in the form of that of SiC.
+
+    :param energy: TOTEN, eV; :param forces: eV/Å; :param stress: GPa, of ASE's sign, 3 by 3.
+    """
+
+    def array(name: str, values, text: str) -> str:
+        lines = rows(values, "{:.8f}", "<v> ", " </v>")
+        return re.sub(rf'(<varray name="{name}" *>\n).*?( *</varray>)', lambda m: m[1] + lines + m[2], text, flags=re.DOTALL)
+
+    symbols = atoms.get_chemical_symbols()
+    text = array("basis", atoms.cell, SIC_VASPRUN)
+    text = array("rec_basis", atoms.cell.reciprocal(), text)
+    text = array("positions", atoms.get_scaled_positions(), text)
+    text = array("forces", forces, text)
+    text = array("stress", [[-10 * x for x in row] for row in stress], text)  # kB, compressed: positive
+    species = list(dict.fromkeys(symbols))
+    types = "".join(f"<rc><c>{symbol}</c><c>{species.index(symbol) + 1}</c></rc>\n" for symbol in symbols)
+    kinds = "".join(
+        f"<rc><c>{symbols.count(symbol)}</c><c>{symbol}</c><c>10.0</c><c>4.0</c><c>by hand</c></rc>\n" for symbol in species
+    )
+    for name, lines in (("atoms", types), ("atomtypes", kinds)):
+        pattern = rf'(<array name="{name}" *>.*?<set>\n).*?( *</set>)'
+        text = re.sub(pattern, lambda m, lines=lines: m[1] + lines + m[2], text, flags=re.DOTALL)
+    text = text.replace("<atoms>       4 </atoms>", f"<atoms>       {len(atoms)} </atoms>")
+    text = re.sub(r"(<i name=\"volume\">).*(</i>)", rf"\g<1>{atoms.get_volume():.8f}\2", text)
+    return text.replace("-30.12345678", f"{energy:.8f}").replace("-30.07345678", f"{energy + 0.05:.8f}")
 
 
 def potcar(element: str) -> str:

@@ -18,6 +18,7 @@ from aiida.orm import Dict, Float, Int, List, StructureData, load_node
 from ase import Atoms
 from ase.io.castep import read_castep_castep
 from ase.units import GPa
+from helpers import sorted_cell, three_cells
 
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.reference import castep, set_sorted_labels
@@ -34,10 +35,8 @@ C1, C2, SI1, SI2 = [0.11, -0.12, 0.13], [0.21, -0.22, 0.23], [-0.31, 0.32, -0.33
 
 def silicon_carbide():
     """Return the cell of ``recorded.SIC_CASTEP``, its atoms in the order Si1, C1, Si2, C2."""
-    cell = [2.9, 2.9, 4.1]
-    scaled = [(0.01, 0, 0), (0.5, 0, 0.25), (0.5, 0.5, 0.5), (0, 0.5, 0.75)]
-    atoms = Atoms("SiCSiC", scaled_positions=scaled, cell=cell, pbc=True)
-    atoms.info.update(frame_id="sic", config_type="random")
+    atoms = three_cells()["sicsic"]
+    atoms.info["frame_id"] = "sic"
     return atoms
 
 
@@ -85,12 +84,37 @@ def test_forces_of_the_plugin_alone_are_on_the_wrong_atoms(read):
 
 def test_forces_are_on_the_right_atoms(labelled):
     assert np.allclose(labelled(recorded.SIC_CASTEP).arrays["REF_forces"], [SI1, C1, SI2, C2])
-    pair = recorded.SIC_CASTEP.replace("ions in cell =    4", "ions in cell =    2")
-    for line in (" * C               2", " * Si              2"):
-        pair = "\n".join(text for text in pair.splitlines() if not text.startswith(line))
-    for symbols, expected in (("CSi", [C1, SI1]), ("SiC", [SI1, C1])):
-        atoms = Atoms(symbols, positions=[(0, 0, 0), (1.5, 1.5, 1.5)], cell=[3.0] * 3, pbc=True)
-        assert np.allclose(labelled(pair, atoms).arrays["REF_forces"], expected)
+
+
+@pytest.mark.parametrize("name", ["sicsic", "csi", "atom"])
+def test_three_cells(labelled, name):
+    """The cells that pw.x labels for real (tests/workflows/test_label_espresso.py), here from .castep files."""
+    free = recorded.SIC_ENERGIES
+    for old, new in (("531.1234567891", "265.10"), ("531.1634567891", "265.17"), ("531.1434567891", "265.135")):
+        free = free.replace(old, new)
+    pair = recorded.castep_of(three_cells()["csi"], free, recorded.CSI_FORCES, recorded.CSI_STRESS)
+    atom = recorded.castep_atom("Si", 8.0, "-101.25")
+    text, energy, forces, pressure = {
+        "sicsic": (recorded.SIC_CASTEP, -531.1634567891, [SI1, C1, SI2, C2], 22.2222),
+        "csi": (pair, -265.17, recorded.CSI_FORCES, 152.2),
+        "atom": (atom, -101.25, [[0.0] * 3], None),
+    }[name]
+    cell = labelled(text, three_cells()[name])
+    theirs = read_castep_castep(io.StringIO(text))
+    assert np.allclose(theirs.cell, cell.cell, atol=1e-6), "the output is of this cell"
+    assert np.allclose(theirs.positions, sorted_cell(cell).positions, atol=1e-5)
+    assert cell.info["REF_energy"] == energy == theirs.get_potential_energy(force_consistent=True)
+    assert np.allclose(cell.arrays["REF_forces"], forces)
+    assert np.allclose(sorted_cell(cell).arrays["REF_forces"], theirs.get_forces())
+    if pressure is None:
+        assert "REF_virial" not in cell.info
+    else:
+        virial = np.trace(cell.info["REF_virial"].reshape(3, 3)) / 3
+        assert virial == pytest.approx(pressure / 160.21766 * cell.get_volume(), rel=1e-5)
+    # The other order of species.
+    if name == "csi":
+        other = labelled(text, cell[[1, 0]])
+        assert np.allclose(other.arrays["REF_forces"], recorded.CSI_FORCES[::-1])
 
 
 def test_a_compressed_cell_has_negative_stress_and_positive_virial(labelled):

@@ -16,6 +16,7 @@ from aiida.orm import Dict, Float, List, Str, StructureData, load_node
 from ase import Atoms
 from ase.io import read as ase_read
 from ase.units import GPa
+from helpers import sorted_cell, three_cells
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
@@ -31,9 +32,8 @@ C1, C2, SI1, SI2 = [0.11, -0.12, 0.13], [0.21, -0.22, 0.23], [-0.31, 0.32, -0.33
 
 def silicon_carbide():
     """Return the cell of ``recorded.SIC_VASPRUN``, its atoms in the order Si1, C1, Si2, C2."""
-    scaled = [(0.01, 0, 0), (0.5, 0, 0.25), (0.5, 0.5, 0.5), (0, 0.5, 0.75)]
-    atoms = Atoms("SiCSiC", scaled_positions=scaled, cell=[2.9, 2.9, 4.1], pbc=True)
-    atoms.info.update(frame_id="sic", config_type="random")
+    atoms = three_cells()["sicsic"]
+    atoms.info["frame_id"] = "sic"
     return atoms
 
 
@@ -83,6 +83,39 @@ def changed(*changes):
 
 def test_forces_are_on_the_right_atoms(labelled):
     assert np.allclose(labelled(recorded.SIC_VASP).arrays["REF_forces"], [SI1, C1, SI2, C2])
+
+
+@pytest.mark.parametrize("name", ["sicsic", "csi", "atom"])
+def test_three_cells(labelled, name, tmp_path):
+    """The cells that pw.x labels for real (tests/workflows/test_label_espresso.py), here from vasprun.xml files."""
+    cells = three_cells()
+    text, energy, forces, pressure = {
+        "sicsic": (recorded.SIC_VASPRUN, -30.12345678, [SI1, C1, SI2, C2], 22.222),
+        "csi": (
+            recorded.vasprun_of(cells["csi"], -15.25, recorded.CSI_FORCES, recorded.CSI_STRESS),
+            -15.25,
+            recorded.CSI_FORCES,
+            152.2,
+        ),
+        "atom": (recorded.vasprun_of(cells["atom"], -0.875, [[0.0] * 3], [[0.0] * 3] * 3), -0.875, [[0.0] * 3], None),
+    }[name]
+    files = {**recorded.SIC_VASP, "vasprun.xml": text}
+    cell = labelled(files, cells[name])
+    (tmp_path / "vasprun.xml").write_text(text)
+    theirs = ase_read(tmp_path / "vasprun.xml", format="vasp-xml")
+    assert np.allclose(theirs.cell, cell.cell, atol=1e-6), "the output is of this cell"
+    assert np.allclose(theirs.positions, sorted_cell(cell).positions, atol=1e-5)
+    assert cell.info["REF_energy"] == energy == theirs.get_potential_energy(force_consistent=True)
+    assert np.allclose(cell.arrays["REF_forces"], forces)
+    assert np.allclose(sorted_cell(cell).arrays["REF_forces"], theirs.get_forces())
+    if pressure is None:
+        assert "REF_virial" not in cell.info
+    else:
+        virial = np.trace(cell.info["REF_virial"].reshape(3, 3)) / 3
+        assert virial == pytest.approx(pressure / 160.21766 * cell.get_volume(), rel=1e-4)
+    if name == "csi":
+        other = labelled(files, cell[[1, 0]])
+        assert np.allclose(other.arrays["REF_forces"], recorded.CSI_FORCES[::-1])
 
 
 def test_the_order_is_that_of_vasp(labelled):

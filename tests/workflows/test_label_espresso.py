@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from aiida.orm import Dict, Float, load_node
 from ase import Atoms
+from ase.units import GPa
+from helpers import three_cells
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.immigration import read_outputs
 from aiida_gaprss.workflows.label import LabelWorkChain
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "boron_qe"
@@ -73,44 +76,95 @@ def silicon_carbide(espresso, tmp_path):
         with (tmp_path / f"{symbol}.UPF").open("rb") as handle:
             pseudos[symbol] = UpfData(handle)
     parameters = Dict({"SYSTEM": {"ecutwfc": 70.0}, "ELECTRONS": {"conv_thr": 1e-9}})
-    return {"code": espresso["code"], "pseudos": pseudos, "parameters": parameters, "kpoint_spacing": Float(0.21)}
+    atom = Dict(
+        {"SYSTEM": {"occupations": "smearing", "smearing": "gaussian", "degauss": 0.005}}
+    )  # two electrons in three p states
+    return {
+        "code": espresso["code"],
+        "pseudos": pseudos,
+        "parameters": parameters,
+        "isolated_parameters": atom,
+        "kpoint_spacing": Float(0.21),
+    }
 
 
-def carbide(symbols):
-    """A compressed cell without symmetry, its atoms in this order."""
-    places = {"SiCSiC": [(0, 0, 0), (1.3, 1.4, 0.1), (2.1, 0.05, 1.5), (3.35, 1.5, 1.6)], "CSi": [(0, 0, 0), (1.75, 1.3, 1.1)]}
-    cell = {"SiCSiC": [(4.1, 0, 0), (0, 3.0, 0), (0, 0.1, 3.1)], "CSi": [(2.7, 0, 0), (0.3, 2.6, 0), (0, 0.2, 2.5)]}
-    return Atoms(symbols, positions=places[symbols], cell=cell[symbols], pbc=True)
-
-
-def test_forces_stay_with_their_atoms_in_any_order_of_species(run, silicon_carbide):
+def test_three_cells(run, silicon_carbide):
+    """The cells that are read from outputs of CASTEP and VASP in tests/reference, here for real, and each moved and strained."""
     step, strain = 0.02, 0.01
-    frames = {}
-    for symbols in ("SiCSiC", "CSi"):
-        frames[symbols] = carbide(symbols)
+    frames = three_cells()
+    for name in ("sicsic", "csi"):
         for sign in (-1, 1):
-            for atom in range(len(frames[symbols])):
-                frames[f"{symbols}_{atom}_{sign}"] = carbide(symbols)
-                frames[f"{symbols}_{atom}_{sign}"].positions[atom] += [sign * step, 0, 0]
-            frames[f"{symbols}_strain_{sign}"] = carbide(symbols)
-            frames[f"{symbols}_strain_{sign}"].set_cell(carbide(symbols).cell * (1 + sign * strain), scale_atoms=True)
+            for atom in range(len(frames[name])):
+                frames[f"{name}_{atom}_{sign}"] = three_cells()[name]
+                frames[f"{name}_{atom}_{sign}"].positions[atom] += [sign * step, 0, 0]
+            frames[f"{name}_strain_{sign}"] = three_cells()[name]
+            frames[f"{name}_strain_{sign}"].set_cell(frames[name].cell * (1 + sign * strain), scale_atoms=True)
     for name, atoms in frames.items():
-        atoms.info.update(frame_id=name, config_type="random")
+        atoms.info["frame_id"] = name
     outputs, node = run(LabelWorkChain, frames=Dataset(list(frames.values())), quantumespresso=silicon_carbide)
     assert node.is_finished_ok, node.exit_message
     labelled = {a.info["frame_id"]: a for a in outputs["frames"].get_frames()}
     energy = {name: atoms.info["REF_energy"] for name, atoms in labelled.items()}
-    for symbols in ("SiCSiC", "CSi"):
-        frame = labelled[symbols]
-        assert frame.get_chemical_symbols() == carbide(symbols).get_chemical_symbols()
-        forces = [-(energy[f"{symbols}_{n}_1"] - energy[f"{symbols}_{n}_-1"]) / (2 * step) for n in range(len(frame))]
+    for name in ("sicsic", "csi"):
+        frame = labelled[name]
+        assert frame.get_chemical_symbols() == three_cells()[name].get_chemical_symbols()
+        forces = [-(energy[f"{name}_{n}_1"] - energy[f"{name}_{n}_-1"]) / (2 * step) for n in range(len(frame))]
         assert np.allclose(frame.arrays["REF_forces"][:, 0], forces, atol=0.03), "eV/Å, against differences of the energy"
-        assert np.ptp(forces) > 0.3, "atoms in a wrong order would be seen"
-        slope = (energy[f"{symbols}_strain_1"] - energy[f"{symbols}_strain_-1"]) / (2 * strain)
+        assert not np.allclose(frame.arrays["REF_forces"][::-1, 0], forces, atol=0.1), "a wrong order would be seen"
+        slope = (energy[f"{name}_strain_1"] - energy[f"{name}_strain_-1"]) / (2 * strain)
         trace = np.trace(frame.info["REF_virial"].reshape(3, 3))
         assert trace > 5, "a compressed cell has a positive virial"
         # The number of plane waves is fixed in the stress, but changes with the cell in the energy: a Pulay stress remains.
         assert trace == pytest.approx(-slope, rel=0.1)
+    assert "REF_virial" not in labelled["atom"].info
+    assert np.allclose(labelled["atom"].arrays["REF_forces"], 0, atol=0.01)
+
+
+def bare(theirs):
+    """Return a frame without its labels."""
+    frame = Atoms(theirs.numbers, theirs.positions, cell=theirs.cell, pbc=True)
+    frame.info.update(frame_id=theirs.info["frame_id"], config_type="random")
+    return frame
+
+
+def agreement(frame, theirs):
+    """Return slope and correlation of the forces of a frame on those of another code, and both pressures (GPa)."""
+    ours, others = frame.arrays["REF_forces"].ravel(), theirs.arrays["REF_forces"].ravel()
+    pressures = [np.trace(a.info["REF_virial"].reshape(3, 3)) / 3 / a.get_volume() / GPa for a in (frame, theirs)]
+    return ours @ others / (others @ others), np.corrcoef(ours, others)[0, 1], *pressures
+
+
+def test_pw_and_castep_agree(run, data, espresso):
+    """Eight boron atoms that CASTEP 20.11 has labelled, PBE, 17.9 GPa: the codes share functional and mesh, not the potential."""
+    theirs = read_outputs([data / "castep" / "B8-singlepoint.castep.gz"]).frames[0]
+    frame = bare(theirs)
+    parameters = espresso["parameters"].get_dict()
+    parameters["SYSTEM"] |= {"smearing": "gaussian", "degauss": 0.2 / 13.6057}
+    inputs = {**espresso, "parameters": Dict(parameters), "kpoint_spacing": Float(0.08)}
+    outputs, node = run(LabelWorkChain, frames=Dataset([frame]), quantumespresso=inputs)
+    assert node.is_finished_ok, node.exit_message
+    slope, correlation, ours, castep = agreement(outputs["frames"].get_frames()[0], theirs)
+    assert castep == pytest.approx(17.8757, abs=0.01), "GPa, as the .castep file prints it"
+    assert slope == pytest.approx(1, abs=0.1)
+    assert correlation > 0.99
+    assert ours == pytest.approx(castep, rel=0.3)
+
+
+def test_pw_and_vasp_agree(run, data, silicon_carbide):
+    """Two silicon atoms far from their places that VASP 5.4.4 has labelled, PBE."""
+    theirs = read_outputs([data / "vasp" / "converged"]).frames[0]
+    frame = bare(theirs)
+    system = {"ecutwfc": 30.0, "occupations": "smearing", "smearing": "gaussian", "degauss": 0.05 / 13.6057}
+    parameters = Dict({"SYSTEM": system, "ELECTRONS": {"conv_thr": 1e-9}})
+    inputs = {**silicon_carbide, "parameters": parameters, "kpoint_spacing": Float(0.08)}
+    del inputs["isolated_parameters"]
+    outputs, node = run(LabelWorkChain, frames=Dataset([frame]), quantumespresso=inputs)
+    assert node.is_finished_ok, node.exit_message
+    slope, correlation, ours, vasp = agreement(outputs["frames"].get_frames()[0], theirs)
+    assert vasp == pytest.approx(27.105, abs=0.01), "GPa; the OUTCAR prints 271.05 kB"
+    assert slope == pytest.approx(1, abs=0.1)
+    assert correlation > 0.99
+    assert ours == pytest.approx(vasp, rel=0.3)
 
 
 def compressed_boron():
