@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
-from ruamel.yaml import YAML
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
+from aiida_gaprss.protocols import Protocols, merged
 from aiida_gaprss.selection.sanity import Limits
 from aiida_gaprss.structures.random_cells import CellSpec, RandomCellError
 from aiida_gaprss.tasks import RelaxSettings
 from aiida_gaprss.validation import Model
 
-PROTOCOLS = Path(__file__).parent / "workflows" / "protocols"
+PROTOCOLS = Protocols(Path(__file__).parent / "workflows" / "protocols")
+
+#: Mappings of which a part would make no sense with the rest of another.
+REPLACED = ("formula", "initial", "cells", "n_sparse", "e0")
+
+#: Settings that are those of a fit.
+FITS = ("fit", "final_fit")
 
 
 class SeedSettings(Model):
@@ -207,10 +222,14 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
             if name not in seeds:
                 faults.append(((*where, name), f"no kind of seed is called {name!r}; known: {', '.join(seeds)}"))
     formula = mapping(data.get("formula"))
-    for name in ("fit", "final_fit"):
-        if len(formula) > 1 and mapping(data.get(name)).get("regularisation"):
-            message = f"energy regularisation is for one element, the formula has {', '.join(map(str, formula))}"
-            faults.append(((name, "regularisation"), message))
+    elements = [str(symbol) for symbol in formula if symbol not in unknown]
+    for name in FITS:
+        try:
+            FitSettings(**mapping(data.get(name))).expanded(elements)
+        except ValidationError:
+            continue
+        except ValueError as exception:
+            faults.append(((name, "descriptors"), str(exception)))
     box = data.get("isolated_atom_box", 15.0)
     try:
         cutoff = FitSettings(**mapping(data.get("fit"))).cutoff
@@ -227,35 +246,18 @@ def stage_seed(seed: int, generation: int, stage: str) -> int:
     return int(np.random.SeedSequence([seed, generation, *name]).generate_state(1)[0] % (2**31 - 2)) + 1
 
 
-def protocol_names() -> list[str]:
-    """Return the names of the protocols that come with the package."""
-    return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
+def complete(protocol: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """Return all settings of a campaign: a protocol with changes, and the fits with the protocols that they name in turn.
 
-
-@cache
-def _protocol_text(name: str) -> str:
-    path = PROTOCOLS / f"{name}.yaml"
-    if not path.is_file():
-        raise ValueError(f"unknown protocol {name!r}; known: {', '.join(protocol_names())}")
-    return path.read_text(encoding="utf-8")
-
-
-def protocol(name: str) -> dict[str, Any]:
-    """Return a protocol as plain data.
-
-    :raises ValueError: if there is no protocol of that name.
+    :raises ValueError: if there is no protocol of that name; of a fit, its message begins with the name of the fit.
     """
-    return dict(YAML(typ="safe").load(_protocol_text(name)))
-
-
-#: Mappings of which a part would make no sense with the rest of another.
-REPLACED = ("formula", "initial", "cells")
-
-
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``changes``: mappings are merged key by key, everything else and :data:`REPLACED` replaced."""
-    out = dict(base)
-    for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(out.get(key), dict) and key not in REPLACED
-        out[key] = merged(out[key], value) if both else value
-    return out
+    whole = merged(PROTOCOLS.load(protocol), changes, REPLACED)
+    formula = whole.get("formula")
+    elements = [str(s) for s in formula if atomic_numbers.get(str(s), 0)] if isinstance(formula, dict) else []
+    for name in FITS:
+        if isinstance(whole.get(name), dict):
+            try:
+                whole[name] = expand(whole[name], elements)
+            except ValueError as exception:
+                raise ValueError(f"{name}: {exception}") from exception
+    return whole

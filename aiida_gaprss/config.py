@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
-from aiida_gaprss.campaign import RssSettings, consistency, merged, protocol
+from aiida_gaprss.campaign import FITS, RssSettings, complete, consistency
 from aiida_gaprss.tasks import LabelSettings
 from aiida_gaprss.validation import Model, complaints
 
@@ -251,13 +251,15 @@ def check_campaign(text: str, path: Path) -> Campaign:
 
     settings: RssSettings | None = None
     changes = data.get("settings") or {}
+    whole: dict[str, Any] = {}
     try:
-        base = protocol(str(data.get("protocol", "quick")))
+        whole = complete(str(data.get("protocol", "quick")), changes if isinstance(changes, dict) else {})
     except ValueError as exception:
-        faults.append(Fault(lines.of(("protocol",)), "protocol", str(exception)))
-        base = {}
-    if isinstance(changes, dict) and base:
-        whole = merged(base, changes)
+        fit = str(exception).partition(": ")[0]
+        place = ("settings", fit, "protocol") if fit in FITS else ("protocol",)
+        message = str(exception).removeprefix(f"{fit}: ") if fit in FITS else str(exception)
+        faults.append(Fault(lines.of(place), ".".join(place), message))
+    if isinstance(changes, dict) and whole:
         try:
             settings = RssSettings(**whole)
         except ValidationError as error:

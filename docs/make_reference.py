@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from aiida_gaprss.campaign import RssSettings, protocol_names
+from aiida_gaprss.campaign import PROTOCOLS, RssSettings
 from aiida_gaprss.config import CampaignConfig
 
 HEAD = """# Campaign file: all options
@@ -73,7 +73,7 @@ def table(model: type[BaseModel]) -> list[str]:
 
 def reference() -> str:
     """Return the page."""
-    protocols = ", ".join(f"`{name}`" for name in protocol_names())
+    protocols = ", ".join(f"`{name}`" for name in PROTOCOLS.names())
     lines = [*HEAD.format(protocols=protocols).splitlines(), ""]
     waiting: list[type[BaseModel]] = [CampaignConfig, RssSettings]
     done: list[type[BaseModel]] = []

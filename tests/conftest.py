@@ -238,6 +238,31 @@ def copies(silicon_frames):
     return [atoms.copy() for atoms in silicon_frames]
 
 
+@pytest.fixture(scope="session")
+def alloy_frames():
+    """Small cells of copper and gold with labels of ASE's EMT: two kinds of frames, isolated atoms, pure and mixed."""
+    from ase.build import bulk
+    from ase.calculators.emt import EMT
+
+    rng = np.random.default_rng(5)
+    frames = [Atoms(symbol, cell=[12.0] * 3, pbc=True) for symbol in ("Cu", "Au")]
+    for number in range(28):
+        atoms = bulk("Cu", a=3.8, cubic=True)
+        mixture = rng.choice(["Cu", "Au"], 4)
+        atoms.symbols = ["Cu"] * 4 if number < 2 else ["Au"] * 4 if number < 4 else mixture
+        atoms = atoms if number % 3 else atoms.repeat((2, 1, 1))
+        atoms.rattle(0.1, rng=rng)
+        atoms.set_cell(atoms.cell * (1 + rng.normal(0, 0.03)), scale_atoms=True)
+        frames.append(atoms)
+    for number, atoms in enumerate(frames):
+        kind = "isolated_atom" if number < 2 else "alloy" if number % 2 else "other"
+        atoms.info = {"frame_id": f"alloy-{number:02d}", "config_type": kind}
+        work = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=EMT())
+        virial = None if number < 2 else fr.virial_from_stress(work.get_stress(), work.get_volume())
+        fr.set_labels(atoms, work.get_potential_energy(), work.get_forces(), virial)
+    return frames
+
+
 @pytest.fixture
 def dataset(silicon_frames):
     from aiida_gaprss.data.dataset import Dataset
@@ -251,14 +276,16 @@ def fit_with_binary(gap_fit_binary, tmp_path_factory):
 
     from aiida_gaprss.calculations.frames import extxyz
 
-    def fit(frames, settings=FIT, seed=1, extra="", keep=()):
+    def fit(frames, settings=FIT, seed=1, extra="", keep=(), edit=str):
         folder = tmp_path_factory.mktemp("gap_fit")
         training = [fr.canonical(atoms) for atoms in frames]
         for atoms, source in zip(training, frames, strict=True):
             atoms.info.update({key: source.info[key] for key in keep if key in source.info})
+            atoms.arrays.update({key: source.arrays[key] for key in keep if key in source.arrays})
         (folder / "train.extxyz").write_text(extxyz(training))
-        command = FitSettings(**settings).command("train.extxyz", "gap.xml", seed, atomic_energies(frames))
-        (folder / "gap_fit.in").write_text(command + extra)
+        e0 = atomic_energies(frames, FitSettings(**settings).e0)
+        command = FitSettings(**settings).command("train.extxyz", "gap.xml", seed, e0)
+        (folder / "gap_fit.in").write_text(edit(command) + extra)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_STACKSIZE": "64M"}
         done = subprocess.run(
             [gap_fit_binary, "config_file=gap_fit.in"],

@@ -1,6 +1,6 @@
 import pytest
 
-from aiida_gaprss.campaign import merged, protocol, protocol_names, stage_seed
+from aiida_gaprss.campaign import PROTOCOLS, complete, stage_seed
 from aiida_gaprss.config import ConfigError, check_campaign, load_campaign
 from aiida_gaprss.launch import builder_inputs, campaign_name
 
@@ -144,14 +144,14 @@ def test_inputs(check, campaign_codes):
 
 
 def test_protocols():
-    assert "quick" in protocol_names()
-    base = protocol("quick")
-    assert merged(base, {"search": {"label": 1}})["search"]["cells"] == base["search"]["cells"]
-    changed = merged(base, {"initial": {"other": 3}})
+    assert "quick" in PROTOCOLS.names()
+    base = PROTOCOLS.load("quick")
+    assert complete("quick", {"search": {"label": 1}})["search"]["cells"] == base["search"]["cells"]
+    changed = complete("quick", {"initial": {"other": 3}})
     assert changed["initial"] == {"other": 3}, "counts of other kinds of cells would not fit the new ones"
-    assert base == protocol("quick")
+    assert base == PROTOCOLS.load("quick")
     with pytest.raises(ValueError, match=r"unknown protocol 'slow'; known: .*quick"):
-        protocol("slow")
+        PROTOCOLS.load("slow")
 
 
 def test_seeds_of_the_stages():

@@ -16,6 +16,7 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.frames import extxyz, upload_runner
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.fitting.regularisation import regularise
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.fitting.training import atomic_energies, join
 from aiida_gaprss.validation import model_validator_for
@@ -69,7 +70,8 @@ class GapFitCalculation(CalcJob):
         with folder.open(self.TRAINING, "w", encoding="utf-8") as handle:
             handle.write(extxyz(frames))
         with folder.open(self.CONFIG, "w", encoding="utf-8") as handle:
-            handle.write(settings.command(self.TRAINING, Potential.XML, self.inputs.seed.value, atomic_energies(frames)))
+            e0 = atomic_energies(frames, settings.e0)
+            handle.write(settings.command(self.TRAINING, Potential.XML, self.inputs.seed.value, e0))
 
         fit = CodeInfo()
         fit.code_uuid = self.inputs.code.uuid
@@ -105,17 +107,23 @@ class GapFitCalculation(CalcJob):
         return info
 
 
+#: Labels that a fit may leave out.
+UNFITTED = {"forces", "virial"}
+
+
 def training_set(datasets: Iterable[tuple[str, Dataset]], settings: FitSettings) -> list[Atoms]:
     """Return the labelled frames of all datasets, joined in the order of their names, as gap_fit should see them."""
     frames = []
-    for atoms in join(node.get_frames() for _, node in sorted(datasets, key=lambda item: item[0])):
+    for atoms in join((node.get_frames() for _, node in sorted(datasets, key=lambda item: item[0])), settings.e0):
         out = fr.canonical(atoms)
         out.info = {key: value for key, value in out.info.items() if key in ("frame_id", "config_type") or key.startswith("REF_")}
         for key in [name for name in out.arrays if name.startswith("GAP_")]:
             del out.arrays[key]
+        for target in UNFITTED - set(settings.targets):
+            out.info.pop(f"REF_{target}", None)
+            out.arrays.pop(f"REF_{target}", None)
         frames.append(out)
-    if settings.regularisation is not None:
-        settings.regularisation.apply(frames)
+    regularise(frames, settings.regularisation)
     return frames
 
 
@@ -139,7 +147,8 @@ def _validate_inputs(inputs: dict[str, Any], ports: Any) -> str | None:
             "if they may be mixed, say mixed_levels: true in the settings of the fit"
         )
     try:
-        training_set(list(datasets.items()), settings)
+        frames = training_set(list(datasets.items()), settings)
+        settings.command("train", "gap", 1, atomic_energies(frames, settings.e0))
     except ValueError as exception:
         return str(exception)
     return None

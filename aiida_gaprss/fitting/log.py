@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 
 from ase import Atoms
 
-from aiida_gaprss.fitting.regularisation import SIGMA_KEYS
+from aiida_gaprss.fitting.regularisation import sigma_counts
 from aiida_gaprss.frames import describe
 
 _COUNT = re.compile(r"Number of target (energies|forces|virials) \(property name: (\S+)\) found:\s*(\d+)")
-_SIGMAS = re.compile(r"Number of per-configuration setting of (energy_sigma|force_sigma|virial_sigma) found:\s*(\d+)")
+_SIGMAS = re.compile(
+    r"Number of per-(?:configuration|atom|component) setting of "
+    r"((?:energy|force|virial|force_atom|force_component|virial_component)_sigma) found:\s*(\d+)"
+)
 _VERSION = re.compile(r"git version\s+\S*,(\S+)")
 _SPARSE = re.compile(r"Number of (?:sparse )?(?:descriptors|partial derivatives of descriptors):\s+(\d+)")
 _PEAK = re.compile(r"^PEAK\s+([0-9.]+)\s*(KB|MB|GB|TB|B)", re.MULTILINE)
@@ -54,7 +57,7 @@ def read_log(text: str) -> Log:
 
 
 def expected_counts(frames: Sequence[Atoms]) -> dict[str, int]:
-    """Return the counts gap_fit must report for a training set: six numbers a virial, and the sigmas of single frames."""
+    """Return the counts gap_fit must report for a training set: six numbers a virial, and all sigmas."""
     known = describe(frames)
     counts = {"energies": known["energies"], "forces": known["forces"], "virials": 6 * known["virials"]}
-    return counts | {key: sum(key in atoms.info for atoms in frames) for key in SIGMA_KEYS}
+    return counts | sigma_counts(frames)

@@ -2,32 +2,108 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import combinations_with_replacement
 from typing import Annotated, Literal
 
-from ase.data import atomic_numbers, covalent_radii
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from ase.data import atomic_numbers
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from aiida_gaprss.fitting.regularisation import EnergyRegularisation
+from aiida_gaprss.fitting.regularisation import Rule, Sigma
 from aiida_gaprss.validation import Model
 
-#: Targets that gap_fit takes an expected error (sigma) for, in its order.
-SIGMA_ORDER = ("energy", "forces", "virial", "hessian")
+__all__ = ["Angle3b", "Descriptor", "Distance2b", "FitSettings", "Sigma", "Soap", "SoapTurbo"]
 
 
-class _FewBody(Model):
-    """A squared-exponential kernel on the distances of a few atoms."""
+#: gap_fit splits the list of their sigmas into fewer than 200 fields, five each.
+MAX_CONFIG_TYPES = 39
+
+#: It copies its input into the potential, and cannot write that of longer lines.
+MAX_LINE = 1000
+
+
+def _plain(names: Iterable[str]) -> None:
+    """Refuse names of config types that gap_fit would take apart."""
+    for name in names:
+        if not name or set(name) & set(" :={}"):
+            raise ValueError(f"config type {name!r}: gap_fit needs a name without blanks, ':', '=' and braces")
+
+
+class _Descriptor(Model):
+    """A term of the potential; it stands for one descriptor of gap_fit per pair, triplet or centre of the elements."""
 
     kind: str
-    cutoff: PositiveFloat
-    delta: PositiveFloat
-    n_sparse: PositiveInt
-    theta_uniform: PositiveFloat = 1.0
+    cutoff: PositiveFloat = Field(description="Å")
+    delta: PositiveFloat = Field(description="eV, how much of the energy (per descriptor) the term accounts for")
+    n_sparse: PositiveInt | dict[str, PositiveInt] = Field(
+        description="representative points of each pair, triplet or centre; a number, or numbers by config type"
+    )
 
-    def commands(self, elements: list[str]) -> list[str]:
-        """Return the descriptors as gap_fit wants them."""
+    @model_validator(mode="after")
+    def _sparse(self) -> _Descriptor:
+        if isinstance(self.n_sparse, dict):
+            if not self.n_sparse:
+                raise ValueError("n_sparse: give a number, or at least one config type with its number")
+            _plain(self.n_sparse)
+        return self
+
+    def sparse(self) -> str:
+        """Return the number of sparse points as gap_fit wants it."""
+        if isinstance(self.n_sparse, dict):
+            return "config_type_n_sparse={" + ":".join(f"{name}:{n}" for name, n in self.n_sparse.items()) + "}"
+        return f"n_sparse={self.n_sparse}"
+
+    @property
+    def most_sparse(self) -> int:
+        """Number of sparse points of one expanded descriptor, if it has as many instances."""
+        return sum(self.n_sparse.values()) if isinstance(self.n_sparse, dict) else self.n_sparse
+
+    def species(self, elements: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the pairs, triplets (centre first) or centres that the term is for, in the order of atomic numbers."""
+        raise NotImplementedError
+
+    def commands(self, elements: Sequence[str]) -> list[str]:
+        """Return the descriptors as gap_fit wants them, one for each of ``species``."""
+        raise NotImplementedError
+
+
+def _list(numbers: str) -> str:
+    """Return several numbers as one value within ``gap={…}``, of which gap_fit takes off one pair of braces."""
+    return f"{{{{{numbers}}}}}" if " " in numbers else f"{{{numbers}}}"
+
+
+def _ordered(elements: Iterable[str]) -> list[str]:
+    return sorted(elements, key=atomic_numbers.__getitem__)
+
+
+class _FewBody(_Descriptor):
+    """A squared-exponential kernel on the distances of a few atoms."""
+
+    theta_uniform: PositiveFloat = Field(1.0, description="length scale of the kernel, Å")
+    only: list[list[str]] | None = Field(
+        None, min_length=1, description="these pairs or triplets (centre first) instead of all, e.g. with cutoffs of their own"
+    )
+
+    def _checked(self, elements: Sequence[str], all_of_them: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        if self.only is None:
+            return all_of_them
+        chosen = [tuple([*group[:-2], *_ordered(group[-2:])]) for group in self.only]
+        unknown = [group for group in chosen if group not in all_of_them]
+        if unknown:
+            known = ", ".join("-".join(group) for group in all_of_them)
+            raise ValueError(f"{self.kind}: no {'-'.join(unknown[0])} among the elements {' '.join(elements)}; there are {known}")
+        return chosen
+
+    def _numbers(self, group: tuple[str, ...]) -> str:
+        keys = ("Z", "Z1", "Z2")[-len(group) :]
+        return " ".join(f"{key}={atomic_numbers[symbol]}" for key, symbol in zip(keys, group, strict=True))
+
+    def commands(self, elements: Sequence[str]) -> list[str]:
+        """Return one descriptor for each pair or triplet."""
         return [
             f"{self.kind} cutoff={self.cutoff:g} covariance_type=ard_se theta_uniform={self.theta_uniform:g} "
-            f"n_sparse={self.n_sparse} delta={self.delta:g} sparse_method=uniform add_species=T"
+            f"{self.sparse()} delta={self.delta:g} sparse_method=uniform add_species=F {self._numbers(group)}"
+            for group in self.species(elements)
         ]
 
 
@@ -36,7 +112,11 @@ class Distance2b(_FewBody):
 
     kind: Literal["distance_2b"] = "distance_2b"
     delta: PositiveFloat = 1.0
-    n_sparse: PositiveInt = 20
+    n_sparse: PositiveInt | dict[str, PositiveInt] = 20
+
+    def species(self, elements: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the pairs."""
+        return self._checked(elements, list(combinations_with_replacement(_ordered(elements), 2)))
 
 
 class Angle3b(_FewBody):
@@ -44,64 +124,88 @@ class Angle3b(_FewBody):
 
     kind: Literal["angle_3b"] = "angle_3b"
     delta: PositiveFloat = 0.5
-    n_sparse: PositiveInt = 100
+    n_sparse: PositiveInt | dict[str, PositiveInt] = 100
+
+    def species(self, elements: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the triplets, the centre first."""
+        known = _ordered(elements)
+        return self._checked(elements, [(z, *pair) for z in known for pair in combinations_with_replacement(known, 2)])
 
 
-class Soap(Model):
-    """Many-body term: smooth overlap of atomic positions."""
+class _ManyBody(_Descriptor):
+    """A polynomial kernel on a vector of expansion coefficients of the neighbour density."""
 
-    kind: Literal["soap"] = "soap"
-    cutoff: PositiveFloat
     delta: PositiveFloat = 1.0
-    n_sparse: PositiveInt = 300
+    n_sparse: PositiveInt | dict[str, PositiveInt] = 300
     n_max: PositiveInt = 8
     l_max: PositiveInt = 6
-    atom_sigma: PositiveFloat = 0.5
+    atom_sigma: PositiveFloat = Field(0.5, description="width of the neighbour density, Å")
     zeta: PositiveInt = 4
-    cutoff_transition_width: PositiveFloat = 1.0
+    cutoff_transition_width: PositiveFloat = Field(1.0, description="Å")
     sparse_method: Literal["cur_points", "random"] = "cur_points"
 
-    def commands(self, elements: list[str]) -> list[str]:
-        """Return the descriptors as gap_fit wants them."""
+    @model_validator(mode="after")
+    def _widths(self) -> _ManyBody:
+        if self.cutoff_transition_width >= self.cutoff:
+            raise ValueError(
+                f"cutoff_transition_width ({self.cutoff_transition_width:g} Å) must be smaller than cutoff ({self.cutoff:g} Å)"
+            )
+        return self
+
+    def species(self, elements: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the centres."""
+        return [(symbol,) for symbol in _ordered(elements)]
+
+
+class Soap(_ManyBody):
+    """Many-body term: smooth overlap of atomic positions (Bartók, Kondor, Csányi, PRB 87, 184115)."""
+
+    kind: Literal["soap"] = "soap"
+
+    def commands(self, elements: Sequence[str]) -> list[str]:
+        """Return one descriptor for every element as centre."""
+        numbers = " ".join(str(atomic_numbers[s]) for s in _ordered(elements))
         return [
             f"soap cutoff={self.cutoff:g} cutoff_transition_width={self.cutoff_transition_width:g} "
             f"n_max={self.n_max} l_max={self.l_max} atom_sigma={self.atom_sigma:g} zeta={self.zeta} "
-            f"delta={self.delta:g} n_sparse={self.n_sparse} sparse_method={self.sparse_method} "
-            "covariance_type=dot_product add_species=T"
+            f"delta={self.delta:g} {self.sparse()} sparse_method={self.sparse_method} "
+            f"covariance_type=dot_product add_species=F n_species={len(elements)} Z={atomic_numbers[centre]} "
+            f"species_Z={_list(numbers)}"
+            for (centre,) in self.species(elements)
         ]
 
 
-class SoapTurbo(Model):
+class SoapTurbo(_ManyBody):
     """Many-body term in the separable basis of Caro (PRB 100, 024112), several times cheaper than SOAP."""
 
     kind: Literal["soap_turbo"] = "soap_turbo"
-    cutoff: PositiveFloat
     delta: PositiveFloat = 0.5
-    n_sparse: PositiveInt = 300
-    n_max: PositiveInt = 8
     l_max: PositiveInt = 4
-    atom_sigma: PositiveFloat = 0.5
-    zeta: PositiveInt = 4
-    cutoff_transition_width: PositiveFloat = 0.7
-    sparse_method: Literal["cur_points", "random"] = "cur_points"
+    cutoff_transition_width: PositiveFloat = Field(0.7, description="Å")
+    atom_sigma_t: PositiveFloat | None = Field(None, description="width of the neighbour density across, Å; default: atom_sigma")
+    scaling: NonNegativeFloat = Field(0.0, description="how the widths grow with the distance; 0: not")
+    central_weight: NonNegativeFloat = 1.0
+    radial_enhancement: Literal[0, 1, 2] = 1
 
-    def commands(self, elements: list[str]) -> list[str]:
+    def commands(self, elements: Sequence[str]) -> list[str]:
         """Return one descriptor for every element as centre."""
         n = len(elements)
 
         def each(value: float) -> str:
-            return "{" + " ".join([f"{value:g}"] * n) + "}"
+            return _list(" ".join([f"{value:g}"] * n))
 
-        numbers = " ".join(str(atomic_numbers[s]) for s in elements)
+        numbers = " ".join(str(atomic_numbers[s]) for s in _ordered(elements))
         # Only the trivial compression of a single species is made for one element.
         compress = "compress_mode=trivial " if n == 1 else ""
+        across = self.atom_sigma if self.atom_sigma_t is None else self.atom_sigma_t
         return [
             f"soap_turbo l_max={self.l_max} alpha_max={each(self.n_max)} atom_sigma_r={each(self.atom_sigma)} "
-            f"atom_sigma_t={each(self.atom_sigma)} atom_sigma_r_scaling={each(0)} atom_sigma_t_scaling={each(0)} "
+            f"atom_sigma_t={each(across)} atom_sigma_r_scaling={each(self.scaling)} atom_sigma_t_scaling={each(self.scaling)} "
             f"zeta={self.zeta} rcut_hard={self.cutoff:g} rcut_soft={self.cutoff - self.cutoff_transition_width:g} "
-            f"basis=poly3gauss scaling_mode=polynomial amplitude_scaling={each(1)} n_species={n} species_Z={{{numbers}}} "
-            f"central_index={index} radial_enhancement=1 {compress}central_weight={each(1)} delta={self.delta:g} f0=0.0 "
-            f"covariance_type=dot_product sparse_method={self.sparse_method} n_sparse={self.n_sparse} add_species=F"
+            f"basis=poly3gauss scaling_mode=polynomial amplitude_scaling={each(1)} n_species={n} species_Z={_list(numbers)} "
+            f"central_index={index} radial_enhancement={self.radial_enhancement} {compress}"
+            f"central_weight={each(self.central_weight)} delta={self.delta:g} f0=0.0 "
+            f"covariance_type=dot_product sparse_method={self.sparse_method} {self.sparse()} add_species=F"
             for index in range(1, n + 1)
         ]
 
@@ -109,34 +213,38 @@ class SoapTurbo(Model):
 Descriptor = Annotated[Distance2b | Angle3b | Soap | SoapTurbo, Field(discriminator="kind")]
 
 
-class Sigma(Model):
-    """Expected errors: energy eV/atom, forces eV/Å, virial eV/atom, as gap_fit's default_sigma (per atom)."""
-
-    energy: PositiveFloat
-    forces: PositiveFloat
-    virial: PositiveFloat
-    hessian: PositiveFloat = 1.0
-
-    def numbers(self) -> list[float]:
-        """Return the four numbers in gap_fit's order."""
-        return [getattr(self, name) for name in SIGMA_ORDER]
-
-
 class FitSettings(Model):
     """Everything gap_fit is told about a fit but the data and the seed."""
 
     descriptors: list[Descriptor] = Field(min_length=1)
-    sigma: Sigma
+    sigma: Sigma = Field(description="of all frames that nothing below is for")
     config_type_sigma: dict[str, Sigma] = Field(default_factory=dict)
-    regularisation: EnergyRegularisation | None = Field(None, description="sigmas of single frames, before those of their kind")
+    regularisation: list[Rule] = Field(default_factory=list, description="sigmas of single frames, before those of their kind")
+    e0: Literal["isolated", "average"] | dict[str, float] = Field(
+        "isolated",
+        description="energies of the free atoms, eV: those of the isolated atoms in the data; average: the least-squares energy "
+        "of each element in the data, for data without isolated atoms; or numbers",
+    )
+    targets: list[Literal["energy", "forces", "virial"]] = Field(
+        ["energy", "forces", "virial"], description="labels that are fitted; energy must be among them"
+    )
     sparse_jitter: PositiveFloat = 1e-8
     mixed_levels: bool = Field(False, description="allow datasets that were labelled at different levels of theory")
 
     @model_validator(mode="after")
     def _names(self) -> FitSettings:
-        for name in self.config_type_sigma:
-            if not name or set(name) & set(" :={}"):
-                raise ValueError(f"config type {name!r}: gap_fit needs a name without blanks, ':', '=' and braces")
+        _plain(self.config_type_sigma)
+        if len(self.config_type_sigma) > MAX_CONFIG_TYPES:
+            raise ValueError(
+                f"config_type_sigma has {len(self.config_type_sigma)} entries, gap_fit reads at most {MAX_CONFIG_TYPES}; "
+                "give the rest under regularisation, as constant sigmas of config types"
+            )
+        if "energy" not in self.targets:
+            raise ValueError("targets: energy must be among them")
+        if isinstance(self.e0, dict):
+            unknown = [name for name in self.e0 if name not in atomic_numbers]
+            if unknown or not self.e0:
+                raise ValueError(f"e0: {unknown[0]!r} is no element" if unknown else "e0: no element is given")
         return self
 
     @property
@@ -144,18 +252,23 @@ class FitSettings(Model):
         """Largest cutoff, Å."""
         return max(d.cutoff for d in self.descriptors)
 
+    def expanded(self, elements: Sequence[str]) -> list[tuple[Descriptor, tuple[str, ...]]]:
+        """Return the descriptors of gap_fit in their order: the term each belongs to, and its pair, triplet or centre."""
+        return [(term, group) for term in self.descriptors for group in term.species(elements)]
+
     def command(self, training: str, output: str, seed: int, e0: dict[str, float]) -> str:
         """Return the text of gap_fit's ``config_file``.
 
         :param seed: of the choice of sparse points; positive, since gap_fit takes −1 as "draw one".
         :param e0: energy of the isolated atom of every element, eV.
-        :raises ValueError: if the seed is not positive.
+        :raises ValueError: if the seed is not positive, a term names elements that are not there, or a line is too long.
         """
         if seed <= 0:
             raise ValueError(f"gap_fit needs a positive seed, got {seed}")
         lines = [
             f"at_file={training}",
-            "gap={" + " : ".join(c for d in self.descriptors for c in d.commands(sorted(e0))) + "}",
+            # One line each: of a line beyond about a thousand characters, gap_fit makes an xml file that it fails to write.
+            "gap={" + " :\n".join(c for d in self.descriptors for c in d.commands(sorted(e0))) + "}",
             "default_sigma={" + " ".join(f"{x:g}" for x in self.sigma.numbers()) + "}",
             "energy_parameter_name=REF_energy",
             "force_parameter_name=REF_forces",
@@ -172,9 +285,11 @@ class FitSettings(Model):
                 ":".join([name, *(f"{x:g}" for x in sigma.numbers())]) for name, sigma in sorted(self.config_type_sigma.items())
             ]
             lines.append("config_type_sigma={" + ":".join(entries) + "}")
-        return "\n".join(lines) + "\n"
-
-
-def bond_length(symbols: list[str]) -> float:
-    """Return twice the largest covalent radius (Å; Cordero et al. 2008, as in ASE) among the elements."""
-    return 2.0 * max(float(covalent_radii[atomic_numbers[s]]) for s in symbols)
+        text = "\n".join(lines) + "\n"
+        longest = max(text.splitlines(), key=len)
+        if len(longest) > MAX_LINE:
+            raise ValueError(
+                f"gap_fit cannot keep a line of {len(longest)} characters: {longest[:60]}…; choose shorter names of config types, "
+                "or give their sigmas under regularisation, as constant sigmas"
+            )
+        return text

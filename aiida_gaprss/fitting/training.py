@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
@@ -14,10 +16,11 @@ class TrainingSetError(ValueError):
     """A training set that gap_fit would refuse or, worse, misunderstand."""
 
 
-def join(datasets: Iterable[Sequence[Atoms]]) -> list[Atoms]:
+def join(datasets: Iterable[Sequence[Atoms]], e0: Any = "isolated") -> list[Atoms]:
     """Return the labelled frames of all datasets in their order.
 
-    :raises TrainingSetError: if a frame id is doubled, an element has no isolated atom, or nothing else is left to fit.
+    :param e0: of the settings of the fit: where the energies of the free atoms come from.
+    :raises TrainingSetError: if a frame id is doubled, an element has no energy of its free atom, or nothing is left to fit.
     """
     frames = [atoms for frames in datasets for atoms in frames if fr.is_labelled(atoms)]
     doubled = [name for name, n in Counter(a.info["frame_id"] for a in frames).items() if n > 1]
@@ -25,23 +28,32 @@ def join(datasets: Iterable[Sequence[Atoms]]) -> list[Atoms]:
         raise TrainingSetError(f"frames in more than one dataset: {', '.join(doubled[:5])} ({len(doubled)} in all)")
     if all(fr.is_isolated_atom(a) for a in frames):
         raise TrainingSetError("no labelled frame but isolated atoms: there is nothing to fit")
-    isolated = {a.get_chemical_symbols()[0] for a in frames if fr.is_isolated_atom(a)}
-    elements = {s for a in frames for s in a.get_chemical_symbols()}
-    missing = sorted(elements - isolated)
-    if missing:
-        raise TrainingSetError(
-            f"no isolated atom for {', '.join(missing)}: gap_fit needs one labelled frame of a single atom with "
-            "config_type=isolated_atom for every element"
-        )
+    atomic_energies(frames, e0)
     return frames
 
 
-def atomic_energies(frames: Iterable[Atoms]) -> dict[str, float]:
-    """Return the energy (eV) of the isolated atom of every element.
+def atomic_energies(frames: Sequence[Atoms], e0: Any = "isolated") -> dict[str, float]:
+    """Return the energy (eV) of the free atom of every element in the frames.
 
-    gap_fit's own ``e0_method=isolated`` takes any frame with one atom, so a crystal with one atom a cell would be
-    mistaken for it; we hand it the numbers instead.
+    ``isolated`` takes those of the isolated atoms. gap_fit's own ``e0_method=isolated`` takes any frame with one atom, so a
+    crystal with one atom a cell would be mistaken for it; we hand it the numbers instead. ``average`` is the least-squares
+    solution of E = Σ n(element)·e0(element) over all other frames, weighted per atom (gap_fit's own is one for all elements).
+
+    :raises TrainingSetError: if an element has none, or several.
     """
+    elements = sorted({s for atoms in frames for s in atoms.get_chemical_symbols()})
+    if isinstance(e0, dict):
+        missing = [symbol for symbol in elements if symbol not in e0]
+        if missing:
+            raise TrainingSetError(f"e0 has no energy of {', '.join(missing)}, which the training set contains")
+        return {symbol: float(e0[symbol]) for symbol in elements}
+    if e0 == "average":
+        cells = [atoms for atoms in frames if not fr.is_in_vacuum(atoms)]
+        counts = np.array([[atoms.get_chemical_symbols().count(s) / len(atoms) for s in elements] for atoms in cells])
+        solution, _, rank, _ = np.linalg.lstsq(counts, np.array([a.info["REF_energy"] / len(a) for a in cells]), rcond=1e-8)
+        if rank < len(elements):
+            raise TrainingSetError(f"e0 average: the compositions do not tell the energies of {', '.join(elements)} apart")
+        return dict(zip(elements, map(float, solution), strict=True))
     energies: dict[str, float] = {}
     for atoms in frames:
         if fr.is_isolated_atom(atoms):
@@ -49,4 +61,10 @@ def atomic_energies(frames: Iterable[Atoms]) -> dict[str, float]:
             if symbol in energies:
                 raise TrainingSetError(f"more than one isolated atom of {symbol}: which energy is its zero?")
             energies[symbol] = float(atoms.info["REF_energy"])
+    missing = [symbol for symbol in elements if symbol not in energies]
+    if missing:
+        raise TrainingSetError(
+            f"no isolated atom for {', '.join(missing)}: gap_fit needs one labelled frame of a single atom with "
+            "config_type=isolated_atom for every element (or e0 in the settings of the fit: average, or numbers)"
+        )
     return energies

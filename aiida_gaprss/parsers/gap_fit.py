@@ -15,6 +15,7 @@ from aiida_gaprss.calculations.gap_fit import GapFitCalculation, training_set
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError
 from aiida_gaprss.fitting.log import expected_counts, read_log
+from aiida_gaprss.fitting.regularisation import sigma_ranges
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.parsers.frames import read_results
 
@@ -45,6 +46,7 @@ class GapFitParser(Parser):
             "descriptors": log.descriptors,
             "peak_memory_MB": log.peak_memory_MB,
             "gap_fit": log.version,
+            "sigmas": sigma_ranges(frames),
             "warnings": log.warnings,
         }
         expected = expected_counts(frames)

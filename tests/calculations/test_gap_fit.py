@@ -81,12 +81,15 @@ def unlabelled(atoms):
     return out
 
 
-def test_energy_regularisation(run, inputs, silicon_frames):
-    settings = {**FIT, "regularisation": {"low": 0.001, "high": 0.1}}
+def test_regularisation(run, inputs, silicon_frames):
+    settings = {**FIT, "regularisation": [{"kind": "hull", "low": 0.001, "high": 0.1}]}
     outputs, node = run(GapFitCalculation, **{**inputs, "settings": Dict(settings)})
     assert node.is_finished_ok, node.exit_message
     assert outputs["results"]["counts"]["energy_sigma"] == len(silicon_frames) - 1
-    assert outputs["potential"].base.attributes.get("sigma")["regularisation"]["low"] == 0.001
+    assert outputs["potential"].base.attributes.get("sigma")["regularisation"][0]["low"] == 0.001
+    ranges = outputs["results"]["sigmas"]["energy_sigma"]
+    assert ranges["frames"] == len(silicon_frames) - 1
+    assert 0.001 < ranges["lowest"] < ranges["median"] < ranges["highest"]
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -54,3 +56,74 @@ def test_a_crystal_with_one_atom_is_no_isolated_atom(copies, sw, evaluated, fit_
     assert evaluated([copies[0]], gap)[0][0] == pytest.approx(zero, abs=1e-3), log[-1000:]
     for atoms in crystals:
         assert evaluated([atoms], gap)[0][0] == pytest.approx(atoms.info["REF_energy"], abs=0.4)
+
+
+# --- two elements, and the zero of energy ---
+
+
+def test_zero_of_energy(alloy_frames):
+    cells = [a for a in alloy_frames if not fr.is_isolated_atom(a)]
+    assert join([cells], "average") == cells
+    average = atomic_energies(cells, "average")
+    x = np.array([np.mean(a.numbers == 79) for a in cells])
+    slope, at_copper = np.polyfit(x, [a.info["REF_energy"] / len(a) for a in cells], 1)
+    assert average == pytest.approx({"Cu": at_copper, "Au": at_copper + slope})
+    assert atomic_energies(alloy_frames, "average") == pytest.approx(average), "isolated atoms are not averaged"
+    assert atomic_energies(cells, {"Cu": 1, "Au": 2.5, "Si": 3}) == {"Au": 2.5, "Cu": 1.0}
+    with pytest.raises(TrainingSetError, match="e0 has no energy of Au, which the training set contains"):
+        join([cells], {"Cu": 1})
+    same = [a for a in cells if 0 < np.mean(a.numbers == 79) == np.mean(cells[7].numbers == 79)]
+    with pytest.raises(TrainingSetError, match="the compositions do not tell the energies of Au, Cu apart"):
+        join([same], "average")
+
+
+def expanded(frames, fit_with_binary, evaluated, descriptors, edit=str):
+    from quippy.potential import Potential as Quippy
+
+    from aiida_gaprss.data.potential import Potential
+
+    sigma = {"energy": 0.002, "forces": 0.05, "virial": 0.05}
+    folder, log = fit_with_binary(frames, {"descriptors": descriptors, "sigma": sigma}, edit=edit)
+    assert (folder / "gap.xml").is_file(), log[-2000:]
+    names = [line.split()[0] for line in Potential(folder).base.attributes.get("descriptors")]
+    return names, evaluated(frames, Quippy(param_filename=str(folder / "gap.xml")))
+
+
+def test_two_elements(alloy_frames, fit_with_binary, evaluated):
+    """All pairs, triplets and centres, as gap_fit itself would add them."""
+    descriptors = [
+        {"kind": "distance_2b", "cutoff": 4.5, "n_sparse": 10},
+        {"kind": "angle_3b", "cutoff": 3.2, "n_sparse": 20},
+        {"kind": "soap", "cutoff": 4.0, "n_max": 4, "l_max": 3, "n_sparse": {"alloy": 10, "other": 5}, "delta": 0.5},
+    ]
+    names, found = expanded(alloy_frames, fit_with_binary, evaluated, descriptors)
+    assert [names.count(kind) for kind in ("distance_2b", "angle_3b", "soap")] == [3, 6, 2]
+    error = [p[0] - a.info["REF_energy"] for p, a in zip(found, alloy_frames, strict=True)]
+    spread = np.std([a.info["REF_energy"] for a in alloy_frames[2:]])
+    assert np.abs(error).max() < 0.1 * spread
+
+    def by_gap_fit(text):
+        first = {}
+        for part in re.search(r"gap=\{(.*?)\}\n", text, re.DOTALL)[1].split(" :\n"):
+            name = part.split()[0]
+            first.setdefault(
+                name, re.sub(r" (Z\d?|n_species|species_Z)=(\{\{.*?\}\}|\S+)", "", part).replace("species=F", "species=T")
+            )
+        return re.sub(r"gap=\{.*\}", lambda _: "gap={" + " : ".join(first.values()) + "}", text)
+
+    names, theirs = expanded(alloy_frames, fit_with_binary, evaluated, descriptors, by_gap_fit)
+    assert len(names) == 11
+    for ours, other in zip(found, theirs, strict=True):
+        assert ours[0] == pytest.approx(other[0], abs=1e-5)
+        assert np.allclose(ours[1], other[1], atol=1e-5)
+
+
+def test_two_elements_with_soap_turbo(alloy_frames, fit_with_binary, evaluated):
+    descriptors = [
+        {"kind": "distance_2b", "cutoff": 4.5, "n_sparse": 10},
+        {"kind": "soap_turbo", "cutoff": 4.0, "n_max": 4, "l_max": 3, "n_sparse": 15},
+    ]
+    names, found = expanded(alloy_frames, fit_with_binary, evaluated, descriptors)
+    assert names == ["distance_2b"] * 3 + ["soap_turbo"] * 2
+    error = [p[0] - a.info["REF_energy"] for p, a in zip(found, alloy_frames, strict=True)]
+    assert np.abs(error).max() < 0.1 * np.std([a.info["REF_energy"] for a in alloy_frames[2:]])

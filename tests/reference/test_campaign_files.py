@@ -23,7 +23,7 @@ def check(campaign_text, tmp_path):
     """Check the example of a code in a small campaign on SiC, with some of its text replaced."""
     start, end = campaign_text.index("reference:"), campaign_text.index("settings:")
     rest = campaign_text[end:].replace("{Si: 1}", "{Si: 1, C: 1}").replace("[2, 3]", "[2, 4]")
-    rest = rest.replace("  fit: {", '  fit: {"regularisation": null, ')
+    rest = rest.replace("  fit: {", '  fit: {"regularisation": [], ')
 
     def check(name, *replacements):
         reference = EXAMPLES[name]
