@@ -119,6 +119,35 @@ def errors(frames: Iterable[Atoms]) -> Errors:
     return Errors(len(kept), energy, forces, virial)
 
 
+#: Edges of the intervals of energy above the hull, eV/atom.
+HEIGHTS = (0.1, 0.3, 1.0, 3.0)
+
+
+def height_label(height: float) -> str:
+    """Return the name of the interval of :data:`HEIGHTS` that a distance above the hull (eV/atom) lies in."""
+    if np.isnan(height):
+        return "not on a hull"
+    below = next((edge for edge in HEIGHTS if height <= edge), None)
+    if below is None:
+        return f"above {HEIGHTS[-1]:g} eV/atom"
+    index = HEIGHTS.index(below)
+    return f"{HEIGHTS[index - 1] if index else 0:g} to {below:g} eV/atom"
+
+
+def errors_by_height(frames: Sequence[Atoms], heights: Sequence[float] | np.ndarray) -> dict[str, Errors]:
+    """Return the errors by the energy of the frames above the hull.
+
+    :param heights: eV/atom, of every frame; NaN for isolated atoms and dimers in vacuum.
+    """
+    labels = [height_label(float(h)) for h in heights]
+    order = [height_label(h) for h in (0.0, *(edge + 1e-9 for edge in HEIGHTS), np.nan)]
+    return {
+        label: errors([atoms for atoms, mine in zip(frames, labels, strict=True) if mine == label])
+        for label in order
+        if label in labels
+    }
+
+
 def errors_by(frames: Iterable[Atoms], key: str | Callable[[Atoms], Any]) -> dict[Any, Errors]:
     """Return the errors of groups of frames, sorted by group.
 

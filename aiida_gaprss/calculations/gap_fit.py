@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from aiida.common import CalcInfo, CodeInfo, CodeRunMode
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
-from aiida.orm import AbstractCode, Dict, Int
+from aiida.orm import AbstractCode, Dict, Int, List
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
@@ -18,7 +18,7 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.fitting.regularisation import regularise
 from aiida_gaprss.fitting.settings import FitSettings
-from aiida_gaprss.fitting.training import atomic_energies, join
+from aiida_gaprss.fitting.training import TrainingSetError, atomic_energies, join
 from aiida_gaprss.validation import model_validator_for
 
 
@@ -45,6 +45,13 @@ class GapFitCalculation(CalcJob):
         spec.input_namespace(
             "datasets", valid_type=Dataset, dynamic=True, help="Datasets to be joined, in the order of their names."
         )
+        spec.input_namespace(
+            "sparse_frames",
+            valid_type=Dataset,
+            dynamic=True,
+            help="Frames that are not fitted: sparse points may be chosen from them, too (Allen et al. 2022, section 2.4).",
+        )
+        spec.input("leave_out", valid_type=List, required=False, help="Ids of frames of the datasets that are not fitted.")
         spec.input("settings", valid_type=Dict, validator=model_validator_for(FitSettings), help="Hyperparameters (FitSettings).")
         spec.input("seed", valid_type=Int, validator=_validate_seed, help="Seed of the choice of sparse points; positive.")
         spec.input("metadata.options.parser_name", valid_type=str, default="gaprss.gap_fit")
@@ -59,6 +66,12 @@ class GapFitCalculation(CalcJob):
         )
         spec.exit_code(300, "ERROR_NO_LOG", message="gap_fit wrote no log; its last words: {message}", invalidates_cache=True)
         spec.exit_code(310, "ERROR_ABORT", message="gap_fit stopped: {message}")
+        spec.exit_code(311, "ERROR_MEMORY", message="gap_fit had not enough memory: {message}")
+        spec.exit_code(312, "ERROR_TIME", message="gap_fit was ended by the time limit of the job: {message}")
+        spec.exit_code(313, "ERROR_ILL_CONDITIONED", message="gap_fit cannot solve its equations: {message}")
+        spec.exit_code(
+            314, "ERROR_KILLED", message="gap_fit was killed, as for lack of memory or time: {message}", invalidates_cache=True
+        )
         spec.exit_code(320, "ERROR_COUNTS", message="gap_fit did not use what it was given: {message}")
         spec.exit_code(330, "ERROR_NO_POTENTIAL", message="gap_fit ended without a potential: {message}", invalidates_cache=True)
         spec.exit_code(340, "ERROR_EVALUATION", message="The new potential could not be evaluated: {message}")
@@ -66,7 +79,7 @@ class GapFitCalculation(CalcJob):
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the training set and gap_fit's configuration."""
         settings = FitSettings(**self.inputs.settings.get_dict())
-        frames = training_set(list(self.inputs.datasets.items()), settings)
+        frames = training_set_of(self.inputs)
         with folder.open(self.TRAINING, "w", encoding="utf-8") as handle:
             handle.write(extxyz(frames))
         with folder.open(self.CONFIG, "w", encoding="utf-8") as handle:
@@ -111,20 +124,58 @@ class GapFitCalculation(CalcJob):
 UNFITTED = {"forces", "virial"}
 
 
-def training_set(datasets: Iterable[tuple[str, Dataset]], settings: FitSettings) -> list[Atoms]:
-    """Return the labelled frames of all datasets, joined in the order of their names, as gap_fit should see them."""
-    frames = []
-    for atoms in join((node.get_frames() for _, node in sorted(datasets, key=lambda item: item[0])), settings.e0):
-        out = fr.canonical(atoms)
-        out.info = {key: value for key, value in out.info.items() if key in ("frame_id", "config_type") or key.startswith("REF_")}
-        for key in [name for name in out.arrays if name.startswith("GAP_")]:
-            del out.arrays[key]
+def training_set_of(inputs: Any) -> list[Atoms]:
+    """Return the training set that the inputs of a fit describe."""
+    return training_set(
+        list(inputs["datasets"].items()),
+        FitSettings(**inputs["settings"].get_dict()),
+        inputs["leave_out"].get_list() if "leave_out" in inputs else (),
+        list(inputs["sparse_frames"].items()) if "sparse_frames" in inputs else (),
+    )
+
+
+def training_set(
+    datasets: Iterable[tuple[str, Dataset]],
+    settings: FitSettings,
+    leave_out: Collection[str] = (),
+    sparse_frames: Iterable[tuple[str, Dataset]] = (),
+) -> list[Atoms]:
+    """Return the labelled frames of all datasets, joined in the order of their names, as gap_fit should see them.
+
+    :param leave_out: ids of frames that are not fitted.
+    :param sparse_frames: datasets of which only the structures count; their frames come last, without labels.
+    :raises TrainingSetError: for a training set that gap_fit would refuse or misunderstand.
+    """
+    known = {name: node.get_frames() for name, node in datasets}
+    absent = set(leave_out) - {atoms.info["frame_id"] for frames in known.values() for atoms in frames}
+    if absent:
+        raise TrainingSetError(
+            f"leave_out: no dataset has a frame {min(absent)!r}" + (f" ({len(absent)} such)" if len(absent) > 1 else "")
+        )
+    kept = [[atoms for atoms in known[name] if atoms.info["frame_id"] not in leave_out] for name in sorted(known)]
+    frames = [_stripped(atoms) for atoms in join(kept, settings.e0)]
+    for atoms in frames:
         for target in UNFITTED - set(settings.targets):
-            out.info.pop(f"REF_{target}", None)
-            out.arrays.pop(f"REF_{target}", None)
-        frames.append(out)
+            atoms.info.pop(f"REF_{target}", None)
+            atoms.arrays.pop(f"REF_{target}", None)
     regularise(frames, settings.regularisation)
+    fitted = {symbol for atoms in frames for symbol in atoms.get_chemical_symbols()}
+    for _, node in sorted(sparse_frames, key=lambda item: item[0]):
+        others = set(node.elements) - fitted
+        if others:
+            raise TrainingSetError(f"sparse_frames contain {', '.join(sorted(others))}, which no fitted frame does")
+        frames += [_stripped(atoms, labels=False) for atoms in node.get_frames() if not fr.is_isolated_atom(atoms)]
     return frames
+
+
+def _stripped(atoms: Atoms, labels: bool = True) -> Atoms:
+    """Return a copy with nothing but the name, the kind and the reference labels."""
+    out = fr.canonical(atoms)
+    kept = ("frame_id", "config_type", *(("REF_energy", "REF_virial") if labels else ()))
+    out.info = {key: value for key, value in out.info.items() if key in kept}
+    for key in [name for name in out.arrays if name.startswith(("GAP_", "REF_")) and not (labels and name == "REF_forces")]:
+        del out.arrays[key]
+    return out
 
 
 def _validate_seed(node: Any, _: Any) -> str | None:
@@ -147,7 +198,7 @@ def _validate_inputs(inputs: dict[str, Any], ports: Any) -> str | None:
             "if they may be mixed, say mixed_levels: true in the settings of the fit"
         )
     try:
-        frames = training_set(list(datasets.items()), settings)
+        frames = training_set_of(inputs)
         settings.command("train", "gap", 1, atomic_energies(frames, settings.e0))
     except ValueError as exception:
         return str(exception)

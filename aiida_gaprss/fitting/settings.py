@@ -289,7 +289,7 @@ class FitSettings(Model):
         longest = max(text.splitlines(), key=len)
         if len(longest) > MAX_LINE:
             raise ValueError(
-                f"gap_fit cannot keep a line of {len(longest)} characters: {longest[:60]}…; choose shorter names of config types, "
+                f"gap_fit cannot keep a line of {len(longest)} characters: {longest[:60]}…; shorten the names of config types, "
                 "or give their sigmas under regularisation, as constant sigmas"
             )
         return text

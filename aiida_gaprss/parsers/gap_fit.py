@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from aiida.engine import ExitCode
+from aiida.engine import CalcJob, ExitCode
 from aiida.orm import Dict
 from aiida.parsers import Parser
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.analysis.errors import errors, errors_by
-from aiida_gaprss.calculations.gap_fit import GapFitCalculation, training_set
+from aiida_gaprss.analysis.errors import errors, errors_by, errors_by_height
+from aiida_gaprss.analysis.hull import HullError, above_hull
+from aiida_gaprss.calculations.gap_fit import GapFitCalculation, training_set_of
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError
 from aiida_gaprss.fitting.log import expected_counts, read_log
 from aiida_gaprss.fitting.regularisation import sigma_ranges
-from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.parsers.frames import read_results
+
+_NO_MEMORY = re.compile(r"(Operating system error: )?Cannot allocate memory.*|Error allocating .*|.*[Oo]ut of memory.*")
+_SINGULAR = re.compile(r"cannot factorise|dpotrf|dtrtrs|[Ss]ingular")
+_KILLED = re.compile(r"(?:line \d+: +\d+ )?(Killed .*gap_fit.*)")
+_OUT_OF_TIME = re.compile(r".*(CPU time limit exceeded|Cputime limit exceeded|DUE TO TIME LIMIT|[Ww]alltime).*")
 
 
 class GapFitParser(Parser):
@@ -26,17 +32,25 @@ class GapFitParser(Parser):
     def parse(self, **kwargs: Any) -> ExitCode | None:
         """Parse a finished gap_fit."""
         folder = Path(kwargs["retrieved_temporary_folder"])
+        if limit := self.time_limit():
+            return self.exit_codes.ERROR_TIME.format(message=limit)
+        if killed := _KILLED.search(self.error_stream("_scheduler-stderr.txt")):
+            return self.exit_codes.ERROR_KILLED.format(message=" ".join(killed[1].split()))
         try:
             text = self.retrieved.base.repository.get_object_content(GapFitCalculation.LOG, "r")
         except FileNotFoundError:
             text = ""
         if not text.strip():
             return self.exit_codes.ERROR_NO_LOG.format(message=self.last_words("gap_fit.err"))
-        log = read_log(f"{text}\n{self.error_stream('gap_fit.err')}")
+        errors = self.error_stream("gap_fit.err")
+        log = read_log(f"{text}\n{errors}")
+        if lack := _NO_MEMORY.search(errors):
+            return self.exit_codes.ERROR_MEMORY.format(message=" ".join(lack[0].split()))
+        if log.abort and _SINGULAR.search(log.abort):
+            return self.exit_codes.ERROR_ILL_CONDITIONED.format(message=log.abort)
         if log.abort:
             return self.exit_codes.ERROR_ABORT.format(message=log.abort)
-        settings = FitSettings(**self.node.inputs.settings.get_dict())
-        frames = training_set([(link.link_label, link.node) for link in self.dataset_links()], settings)
+        frames = training_set_of(self.node.inputs)
         sent = fr.describe(frames)
         results: dict[str, Any] = {
             "counts": log.counts,
@@ -71,9 +85,17 @@ class GapFitParser(Parser):
         self.out("results", Dict(results))
         return failure
 
+    def time_limit(self) -> str | None:
+        """Return how the scheduler or the shell says that the time was up, or None."""
+        if self.node.exit_status == CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_WALLTIME.status:
+            return str(self.node.exit_message)
+        match = _OUT_OF_TIME.search(self.error_stream("_scheduler-stderr.txt"))
+        return match[0].strip() if match else None
+
     def dataset_links(self) -> list[Any]:
         """Return the links of the datasets."""
-        return list(self.node.base.links.get_incoming(node_class=Dataset).all())
+        links = self.node.base.links.get_incoming(node_class=Dataset).all()
+        return [link for link in links if link.link_label.startswith("datasets__")]
 
     def evaluate(self, folder: Path, frames: list[Any], results: dict[str, Any]) -> ExitCode | None:
         """Add the predictions on the training set and their errors."""
@@ -90,9 +112,15 @@ class GapFitParser(Parser):
                 predicted.info["GAP_virial"],
                 prefix=fr.PREDICTION,
             )
-        results["errors"] = errors(frames).as_dict()
-        results["errors_by_config_type"] = {str(k): e.as_dict() for k, e in errors_by(frames, "config_type").items()}
-        self.out("predictions", Dataset(frames, level_of_theory=self.dataset_links()[0].node.level_of_theory))
+        labelled = [atoms for atoms in frames if fr.is_labelled(atoms)]
+        results["errors"] = errors(labelled).as_dict()
+        results["errors_by_config_type"] = {str(k): e.as_dict() for k, e in errors_by(labelled, "config_type").items()}
+        try:
+            groups = errors_by_height(labelled, above_hull(labelled))
+        except HullError:  # compositions without elements
+            groups = {}
+        results["errors_by_height"] = {label: e.as_dict() for label, e in groups.items()}
+        self.out("predictions", Dataset(labelled, level_of_theory=self.dataset_links()[0].node.level_of_theory))
         return None
 
     def last_words(self, name: str) -> str:

@@ -1,0 +1,99 @@
+"""The cheap steps around a fit as calcfunctions: complete or change its settings, hold frames out, compare predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.engine import calcfunction
+from aiida.orm import Dict, Float, Int, List
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.analysis.errors import errors, errors_by, errors_by_height
+from aiida_gaprss.analysis.hull import HullError, above_hull
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.fitting.protocols import expand
+from aiida_gaprss.fitting.settings import FitSettings
+from aiida_gaprss.fitting.splits import stratified
+
+
+@calcfunction
+def complete_settings(settings: Dict, elements: List) -> Dict:
+    """Return all settings of a fit that names a protocol, or has lengths in bonds."""
+    return Dict(FitSettings(**expand(settings.get_dict(), elements.get_list())).model_dump())
+
+
+@calcfunction
+def fewer_sparse_points(settings: Dict, factor: Float) -> Dict:
+    """Return the settings with the sparse points of many-body terms times ``factor``, at least 10 of each."""
+    out = settings.get_dict()
+    for term in out["descriptors"]:
+        if term["kind"].startswith("soap"):
+            n = term["n_sparse"]
+            scaled = {key: max(10, int(value * factor.value)) for key, value in (n if isinstance(n, dict) else {"": n}).items()}
+            term["n_sparse"] = scaled if isinstance(n, dict) else scaled[""]
+    return Dict(out)
+
+
+@calcfunction
+def more_jitter(settings: Dict, factor: Float) -> Dict:
+    """Return the settings with another sparse jitter."""
+    return Dict({**settings.get_dict(), "sparse_jitter": settings.get_dict().get("sparse_jitter", 1e-8) * factor.value})
+
+
+@calcfunction
+def first_terms(settings: Dict, number: Int) -> Dict:
+    """Return the settings with the first terms only."""
+    out = settings.get_dict()
+    return Dict({**out, "descriptors": out["descriptors"][: number.value]})
+
+
+@calcfunction
+def with_delta(settings: Dict, number: Int, results: Dict) -> Dict:
+    """Return the settings with the δ of one term from what the terms before it left over.
+
+    δ is the root mean square error of the energy per atom of the fit so far: an atom has one SOAP descriptor, and it is an upper
+    limit for pairs and triplets, of which it has several.
+    """
+    out = settings.get_dict()
+    terms = [dict(term) for term in out["descriptors"]]
+    terms[number.value]["delta"] = max(results.get_dict()["errors"]["energy"]["rmse"] / 1000.0, 1e-4)
+    return Dict({**out, "descriptors": terms})
+
+
+@calcfunction
+def hold_out(fraction: Float, seed: Int, **datasets: Dataset) -> dict[str, Any]:
+    """Choose frames to test a fit with, of every config type in proportion; return them and their ids."""
+    frames = [atoms for name in sorted(datasets) for atoms in datasets[name].get_frames()]
+    names = stratified(frames, fraction.value, seed.value)
+    chosen = set(names)
+    test = [atoms for atoms in frames if atoms.info["frame_id"] in chosen]
+    levels = sorted({node.level_of_theory for node in datasets.values()})
+    return {"test": Dataset(test, level_of_theory=" | ".join(levels)), "names": List(names)}
+
+
+@calcfunction
+def errors_of_predictions(training: Dataset, **predictions: Dataset) -> Dict:
+    """Return the errors of predictions: of all, by config type, and by the energy above the hull of all frames here."""
+    frames = [atoms for name in sorted(predictions) for atoms in predictions[name].get_frames()]
+    out: dict[str, Any] = {
+        "frames": len(frames),
+        "errors": errors(frames).as_dict(),
+        "errors_by_config_type": {str(k): e.as_dict() for k, e in errors_by(frames, "config_type").items()},
+    }
+    try:
+        heights = above_hull([*frames, *training.get_frames()])[: len(frames)]
+    except HullError:
+        return Dict(out)
+    return Dict({**out, "errors_by_height": {label: e.as_dict() for label, e in errors_by_height(frames, heights).items()}})
+
+
+def is_complete(settings: dict[str, Any]) -> bool:
+    """Tell whether settings are numbers only, without a protocol or lengths in bonds."""
+    return expand(settings, ["H"]) == settings if "protocol" not in settings else False
+
+
+def labelled_elements(datasets: dict[str, Dataset]) -> list[str]:
+    """Return the elements of the labelled frames."""
+    return sorted(
+        {s for node in datasets.values() for a in node.get_frames() if fr.is_labelled(a) for s in a.get_chemical_symbols()}
+    )

@@ -1,0 +1,217 @@
+"""The fit with what is around it: forecast, held-out frames, repairs, errors of the test."""
+
+import numpy as np
+import pytest
+from aiida.orm import Bool, Dict, Float, Int, List
+from ase import Atoms
+from ase.build import bulk
+from helpers import FIT
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.fitting.forecast import forecast
+from aiida_gaprss.fitting.settings import FitSettings
+from aiida_gaprss.workflows.fit import FitWorkChain
+
+
+@pytest.fixture
+def inputs(gap_fit_code, python_code, dataset):
+    return {
+        "fit": {"code": gap_fit_code, "python": python_code},
+        "datasets": {"silicon": dataset},
+        "settings": Dict(FIT),
+        "seed": Int(3),
+    }
+
+
+def reports(node):
+    from aiida.orm import Log
+
+    return "\n".join(log.message for log in Log.collection.get_logs_for(node))
+
+
+def test_held_out_frames(run, inputs, silicon_frames, evaluated):
+    outputs, node = run(FitWorkChain, **inputs, test_fraction=Float(0.2))
+    assert node.is_finished_ok, node.exit_message
+    held = outputs["test_predictions"].get_frames()
+    cells = len(silicon_frames) - 1
+    assert len(held) == round(0.2 * cells)
+    assert outputs["results"].get_dict()["frames"] == len(silicon_frames) - len(held)
+    trained = {a.info["frame_id"] for a in outputs["predictions"].get_frames()}
+    assert not trained & {a.info["frame_id"] for a in held}
+    assert silicon_frames[0].info["frame_id"] in trained, "the isolated atom is always fitted"
+    # The errors of the test, computed anew from the potential.
+    found = evaluated(held, outputs["potential"].calculator())
+    energy = [1000 * abs(p[0] - a.info["REF_energy"]) / len(a) for p, a in zip(found, held, strict=True)]
+    forces = np.concatenate([np.ravel(p[1] - a.arrays["REF_forces"]) for p, a in zip(found, held, strict=True)])
+    test = outputs["test_results"].get_dict()
+    assert test["errors"]["energy"]["mae"] == pytest.approx(np.mean(energy), rel=1e-4)
+    assert test["errors"]["forces"]["rmse"] == pytest.approx(np.sqrt(np.mean(forces**2)), rel=1e-4)
+    assert sum(group["frames"] for group in test["errors_by_height"].values()) == len(held)
+    assert set(outputs["results"].get_dict()["errors_by_height"]) >= set(test["errors_by_height"])
+    assert "frames held out for the test" in reports(node)
+    assert "forecast: " in reports(node)
+    # The same seed, the same test.
+    again, _ = run(FitWorkChain, **inputs, test_fraction=Float(0.2))
+    assert [a.info["frame_id"] for a in again["test_predictions"].get_frames()] == [a.info["frame_id"] for a in held]
+
+
+def test_a_protocol_and_frames_that_are_not_fitted(run, inputs, silicon_frames):
+    """Unlabelled frames give sparse points; the settings that were used are in the output."""
+    unlabelled = []
+    for atoms in silicon_frames[1:6]:
+        other = atoms.copy()
+        other.positions *= 1.07
+        other.set_cell(other.cell * 1.07)
+        other.info = {"frame_id": f"large-{atoms.info['frame_id']}", "config_type": "large"}
+        other.arrays.pop("REF_forces")
+        unlabelled.append(other)
+    descriptors = [
+        {"kind": "distance_2b", "cutoff": "2 b", "n_sparse": 10},
+        {"kind": "soap", "cutoff": "1.8 b", "n_max": 4, "l_max": 3, "n_sparse": {"large": 7, "random": 13}},
+    ]
+    inputs["settings"] = Dict({"protocol": "default", "descriptors": descriptors})
+    outputs, node = run(FitWorkChain, **inputs, sparse_frames={"large": Dataset(unlabelled)}, leave_out=List(["cell-04"]))
+    assert node.is_finished_ok, node.exit_message
+    used = outputs["settings"].get_dict()
+    assert [term["cutoff"] for term in used["descriptors"]] == [4.4, 4.0]
+    assert used["sigma"]["energy"] == 0.002
+    results = outputs["results"].get_dict()
+    assert results["counts"]["energies"] == len(silicon_frames) - 1, "without the frame that was left out, and the unlabelled"
+    assert outputs["potential"].base.attributes.get("n_sparse") == [10, 20]
+    assert not [a for a in outputs["predictions"].get_frames() if a.info["config_type"] == "large"]
+
+
+def test_delta_by_stages(run, inputs):
+    terms = [FIT["descriptors"][0], {"kind": "soap", "cutoff": 4.5, "n_max": 4, "l_max": 3, "n_sparse": 20, "delta": 9.0}]
+    inputs["settings"] = Dict({**FIT, "descriptors": terms})
+    outputs, node = run(FitWorkChain, **inputs, delta_by_stages=Bool(True))
+    assert node.is_finished_ok, node.exit_message
+    first, final = [child for child in node.called if child.process_label == "GapFitCalculation"]
+    assert len(first.inputs.settings.get_dict()["descriptors"]) == 1
+    left_over = first.outputs.results.get_dict()["errors"]["energy"]["rmse"] / 1000
+    assert final.inputs.settings.get_dict()["descriptors"][1]["delta"] == pytest.approx(left_over)
+    assert outputs["settings"].get_dict()["descriptors"][0] == first.inputs.settings.get_dict()["descriptors"][0]
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings": {**FIT, "descriptors": [{"kind": "soap", "cutoff": 4, "n_sparze": 3}]}}, "n_sparze: unknown key"),
+        ({"settings": {"protocol": "zuo2021_Si"}}, "unknown protocol 'zuo2021_Si'; known: allen2022_Al"),
+        (
+            {"settings": {**FIT, "regularisation": [{"kind": "hull", "config_types": ["liquid"]}]}},
+            "no frames of config type liquid",
+        ),
+        ({"datasets": {}}, "give at least one dataset"),
+        ({"test_fraction": 0.2, "fit": "no python"}, "a test needs fit.python"),
+        ({"memory_MB": 10.0}, r"the fit needs .* and may have 10 MB; take fewer sparse points"),
+    ],
+)
+def test_refused_before_submission(run, inputs, changes, message):
+    for key, value in changes.items():
+        if key == "fit":
+            inputs["fit"] = {"code": inputs["fit"]["code"]}
+        else:
+            inputs[key] = {"settings": Dict, "test_fraction": Float}.get(key, lambda given: given)(value)
+    with pytest.raises(ValueError, match=message):
+        run(FitWorkChain, **inputs)
+
+
+def test_a_frame_with_nan_is_no_dataset(silicon_frames):
+    spoilt = [atoms.copy() for atoms in silicon_frames]
+    spoilt[7].arrays["REF_forces"][1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"frame cell-06: REF_forces contains nan, expected finite numbers"):
+        Dataset(spoilt)
+
+
+# --- what is repaired ---
+
+
+@pytest.fixture
+def large(sw):
+    """Ten cells of 64 atoms: enough to take time and memory."""
+    rng = np.random.default_rng(2)
+    frames = [Atoms("Si", cell=[12.0] * 3, pbc=True)]
+    frames[0].info.update(frame_id="atom", config_type="isolated_atom", REF_energy=0.0)
+    for number in range(10):
+        atoms = bulk("Si", cubic=True).repeat(2)
+        atoms.rattle(0.1, rng=rng)
+        work = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=sw)
+        atoms.info.update(frame_id=f"large-{number}", config_type="crystal")
+        fr.set_labels(atoms, work.get_potential_energy(), work.get_forces())
+        frames.append(atoms)
+    return Dataset(frames, level_of_theory="Stillinger-Weber")
+
+
+def one_term(**changes):
+    """Settings with one many-body term."""
+    term = {"kind": "soap", "cutoff": 4.0, "n_max": 3, "l_max": 2, "n_sparse": 50, "delta": 0.5, **changes}
+    return {**FIT, "descriptors": [term]}
+
+
+def test_fewer_sparse_points_for_less_memory(run, inputs, large):
+    """Known beforehand: a fit that is too large for its node is refused, or made smaller."""
+    settings, fewer = one_term(n_sparse=500), one_term(n_sparse=200)
+    frames = large.get_frames()
+    limit = np.mean([forecast(frames, FitSettings(**given)).memory_MB for given in (settings, fewer)])
+    inputs |= {"settings": Dict(settings), "datasets": {"large": large}, "memory_MB": float(limit)}
+    with pytest.raises(ValueError, match=rf"the fit needs about .* may have {limit:.0f} MB"):
+        run(FitWorkChain, **inputs)
+    outputs, node = run(FitWorkChain, **inputs, adapt=True)
+    assert node.is_finished_ok, node.exit_message
+    assert f"% of the sparse points, to fit {limit:.0f} MB" in reports(node)
+    used = outputs["settings"].get_dict()["descriptors"][0]["n_sparse"]
+    assert used in (300, 180, 108)
+    assert outputs["potential"].base.attributes.get("n_sparse") == [used]
+
+
+def test_ill_conditioned(run, inputs):
+    singular = {"kind": "distance_2b", "cutoff": 4.5, "n_sparse": 250, "theta_uniform": 5.0}
+    inputs["settings"] = Dict({**FIT, "descriptors": [singular], "sparse_jitter": 1e-30})
+    _, node = run(FitWorkChain, **inputs)
+    assert node.exit_status == FitWorkChain.exit_codes.ERROR_ILL_CONDITIONED.status
+    assert "cannot factorise" in node.exit_message
+    assert "not repaired: adapt is not set" in node.exit_message
+    outputs, node = run(FitWorkChain, **inputs, adapt=True)
+    assert node.is_finished_ok, node.exit_message
+    assert "the equations are ill-conditioned: sparse_jitter 1e-30 → " in reports(node)
+    assert 1e-12 < outputs["settings"].get_dict()["sparse_jitter"] <= 1e-4
+
+
+def test_too_little_memory(run, inputs, large):
+    """The shell of the job gives less memory than the forecast was told of."""
+    inputs |= {"settings": Dict(one_term(cutoff=6.0, n_max=10, l_max=10)), "datasets": {"large": large}}
+    inputs["fit"] = {"code": inputs["fit"]["code"], "metadata": {"options": {"prepend_text": "ulimit -v 400000"}}}
+    _, node = run(FitWorkChain, **inputs)
+    assert node.exit_status == FitWorkChain.exit_codes.ERROR_MEMORY.status, node.exit_message
+    assert "Cannot allocate memory" in node.exit_message or "Error allocating" in node.exit_message
+    assert "the forecast was about" in reports(node)
+
+
+@pytest.mark.parametrize(("limit", "says"), [("ulimit -S -t 1", "time limit"), ("ulimit -t 1", "Killed")])
+def test_too_little_time(run, inputs, large, tmp_path, limit, says):
+    """The shell ends what takes more than a second, as a scheduler would: the first time only.
+
+    A program that is killed outright says nothing; the forecast tells what it lacked.
+    """
+    inputs |= {"settings": Dict(one_term(cutoff=6.0, n_max=8, l_max=8, n_sparse=300)), "datasets": {"large": large}}
+    once = f"[ -e {tmp_path}/seen ] || {limit}; touch {tmp_path}/seen"
+    inputs["fit"] = {
+        "code": inputs["fit"]["code"],
+        "metadata": {"options": {"max_wallclock_seconds": 1, "prepend_text": once}},
+    }
+    _, node = run(FitWorkChain, **inputs)
+    assert node.exit_status == FitWorkChain.exit_codes.ERROR_TIME.status, node.exit_message
+    assert says in node.exit_message
+    (tmp_path / "seen").unlink()
+    outputs, node = run(FitWorkChain, **inputs, adapt=True)
+    assert node.is_finished_ok, node.exit_message
+    assert "the time was up: 1 → " in reports(node)
+    jobs = [child for child in node.called if child.process_label == "GapFitCalculation"]
+    assert len(jobs) == 2
+    assert jobs[1].get_option("max_wallclock_seconds") > 2 * jobs[0].get_option("max_wallclock_seconds")
+    assert outputs["potential"].creator == jobs[-1]
