@@ -271,12 +271,22 @@ def potential_export(node: str, folder: Path, types: str | None) -> None:
 @click.option("--elements", metavar="SYMBOLS", help="Its elements, such as 'Si C', for a file that does not tell them.")
 @click.option("--label", help="Label of the node. Default: the name of the file.")
 def potential_import(xml: Path, elements: str | None, label: str | None) -> None:
-    """Import the GAP in the file XML; its sparse files must lie beside it."""
-    from aiida_gaprss.data.potential import Potential, needs
+    """Import the GAP in the file XML; its sparse files must lie beside it.
+
+    A card.json beside it, as `potential export` writes, is kept: the imported potential still tells of its data and errors.
+    """
+    from aiida_gaprss.data.potential import Potential, PotentialError, needs
+    from aiida_gaprss.report.card import FILENAME_JSON, ORIGIN, read_card
 
     _profile()
     node = Potential(xml.parent, xml.name, elements=_symbols(elements))
     node.label = label or xml.name
+    beside = xml.parent / FILENAME_JSON
+    if beside.is_file():
+        try:
+            node.base.attributes.set(ORIGIN, read_card(beside, node))
+        except PotentialError as exception:
+            click.echo(f"note: card not kept: {exception}")
     node.store()
     click.echo(f"potential <{node.pk}>: {' '.join(node.elements)}, cutoff {node.base.attributes.get('cutoff'):g} Å")
     click.echo(f"needs {needs(node.gap_version)}")

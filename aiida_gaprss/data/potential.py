@@ -158,15 +158,22 @@ class Potential(Data):
             path = self.to_folder(folder)
             try:
                 calculator = potential(args, param_filename=str(path))
-            except RuntimeError as exception:
-                if "later version" in str(exception):
-                    reader = re.search(r"Version of current code is\s*(\d+)", str(exception))
+            except (RuntimeError, UnicodeDecodeError) as exception:
+                message = _quip_message(exception)
+                if "later version" in message:
+                    reader = re.search(r"Version of current code is\s*(\d+)", message)
                     raise PotentialError(too_new(self.gap_version, int(reader[1]) if reader else None)) from exception
-                raise PotentialError(f"quippy cannot read this potential: {exception}") from exception
+                raise PotentialError(f"quippy cannot read this potential: {message}") from exception
             finally:
                 os.chdir(here)  # where quippy does not return to when it fails
         _soap_turbo_basis.update(basis)
         return calculator
+
+
+def _quip_message(exception: RuntimeError | UnicodeDecodeError) -> str:
+    """Return QUIP's message without what may follow it in its buffer, which need not be text at all."""
+    raw = exception.object.decode(errors="replace") if isinstance(exception, UnicodeDecodeError) else str(exception)
+    return re.split("[\x00-\x08\ufffd]", raw)[0].strip()
 
 
 def _basis(descriptor: str) -> str:
@@ -184,8 +191,11 @@ def needs(version: int) -> str:
     if not version:
         return "any GAP (the file names no version)"
     release = next((name for known, name in sorted(QUIPPY_RELEASES.items()) if known >= version), None)
-    tail = f"quippy-ase {release} or newer" if release else f"a quippy-ase newer than {list(QUIPPY_RELEASES.values())[-1]}"
-    return f"GAP version {version} ({written(version)}) or newer: {tail}"
+    if release:
+        tail = f"quippy-ase {release} and later have it"
+    else:
+        tail = f"a quippy-ase later than {list(QUIPPY_RELEASES.values())[-1]}"
+    return f"GAP version {version} ({written(version)}) or newer; {tail}"
 
 
 def too_new(version: int, here: int | None = None) -> str:

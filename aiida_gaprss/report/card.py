@@ -21,6 +21,12 @@ from aiida_gaprss.report.tables import significant
 FILENAME = "card.md"
 FILENAME_JSON = "card.json"
 
+#: Attribute of an imported potential: the card that lay beside it.
+ORIGIN = "card_of_origin"
+
+#: What a card of origin tells that an imported potential cannot know by itself.
+_TOLD = ("training_data", "sigma", "training_errors", "test_errors", "seed", "made_by")
+
 #: Units of gap_fit's four sigmas, by name.
 SIGMA_UNITS = dict(zip(SIGMA_ORDER, ("eV/atom", "eV/Å", "eV/atom", "eV/Å²"), strict=True))
 
@@ -53,13 +59,14 @@ def card(node: Potential) -> dict[str, Any]:
     """Return the card of a potential as plain data; what is not known is None.
 
     Errors have the units of :data:`aiida_gaprss.analysis.errors.UNITS`, sigmas those of :data:`SIGMA_UNITS`; other units stand in
-    the keys.
+    the keys. A potential that was imported with its card tells what that card told; its pks are those of the profile of origin.
     """
     attributes = node.base.attributes.all
     fit = node.creator
     inputs = fit.base.links.get_incoming(node_class=Dataset).all() if fit is not None else []
     results = _dict_output(fit, "results")
-    return {
+    content = {
+        "imported": fit is None,
         "potential": {
             "label": node.label or None,
             "pk": node.pk,
@@ -85,6 +92,24 @@ def card(node: Potential) -> dict[str, Any]:
         "made_by": None if fit is None else _making(fit, results),
         "gap_fit_command": attributes.get("command_line") or None,
     }
+    origin = attributes.get(ORIGIN) if fit is None else None
+    return content if origin is None else {**content, **{key: origin[key] for key in _TOLD}}
+
+
+def read_card(path: Path, node: Potential) -> dict[str, Any]:
+    """Return the card in the file ``path``, to be kept as attribute :data:`ORIGIN` of the potential that it describes.
+
+    :raises PotentialError: if the file is no card, or that of another potential.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        text(content)
+        told = content["potential"]["content_hash"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exception:
+        raise PotentialError(f"{path} is not the card of a potential: {type(exception).__name__} {exception}") from exception
+    if told != node.base.attributes.get("content_hash"):
+        raise PotentialError(f"{path} is the card of another potential (its content hash is {told})")
+    return {key: content[key] for key in _TOLD}
 
 
 def descriptor(line: str, n_sparse: int) -> dict[str, Any]:
@@ -275,7 +300,9 @@ def text(content: dict[str, Any]) -> str:
     lines += ["", "## Errors on the training set", ""]
     lines += _error_lines(content["training_errors"], "not known")
     lines += ["", "## Errors on frames that were held back (test)", ""]
-    lines += _error_lines(content["test_errors"], "not known: no test set belongs to the process that made it")
+    lines += _error_lines(
+        content["test_errors"], "none: the process that made it tested no such frames" if content["made_by"] else "not known"
+    )
     lines += ["", "## How it was made", "", *_making_lines(content)]
     return "\n".join(lines) + "\n"
 
@@ -345,7 +372,12 @@ def _making_lines(content: dict[str, Any]) -> list[str]:
     if made is None:
         lines = ["- imported: nothing in this profile made it; what is said above of data and fit is what the xml says"]
     else:
-        lines = [f"- {_named(made)}"]
+        lines = (
+            ["- imported with its card: nodes and times are those of the profile where it was made"]
+            if content["imported"]
+            else []
+        )
+        lines += [f"- {_named(made)}"]
         lines += [f"- gap_fit {made['gap_fit']}"] if made["gap_fit"] else []
         lines += [f"- aiida-gaprss {made['aiida_gaprss']}, aiida-core {made['aiida_core']}"] if made["aiida_gaprss"] else []
         lines += [f"- called by {_named(caller)}" for caller in made["called_by"]]
