@@ -15,7 +15,8 @@ from ase.data import chemical_symbols
 from aiida_gaprss.analysis.errors import QUANTITIES, UNITS
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError, needs, written
-from aiida_gaprss.fitting.settings import SIGMA_ORDER
+from aiida_gaprss.fitting.regularisation import EnergyRegularisation
+from aiida_gaprss.fitting.settings import SIGMA_ORDER, Sigma
 from aiida_gaprss.report.tables import significant
 
 FILENAME = "card.md"
@@ -164,10 +165,13 @@ def _sigma(node: Potential) -> dict[str, Any] | None:
     """Return the expected errors that the fit was given: as the node has them, else as gap_fit's input in the xml has them."""
     told = node.base.attributes.get("sigma")
     if told:
+        rule = told.get("regularisation")
         return {
-            "default": told.get("sigma"),
-            "by_config_type": told.get("config_type_sigma") or {},
-            "regularisation": told.get("regularisation"),
+            "default": Sigma(**told["sigma"]).model_dump(),
+            "by_config_type": {name: Sigma(**s).model_dump() for name, s in (told.get("config_type_sigma") or {}).items()},
+            "regularisation": EnergyRegularisation(**rule).model_dump()
+            if rule and rule.get("kind", "energy") == "energy"
+            else rule,
         }
     command = node.base.attributes.get("command_line", "")
     default = re.search(r"\bdefault_(?:sigma|kernel_regularisation)=\{([^}]*)\}", command)
@@ -317,7 +321,13 @@ def _sigma_lines(sigma: dict[str, Any] | None) -> list[str]:
     lines = [f"- default: {numbers(sigma['default'])}"]
     lines += [f"- {name}: {numbers(values)}" for name, values in sigma["by_config_type"].items()]
     rule = sigma["regularisation"]
-    if rule:
+    if rule and rule["kind"] == "energy":
+        lines.append(
+            f"- of single frames, before those of their kind: energy {rule['low']:g} eV/atom for the lowest, growing to "
+            f"{rule['high']:g} eV/atom for those {rule['width']:g} eV/atom and more above it; "
+            f"forces (eV/Å) {rule['forces']:g} times and virials (eV/atom) {rule['virial']:g} times as large"
+        )
+    elif rule:
         lines.append(f"- of single frames, before those of their kind: {', '.join(f'{k} {v}' for k, v in rule.items())}")
     return lines
 
@@ -388,7 +398,7 @@ def _making_lines(content: dict[str, Any]) -> list[str]:
     if content["seed"] is not None:
         lines.append(f"- seed of the choice of sparse points: {content['seed']}")
     if content["gap_fit_command"]:
-        lines += ["- input of gap_fit:", "", f"      {content['gap_fit_command']}"]
+        lines += ["- input of gap_fit:", "", "```", content["gap_fit_command"], "```"]
     return lines
 
 

@@ -237,6 +237,19 @@ def test_a_potential_of_a_newer_gap(folder):
     assert Path.cwd() == here, "quippy goes to the folder of the xml, and stays there when it fails"
 
 
+def test_a_message_of_quip_that_is_not_all_text(potential, monkeypatch):
+    """As it comes now and then, for the same file."""
+    buffer = b"Database was created with a later version of the code.Version of current code is 1686220958. Update.\x01\xc1\x7f"
+
+    class Refusing:
+        def Potential(self, *args, **kwargs):
+            buffer.decode()
+
+    monkeypatch.setattr("aiida_gaprss.data.potential.import_module", lambda name: Refusing())
+    with pytest.raises(PotentialError, match=r"than the quippy here \(1686220958\)"):
+        potential.calculator()
+
+
 def test_a_potential_that_quippy_cannot_read(folder):
     text = (folder / "gap.xml").read_text()
     (folder / "gap.xml").write_text(text.replace("soap cutoff", "soup cutoff"))

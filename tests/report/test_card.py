@@ -12,6 +12,7 @@ from helpers import FIT
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError
+from aiida_gaprss.fitting.regularisation import EnergyRegularisation
 from aiida_gaprss.report.card import ORIGIN, card, descriptor, export, read_card, readable_here, text, to_json
 
 STATISTICS = {"mae": 1.5, "rmse": 2.25, "largest": 4.0, "values": 3, "frames": 3, "missing": 0}
@@ -152,8 +153,11 @@ def test_regularisation_is_told(run, gap_fit_code, dataset):
     outputs, node = run(GapFitCalculation, code=gap_fit_code, datasets={"all": dataset}, settings=Dict(settings), seed=Int(1))
     assert node.is_finished_ok, node.exit_message
     content = card(outputs["potential"])
-    assert content["sigma"]["regularisation"]["low"] == 0.003
-    assert "of single frames, before those of their kind: kind energy, low 0.003" in text(content)
+    assert content["sigma"]["regularisation"] == EnergyRegularisation(low=0.003).model_dump()
+    assert "energy 0.003 eV/atom for the lowest, growing to 0.05 eV/atom for those 1.5 eV/atom and more above it" in text(content)
+    assert "forces (eV/Å) 20 times and virials (eV/atom) 5 times as large" in text(content)
+    other = {**content, "sigma": {**content["sigma"], "regularisation": {"kind": "hull", "low": 1}}}
+    assert "before those of their kind: kind hull, low 1" in text(other)
     assert content["training_errors"] is None, "this fit had no python to evaluate the potential"
     assert "## Errors on the training set\n\nnot known\n" in text(content)
 
