@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from aiida_gaprss.cli import cli
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.data.potential import Potential, needs
 from aiida_gaprss.extxyz import Keys, export_frames
 
 
@@ -115,15 +116,62 @@ def test_potential(call, potential, dataset, potential_folder, tmp_path):
     assert "param_filename" in text
     for name in potential.files:
         assert (tmp_path / "gap" / name).read_bytes() == (potential_folder / name).read_bytes()
-    assert (tmp_path / "gap" / "lammps.txt").is_file()
+    assert needs(potential.gap_version) in text
+    assert "1 = Si" in (tmp_path / "gap" / "lammps.txt").read_text()
+    assert json.loads((tmp_path / "gap" / "card.json").read_text())["potential"]["uuid"] == potential.uuid
+    assert "## Descriptors" in (tmp_path / "gap" / "card.md").read_text()
     shown = call("potential", "show", pk)
     assert "distance_2b" in shown
+    assert "imported: nothing in this profile made it" in shown
+    assert "of this environment reads it" in shown
     assert "Si" in call("potential", "list")
-    imported = call("potential", "import", tmp_path / "gap" / "gap.xml")
+    imported = call("potential", "import", tmp_path / "gap" / "gap.xml", "--label", "again")
     assert "Si, cutoff 4.5 Å" in imported
+    assert needs(potential.gap_version) in imported
+    assert "again" in call("potential", "list")
     assert "is a Dataset, expected a potential" in call("potential", "show", dataset.store().pk, ok=False)
     (tmp_path / "gap" / "gap.xml").write_text("<nothing/>")
     assert "holds no GAP" in call("potential", "import", tmp_path / "gap" / "gap.xml", ok=False)
+
+
+def test_potential_as_json_is_nothing_but_json(call, potential, capfd):
+    shown = json.loads(call("potential", "show", potential.store().pk, "--json"))
+    assert shown["potential"]["elements"] == ["Si"]
+    assert shown["here"]["readable"] is True
+    assert capfd.readouterr().out == "", "QUIP prints past python"
+
+
+def test_potential_of_a_newer_gap(call, potential_folder, tmp_path):
+    for path in potential_folder.glob("gap.xml*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    xml = tmp_path / "gap.xml"
+    xml.write_text(re.sub(r'gap_version="\d+"', 'gap_version="1999999999"', xml.read_text()))
+    pk = call("potential", "import", xml).split("<")[1].split(">")[0]
+    shown = call("potential", "show", pk)
+    assert "not usable here: the potential was written by a newer GAP (version 1999999999) than the quippy here" in shown
+    assert "a quippy-ase later than" in call("potential", "export", pk, tmp_path / "out")
+
+
+def test_types_and_elements_of_a_potential(call, potential, tmp_path):
+    pk = potential.store().pk
+    assert "the potential knows Si, not C" in call("potential", "export", pk, tmp_path / "no", "--types", "C Si", ok=False)
+    assert not (tmp_path / "no").exists(), "nothing is written then"
+    call("potential", "export", pk, tmp_path / "gap", "--types", "Si,Si")
+    assert (tmp_path / "gap" / "lammps.txt").read_text().rstrip().endswith('" 14 14')
+    xml = tmp_path / "gap" / "gap.xml"
+    assert "potential of Si, not of C" in call("potential", "import", xml, "--elements", "C", ok=False)
+    assert "Si, cutoff" in call("potential", "import", xml, "--elements", "Si")
+
+
+def test_a_potential_imported_with_its_card(call, campaign, tmp_path):
+    fitted = campaign.outputs.potential
+    call("potential", "export", fitted.pk, tmp_path)
+    pk = call("potential", "import", tmp_path / "gap.xml").split("<")[1].split(">")[0]
+    shown = call("potential", "show", pk)
+    assert "imported with its card" in shown
+    assert "campaign tiny, seed 11" in shown
+    (tmp_path / "card.json").write_text("{}")
+    assert "note: card not kept:" in call("potential", "import", tmp_path / "gap.xml")
 
 
 def test_a_finished_campaign(call, campaign, tmp_path):

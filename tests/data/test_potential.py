@@ -1,4 +1,5 @@
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -7,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from aiida.orm import load_node
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
 from helpers import FIT
 
-from aiida_gaprss.data.potential import Potential, PotentialError
+from aiida_gaprss import frames as fr
+from aiida_gaprss.data.potential import QUIPPY_RELEASES, Potential, PotentialError, needs
 
 
 def test_what_it_tells_of_itself(potential, silicon_frames, potential_folder):
@@ -50,6 +55,144 @@ def test_export_with_the_lines_for_lammps(potential, potential_folder, tmp_path)
     assert again.base.attributes.get("content_hash") == potential.base.attributes.get("content_hash")
 
 
+# --- elements and LAMMPS ---
+
+
+@pytest.fixture(scope="module")
+def alloy_folder(fit_with_binary):
+    """A potential of two elements: Al and Cu, labelled with EMT."""
+    frames = []
+    for symbol in ("Al", "Cu"):
+        atom = Atoms(symbol, cell=[12.0] * 3, pbc=True)
+        atom.info.update(frame_id=f"atom-{symbol}", config_type="isolated_atom")
+        fr.set_labels(atom, 0.0 if symbol == "Al" else -0.5, np.zeros((1, 3)), None)
+        frames.append(atom)
+    random = np.random.default_rng(5)
+    for number in range(6):
+        atoms = bulk("Cu", cubic=True, a=3.7 + 0.05 * number)
+        atoms.symbols[number % 4] = "Al"
+        atoms.positions += random.normal(scale=0.1, size=(4, 3))
+        atoms.info.update(frame_id=f"cell-{number}", config_type="random")
+        atoms.calc = EMT()
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        virial = -atoms.get_stress(voigt=False) * atoms.get_volume()
+        atoms.calc = None
+        fr.set_labels(atoms, energy, forces, virial.reshape(9))
+        frames.append(atoms)
+    folder, log = fit_with_binary(frames)
+    assert (folder / "gap.xml").is_file(), log
+    return folder
+
+
+def pair_coeff(lines):
+    """Return file, initialisation string and atomic numbers of the one such line, as LAMMPS splits it."""
+    (line,) = [line for line in lines.splitlines() if line.startswith("pair_coeff")]
+    _, first, second, file, init_args, *numbers = shlex.split(line)
+    assert (first, second) == ("*", "*")
+    return file, init_args, [int(n) for n in numbers]
+
+
+def test_lines_for_several_elements(alloy_folder):
+    node = Potential(alloy_folder)
+    assert node.elements == ["Al", "Cu"]
+    assert node.base.attributes.get("e0") == {"Al": 0.0, "Cu": -0.5}
+    lines = node.lammps()
+    assert pair_coeff(lines) == ("gap.xml", node.init_args, [13, 29])
+    assert "in their order: 1 = Al, 2 = Cu" in lines
+    assert needs(node.gap_version) in lines
+    other = node.lammps(["Cu", "Al"])
+    assert pair_coeff(other)[2] == [29, 13]
+    assert "1 = Cu, 2 = Al" in other
+    assert pair_coeff(node.lammps(["Cu", "Cu"]))[2] == [29, 29], "two types of one element are good LAMMPS"
+    with pytest.raises(PotentialError, match="the potential knows Al, Cu, not Si"):
+        node.lammps(["Al", "Si"])
+
+
+@pytest.mark.parametrize("wrapper", ["as written", "none", "another label"])
+def test_quip_takes_the_initialisation_string_of_the_lines(alloy_folder, tmp_path, wrapper):
+    """LAMMPS hands it to QUIP as it is; here quippy does."""
+    folder = shutil.copytree(alloy_folder, tmp_path / "copy")
+    text = (folder / "gap.xml").read_text()
+    tag = re.search(r"<Potential [^>]*/>", text)[0]
+    if wrapper == "none":
+        (folder / "gap.xml").write_text(text.replace(tag, ""))
+    elif wrapper == "another label":
+        (folder / "gap.xml").write_text(text.replace(tag, re.sub(r' label="[^"]*"', ' label="mine"', tag)))
+    node = Potential(folder)
+    file, init_args, _ = pair_coeff(node.lammps())
+    assert (init_args == "Potential xml_label=mine") == (wrapper == "another label")
+    script = """
+import sys
+from ase.build import bulk
+from quippy.potential import Potential
+atoms = bulk("Cu", cubic=True)
+atoms.symbols[0] = "Al"
+atoms.calc = Potential(sys.argv[1], param_filename=sys.argv[2])
+print("ENERGY", atoms.get_potential_energy())
+"""
+    energies = []
+    for arguments, path in ((init_args, folder / file), ("", alloy_folder / "gap.xml")):
+        done = subprocess.run(
+            [sys.executable, "-c", script, arguments, path], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        energies.append(float(done.stdout.split("ENERGY")[1]))
+    assert energies[0] == pytest.approx(energies[1], abs=1e-9)
+
+
+@pytest.fixture
+def anonymous(potential_folder, tmp_path):
+    """The folder of a potential whose descriptors name no species, as fits without add_species give."""
+    folder = shutil.copytree(potential_folder, tmp_path / "copy")
+    text = (folder / "gap.xml").read_text()
+    text = re.sub(r"\s*(n_species=1 Z=14 species_Z=\{14 \}|Z1=14 Z2=14)(?=</descriptor>)", "", text)
+    (folder / "gap.xml").write_text(text)
+    return folder
+
+
+TRAINING = """<XYZ_data><![CDATA[
+    2
+    dft_energy=-1.5 dft_virial={0.0\t0.0\t0.0\t0.0\t0.0\t0.0\t0.0\t0.0\t0.0} Properties=species:S:1:pos:R:3
+    Si 0.0 0.0 0.0
+    Si 2.3 0.0 0.0
+    1
+    Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3
+    Si 0.0 0.0 0.0
+]]></XYZ_data></GAP_params>"""
+
+
+def test_elements_of_a_file_whose_descriptors_do_not_name_them(anonymous, potential_folder):
+    with pytest.raises(PotentialError, match=r"does not tell its elements.*--elements Mo"):
+        Potential(anonymous)
+    assert Potential(anonymous, elements=["Si"]).elements == ["Si"]
+    assert Potential(anonymous, elements=["Si"]).base.attributes.get("embedded") is None
+    with pytest.raises(PotentialError, match="a potential of other elements, not of Xx"):
+        Potential(anonymous, elements=["Xx"])
+    with pytest.raises(PotentialError, match="a potential of Si, not of Ge"):
+        Potential(potential_folder, elements=["Ge"])
+    text = (anonymous / "gap.xml").read_text()
+    (anonymous / "gap.xml").write_text(text.replace("</GAP_params>", TRAINING))
+    node = Potential(anonymous)
+    assert node.elements == ["Si"]
+    assert node.base.attributes.get("embedded") == {"frames": 2, "atoms": 3, "elements": ["Si"]}
+    (anonymous / "gap.xml").write_text(text.replace("</GAP_params>", TRAINING.replace("Si 2.3", "2.3 Si")))
+    with pytest.raises(PotentialError, match="does not tell its elements"):
+        Potential(anonymous)
+
+
+def test_which_gap_it_needs():
+    (old, first), (new, second) = QUIPPY_RELEASES.items()
+    assert needs(old) == f"GAP version {old} (2023-06-08) or newer; quippy-ase {first} and later have it"
+    assert f"quippy-ase {first} and later" in needs(old - 1)
+    assert f"quippy-ase {second} and later" in needs(old + 1)
+    assert f"quippy-ase {second} and later" in needs(new)
+    assert f"a quippy-ase later than {second}" in needs(new + 1)
+    assert needs(0) == "any GAP (the file names no version)"
+
+
+# --- files that are not as they should be ---
+
+
 @pytest.fixture
 def folder(potential_folder, tmp_path):
     return shutil.copytree(potential_folder, tmp_path / "copy")
@@ -82,12 +225,29 @@ def test_files_that_are_no_potential(folder, text, message):
 
 def test_a_potential_of_a_newer_gap(folder):
     text = (folder / "gap.xml").read_text()
+    made_by = re.search(r'gap_version="(\d+)"', text)[1]  # gap_fit and quippy are of one installation
     (folder / "gap.xml").write_text(re.sub(r'gap_version="\d+"', 'gap_version="1999999999"', text))
     node = Potential(folder)
     here = Path.cwd()
     with pytest.raises(PotentialError, match=r"newer GAP \(version 1999999999\).*install a newer quippy-ase"):
         node.calculator()
+    for _ in range(5):  # what follows QUIP's message in its buffer differs, and is not always text
+        with pytest.raises(PotentialError, match=rf"than the quippy here \({made_by}\); install a newer quippy-ase"):
+            node.calculator()
     assert Path.cwd() == here, "quippy goes to the folder of the xml, and stays there when it fails"
+
+
+def test_a_message_of_quip_that_is_not_all_text(potential, monkeypatch):
+    """As it comes now and then, for the same file."""
+    buffer = b"Database was created with a later version of the code.Version of current code is 1686220958. Update.\x01\xc1\x7f"
+
+    class Refusing:
+        def Potential(self, *args, **kwargs):
+            buffer.decode()
+
+    monkeypatch.setattr("aiida_gaprss.data.potential.import_module", lambda name: Refusing())
+    with pytest.raises(PotentialError, match=r"than the quippy here \(1686220958\)"):
+        potential.calculator()
 
 
 def test_a_potential_that_quippy_cannot_read(folder):

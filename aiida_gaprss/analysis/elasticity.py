@@ -1,0 +1,164 @@
+"""Elastic constants of a crystal with any ASE calculator, from the stress under small strains.
+
+Definitions are those of D. C. Wallace, *Thermodynamics of Crystals* (Wiley 1972): C_ij = ∂²(E/V₀)/∂η_i∂η_j at the unstrained cell
+of volume V₀, with the Green–Lagrange strain η = ½(FᵀF − 1) and Voigt's order xx yy zz yz xz xy, shear strains doubled. The
+derivative of E/V₀ with respect to η is the second Piola–Kirchhoff stress V/V₀ F⁻¹σF⁻ᵀ, so one derivative of it is enough.
+The strains, the fit and the averages are pymatgen's (``pymatgen.analysis.elasticity``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from ase import Atoms, units
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS
+from pymatgen.analysis.elasticity import Deformation, ElasticTensor, Strain, Stress
+from pymatgen.io.ase import AseAtomsAdaptor
+
+#: Strains at which the stress is taken, in both directions of each of the six components.
+STRAINS = (0.002,)
+
+#: Stress left in the unstrained crystal above which it does not count as relaxed, GPa.
+RESIDUAL_STRESS = 0.1
+
+#: Largest change by averaging over the cubic operations, relative to the largest constant, of what counts as cubic.
+CUBIC_TOLERANCE = 0.01
+
+
+class ElasticityError(ValueError):
+    """A crystal whose elastic constants cannot be had this way."""
+
+
+@dataclass(frozen=True)
+class ElasticConstants:
+    """Elastic constants of a crystal.
+
+    :param voigt: 6×6 matrix C_ij in GPa, symmetric, rows and columns xx yy zz yz xz xy of the axes of the cell as given.
+    :param asymmetry: largest |C_ij − C_ji| before the matrix was made symmetric, GPa; an estimate of the numerical error.
+    :param residual_stress: largest stress component of the unstrained crystal, GPa.
+    """
+
+    voigt: np.ndarray
+    asymmetry: float
+    residual_stress: float
+
+    @cached_property
+    def tensor(self) -> ElasticTensor:
+        """The same as pymatgen's tensor, which knows more derived properties."""
+        return ElasticTensor.from_voigt(self.voigt)
+
+    @property
+    def bulk_modulus(self) -> float:
+        """Voigt–Reuss–Hill average of the bulk modulus, GPa (Hill, Proc. Phys. Soc. A 65, 349, 1952)."""
+        return float(self.tensor.k_vrh)
+
+    @property
+    def shear_modulus(self) -> float:
+        """Voigt–Reuss–Hill average of the shear modulus, GPa (Hill, Proc. Phys. Soc. A 65, 349, 1952)."""
+        return float(self.tensor.g_vrh)
+
+    @property
+    def stable(self) -> bool:
+        """Whether every strain costs energy: all eigenvalues of C are positive (Mouhat and Coudert, PRB 90, 224104, 2014)."""
+        return bool(np.linalg.eigvalsh(self.voigt).min() > 0)
+
+    @property
+    def cubic(self) -> tuple[float, float, float]:
+        """C11, C12 and C44 of a cubic crystal whose axes are x, y and z, in GPa: averages over what symmetry makes equal.
+
+        :raises ElasticityError: if the matrix is not that of such a crystal.
+        """
+        c = self.voigt
+        c11, c44 = float(np.trace(c[:3, :3]) / 3), float(np.trace(c[3:, 3:]) / 3)
+        c12 = float((c[0, 1] + c[0, 2] + c[1, 2]) / 3)
+        ideal = np.diag([c11] * 3 + [c44] * 3)
+        ideal[:3, :3] += c12 * (1 - np.eye(3))
+        deviation = float(np.abs(c - ideal).max())
+        if deviation > CUBIC_TOLERANCE * np.abs(c).max():
+            raise ElasticityError(f"not cubic along x, y and z: constants that should be equal differ by {deviation:.2f} GPa")
+        return c11, c12, c44
+
+
+def relaxed(atoms: Atoms, fmax: float = 1e-5, steps: int = 500) -> Atoms:
+    """Return a copy with atoms and cell relaxed at zero pressure, with the calculator of ``atoms``.
+
+    :param fmax: largest force, and largest stress times volume per atom as ASE's cell filter has it, eV/Å.
+    :raises ElasticityError: if that is not reached in so many steps.
+    """
+    out = _copy(atoms)
+    optimiser = BFGS(FrechetCellFilter(out), logfile=None)  # type: ignore[arg-type]
+    if not optimiser.run(fmax=fmax, steps=steps):
+        raise ElasticityError(f"the crystal is not relaxed to {fmax:g} eV/Å after {steps} steps")
+    return out
+
+
+def elastic_constants(
+    atoms: Atoms,
+    strains: Sequence[float] = STRAINS,
+    relax_atoms: bool = True,
+    fmax: float = 1e-5,
+    steps: int = 500,
+    symmetrise: bool = False,
+) -> ElasticConstants:
+    """Return the elastic constants of a relaxed crystal, with its calculator.
+
+    Each of the six strain components is given the values ±s for all ``strains`` (two calculations each) and 0; the slope of
+    the stress is fitted, for one s the central difference, whose error goes as s².
+
+    :param atoms: relaxed, see :func:`relaxed`; its stress may not exceed :data:`RESIDUAL_STRESS`.
+    :param relax_atoms: relax the atoms in each strained cell ("relaxed ion"). Without, atoms follow the cell ("clamped ion");
+        for crystals with every atom on an inversion centre (bcc, fcc) the two are the same.
+    :param fmax: largest force left by that, eV/Å.
+    :param symmetrise: average over the point group of the crystal (spglib's, tolerance 0.1 Å of pymatgen).
+    :raises ElasticityError: if the crystal is not periodic or not relaxed, or the atoms of a strained cell cannot be.
+    """
+    if not atoms.pbc.all():
+        raise ElasticityError("elastic constants need a crystal that is periodic in all directions")
+    amounts = sorted(abs(s) for s in strains)
+    if not amounts or amounts[0] <= 0:
+        raise ElasticityError(f"strains must not be zero, got {list(strains)}")
+    zero = _stress(_copy(atoms))
+    residual = float(np.abs(zero).max())
+    if residual > RESIDUAL_STRESS:
+        raise ElasticityError(
+            f"the crystal is not relaxed: its stress is {residual:.3g} GPa, at most {RESIDUAL_STRESS:g} is good"
+        )
+    applied, found = [], []
+    for component in range(6):
+        for amount in (*(-s for s in reversed(amounts)), *amounts):
+            engineering = np.zeros(6)
+            engineering[component] = amount
+            strain = Strain.from_voigt(engineering)
+            deformation = Deformation(strain.get_deformation_matrix(shape="symmetric"))
+            work = _copy(atoms)
+            work.set_cell(work.cell @ np.asarray(deformation).T, scale_atoms=True)
+            if relax_atoms and not BFGS(work, logfile=None).run(fmax=fmax, steps=steps):
+                raise ElasticityError(f"strain {amount:g} of component {component + 1}: atoms not relaxed to {fmax:g} eV/Å")
+            applied.append(strain)
+            found.append(Stress(_stress(work)).piola_kirchoff_2(deformation))
+    raw = ElasticTensor.from_independent_strains(applied, found, eq_stress=Stress(zero), tol=0.0)
+    voigt = np.asarray(raw.voigt)
+    asymmetry = float(np.abs(voigt - voigt.T).max())
+    tensor = raw.voigt_symmetrized
+    if symmetrise:
+        tensor = tensor.fit_to_structure(
+            AseAtomsAdaptor.get_structure(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True))
+        )
+    return ElasticConstants(np.asarray(tensor.voigt), asymmetry, residual)
+
+
+def _copy(atoms: Atoms) -> Atoms:
+    if atoms.calc is None:
+        raise ElasticityError("the crystal has no calculator")
+    out = atoms.copy()
+    out.calc = atoms.calc
+    return out
+
+
+def _stress(atoms: Atoms) -> np.ndarray:
+    """Return the Cauchy stress as 3×3 matrix, GPa."""
+    return np.asarray(atoms.get_stress(voigt=False)) / units.GPa

@@ -1,0 +1,440 @@
+"""The card of a potential: what a stranger must know to use it, read from the node and from its provenance."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from aiida.orm import ProcessNode
+from ase.data import chemical_symbols
+
+from aiida_gaprss.analysis.errors import QUANTITIES, UNITS
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.potential import Potential, PotentialError, needs, written
+from aiida_gaprss.fitting.regularisation import EnergyRegularisation
+from aiida_gaprss.fitting.settings import SIGMA_ORDER, Sigma
+from aiida_gaprss.report.tables import significant
+
+FILENAME = "card.md"
+FILENAME_JSON = "card.json"
+
+#: Attribute of an imported potential: the card that lay beside it.
+ORIGIN = "card_of_origin"
+
+#: What a card of origin tells that an imported potential cannot know by itself.
+_TOLD = ("training_data", "sigma", "training_errors", "test_errors", "seed", "made_by")
+
+#: Units of gap_fit's four sigmas, by name.
+SIGMA_UNITS = dict(zip(SIGMA_ORDER, ("eV/atom", "eV/Å", "eV/atom", "eV/Å²"), strict=True))
+
+_KINDS = {
+    "distance_2b": "pair term: distance of two atoms",
+    "angle_3b": "triplet term: symmetrised distances of three atoms",
+    "soap": "many-body term: smooth overlap of atomic positions (SOAP)",
+    "soap_turbo": "many-body term: SOAP in the separable basis of Caro (soap_turbo)",
+}
+_KERNELS = {"ard_se": "squared exponential", "dot_product": "dot product", "pp": "piecewise polynomial"}
+
+#: Hyperparameters that the text names: key in gap_fit, words, unit.
+_NUMBERS = (
+    ("cutoff", "cutoff", "Å"),
+    ("rcut_hard", "cutoff", "Å"),
+    ("cutoff_transition_width", "smoothed over the last", "Å"),
+    ("rcut_soft", "smoothed from", "Å"),
+    ("n_max", "n_max", ""),
+    ("alpha_max", "n_max", ""),
+    ("l_max", "l_max", ""),
+    ("atom_sigma", "atom σ", "Å"),
+    ("atom_sigma_r", "atom σ", "Å"),
+    ("theta_uniform", "length scale θ", "Å"),
+    ("zeta", "ζ", ""),
+    ("delta", "δ", "eV"),
+)
+
+
+def card(node: Potential) -> dict[str, Any]:
+    """Return the card of a potential as plain data; what is not known is None.
+
+    Errors have the units of :data:`aiida_gaprss.analysis.errors.UNITS`, sigmas those of :data:`SIGMA_UNITS`; other units stand in
+    the keys. A potential that was imported with its card tells what that card told; its pks are those of the profile of origin.
+    """
+    attributes = node.base.attributes.all
+    fit = node.creator
+    inputs = fit.base.links.get_incoming(node_class=Dataset).all() if fit is not None else []
+    results = _dict_output(fit, "results")
+    content = {
+        "imported": fit is None,
+        "potential": {
+            "label": node.label or None,
+            "pk": node.pk,
+            "uuid": node.uuid,
+            "elements": node.elements,
+            "cutoff_A": attributes["cutoff"],
+            "e0_eV": attributes["e0"],
+            "sparse_points": sum(attributes["n_sparse"]),
+            "gap_version": node.gap_version,
+            "gap_version_date": written(node.gap_version) if node.gap_version else None,
+            "needs": needs(node.gap_version),
+            "files": node.files,
+            "content_hash": attributes["content_hash"],
+            "quip_init_args": node.init_args,
+        },
+        "descriptors": [descriptor(line, n) for line, n in zip(attributes["descriptors"], attributes["n_sparse"], strict=True)],
+        "sigma": _sigma(node),
+        "training_data": _training_data(inputs, results) if inputs else None,
+        "embedded_training_data": attributes.get("embedded"),
+        "training_errors": _errors(results),
+        "test_errors": _test_errors(node),
+        "seed": fit.inputs.seed.value if fit is not None and "seed" in fit.inputs else None,
+        "made_by": None if fit is None else _making(fit, results),
+        "gap_fit_command": attributes.get("command_line") or None,
+    }
+    origin = attributes.get(ORIGIN) if fit is None else None
+    return content if origin is None else {**content, **{key: origin[key] for key in _TOLD}}
+
+
+def read_card(path: Path, node: Potential) -> dict[str, Any]:
+    """Return the card in the file ``path``, to be kept as attribute :data:`ORIGIN` of the potential that it describes.
+
+    :raises PotentialError: if the file is no card, or that of another potential.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        text(content)
+        told = content["potential"]["content_hash"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exception:
+        raise PotentialError(f"{path} is not the card of a potential: {type(exception).__name__} {exception}") from exception
+    if told != node.base.attributes.get("content_hash"):
+        raise PotentialError(f"{path} is the card of another potential (its content hash is {told})")
+    return {key: content[key] for key in _TOLD}
+
+
+def descriptor(line: str, n_sparse: int) -> dict[str, Any]:
+    """Return a descriptor of the xml: its kind, its species, its hyperparameters as gap_fit names them, and all that in words."""
+    kind = line.split()[0]
+    parameters = {key: value.strip("{} ") for key, value in re.findall(r"(\w+)=(\{+[^}]*\}+|\S+)", line)}
+    symbols = {key: _symbols(parameters[key]) for key in ("Z", "Z1", "Z2", "species_Z") if key in parameters}
+    numbers = []
+    for key, name, unit in _NUMBERS:
+        if key in parameters:
+            numbers.append(" ".join(filter(None, (name, _plain(parameters[key]), unit))))
+    kernel = _KERNELS.get(parameters.get("covariance_type", ""), parameters.get("covariance_type"))
+    method = parameters.get("sparse_method")
+    words = [_KINDS.get(kind, kind), _species_in_words(kind, parameters, symbols), ", ".join(numbers)]
+    words += [f"{kernel} kernel" if kernel else "", f"{n_sparse} sparse points{f' ({method})' if method else ''}"]
+    return {
+        "kind": kind,
+        "words": "; ".join(filter(None, words)),
+        "species": sorted({s for found in symbols.values() for s in found}),
+        "cutoff_A": next((float(parameters[key]) for key in ("cutoff", "rcut_hard") if key in parameters), None),
+        "sparse_points": n_sparse,
+        "parameters": parameters,
+    }
+
+
+def _symbols(numbers: str) -> list[str]:
+    return [chemical_symbols[int(z)] for z in numbers.split() if z.isdigit() and int(z) > 0]
+
+
+def _species_in_words(kind: str, parameters: dict[str, str], symbols: dict[str, list[str]]) -> str:
+    if kind == "distance_2b" and {"Z1", "Z2"} <= set(symbols):
+        return "–".join((*symbols["Z1"], *symbols["Z2"]))
+    if kind == "angle_3b" and {"Z", "Z1", "Z2"} <= set(symbols):
+        return f"{'–'.join((*symbols['Z1'], *symbols['Z'], *symbols['Z2']))} (centre {' '.join(symbols['Z'])})"
+    neighbours = symbols.get("species_Z", [])
+    centre = symbols.get("Z", [])
+    index = parameters.get("central_index", "")
+    if kind == "soap_turbo" and index.isdigit() and 0 < int(index) <= len(neighbours):
+        centre = [neighbours[int(index) - 1]]
+    if centre or neighbours:
+        return f"centre {' '.join(centre) or 'any'}, neighbours {' '.join(neighbours) or 'any'}"
+    return "all species alike"
+
+
+def _plain(value: str) -> str:
+    """Return one number for several equal ones, as soap_turbo has them for its species."""
+    values = value.split()
+    return values[0] if len(set(values)) == 1 else value
+
+
+def _sigma(node: Potential) -> dict[str, Any] | None:
+    """Return the expected errors that the fit was given: as the node has them, else as gap_fit's input in the xml has them."""
+    told = node.base.attributes.get("sigma")
+    if told:
+        rule = told.get("regularisation")
+        return {
+            "default": Sigma(**told["sigma"]).model_dump(),
+            "by_config_type": {name: Sigma(**s).model_dump() for name, s in (told.get("config_type_sigma") or {}).items()},
+            "regularisation": EnergyRegularisation(**rule).model_dump()
+            if rule and rule.get("kind", "energy") == "energy"
+            else rule,
+        }
+    command = node.base.attributes.get("command_line", "")
+    default = re.search(r"\bdefault_(?:sigma|kernel_regularisation)=\{([^}]*)\}", command)
+    if default is None:
+        return None
+    by_type: dict[str, Any] = {}
+    listed = re.search(r"\bconfig_type_(?:sigma|kernel_regularisation)=\{([^}]*)\}", command)
+    fields = [field.strip() for field in listed[1].split(":")] if listed else []
+    for start in range(0, len(fields) - 4, 5):
+        by_type[fields[start]] = _four(fields[start + 1 : start + 5])
+    return {"default": _four(default[1].split()), "by_config_type": by_type, "regularisation": None}
+
+
+def _four(values: Sequence[str]) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(SIGMA_ORDER, values, strict=True)}
+
+
+def _training_data(links: list[Any], results: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the datasets that entered the fit, and what gap_fit said it has used of them."""
+    counts = (results or {}).get("counts", {})
+    datasets = [_dataset(link.link_label, link.node) for link in sorted(links, key=lambda link: link.link_label)]
+    return {
+        "datasets": datasets,
+        "levels_of_theory": sorted({d["level_of_theory"] for d in datasets if d["energies"]}),
+        "frames": (results or {}).get("frames"),
+        "atoms": (results or {}).get("atoms"),
+        "config_types": (results or {}).get("config_types"),
+        "energies": counts.get("energies"),
+        "force_components": counts.get("forces"),
+        "virial_components": counts.get("virials"),
+    }
+
+
+def _dataset(name: str, node: Dataset) -> dict[str, Any]:
+    attributes = node.base.attributes.all
+    creator = node.creator
+    return {
+        "name": name.rpartition("datasets__")[2],
+        "pk": node.pk,
+        "uuid": node.uuid,
+        "label": node.label or (creator.label if creator is not None else "") or None,
+        "made_by": None if creator is None else creator.process_label,
+        **{key: attributes[key] for key in ("frames", "atoms", "elements", "config_types", "energies", "forces", "virials")},
+        "level_of_theory": node.level_of_theory,
+    }
+
+
+def _dict_output(process: Any, name: str) -> dict[str, Any] | None:
+    if process is None or name not in process.outputs:
+        return None
+    return dict(process.outputs[name].get_dict())
+
+
+def _errors(results: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not results or "errors" not in results:
+        return None
+    return {"all": results["errors"], "by_config_type": results.get("errors_by_config_type", {})}
+
+
+def _callers(process: Any) -> list[Any]:
+    callers = []
+    while process is not None and process.caller is not None:
+        process = process.caller
+        callers.append(process)
+    return callers
+
+
+def _test_errors(node: Potential) -> dict[str, Any] | None:
+    """Return the errors on frames that were held back: ``test_results`` of the nearest caller whose potential this is."""
+    for caller in _callers(node.creator):
+        results = _dict_output(caller, "test_results")
+        returned = caller.outputs["potential"].uuid if "potential" in caller.outputs else node.uuid
+        if results is not None and returned == node.uuid:
+            found = _errors(results)
+            return None if found is None else {**found, "found_by": _process(caller)}
+    return None
+
+
+def _making(fit: Any, results: dict[str, Any] | None) -> dict[str, Any]:
+    callers = _callers(fit)
+    campaign = next((c for c in callers if c.process_label == "RssWorkChain"), None)
+    versions = fit.base.attributes.get("version", {})
+    return {
+        **_process(fit),
+        "gap_fit": (results or {}).get("gap_fit"),
+        "aiida_gaprss": versions.get("plugin"),
+        "aiida_core": versions.get("core"),
+        "peak_memory_MB": (results or {}).get("peak_memory_MB"),
+        "called_by": [_process(caller) for caller in callers],
+        "campaign": None
+        if campaign is None
+        else {
+            **_process(campaign),
+            "name": campaign.inputs.name.value,
+            "seed": campaign.inputs.seed.value,
+            "formula": campaign.inputs.settings.get_dict().get("formula"),
+            "description": campaign.description,
+        },
+    }
+
+
+def _process(node: ProcessNode) -> dict[str, Any]:
+    return {
+        "process": node.process_label,
+        "pk": node.pk,
+        "uuid": node.uuid,
+        "label": node.label or None,
+        "started": node.ctime.isoformat(timespec="seconds"),
+    }
+
+
+# --- text ---
+
+
+def text(content: dict[str, Any]) -> str:
+    """Return a card as Markdown that also reads well as it is."""
+    head = content["potential"]
+    lines = [f"# GAP for {' '.join(head['elements'])}{': ' + head['label'] if head['label'] else ''}", ""]
+    lines += [
+        f"- elements: {', '.join(head['elements'])}; largest cutoff {head['cutoff_A']:g} Å",
+        f"- energies of isolated atoms (e0): {', '.join(f'{s} {e:.6f} eV' for s, e in head['e0_eV'].items())}",
+        f"- needs {head['needs']}",
+        f"- files: {', '.join(head['files'])}; content hash (SHA-256) {head['content_hash']}",
+        f"- node: <{head['pk']}> {head['uuid']}",
+    ]
+    lines += ["", "## Descriptors", ""]
+    lines += [f"- {d['kind']}: {d['words']}" for d in content["descriptors"]]
+    lines += ["", "## Expected errors (sigma), which weigh the data", "", *_sigma_lines(content["sigma"])]
+    lines += ["", "## Data", "", *_data_lines(content)]
+    lines += ["", "## Errors on the training set", ""]
+    lines += _error_lines(content["training_errors"], "not known")
+    lines += ["", "## Errors on frames that were held back (test)", ""]
+    lines += _error_lines(
+        content["test_errors"], "none: the process that made it tested no such frames" if content["made_by"] else "not known"
+    )
+    lines += ["", "## How it was made", "", *_making_lines(content)]
+    return "\n".join(lines) + "\n"
+
+
+def _sigma_lines(sigma: dict[str, Any] | None) -> list[str]:
+    if sigma is None:
+        return ["not known"]
+
+    def numbers(values: dict[str, float]) -> str:
+        return ", ".join(f"{name} {values[name]:g} {SIGMA_UNITS[name]}" for name in SIGMA_ORDER if name in values)
+
+    lines = [f"- default: {numbers(sigma['default'])}"]
+    lines += [f"- {name}: {numbers(values)}" for name, values in sigma["by_config_type"].items()]
+    rule = sigma["regularisation"]
+    if rule and rule["kind"] == "energy":
+        lines.append(
+            f"- of single frames, before those of their kind: energy {rule['low']:g} eV/atom for the lowest, growing to "
+            f"{rule['high']:g} eV/atom for those {rule['width']:g} eV/atom and more above it; "
+            f"forces (eV/Å) {rule['forces']:g} times and virials (eV/atom) {rule['virial']:g} times as large"
+        )
+    elif rule:
+        lines.append(f"- of single frames, before those of their kind: {', '.join(f'{k} {v}' for k, v in rule.items())}")
+    return lines
+
+
+def _data_lines(content: dict[str, Any]) -> list[str]:
+    data, embedded = content["training_data"], content["embedded_training_data"]
+    lines = []
+    if data is None:
+        lines.append("not known to this profile: the potential was imported")
+    else:
+        lines += [f"- level of theory: {level}" for level in data["levels_of_theory"]]
+        if data["frames"] is not None:
+            types = ", ".join(f"{name} {n}" for name, n in data["config_types"].items())
+            lines += [
+                f"- fitted: {data['frames']} frames, {data['atoms']} atoms ({types})",
+                f"- used by gap_fit: {data['energies']} energies, {data['force_components']} force components, "
+                f"{data['virial_components']} virial components",
+            ]
+        lines += [
+            "",
+            "| dataset | node | label | frames | atoms | config types | level of theory |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for d in data["datasets"]:
+            types = ", ".join(f"{name} {n}" for name, n in d["config_types"].items())
+            origin = d["label"] or d["made_by"] or "–"
+            cells = (d["name"], f"<{d['pk']}> {d['uuid']}", origin, d["frames"], d["atoms"], types, d["level_of_theory"])
+            lines.append("| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |")
+    if embedded:
+        if lines:
+            lines.append("")
+        size = f"{embedded['frames']} frames, {embedded['atoms']} atoms"
+        lines.append(f"the xml holds its training set: {size} ({' '.join(embedded['elements'])})")
+    return lines
+
+
+def _error_lines(found: dict[str, Any] | None, missing: str) -> list[str]:
+    if found is None:
+        return [missing]
+    lines = [
+        "| frames | number | " + " | ".join(f"{q} RMSE, {UNITS[q]} | {q} MAE, {UNITS[q]}" for q in QUANTITIES) + " |",
+        "|---|---|" + "---|---|" * len(QUANTITIES),
+    ]
+    for name, errors in {"all": found["all"], **found["by_config_type"]}.items():
+        values = [significant(errors[q][measure]) for q in QUANTITIES for measure in ("rmse", "mae")]
+        lines.append(f"| {name} | {errors['frames']} | " + " | ".join(values) + " |")
+    return lines
+
+
+def _making_lines(content: dict[str, Any]) -> list[str]:
+    made = content["made_by"]
+    if made is None:
+        lines = ["- imported: nothing in this profile made it; what is said above of data and fit is what the xml says"]
+    else:
+        lines = (
+            ["- imported with its card: nodes and times are those of the profile where it was made"]
+            if content["imported"]
+            else []
+        )
+        lines += [f"- {_named(made)}"]
+        lines += [f"- gap_fit {made['gap_fit']}"] if made["gap_fit"] else []
+        lines += [f"- aiida-gaprss {made['aiida_gaprss']}, aiida-core {made['aiida_core']}"] if made["aiida_gaprss"] else []
+        lines += [f"- called by {_named(caller)}" for caller in made["called_by"]]
+        campaign = made["campaign"]
+        if campaign:
+            about = f": {campaign['description']}" if campaign["description"] else ""
+            lines.append(f"- campaign {campaign['name']}, seed {campaign['seed']}{about}")
+    if content["seed"] is not None:
+        lines.append(f"- seed of the choice of sparse points: {content['seed']}")
+    if content["gap_fit_command"]:
+        lines += ["- input of gap_fit:", "", "```", content["gap_fit_command"], "```"]
+    return lines
+
+
+def _named(process: dict[str, Any]) -> str:
+    label = f" {process['label']}" if process["label"] else ""
+    return f"{process['process']} <{process['pk']}> {process['uuid']}{label}, {process['started']}"
+
+
+# --- here ---
+
+
+def readable_here(node: Potential) -> dict[str, Any]:
+    """Return whether the quippy of this environment can read a potential (it tries), its version, and if not, why."""
+    try:
+        release = version("quippy-ase")
+    except PackageNotFoundError:
+        release = None
+    try:
+        node.calculator()
+    except PotentialError as exception:
+        return {"quippy": release, "readable": False, "reason": str(exception)}
+    return {"quippy": release, "readable": True, "reason": None}
+
+
+def export(node: Potential, folder: str | Path, types: Sequence[str] | None = None) -> Path:
+    """Write a potential, its LAMMPS lines and its card (``card.md``, ``card.json``) to ``folder``; return the xml's path.
+
+    :param types: elements of LAMMPS' atom types 1, 2, …; default: the potential's, by name.
+    """
+    path = node.to_folder(folder, types)
+    content = card(node)
+    path.with_name(FILENAME).write_text(text(content), encoding="utf-8")
+    path.with_name(FILENAME_JSON).write_text(to_json(content), encoding="utf-8")
+    return path
+
+
+def to_json(content: dict[str, Any]) -> str:
+    """Return a card as JSON."""
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
