@@ -8,6 +8,7 @@ import click
 
 from aiida_gaprss import __version__
 from aiida_gaprss.cli.campaign import demo, report, run, status, trace
+from aiida_gaprss.cli.fit import fit
 from aiida_gaprss.cli.nodes import dataset, potential
 from aiida_gaprss.cli.setup import setup
 
@@ -18,7 +19,7 @@ def cli() -> None:
     """Make machine-learned interatomic potentials (GAP) by random structure searching, with full provenance in AiiDA."""
 
 
-for command in (setup, demo, run, status, report, trace, dataset, potential):
+for command in (setup, demo, run, fit, status, report, trace, dataset, potential):
     cli.add_command(command)
 
 

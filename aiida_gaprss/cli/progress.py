@@ -15,7 +15,7 @@ from rich.console import Console
 INTERVAL = 1.0
 
 #: Reports of our own work chains; those of the plugins beneath would drown them.
-OURS = re.compile(r"\[\d+\|(Rss|Label|LabelLane)WorkChain\|")
+OURS = re.compile(r"\[\d+\|(Rss|Label|LabelLane|Fit)WorkChain\|")
 
 
 class _Reports(logging.Handler):
@@ -56,7 +56,8 @@ def run_with_progress(process: type[WorkChain], inputs: dict[str, Any]) -> WorkC
         instance = instantiate_process(runner, process, **inputs)
         node = instance.node
         assert isinstance(node, WorkChainNode)
-        console.print(f"campaign {node.label} <{node.pk}>, uuid {node.uuid}", soft_wrap=True)
+        what = "campaign" if node.process_label == "RssWorkChain" else "fit"
+        console.print(f"{what} {node.label} <{node.pk}>, uuid {node.uuid}", soft_wrap=True)
         with console.status("starting") as spinner:
 
             def tick() -> None:

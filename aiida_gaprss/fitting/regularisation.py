@@ -50,6 +50,10 @@ class _Rule(Model):
             return not fr.is_isolated_atom(atoms)
         return atoms.info.get("config_type") in self.config_types
 
+    def words(self) -> str:
+        """Return the rule in one sentence."""
+        raise NotImplementedError
+
     def write(self, frames: Sequence[Atoms], heights: np.ndarray) -> None:
         """Write the sigmas of these frames, of which ``heights`` (eV/atom) are above the hull of the training set."""
         raise NotImplementedError
@@ -63,6 +67,10 @@ class Constant(_Rule):
 
     kind: Literal["constant"] = "constant"
     sigma: Sigma
+
+    def words(self) -> str:
+        """Return the rule in one sentence."""
+        return f"energy {self.sigma.energy:g} eV/atom, forces {self.sigma.forces:g} eV/Å, virial {self.sigma.virial:g} eV/atom"
 
     def write(self, frames: Sequence[Atoms], heights: np.ndarray) -> None:
         """Write them."""
@@ -86,6 +94,13 @@ class HullDistance(_Rule):
     virial: PositiveFloat = 5.0
     needs_hull: ClassVar[bool] = True
 
+    def words(self) -> str:
+        """Return the rule in one sentence."""
+        return (
+            f"energy {self.low:g} eV/atom on the convex hull, growing to {self.high:g} eV/atom for {self.width:g} eV/atom and "
+            f"more above it; forces (eV/Å) {self.forces:g} times and virials (eV/atom) {self.virial:g} times as large"
+        )
+
     def write(self, frames: Sequence[Atoms], heights: np.ndarray) -> None:
         """Write them; a dimer in vacuum, which is on no hull, counts as far above."""
         x = np.clip(np.nan_to_num(heights, nan=np.inf) / self.width, 0.0, 1.0)
@@ -104,6 +119,12 @@ class ForceProportional(_Rule):
     min_force: PositiveFloat = Field(0.01, description="F_min, eV/Å")
     energy: PositiveFloat | None = Field(None, description="eV/atom")
     virial: PositiveFloat | None = Field(None, description="eV/atom")
+
+    def words(self) -> str:
+        """Return the rule in one sentence."""
+        given = [f"{name} {value:g} eV/atom" for name, value in (("energy", self.energy), ("virial", self.virial)) if value]
+        text = f"forces of an atom {self.f:g} times the force on it, at least {self.f * self.min_force:g} eV/Å"
+        return "; ".join([text, *given])
 
     def write(self, frames: Sequence[Atoms], heights: np.ndarray) -> None:
         """Write them."""
@@ -126,6 +147,14 @@ class ComponentWise(_Rule):
     force_floor: PositiveFloat = Field(1e-3, description="eV/Å")
     virial_factor: NonNegativeFloat = Field(1e-2, description="Δ_V")
     virial_floor: PositiveFloat = Field(1e-3, description="eV/atom")
+
+    def words(self) -> str:
+        """Return the rule in one sentence."""
+        return (
+            f"energy {self.energy:g} eV/atom; each force component {self.force_factor:g} times itself, at least "
+            f"{self.force_floor:g} eV/Å; each virial component {self.virial_factor:g} times itself, at least "
+            f"{self.virial_floor:g} eV/atom"
+        )
 
     def write(self, frames: Sequence[Atoms], heights: np.ndarray) -> None:
         """Write them."""

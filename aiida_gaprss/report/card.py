@@ -11,12 +11,12 @@ from typing import Any
 
 from aiida.orm import ProcessNode
 from ase.data import chemical_symbols
+from pydantic import TypeAdapter
 
 from aiida_gaprss.analysis.errors import QUANTITIES, UNITS
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError, needs, written
-from aiida_gaprss.fitting.regularisation import EnergyRegularisation
-from aiida_gaprss.fitting.settings import SIGMA_ORDER, Sigma
+from aiida_gaprss.fitting.regularisation import SIGMA_ORDER, Rule, Sigma
 from aiida_gaprss.report.tables import significant
 
 FILENAME = "card.md"
@@ -155,6 +155,9 @@ def _species_in_words(kind: str, parameters: dict[str, str], symbols: dict[str, 
     return "all species alike"
 
 
+_RULE: TypeAdapter[Rule] = TypeAdapter(Rule)
+
+
 def _plain(value: str) -> str:
     """Return one number for several equal ones, as soap_turbo has them for its species."""
     values = value.split()
@@ -165,13 +168,10 @@ def _sigma(node: Potential) -> dict[str, Any] | None:
     """Return the expected errors that the fit was given: as the node has them, else as gap_fit's input in the xml has them."""
     told = node.base.attributes.get("sigma")
     if told:
-        rule = told.get("regularisation")
         return {
             "default": Sigma(**told["sigma"]).model_dump(),
             "by_config_type": {name: Sigma(**s).model_dump() for name, s in (told.get("config_type_sigma") or {}).items()},
-            "regularisation": EnergyRegularisation(**rule).model_dump()
-            if rule and rule.get("kind", "energy") == "energy"
-            else rule,
+            "regularisation": [_RULE.validate_python(rule).model_dump() for rule in told.get("regularisation") or []],
         }
     command = node.base.attributes.get("command_line", "")
     default = re.search(r"\bdefault_(?:sigma|kernel_regularisation)=\{([^}]*)\}", command)
@@ -182,7 +182,7 @@ def _sigma(node: Potential) -> dict[str, Any] | None:
     fields = [field.strip() for field in listed[1].split(":")] if listed else []
     for start in range(0, len(fields) - 4, 5):
         by_type[fields[start]] = _four(fields[start + 1 : start + 5])
-    return {"default": _four(default[1].split()), "by_config_type": by_type, "regularisation": None}
+    return {"default": _four(default[1].split()), "by_config_type": by_type, "regularisation": []}
 
 
 def _four(values: Sequence[str]) -> dict[str, float]:
@@ -320,15 +320,10 @@ def _sigma_lines(sigma: dict[str, Any] | None) -> list[str]:
 
     lines = [f"- default: {numbers(sigma['default'])}"]
     lines += [f"- {name}: {numbers(values)}" for name, values in sigma["by_config_type"].items()]
-    rule = sigma["regularisation"]
-    if rule and rule["kind"] == "energy":
-        lines.append(
-            f"- of single frames, before those of their kind: energy {rule['low']:g} eV/atom for the lowest, growing to "
-            f"{rule['high']:g} eV/atom for those {rule['width']:g} eV/atom and more above it; "
-            f"forces (eV/Å) {rule['forces']:g} times and virials (eV/atom) {rule['virial']:g} times as large"
-        )
-    elif rule:
-        lines.append(f"- of single frames, before those of their kind: {', '.join(f'{k} {v}' for k, v in rule.items())}")
+    for given in sigma["regularisation"]:
+        rule = _RULE.validate_python(given)
+        frames = f"of {', '.join(rule.config_types)}" if rule.config_types else "of the other single frames"
+        lines.append(f"- {frames}, before those of their kind: {rule.words()}")
     return lines
 
 

@@ -31,7 +31,7 @@ def call(monkeypatch):
     return call
 
 
-COMMANDS = ("setup", "demo", "run", "status", "report", "trace", "dataset", "potential")
+COMMANDS = ("setup", "demo", "run", "fit", "status", "report", "trace", "dataset", "potential")
 
 
 def test_help_as_a_program():

@@ -145,7 +145,7 @@ def anonymous(potential_folder, tmp_path):
     """The folder of a potential whose descriptors name no species, as fits without add_species give."""
     folder = shutil.copytree(potential_folder, tmp_path / "copy")
     text = (folder / "gap.xml").read_text()
-    text = re.sub(r"\s*(n_species=1 Z=14 species_Z=\{14 \}|Z1=14 Z2=14)(?=</descriptor>)", "", text)
+    text = re.sub(r"\s*(n_species=1 Z=14 species_Z=\{?14 ?\}?|Z1=14 Z2=14)(?=</descriptor>)", "", text)
     (folder / "gap.xml").write_text(text)
     return folder
 

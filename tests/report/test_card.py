@@ -12,7 +12,7 @@ from helpers import FIT
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError
-from aiida_gaprss.fitting.regularisation import EnergyRegularisation
+from aiida_gaprss.fitting.regularisation import HullDistance
 from aiida_gaprss.report.card import ORIGIN, card, descriptor, export, read_card, readable_here, text, to_json
 
 STATISTICS = {"mae": 1.5, "rmse": 2.25, "largest": 4.0, "values": 3, "frames": 3, "missing": 0}
@@ -149,15 +149,21 @@ def test_the_text(chain):
 
 
 def test_regularisation_is_told(run, gap_fit_code, dataset):
-    settings = {**FIT, "regularisation": {"kind": "energy", "low": 0.003}}
+    rules = [
+        {"kind": "force_proportional", "config_types": ["random"], "f": 0.02},
+        {"kind": "hull", "low": 0.003},
+    ]
+    settings = {**FIT, "regularisation": rules}
     outputs, node = run(GapFitCalculation, code=gap_fit_code, datasets={"all": dataset}, settings=Dict(settings), seed=Int(1))
     assert node.is_finished_ok, node.exit_message
     content = card(outputs["potential"])
-    assert content["sigma"]["regularisation"] == EnergyRegularisation(low=0.003).model_dump()
-    assert "energy 0.003 eV/atom for the lowest, growing to 0.05 eV/atom for those 1.5 eV/atom and more above it" in text(content)
+    assert content["sigma"]["regularisation"][1] == HullDistance(low=0.003).model_dump()
+    assert "of random, before those of their kind: forces of an atom 0.02 times the force on it, at least 0.0002 eV/Å" in text(
+        content
+    )
+    assert "of the other single frames" in text(content)
+    assert "energy 0.003 eV/atom on the convex hull, growing to 0.05 eV/atom for 1.5 eV/atom and more above it" in text(content)
     assert "forces (eV/Å) 20 times and virials (eV/atom) 5 times as large" in text(content)
-    other = {**content, "sigma": {**content["sigma"], "regularisation": {"kind": "hull", "low": 1}}}
-    assert "before those of their kind: kind hull, low 1" in text(other)
     assert content["training_errors"] is None, "this fit had no python to evaluate the potential"
     assert "## Errors on the training set\n\nnot known\n" in text(content)
 
@@ -184,7 +190,7 @@ def test_an_imported_potential_says_what_its_xml_says(potential):
     assert content["sigma"] == {
         "default": {"energy": 0.005, "forces": 0.05, "virial": 0.05, "hessian": 1.0},
         "by_config_type": {"isolated_atom": {"energy": 0.0001, "forces": 0.01, "virial": 1.0, "hessian": 1.0}},
-        "regularisation": None,
+        "regularisation": [],
     }
     markdown = text(content)
     assert "imported: nothing in this profile made it" in markdown

@@ -1,0 +1,155 @@
+"""``aiida-gaprss fit``: datasets to a potential, with its errors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiida_gaprss.cli.nodes import _load, _profile
+
+if TYPE_CHECKING:
+    from aiida.orm import WorkChainNode
+
+
+@click.command()
+@click.argument("datasets", nargs=-1, metavar="DATASET...")
+@click.option("--protocol", help="Named settings; without it and --settings: default. --protocol list names them.")
+@click.option(
+    "--settings", "path", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="YAML file: FitSettings, or changes."
+)
+@click.option("--test", "tests", multiple=True, metavar="DATASET", help="Labelled frames to test with. Repeatable.")
+@click.option("--test-fraction", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Part of the frames held out.")
+@click.option("--sparse", "sparse_frames", multiple=True, metavar="DATASET", help="Frames that only give sparse points.")
+@click.option("--seed", type=click.IntRange(min=1), default=1, show_default=True, help="Of sparse points and held-out frames.")
+@click.option("--stages", is_flag=True, help="Find the δ of each term by a fit of those before it.")
+@click.option("--adapt", is_flag=True, help="Let the fit be changed where it would otherwise fail.")
+@click.option("--memory", "memory_mb", type=click.FloatRange(min=1), metavar="MB", help="Memory it may take.")
+@click.option("--forecast", "only_forecast", is_flag=True, help="Say what the fit will cost, and stop.")
+@click.option("--submit", is_flag=True, help="Hand it to the daemon and return.")
+@click.option("--gap-fit", default=None, help="Label of the gap_fit code.")
+@click.option("--python", default=None, help="Label of the python that evaluates the potential.")
+@click.option("--threads", type=click.IntRange(min=1), help="OpenMP threads of gap_fit; default: all cores here.")
+@click.option(
+    "--report", "folder", type=click.Path(file_okay=False, path_type=Path), help="Folder of figures; default: gaprss-fit-PK."
+)
+def fit(datasets: tuple[str, ...], protocol: str | None, path: Path | None, folder: Path | None, **options: Any) -> None:
+    """Fit a potential to the labelled frames of each DATASET (pk or uuid), and test it."""
+    from aiida_gaprss.fitting.protocols import PROTOCOLS
+
+    if protocol == "list":
+        for name in PROTOCOLS.names():
+            click.echo(name)
+        return
+    if not datasets:
+        raise click.UsageError("give at least one dataset; aiida-gaprss dataset list shows what there is")
+    _profile()
+    nodes = {f"d{number:02d}": _load(name, "gaprss.dataset") for number, name in enumerate(datasets)}
+    settings = _settings(protocol, path)
+    if options["only_forecast"]:
+        from aiida_gaprss.calculations.gap_fit import training_set
+        from aiida_gaprss.fitting.forecast import forecast
+        from aiida_gaprss.workflows.fit import complete_of
+
+        model = complete_of(settings, nodes)
+        click.echo(f"the fit needs {forecast(training_set(nodes.items(), model), model).describe()}")
+        return
+    inputs = _inputs(nodes, settings, options)
+    from aiida_gaprss.workflows.fit import FitWorkChain
+
+    if options["submit"]:
+        from aiida.engine import submit
+
+        node = submit(FitWorkChain, **inputs)
+        click.echo(f"submitted <{node.pk}>; follow it with: verdi process status {node.pk}")
+        return
+    from aiida_gaprss.cli.progress import run_with_progress
+
+    node = run_with_progress(FitWorkChain, inputs)
+    if not node.is_finished_ok:
+        raise click.ClickException(f"fit <{node.pk}> failed: {node.exit_message or node.process_state}")
+    _tell(node, folder or Path(f"gaprss-fit-{node.pk}"))
+
+
+def _settings(protocol: str | None, path: Path | None) -> dict[str, Any]:
+    """Return the settings of file and protocol."""
+    from ruamel.yaml import YAML
+
+    given: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8")) if path else {}
+    if not isinstance(given, dict):
+        raise click.ClickException(f"{path}: expected keys and values, e.g. 'protocol: fast'")
+    if protocol is not None:
+        given["protocol"] = protocol
+    elif "descriptors" not in given:
+        given.setdefault("protocol", "default")
+    return given
+
+
+def _inputs(nodes: dict[str, Any], settings: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs of the work chain."""
+    from aiida.common.exceptions import MultipleObjectsError, NotExistent
+    from aiida.orm import Bool, Dict, Float, Int, load_code
+
+    from aiida_gaprss.config import Codes
+
+    codes = {"gap_fit": options["gap_fit"] or Codes().gap_fit, "python": options["python"] or Codes().python}
+    try:
+        code, python = (load_code(label) for label in codes.values())
+    except (NotExistent, MultipleObjectsError, ValueError) as exception:
+        raise click.ClickException(f"{exception}: aiida-gaprss setup registers the codes of this machine") from exception
+    here = code.computer is not None and code.computer.hostname == "localhost"
+    threads = options["threads"] or (os.cpu_count() or 1 if here else 1)
+    inputs: dict[str, Any] = {
+        "fit": {"code": code, "python": python, "metadata": {"options": {"threads": threads}}},
+        "datasets": nodes,
+        "settings": Dict(settings),
+        "seed": Int(options["seed"]),
+        "adapt": options["adapt"],
+        "metadata": {"label": settings.get("protocol", "fit")},
+    }
+    for key in ("tests", "sparse_frames"):
+        if options[key]:
+            found = {f"t{number:02d}": _load(name, "gaprss.dataset") for number, name in enumerate(options[key])}
+            inputs["test" if key == "tests" else key] = found
+    if options["test_fraction"]:
+        inputs["test_fraction"] = Float(options["test_fraction"])
+    if options["stages"]:
+        inputs["delta_by_stages"] = Bool(True)
+    if options["memory_mb"]:
+        inputs["memory_MB"] = options["memory_mb"]
+    return inputs
+
+
+def _tell(node: WorkChainNode, folder: Path) -> None:
+    """Print the errors, and write the figures."""
+    from rich.table import Table
+
+    from aiida_gaprss.cli.campaign import wide_console
+    from aiida_gaprss.report.figures import parity, png
+    from aiida_gaprss.report.tables import significant
+
+    console = wide_console()
+    columns = ("frames", "energy MAE", "RMSE, meV/atom", "forces MAE", "RMSE, eV/Å", "virial RMSE, meV/atom")
+    for title, name in (("Training", "results"), ("Test", "test_results")):
+        if name not in node.outputs:
+            continue
+        values = node.outputs[name].get_dict()
+        table = Table(title, *columns, box=None)
+        groups = {"all": values["errors"], **values["errors_by_config_type"], **values.get("errors_by_height", {})}
+        for group, errors in groups.items():
+            cells = [(errors[q][m]) for q, m in (("energy", "mae"), ("energy", "rmse"), ("forces", "mae"), ("forces", "rmse"))]
+            cells.append(errors["virial"]["rmse"])
+            table.add_row(group, str(errors["frames"]), *("–" if cell is None else significant(cell) for cell in cells))
+        console.print(table)
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, name in (("training", "predictions"), ("test", "test_predictions")):
+        if name in node.outputs:
+            for quantity in ("energy", "forces", "virial"):
+                figure = parity(node.outputs[name].get_frames(), quantity)
+                if figure is not None:
+                    (folder / f"{kind}_{quantity}.png").write_bytes(png(figure))
+    potential = node.outputs.potential
+    console.print(f"Potential <{potential.pk}>; aiida-gaprss potential export {potential.pk} FOLDER writes it")
+    console.print(f"Figures: {folder}")
