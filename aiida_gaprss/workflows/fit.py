@@ -393,6 +393,6 @@ class FitWorkChain(BaseRestartWorkChain):
         ):
             if "errors" in values:
                 energy, forces = values["errors"]["energy"]["mae"], values["errors"]["forces"]["mae"]
-                text += f"; {name} MAE {energy:.2f} meV/atom" + (f", {forces:.4f} eV/Å" if forces is not None else "")
+                text += f"; {name} MAE {energy:.3g} meV/atom" + (f", {forces:.3g} eV/Å" if forces is not None else "")
         self.report(text)
         return None
