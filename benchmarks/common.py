@@ -30,24 +30,41 @@ def silicon_cells(n: int, n_atoms: tuple[int, ...], seed: int = 1) -> list:
     return random_cells(CellSpec({"Si": 1}, n_atoms, (15.0, 28.0), 2.0, (1, 2, 4)), n, seed)
 
 
-def fit_silicon() -> Path:
-    """Fit a GAP to 60 random cells of Stillinger-Weber silicon; return its xml."""
+def gap_fit() -> str:
+    """Return the path of the gap_fit of this environment."""
+    import quippy
+
+    return str(Path(quippy.__file__).parent / "gap_fit")
+
+
+def label(cells: list) -> list:
+    """Return the cells with Stillinger-Weber labels, after the isolated atom."""
     import quippy
     from ase import Atoms
+
+    from aiida_gaprss import frames as fr
+
+    calculator = quippy.potential.Potential(**stillinger_weber()["arguments"])
+    atom = Atoms("Si", cell=[15.0] * 3, pbc=True)
+    atom.info.update(config_type="isolated_atom", frame_id="atom", REF_energy=0.0)
+    frames = [atom]
+    for number, atoms in enumerate(cells):
+        out = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=calculator)
+        energy, forces, stress = out.get_potential_energy(), out.get_forces(), out.get_stress(voigt=False)
+        out.calc = None
+        out.info.update(config_type="random", frame_id=f"cell-{number}")
+        fr.set_labels(out, energy, forces, fr.virial_from_stress(stress, out.get_volume()))
+        frames.append(out)
+    return frames
+
+
+def fit_silicon() -> Path:
+    """Fit a GAP to 60 random cells of Stillinger-Weber silicon; return its xml."""
     from ase.io import write
 
     from aiida_gaprss.fitting.settings import FitSettings
 
-    settings = stillinger_weber()
-    calculator = quippy.potential.Potential(**settings["arguments"])
-    frames = []
-    for atoms in silicon_cells(60, (2, 4, 6, 8)):
-        atoms.calc = calculator
-        out = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-        out.info["REF_energy"] = atoms.get_potential_energy()
-        out.info["config_type"] = "random"
-        out.arrays["REF_forces"] = atoms.get_forces()
-        frames.append(out)
+    frames = label(silicon_cells(60, (2, 4, 6, 8)))
     write(FOLDER / "train.xyz", frames, format="extxyz", write_results=False)
     fit = FitSettings(
         descriptors=[
@@ -57,8 +74,7 @@ def fit_silicon() -> Path:
         sigma={"energy": 0.01, "forces": 0.1, "virial": 0.1},
     )
     (FOLDER / "gap_fit.in").write_text(fit.command("train.xyz", "gap.xml", 1, {"Si": 0.0}), encoding="utf-8")
-    binary = Path(quippy.__file__).parent / "gap_fit"
-    subprocess.run([str(binary), "config_file=gap_fit.in"], cwd=FOLDER, check=True, capture_output=True)
+    subprocess.run([gap_fit(), "config_file=gap_fit.in"], cwd=FOLDER, check=True, capture_output=True)
     return FOLDER / "gap.xml"
 
 

@@ -174,6 +174,36 @@ def test_a_potential_imported_with_its_card(call, campaign, tmp_path):
     assert "note: card not kept:" in call("potential", "import", tmp_path / "gap.xml")
 
 
+def test_fit(call, campaign_codes, dataset, tmp_path):
+    assert "zuo2020_Mo" in call("fit", "--protocol", "list").split()
+    pk = dataset.store().pk
+    text = call("fit", pk, "--protocol", "fast", "--forecast")
+    assert "the fit needs about" in text
+    assert "soap_turbo Si" in text
+    settings = tmp_path / "fit.yaml"
+    settings.write_text(
+        "protocol: default\ndescriptors:\n- {kind: distance_2b, cutoff: 2 b, n_sparse: 10}\n"
+        "- {kind: soap, cutoff: 4.5, n_max: 4, l_max: 3, n_sparse: 20, delta: 0.5}\n"
+    )
+    text = call("fit", pk, "--settings", settings, "--test-fraction", 0.2, "--seed", 7, "--report", tmp_path / "report")
+    assert "Training" in text
+    assert "Test" in text
+    assert re.search(r"\d to [\d.]+ eV/atom", text)
+    for kind in ("training", "test"):
+        for quantity in ("energy", "forces", "virial"):
+            assert (tmp_path / "report" / f"{kind}_{quantity}.png").stat().st_size > 10000
+    made = re.search(r"Potential <(\d+)>", text)[1]
+    card = call("potential", "show", made)
+    assert "Errors on frames that were held back (test)" in card
+    assert "none: the process that made it tested no such frames" not in card
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    assert "expected keys and values" in call("fit", pk, "--settings", tmp_path / "list.yaml", ok=False)
+    assert "unknown protocol 'fst'" in call("fit", pk, "--protocol", "fst", ok=False)
+    assert "give at least one dataset" in call("fit", ok=False)
+    assert "aiida-gaprss setup registers the codes" in call("fit", pk, "--gap-fit", "none@nowhere", ok=False)
+    assert "and may have 10 MB" in call("fit", pk, "--memory", 10, ok=False)
+
+
 def test_a_finished_campaign(call, campaign, tmp_path):
     assert "tiny" in call("status")
     text = call("status", campaign.pk)
