@@ -220,14 +220,15 @@ class Forecast:
             time = f"{_two_digits(self.cpu_seconds / 60):.0f} CPU-minutes"
         else:
             time = f"{_two_digits(self.cpu_seconds / 3600):.1f} CPU-hours"
-        parts = [
-            f"{d.term.name}: {_short(d.n_derivatives)} derivatives x {d.n_sparse} sparse points"
-            if d.n_derivatives
-            else f"{d.term.name}: {_short(d.n_descriptors)} instances x {d.n_sparse} sparse points"
-            for d in self.descriptors
-        ]
+        parts = []
+        for kind in dict.fromkeys(d.term.kind for d in self.descriptors):
+            group = [d for d in self.descriptors if d.term.kind == kind]
+            derivatives, instances = sum(d.n_derivatives for d in group), sum(d.n_descriptors for d in group)
+            what = f"{_short(derivatives)} derivatives" if derivatives else f"{_short(instances)} instances"
+            points = f"{sum(d.n_sparse for d in group)} sparse points"
+            parts.append(f"{kind}: {what} x {points}" if len(group) == 1 else f"{len(group)} {kind}: {what}, {points} in all")
         size = f"{self.atoms} atoms in {self.frames} frames, {self.rows} target values"
-        return f"about {memory} and {time}; {size}, {', '.join(parts)}"
+        return f"about {memory} and {time}; {size}; {'; '.join(parts)}"
 
 
 def preparation_work(size: Forecast) -> dict[str, float]:
@@ -284,6 +285,7 @@ def forecast(frames: Sequence[Atoms], settings: FitSettings, speed: float = 1.0)
     elements = {s for atoms in labelled for s in atoms.get_chemical_symbols()}
     terms = [term for descriptor in settings.descriptors for term in expand(descriptor, elements)]
     tallies = [Counter[str]() for _ in terms]
+    cutoff = max(term.cutoff for term in terms)
     rows = pairs = 0
     for atoms in labelled:
         known = fr.describe([atoms])
@@ -291,7 +293,7 @@ def forecast(frames: Sequence[Atoms], settings: FitSettings, speed: float = 1.0)
         rows += 1 + known["forces"] + virials
         # gap_fit takes the gradient with respect to a position three times for forces and six times for a virial.
         weight = (3 if known["forces"] else 0) + virials
-        neighbourhood = _Neighbourhood(atoms, settings.cutoff)
+        neighbourhood = _Neighbourhood(atoms, cutoff)
         pairs += len(neighbourhood.distance)
         for term, tally in zip(terms, tallies, strict=True):
             instances, gradients = neighbourhood.count(term)

@@ -233,8 +233,9 @@ def test_description(copper):
     text = short.describe()
     assert re.match(r"about \d+ MB and \d+ CPU-seconds; ", text)
     assert f"{size.atoms} atoms in {size.frames} frames, {size.rows} target values" in text
-    assert "distance_2b Cu-Cu: 1.2e6 derivatives x 12 sparse points" in text
-    assert "soap Cu: 4321 derivatives x 10 sparse points" in text
+    assert "; distance_2b: 1.2e6 derivatives x 12 sparse points; soap: 4321 derivatives x 10 sparse points" in text
+    double = replace(size, descriptors=(pair, replace(soap, n_derivatives=4321), replace(soap, n_derivatives=79)))
+    assert double.describe().endswith("; 2 soap: 4400 derivatives, 20 sparse points in all")
     large = replace(size, descriptors=(pair, replace(soap, n_derivatives=50_000_000)), speed=1e-4)
     assert re.match(r"about \d+\.\d GB and [\d.]+ CPU-hours; ", large.describe())
     middle = replace(size, speed=size.cpu_seconds / 754)
@@ -284,5 +285,5 @@ def test_memory_of_a_real_fit(gap_fit_binary, tmp_path, descriptors):
     status, peak = json.loads(done.stdout)
     assert status == 0, (tmp_path / "gap_fit.out").read_text()[-2000:]
     assert (tmp_path / "gap.xml").is_file()
-    assert peak > 100, "too small a fit says nothing"
+    assert peak > 60, "too small a fit says nothing"
     assert forecast(frames, fit).memory_MB == pytest.approx(peak, rel=0.25)
