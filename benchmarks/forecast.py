@@ -125,6 +125,7 @@ CASES = [
     Case("AlCu 2b+3b+soap(7,5)", "AlCu", 100, "efv", (pair(5.2), triplet(3.7, 80), soap(4.6, 7, 5, 350)), held_out=True),
     Case("Si soap_turbo(6,6), energies", "Si", 200, "e", (turbo(5.0, 6, 6, 2000),), held_out=True),
     Case("Mo 2b+soap(8,8)", "Mo", 40, "efv", (pair(5.0), soap(5.0, 8, 8, 400)), held_out=True),
+    Case("large: Pd 2b+soap(8,8)", "Pd", 400, "efv", (pair(5.5, 30), soap(5.2, 8, 8, 700)), held_out=True),
 ]
 
 EMT_CELLS = {
