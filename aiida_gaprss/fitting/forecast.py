@@ -12,7 +12,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 
 import numpy as np
 from ase import Atoms
@@ -111,15 +110,12 @@ class Term:
 def expand(descriptor: Descriptor, elements: Iterable[str]) -> list[Term]:
     """Return the descriptors that gap_fit makes of one entry of the settings for the elements of a training set, in its order."""
     symbols = sorted(set(elements), key=atomic_numbers.__getitem__)
-    kind, cutoff, n_sparse = descriptor.kind, descriptor.cutoff, descriptor.n_sparse
+    kind, cutoff, n_sparse = descriptor.kind, descriptor.cutoff, descriptor.most_sparse
+    groups = descriptor.species(symbols)
     if descriptor.kind == "distance_2b":
-        return [Term(kind, pair, cutoff, 1, n_sparse, "uniform") for pair in combinations_with_replacement(symbols, 2)]
+        return [Term(kind, pair, cutoff, 1, n_sparse, "uniform") for pair in groups]
     if descriptor.kind == "angle_3b":
-        return [
-            Term(kind, (centre, *pair), cutoff, 3, n_sparse, "uniform")
-            for centre in symbols
-            for pair in combinations_with_replacement(symbols, 2)
-        ]
+        return [Term(kind, triplet, cutoff, 3, n_sparse, "uniform") for triplet in groups]
     channels, angular = len(symbols) * descriptor.n_max, descriptor.l_max + 1
     pairs = channels * (channels + 1) // 2
     if descriptor.kind == "soap":
@@ -129,11 +125,10 @@ def expand(descriptor: Descriptor, elements: Iterable[str]) -> list[Term]:
         pairs = channels
         length = pairs * angular
     else:
-        symbols = sorted(symbols)
         length = pairs * angular
     method = descriptor.sparse_method
     size = {"basis": descriptor.n_max * angular**2, "products": pairs * angular**2}
-    return [Term(kind, (centre,), cutoff, length, n_sparse, method, **size) for centre in symbols]
+    return [Term(kind, centre, cutoff, length, n_sparse, method, **size) for centre in groups]
 
 
 @dataclass(frozen=True)
