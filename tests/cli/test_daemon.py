@@ -54,7 +54,7 @@ def shell(tmp_path):
 
     yield shell
     shell("verdi", "daemon", "stop", check=False)
-    for pid in daemon_processes(tmp_path):
+    for pid in daemon_processes(tmp_path, b""):  # also what a killed daemon leaves running
         os.kill(pid, signal.SIGKILL)
 
 
