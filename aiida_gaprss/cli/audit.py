@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from aiida_gaprss.analysis.audit import Audit
 
 #: Names that labels have in files, tried in this order if the user names none.
-USUAL_KEYS = {"energy": ("REF_energy", "energy"), "forces": ("REF_forces", "forces")}
-USUAL_VIRIALS = (("virial", "REF_virial"), ("stress", "REF_stress"), ("virial", "virial"), ("stress", "stress"))
+USUAL_KEYS = {
+    "energy": ("REF_energy", "dft_energy", "DFT_energy", "energy"),
+    "forces": ("REF_forces", "dft_forces", "dft_force", "DFT_forces", "forces", "force"),
+}
+USUAL_VIRIALS = tuple((kind, prefix + kind) for prefix in ("REF_", "dft_", "DFT_", "") for kind in ("virial", "stress"))
 _COLOURS = {"ok": "green", "not judged": "dim", "warning": "yellow", "fault": "bold red", "sound": "bold green"}
 
 
@@ -51,17 +54,22 @@ def dataset_audit(
 ) -> None:
     """Check the labels of datasets (pk or uuid) or extended XYZ files, taken together, before anybody fits to them.
 
-    Are energies counted from one zero; have forces and virials the right sign and unit and belong to their frames; are there isolated
-    atoms, duplicates, outliers, labels that are missing or not converged? Key and unit options are for files; without them
-    REF_energy, REF_forces, REF_virial or REF_stress are taken, or the same without REF_.
+    Are energies counted from one zero; have forces and virials the right sign and unit and belong to their frames; are there
+    isolated atoms, duplicates, outliers, labels that are missing or not converged? Key and unit options are for files; without
+    them the keys energy, forces, virial or stress are taken, with REF_, dft_, DFT_ before them or nothing.
 
-    Exit status: 0 sound (or warnings only), 1 warnings with --strict, 2 faults.
+    Exit status: 0 sound (or warnings only), 1 warnings with --strict, 2 faults, or something that cannot be read.
     """
     from aiida_gaprss.analysis.audit import AuditSettings, audit
 
-    frames, levels = _read(sources, options, config_type)
-    settings = AuditSettings(max_force=max_force, max_energy=max_energy, min_distance=min_distance)
-    result = audit(frames, levels, settings, mixed_levels, skip)
+    try:
+        frames, levels, refused = _read(sources, options, config_type)
+        settings = AuditSettings(max_force=max_force, max_energy=max_energy, min_distance=min_distance)
+        result = audit(frames, levels, settings, mixed_levels, skip, refused)
+    except (ValueError, click.ClickException) as exception:
+        fault = click.ClickException(str(exception))
+        fault.exit_code = 2  # 1 would say that there are only warnings
+        raise fault from exception
     _show(result, n_frames)
     if json_path is not None:
         contents = {"sources": {name: {"frames": len(frames[name]), "level_of_theory": levels[name]} for name in frames}}
@@ -71,19 +79,21 @@ def dataset_audit(
 
 def _read(
     sources: tuple[str, ...], options: dict[str, Any], config_type: str | None
-) -> tuple[dict[str, list[Atoms]], dict[str, str | None]]:
-    """Return frames and level of theory by source."""
+) -> tuple[dict[str, list[Atoms]], dict[str, str | None], list[str]]:
+    """Return frames and level of theory by source, and why other frames cannot be used."""
     from aiida_gaprss.extxyz import import_frames
+    from aiida_gaprss.frames import FrameError
 
     frames: dict[str, list[Atoms]] = {}
     levels: dict[str, str | None] = {}
+    refused: list[FrameError] = []
     for source in sources:
         path = Path(source)
         if path.is_file():
             name = path.name if path.name not in frames else source
             named = any(options[key] for key in ("energy", "forces", "virial", "stress"))
             keys = _keys(options if named else options | _usual_keys(path))
-            frames[name], levels[name] = import_frames(path, keys, config_type), None
+            frames[name], levels[name] = import_frames(path, keys, config_type, refused), None
         elif path.suffix or len(path.parts) > 1:
             raise click.ClickException(f"{source}: no such file")
         else:
@@ -91,7 +101,7 @@ def _read(
             node = _load(source, "gaprss.dataset")
             name = f"<{node.pk}> {node.label}".strip()
             frames[name], levels[name] = node.get_frames(), node.level_of_theory
-    return frames, levels
+    return frames, levels, [str(fault) for fault in refused]
 
 
 def _usual_keys(path: Path) -> dict[str, str]:
@@ -107,7 +117,9 @@ def _usual_keys(path: Path) -> dict[str, str]:
     found = {kind: name for kind, names in USUAL_KEYS.items() for name in reversed(names) if name in have}
     found.update(next(({kind: name} for kind, name in USUAL_VIRIALS if name in have), {}))
     if "energy" not in found:
-        raise click.ClickException(f"{path.name} has neither REF_energy nor energy; name the keys with --energy, --forces, ...")
+        raise click.ClickException(
+            f"{path.name} has none of the keys {', '.join(USUAL_KEYS['energy'])}; name the keys with --energy, --forces, ..."
+        )
     return found
 
 

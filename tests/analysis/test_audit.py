@@ -210,9 +210,9 @@ def test_shift_per_element_is_told(copper_gold):
 
 
 def test_too_few_frames_are_not_judged(copper):
-    result = audit({"made here": copper[:6]})
+    result = audit({"made here": copper[:20]})
     assert {verdicts(result)[name] for name in ("energy zero", "energy unit", "forces", "virials")} == {"not judged"}
-    assert "5 frames are too few" in result.check("forces").found[0]
+    assert "19 frames are too few" in result.check("forces").found[0]
 
 
 def test_energies_alone(copper):
@@ -281,8 +281,18 @@ def test_label_of_a_calculation_that_failed(copper):
 def test_isolated_atoms(copper_gold):
     assert findings(copper_gold, "isolated atoms").verdict == "ok"
     check = findings(copper_gold[1:], "isolated atoms")
-    assert check.verdict == "fault"
+    assert check.verdict == "warning"
     assert "no labelled isolated atom of Cu" in check.found[0]
+    assert not check.frames
+
+    unmarked = [atoms.copy() for atoms in copper_gold]
+    unmarked[0].info["config_type"] = "random"
+    assert findings(unmarked, "isolated atoms").frames == ["atom-Cu"]
+    crystal = bulk("Cu")
+    crystal.info.update(frame_id="fcc", config_type="random")
+    check = findings([*copper_gold[1:], *label([crystal])], "isolated atoms")
+    assert check.verdict == "warning"
+    assert not check.frames
 
     twice = [*copper_gold, copper_gold[0].copy()]
     twice[-1].info["frame_id"] = "again"
@@ -493,7 +503,8 @@ def test_terms_of_equal_structures():
     atoms = bulk("Cu", cubic=True)
     atoms.rattle(0.05, seed=2)
     basis = basis_for([atoms])
-    assert basis.distance == pytest.approx(2.5, abs=0.1)
+    assert 2.2 < basis.distance < 3.61 / np.sqrt(2)
+    assert basis.cutoff == pytest.approx(2.1 * basis.distance)
     double = atoms.repeat((2, 1, 1))
     assert np.allclose(basis.terms(double).energy, 2 * basis.terms(atoms).energy, rtol=1e-9)
     lonely = Atoms("Cu", cell=[20.0] * 3, pbc=True)
@@ -539,12 +550,48 @@ def test_work_along_a_path_is_exact_for_springs():
         atoms.info["frame_id"] = str(number)
         frames.append(atoms)
     paths = find_paths(frames)
-    assert paths.pairs.tolist() == [[0, 1], [0, 2], [1, 2]]
-    assert np.allclose(paths.energy[0], (0.06 - 0.015) / 2)
-    assert np.allclose(paths.work[0], paths.energy[0])
+    found = {tuple(pair): (e, w) for pair, e, w in zip(paths.pairs.tolist(), paths.energy, paths.work, strict=True)}
+    assert found.keys() == {(0, 1), (0, 2), (1, 2)}
+    assert found[0, 1] == pytest.approx(((0.06 - 0.015) / 2,) * 2)
     # A cell that changes as well makes the path slightly curved in x.
-    assert np.allclose(paths.work[1:], paths.energy[1:], atol=2e-4)
-    assert np.allclose(paths.trace, [0, 0.002, 0.002])
+    for energy, work in found.values():
+        assert work == pytest.approx(energy, abs=2e-4)
+
+
+def test_net_force_does_no_work(copper):
+    """A drift of the forces changes nothing along a path on which the cell as a whole is moved."""
+    moved = copper[1].copy()
+    moved.positions += (0.1, 0.2, 0.0)
+    moved.positions[0] += (0.01, 0, 0)
+    frames = label([copper[1].copy(), moved])
+    before = find_paths(frames).work
+    for atoms in frames:
+        atoms.arrays["REF_forces"] += 5.0
+    assert len(before) == 1
+    assert np.allclose(find_paths(frames).work, before)
+
+
+def test_parts_of_right_labels_have_no_fault(copper, copper_gold):
+    """However few frames there are, and however alike: right labels are never called wrong."""
+    rng = np.random.default_rng(0)
+    for frames in (copper, copper_gold):
+        for size in (5, 12, 20, 22, 26, 30):
+            start = int(rng.integers(0, len(frames) - size))
+            for part in (frames[start : start + size], [frames[i] for i in rng.permutation(len(frames))[:size]]):
+                result = audit({"part": part})
+                assert result.verdict != "fault", (size, result.as_dict())
+
+
+def test_zero_energies_and_frames_that_cannot_be_read(copper):
+    frames = [atoms.copy() for atoms in copper]
+    frames[7].info["REF_energy"] = 0.0
+    check = findings(frames, "labels", refused=["frame 3 of x.xyz: energy is nan", "frame 9 of x.xyz: energy is nan"])
+    assert check.verdict == "fault"
+    assert check.frames == [frames[7].info["frame_id"]]
+    assert check.found[:2] == [
+        "2 frames cannot be used: frame 3 of x.xyz: energy is nan, and 1 more",
+        "1 energies are exactly 0, which no calculation gives",
+    ]
 
 
 # --- published data ---
@@ -584,15 +631,26 @@ def is_mixed_dimer(atoms):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_labels(published, name):
-    """No fault in physics; the missing isolated atoms are a fault of their own."""
     result = audit({name: published(name)})
-    assert "fault" not in [result.check(check).verdict for check in PHYSICS], result.as_dict()
-    faults = {check.name for check in result.checks if check.verdict == "fault"}
-    assert faults == (set() if name in ("boron", "lithium-copper") else {"isolated atoms"})
-    if name != "lithium-copper":
-        assert {result.check(check).verdict for check in PHYSICS} == {"ok"}
+    assert result.verdict != "fault", result.as_dict()
+    assert {c.name for c in result.checks if c.verdict == "warning"} <= {"labels", "isolated atoms", "duplicates"}
+    judged = {c.name for c in result.checks if c.verdict == "ok"}
+    assert {"energy unit", "forces", "net force"} <= judged
     if name in ("magnesium", "silicon", "molybdenum"):
+        assert {"energy zero", "virials"} <= judged
         assert result.check("virials").numbers["slope"] == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parts_of_published_labels(published, name):
+    frames = published(name)
+    rng = np.random.default_rng(4)
+    for size in (12, 20, 24, 30, 40):
+        if size < len(frames):
+            start = int(rng.integers(0, len(frames) - size))
+            for part in (frames[start : start + size], [frames[i] for i in rng.permutation(len(frames))[:size]]):
+                assert audit({"part": part}).verdict != "fault", size
 
 
 def test_flaws_of_the_published_lithium_copper(data):

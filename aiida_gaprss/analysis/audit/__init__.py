@@ -32,8 +32,9 @@ class _Work:
         levels: Mapping[str, str | None],
         settings: AuditSettings,
         mixed_levels: bool,
+        refused: Sequence[str],
     ) -> None:
-        self.levels, self.settings, self.mixed_levels = levels, settings, mixed_levels
+        self.levels, self.settings, self.mixed_levels, self.refused = levels, settings, mixed_levels, refused
         self.frames = [atoms for frames in sources.values() for atoms in frames]
         ids = [str(a.info.get("frame_id", f"frame {n}")) for frames in sources.values() for n, a in enumerate(frames, start=1)]
         where = [source for source, frames in sources.items() for _ in frames]
@@ -54,7 +55,7 @@ class _Work:
 
 
 _CHECKS: dict[str, Callable[[_Work], Check]] = {
-    "labels": lambda w: check_labels(w.frames, w.names),
+    "labels": lambda w: check_labels(w.frames, w.names, w.refused),
     "level of theory": lambda w: check_levels(w.levels, w.mixed_levels),
     "isolated atoms": lambda w: check_isolated_atoms(w.frames, w.names, w.settings),
     "energy zero": lambda w: check_energy_zero(w.frames, w.names, w.evidence, w.paths),
@@ -77,6 +78,7 @@ def audit(
     settings: AuditSettings | None = None,
     mixed_levels: bool = False,
     skip: Sequence[str] = (),
+    refused: Sequence[str] = (),
 ) -> Audit:
     """Return the audit of the frames of some sources, taken together.
 
@@ -84,12 +86,13 @@ def audit(
     :param levels: level of theory by the name of the source, None where it is not known.
     :param mixed_levels: let several levels of theory pass with a warning.
     :param skip: names of checks that are left out.
+    :param refused: why further frames could not even be read; a fault of the labels.
     :raises ValueError: if there are no frames, or for a check that does not exist.
     """
     unknown = [name for name in skip if name not in CHECKS]
     if unknown:
         raise ValueError(f"no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
-    work = _Work(sources, levels or dict.fromkeys(sources), settings or AuditSettings(), mixed_levels)
+    work = _Work(sources, levels or dict.fromkeys(sources), settings or AuditSettings(), mixed_levels, refused)
     if not work.frames:
         raise ValueError("no frames to audit")
     checks = [make(work) for name, make in _CHECKS.items() if name not in skip]

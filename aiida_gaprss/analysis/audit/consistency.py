@@ -12,7 +12,7 @@ from ase import Atoms, units
 from ase.data import chemical_symbols
 
 from aiida_gaprss.analysis.audit.energies import in_box
-from aiida_gaprss.analysis.audit.evidence import FEW_FRAMES, Evidence
+from aiida_gaprss.analysis.audit.evidence import Evidence
 from aiida_gaprss.analysis.audit.mistakes import MISTAKES
 from aiida_gaprss.analysis.audit.model import least_absolute
 from aiida_gaprss.analysis.audit.paths import Paths
@@ -23,17 +23,14 @@ NOUNS = {"energy": "energies", "forces": "forces", "virial": "virials"}
 _CULPRIT = "without the {} the other labels agree, with them they do not: wrong in many frames?"
 #: Frames with the same mistake that make a fault; fewer make a warning.
 MISTAKEN = 3
-#: Error, in units of the median frame's, at which even a single frame is certainly odd.
-CERTAIN = 8.0
 #: A model that explains less than this says nothing. Frames that it takes to say that labels belong to other positions.
 LEAST_EXPLAINED, CONTRADICTING = 0.4, 20
-#: Factors within which labels agree with the others in the model, and the gain in score that the model needs to say otherwise.
-FACTOR, FACTOR_GAIN = 1.6, 0.15
-#: The same along paths, for forces (which anharmonicity affects) and virials; pairs needed; misfit of pairs that agree.
+#: Factors within which the work along paths agrees with the energies, for forces (which anharmonicity affects) and virials;
+#: pairs needed; misfit of pairs that disagree, and that agree.
 SLOPE = {"forces": 1.35, "virial": 1.15}
 PAIRS, MISFIT, AGREE = 10, 0.5, 0.25
-#: Isotropic virials (eV/atom) that no energy accounts for: warning, fault; four times as much with few frames.
-PRESSURE = (1.0, 2.0)
+#: Isotropic virial, eV/atom, that no energy accounts for.
+PRESSURE = 1.0
 #: Net force relative to what independent errors of the size of the forces would give: warning, fault. Smallest that counts, eV/Å.
 NET_FORCE, SMALL_NET_FORCE = (0.1, 0.5), 0.02
 
@@ -77,9 +74,7 @@ def check_forces(frames: Sequence[Atoms], names: Sequence[str], evidence: Eviden
     check = Check("forces")
     _from_model(check, "forces", frames, names, evidence)
     _from_paths(check, "forces", evidence, paths)
-    _factor(check, "forces", evidence)
-    if check.verdict == "ok" and not check.found:
-        check.add("ok", _agreement("forces", evidence))
+    _from_culprit(check, "forces", evidence)
     return check
 
 
@@ -91,21 +86,8 @@ def check_virials(frames: Sequence[Atoms], names: Sequence[str], evidence: Evide
         _pressure(check, frames, evidence)
         _shear(check, evidence)
     _from_paths(check, "virial", evidence, paths)
-    _factor(check, "virial", evidence)
-    if check.verdict == "ok" and not check.found:
-        check.add("ok", _agreement("virial", evidence))
+    _from_culprit(check, "virial", evidence)
     return check
-
-
-def _agreement(kind: str, evidence: Evidence) -> str:
-    if evidence.not_judged or kind not in evidence.factor:
-        return f"{kind}s agree" if kind == "virial" else f"{kind} agree"
-    factor = evidence.factor[kind]
-    noun = NOUNS[kind]
-    return (
-        f"{noun} agree best with the other labels if multiplied by {factor.low:.2f} to {factor.high:.2f}; a model explains "
-        f"{evidence.explained[kind]:.0%}"
-    )
 
 
 def _from_model(check: Check, kind: str, frames: Sequence[Atoms], names: Sequence[str], evidence: Evidence) -> None:
@@ -149,7 +131,7 @@ def _from_model(check: Check, kind: str, frames: Sequence[Atoms], names: Sequenc
     for words, count in Counter(single.values()).most_common():
         mine = sorted((i for i in single if single[i] == words), key=lambda i: -evidence.frames[kind][i].deviation)
         if count < MISTAKEN:  # by chance, an atom or two in a box may look like this
-            mine = [i for i in mine if not in_box(frames[i]) and evidence.frames[kind][i].deviation > CERTAIN]
+            mine = [i for i in mine if not in_box(frames[i]) and evidence.is_certain(i, kind)]
             if not mine:
                 continue
         known = f", once {mistake.words} is undone," if mistake is not None else ""
@@ -159,25 +141,19 @@ def _from_model(check: Check, kind: str, frames: Sequence[Atoms], names: Sequenc
             [names[i] for i in mine],
         )
     check.numbers["single_mistakes"] = dict(Counter(single.values()))
-    outliers = [
-        i for i in evidence.outliers.get(kind, []) if not in_box(frames[i]) and evidence.frames[kind][i].deviation > CERTAIN
-    ]
+    outliers = [i for i in evidence.outliers.get(kind, []) if not in_box(frames[i])]
     if outliers:
-        check.add("warning", f"{noun} of {len(outliers)} of {total} frames fit no model", [names[i] for i in outliers])
+        check.add(
+            "warning", f"{noun} of {len(outliers)} of {total} frames do not fit their other labels", [names[i] for i in outliers]
+        )
 
 
-def _factor(check: Check, kind: str, evidence: Evidence) -> None:
-    """Add a factor that is not 1, which the model knows roughly; where there are paths, they know better."""
+def _from_culprit(check: Check, kind: str, evidence: Evidence) -> None:
+    """Add that all would be well without this kind; or that all is well with it."""
     if evidence.culprit == kind and check.verdict != "fault":
         check.add("fault", _CULPRIT.format(NOUNS[kind]))
-    if kind not in evidence.factor:
-        return
-    factor = evidence.factor[kind]
-    check.numbers["best_factor"] = [factor.low, factor.best, factor.high]
-    odd = factor.gain > FACTOR_GAIN and not 1 / FACTOR < factor.best < FACTOR and evidence.explained[kind] > 0.5
-    if odd and check.verdict == "ok" and "slope" not in check.numbers:
-        words = f"{NOUNS[kind]} agree best with the other labels if multiplied by {factor.low:.2f} to {factor.high:.2f}"
-        check.add("warning" if evidence.n_fitted < FEW_FRAMES else "fault", words)
+    if check.verdict == "ok" and kind in evidence.explained:
+        check.add("ok", f"a model common to all labels explains {evidence.explained[kind]:.0%} of the {NOUNS[kind]}")
 
 
 def _from_paths(check: Check, kind: str, evidence: Evidence, paths: Paths) -> None:
@@ -220,25 +196,28 @@ def _from_paths(check: Check, kind: str, evidence: Evidence, paths: Paths) -> No
         check.add("fault", text)
     elif check.verdict in ("ok", "not judged"):
         check.verdict = "ok"
-        check.found = [text, *([_agreement(kind, evidence)] if kind in evidence.factor else [])]
+        check.found = [text]
 
 
 def _pressure(check: Check, frames: Sequence[Atoms], evidence: Evidence) -> None:
-    """Add isotropic virials that energies and forces contradict: a constant per atom of an element."""
-    warning, fault = (limit * (1 if len(evidence.frames["virial"]) >= FEW_FRAMES else 4) for limit in PRESSURE)
-    check.numbers["isotropic_excess"] = {chemical_symbols[z]: value for z, (value, _) in evidence.pressure.items()}
-    if evidence.global_mistake:
+    """Add isotropic virials that energies and forces contradict: a constant per atom of each element."""
+    if evidence.pressure is None or evidence.basis is None or evidence.global_mistake:
         return
-    for species, (value, error) in sorted(evidence.pressure.items(), key=lambda item: -abs(item[1][0])):
-        if abs(value) > warning and abs(value) > 5 * error:
-            mine = [i for i in evidence.frames["virial"] if species in frames[i].numbers]
-            volume = float(np.median([abs(frames[i].cell.volume) / len(frames[i]) for i in mine]))
-            check.add(
-                "fault" if abs(value) > fault else "warning",
-                f"virials have {value:+.3g} eV (about {value / volume / units.GPa:+.0f} GPa) per {chemical_symbols[species]} "
-                "atom that energies and forces know nothing of: Pulay stress of too small a basis?",
-            )
-            return
+    species = evidence.basis.species
+    mine = [frames[i] for i in evidence.frames["virial"]]
+    constants = np.median(evidence.pressure, axis=0)
+    # Per element they are undetermined if all frames have one composition; per frame they never are.
+    value = float(np.median([sum(c * (a.numbers == z).mean() for z, c in zip(species, constants, strict=True)) for a in mine]))
+    by_element = dict(zip(species, constants, strict=True))
+    check.numbers["isotropic_excess"] = {chemical_symbols[z]: float(v) for z, v in by_element.items()}
+    if abs(value) > PRESSURE:
+        gpa = value / float(np.median([abs(a.cell.volume) / len(a) for a in mine])) / units.GPa
+        listed = ", ".join(f"{chemical_symbols[z]} {v:+.3g}" for z, v in by_element.items())
+        check.add(
+            "fault",
+            f"virials have {value:+.3g} eV/atom ({listed}), about {gpa:+.0f} GPa, that energies and forces know nothing of: "
+            "Pulay stress of too small a basis?",
+        )
 
 
 def _shear(check: Check, evidence: Evidence) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,8 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 
-from aiida_gaprss.analysis.audit.evidence import FEW_FRAMES, Evidence
+from aiida_gaprss.analysis.audit.descriptors import neighbours
+from aiida_gaprss.analysis.audit.evidence import MIN_FRAMES, MIN_OF_KIND, Evidence
 from aiida_gaprss.analysis.audit.model import least_absolute
 from aiida_gaprss.analysis.audit.paths import Paths
 from aiida_gaprss.analysis.audit.result import AuditSettings, Check
@@ -18,14 +18,18 @@ from aiida_gaprss.frames import REFERENCE, is_isolated_atom
 
 #: Energies this far from the model's, eV/atom and in standard deviations, are looked at for a common shift.
 SHIFT, DEVIATIONS = 0.3, 3.0
+#: A common shift is larger than this many standard deviations.
+SEPARATE = 5.0
 #: Frames a common shift needs: number (a large one, fewer), fraction of all frames, fraction of all that are far off.
 SHIFTED, SHIFTED_MUCH, SHIFTED_OF_ALL, SHIFTED_OF_FAR = 4, 3, 0.03, 0.6
 #: Separation of two groups of energies, in standard deviations.
-SPLIT = 4.5
+SPLIT = 6.0
 #: A shift that all frames of some elements have is told from an error of the model only beyond this, eV/atom.
 SHIFT_OF_ALL = 2.0
-#: Cells of the same elements that a model must know before it speaks of a single one.
-ALIKE = 8
+#: If shifts must be larger than this to be seen, eV/atom, nothing is said of the zero.
+VISIBLE = 0.5
+#: Fraction of frames with odd forces or virials up to which the others may speak of energies.
+FEW = 0.1
 #: An energy that contradicts all of three or more neighbouring frames by this, eV/atom, is not converged.
 CERTAIN_JUMP = 0.1
 #: Volumes per atom above this many times the spheres of the covalent radii are atoms or clusters in a box.
@@ -46,6 +50,11 @@ def in_box(atoms: Atoms) -> bool:
     return abs(atoms.cell.volume) > BOX * covalent_volume(atoms)
 
 
+def is_alone(atoms: Atoms) -> bool:
+    """Tell whether no atom of a frame has a neighbour, nor an image of its own, within 6 Å."""
+    return not len(neighbours(atoms, 6.0)[0])
+
+
 def covalent_volume(atoms: Atoms) -> float:
     """Return the volume of spheres with the covalent radii, Å³."""
     return float((4 / 3 * np.pi * covalent_radii[atoms.numbers] ** 3).sum())
@@ -64,7 +73,13 @@ def check_isolated_atoms(frames: Sequence[Atoms], names: Sequence[str], settings
     check.numbers["energies"] = {chemical_symbols[z]: values for z, values in energies.items()}
     missing = [chemical_symbols[z] for z in elements if z not in energies]
     if missing:
-        check.add("fault", f"no labelled isolated atom of {', '.join(missing)} (one atom, config_type isolated_atom)")
+        alone = [n for a, n in zip(frames, names, strict=True) if len(a) == 1 and not is_isolated_atom(a) and is_alone(a)]
+        check.add(
+            "warning",
+            f"no labelled isolated atom of {', '.join(missing)}: a fit needs one, a single atom with config_type isolated_atom"
+            + (f"; {alone[0]} would be one by its distances" if alone else ""),
+            alone,
+        )
     for z, values in energies.items():
         if len(values) > 1:
             same = max(values) - min(values) < 1e-3
@@ -121,8 +136,6 @@ def check_energy_unit(evidence: Evidence) -> Check:
         words = next(m.words for m in evidence.alternatives if m.kind == "energy")
         known = next(iter(evidence.global_mistake.values()))
         check.add("fault", f"energies are {words}, or else {known.kind} are {known.words}: the data cannot tell")
-    elif evidence.culprit == "energy":
-        check.add("fault", "without the energies forces and virials agree, with them they do not: wrong in many frames?")
     else:
         check.add("ok", f"fits forces and virials: a common model explains {evidence.explained['energy']:.0%} of the energies")
     return check
@@ -179,12 +192,13 @@ def check_energy_zero(frames: Sequence[Atoms], names: Sequence[str], evidence: E
     for boxed, word in ((False, "cells"), (True, "atoms and clusters in a box")):
         stored = evidence.frames["energy"].items()
         mine = {i: float(f.labels[0] - f.predicted[0]) for i, f in stored if in_box(frames[i]) == boxed}
-        if len(mine) < 5:
+        if len(mine) < MIN_OF_KIND:
             continue
-        apart = set(_split(mine)) if len(mine) >= FEW_FRAMES else set()
+        apart = set(_split(mine)) if len(mine) >= MIN_FRAMES else set()
         values = np.array([value for i, value in mine.items() if i not in apart])
         middle = float(np.median(values))
-        spread = spreads[word] = 1.4826 * float(np.median(np.abs(values - middle)))
+        low, high = np.quantile(values, (0.2, 0.8))  # the median deviation alone is too good where the tails are long
+        spread = spreads[word] = max(1.4826 * float(np.median(np.abs(values - middle))), float(high - low) / 1.683)
         off.update({i: value - middle for i, value in mine.items()})
         allowed.update(dict.fromkeys(mine, spread))
         far += [i for i in mine if i in apart or abs(off[i]) > max(SHIFT, DEVIATIONS * spread)]
@@ -194,19 +208,24 @@ def check_energy_zero(frames: Sequence[Atoms], names: Sequence[str], evidence: E
         _report_shift(check, frames, names, shift, off)
     else:
         shifted = []
-    alike = Counter(frozenset(frames[i].numbers.tolist()) for i in off if not in_box(frames[i]))
+    n_cells = sum(not in_box(frames[i]) for i in off)
     singly = {
         i: off[i]
         for i in far
         if i not in shifted
+        and n_cells >= MIN_FRAMES
         and not in_box(frames[i])
-        and alike[frozenset(frames[i].numbers.tolist())] >= ALIKE
         and abs(off[i]) > 2 * max(SHIFT, DEVIATIONS * allowed[i])
+        and evidence.otherwise_ordinary(i, "energy")
     }
     jumps: dict[int, float] = {}
     neighbours: dict[int, int] = {}
-    if not evidence.contradicts:
-        jumps, neighbours = _jumps(paths, evidence.odd(("forces", "virial")).union(shifted))
+    odd = evidence.odd(("forces", "virial"))
+    wrong = {*evidence.contradicts, evidence.culprit}
+    if len(odd) < FEW * len(evidence.judged) and "forces" not in wrong:
+        if "virial" in wrong:
+            paths = paths.select(~paths.work_virial.any(axis=1))
+        jumps, neighbours = _jumps(paths, odd.union(shifted))
     for found, how in ((jumps, "neighbouring frames"), (singly, "a model of all frames")):
         order = sorted(found, key=lambda i: -abs(found[i]))
         if order:
@@ -216,9 +235,13 @@ def check_energy_zero(frames: Sequence[Atoms], names: Sequence[str], evidence: E
             check.add("fault" if certain else "warning", sentence, [names[i] for i in order])
     check.numbers["single_frames"] = {names[i]: value for i, value in (singly | jumps).items()}
     check.numbers["standard_deviation"] = spreads
-    if check.verdict == "ok":
-        spread = max(spreads.values(), default=0.0)
-        check.add("ok", f"one zero for {len(off)} frames; from a model they deviate by {1000 * spread:.3g} meV/atom")
+    seen = max(SHIFT, SEPARATE * max(spreads.values(), default=np.inf))
+    if check.verdict == "ok" and seen > VISIBLE:
+        check.add(
+            "not judged", f"no shift beyond {seen:.2g} eV/atom among {len(off)} frames; a smaller one a model would not see"
+        )
+    elif check.verdict == "ok":
+        check.add("ok", f"one zero for {len(off)} frames: no shift beyond {seen:.2g} eV/atom")
     return check
 
 
@@ -251,7 +274,7 @@ def _common_shift(frames: Sequence[Atoms], off: dict[int, float], allowed: dict[
             best, uniform = shift, False
     mine = same(best)
     size = float(np.median(np.abs(fractions[mine] @ best))) if mine.any() else 0.0
-    if size < SHIFT:
+    if size < max(SHIFT, SEPARATE * float(np.median(error[mine]))):
         return None
     if uniform:
         best = np.full(n, float(np.median(values[mine])))

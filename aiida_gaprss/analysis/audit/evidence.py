@@ -21,21 +21,21 @@ from aiida_gaprss.analysis.audit.model import KINDS, Fit, LinearModel, label_row
 from aiida_gaprss.frames import REFERENCE, is_isolated_atom
 
 #: Frames a model needs, and frames with labels of a kind.
-MIN_FRAMES, MIN_OF_KIND = 8, 5
+MIN_FRAMES, MIN_OF_KIND = 20, 10
 #: A mistake of a whole kind must lower the score (mean log10 of the unexplained fractions) by this.
 GAIN = 0.2
-#: With fewer frames than this the model proves less: a mistake must lower the score by more.
-FEW_FRAMES, GAIN_OF_FEW = 20, 0.4
 #: A mistake also must leave no kind less explained than this, and others that come this near are named with it.
 UNEXPLAINED, ALIKE = 0.5, 0.03
 #: ... and leave so little unexplained, or so much less than before, that not only some frames are put right.
 LITTLE, LESS = 0.15, 0.65
-#: Factors whose score is this near the best are no worse than it.
-FACTOR_RANGE = 0.05
 #: Handicap of mistakes that are made seldom.
 RARE = 0.05
 #: A frame's error in units of the median frame's beyond which it does not fit, and below which it does.
 OUT, ORDINARY = 3.0, 3.0
+#: The same at which even a single frame is certainly odd.
+CERTAIN = 8.0
+#: By how much less of the virials a model must leave unexplained with a constant pressure.
+NEEDED = 4.0
 #: By how much the square error must fall when a mistake of a single frame is undone.
 FALL = 9.0
 #: A kind of which the model explains less than this, though more of the others, is not what it says it is.
@@ -73,16 +73,6 @@ class FrameOfKind:
         return float(np.sqrt(self.error / self.usual))
 
 
-@dataclass(frozen=True)
-class Factor:
-    """Factor by which labels agree best with the other kinds, range that is hardly worse, gain in score over 1."""
-
-    best: float
-    low: float
-    high: float
-    gain: float
-
-
 @dataclass
 class Evidence:
     """What the model says of a set of frames; frames are named by their index.
@@ -90,8 +80,9 @@ class Evidence:
     ``global_mistake``: what has been undone for a whole kind before all else, with others that would do as well.
     ``explained``: fraction of the labels of a kind that the model explains out of sample, for forces and virials the median over
     the frames. ``contradicts``: kinds that do not fit the others at all. ``culprit``: kind without which the others agree,
-    while all do not. ``factor``: by which the labels of a kind, as corrected, agree best with the other kinds.
-    ``frame_mistakes``: by kind, mistakes of single frames. ``outliers``: frames that no mistake explains.
+    while all do not. ``frame_mistakes``: by kind, mistakes of single frames. ``outliers``: frames that no mistake explains though
+    their other labels are as the model says. ``pressure``: isotropic virial, eV/atom, per element that no energy accounts
+    for, shape (folds, elements), if the virials cannot be explained without.
     """
 
     judged: list[int] = field(default_factory=list)
@@ -105,15 +96,25 @@ class Evidence:
     explained: dict[str, float] = field(default_factory=dict)
     contradicts: list[str] = field(default_factory=list)
     culprit: str = ""
-    factor: dict[str, Factor] = field(default_factory=dict)
     frames: dict[str, dict[int, FrameOfKind]] = field(default_factory=dict)
     frame_mistakes: dict[str, dict[int, str]] = field(default_factory=dict)
     outliers: dict[str, list[int]] = field(default_factory=dict)
-    pressure: dict[int, tuple[float, float]] = field(default_factory=dict)
+    pressure: np.ndarray | None = None
 
     def odd(self, kinds: Sequence[str]) -> set[int]:
         """Return the frames with a mistake, or without explanation, in some kinds of labels."""
         return {i for kind in kinds for i in (*self.frame_mistakes.get(kind, ()), *self.outliers.get(kind, ()))}
+
+    def is_certain(self, index: int, kind: str) -> bool:
+        """Tell whether labels of a kind are so odd that a single frame counts: far off, unlike what is predicted."""
+        frame = self.frames[kind][index]
+        unlike = frame.error > 0.5 * (frame.size + float((frame.predicted**2).mean()))
+        return frame.deviation > CERTAIN and unlike and self.otherwise_ordinary(index, kind)
+
+    def otherwise_ordinary(self, index: int, kind: str) -> bool:
+        """Tell whether the model explains the labels of all other kinds: then it knows this kind of structure."""
+        others = [frames[index] for other, frames in self.frames.items() if other != kind and index in frames]
+        return bool(others) and all(frame.deviation < ORDINARY for frame in others)
 
     def corrected(self, atoms: Atoms, kind: str) -> np.ndarray | None:
         """Return the rows of a label with the global mistake undone."""
@@ -168,7 +169,7 @@ def examine(frames: Sequence[Atoms], fit_atoms: int, seed: int = 0) -> Evidence:
         contradicting = _contradicting(evidence, labels)
         if contradicting:  # if half of a kind is wrong, the robust fit may have sided with the wrong kind
             other = _culprit(model, labels, None)
-            contradicting = other if other in CONTRADICTS else contradicting
+            contradicting = other or contradicting
         else:
             evidence.culprit = _culprit(model, labels, weights) or evidence.culprit
             contradicting = "forces" if evidence.culprit == "forces" and "forces" in labels else ""
@@ -178,10 +179,8 @@ def examine(frames: Sequence[Atoms], fit_atoms: int, seed: int = 0) -> Evidence:
         evidence.contradicts.append(contradicting)
         evidence.frame_mistakes[contradicting], evidence.outliers[contradicting] = {}, []
         labels = {kind: rows for kind, rows in labels.items() if kind != contradicting}
-    _best_factors(evidence, model, labels, weights)
-    for number, species in enumerate(evidence.basis.species if "virial" in labels else ()):
-        constants = model.pressure_constants(fit.coefficients)[:, number]
-        evidence.pressure[species] = float(np.median(constants)), float(np.std(constants))
+    if "virial" in labels and model.need_of_pressure(labels, weights) > NEEDED:
+        evidence.pressure = model.pressure_constants(fit.coefficients)
     return evidence
 
 
@@ -203,7 +202,7 @@ def _draw(frames: Sequence[Atoms], indices: Sequence[int], fit_atoms: int, seed:
     """Return indices drawn at random until they have ``fit_atoms`` atoms, in their order."""
     order = np.random.default_rng(seed).permutation(len(indices))
     sizes = np.cumsum([len(frames[indices[k]]) for k in order])
-    kept = max(int(np.searchsorted(sizes, fit_atoms, side="right")), min(len(indices), 4 * MIN_FRAMES))
+    kept = max(int(np.searchsorted(sizes, fit_atoms, side="right")), min(len(indices), MIN_FRAMES))
     return sorted(indices[k] for k in order[:kept])
 
 
@@ -242,8 +241,7 @@ def _best_trials(model: LinearModel, labels: dict[str, np.ndarray], before: tupl
     stored = _Trial(model, labels, ())
     done = {mistake.kind for mistake in before}
     trials = [_Trial(model, labels, (*before, m)) for m in MISTAKES if m.kind in labels and m.kind not in done]
-    gain = GAIN if model.n_frames >= FEW_FRAMES else GAIN_OF_FEW
-    good = [t for t in trials if t.explains_all and t.score < stored.score - gain and t.is_much_better(stored)]
+    good = [t for t in trials if t.explains_all and t.score < stored.score - GAIN and t.is_much_better(stored)]
     return [*sorted(good, key=lambda trial: trial.score), stored]
 
 
@@ -319,29 +317,12 @@ def _weights_without_odd(
     return weights
 
 
-def _best_factors(evidence: Evidence, model: LinearModel, labels: dict[str, np.ndarray], weights: dict[str, np.ndarray]) -> None:
-    """Find the factor by which forces and virials, one at a time, agree best with the other kinds."""
-    grid = np.exp(np.linspace(np.log(0.4), np.log(2.5), 15))
-    for kind in ("forces", "virial"):
-        if kind not in labels or len(labels) < 2:
-            continue
-        scores = []
-        for factor in grid:
-            scaled = dict(weights)
-            scaled[kind] = weights[kind] / factor**2
-            scores.append(model.fit({**labels, kind: labels[kind] * factor}, scaled).score)
-        best = int(np.argmin(scores))
-        near = grid[np.array(scores) < scores[best] + FACTOR_RANGE]
-        gain = scores[len(grid) // 2] - scores[best]
-        evidence.factor[kind] = Factor(float(grid[best]), float(near.min()), float(near.max()), float(gain))
-
-
 def _culprit(model: LinearModel, labels: dict[str, np.ndarray], weights: dict[str, np.ndarray] | None) -> str:
-    """Return the kind without which the others agree, if all together do not; for example, if half of it is wrong."""
-    if len(labels) < 3 or model.n_frames < FEW_FRAMES or max(model.fit(labels, weights).unexplained.values()) < UNEXPLAINED:
+    """Return forces or virials, if the other labels agree without them, and not with them; for example, if half is wrong."""
+    if len(labels) < 3 or max(model.fit(labels, weights).unexplained.values()) < UNEXPLAINED:
         return ""
     without: dict[str, float] = {}
-    for kind in labels:
+    for kind in CONTRADICTS:
         others = {k: rows for k, rows in labels.items() if k != kind}
         without[kind] = max(model.fit(others, weights and {k: weights[k] for k in others}).unexplained.values())
     best = min(without, key=lambda kind: without[kind])
@@ -380,5 +361,5 @@ def _single_mistakes(evidence: Evidence, kind: str, frames: Sequence[Atoms]) -> 
         found.update(dict.fromkeys(sorted(mine), words))
         explained = {other: rest for other, its in explained.items() if (rest := its - mine)}
     evidence.frame_mistakes[kind] = found
-    outliers = [i for i, frame in odd.items() if i not in found and frame.deviation > 2 * OUT]
+    outliers = [i for i, frame in odd.items() if i not in found and evidence.is_certain(i, kind)]
     evidence.outliers[kind] = sorted(outliers, key=lambda i: -odd[i].deviation)

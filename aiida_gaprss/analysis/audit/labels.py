@@ -14,13 +14,21 @@ from aiida_gaprss.frames import REFERENCE, is_isolated_atom, is_labelled
 UNKNOWN = ("", "unknown", "unlabelled")
 
 
-def check_labels(frames: Sequence[Atoms], names: Sequence[str]) -> Check:
+def check_labels(frames: Sequence[Atoms], names: Sequence[str], refused: Sequence[str] = ()) -> Check:
     """Check that every frame has energy, forces and virial, and that no label comes from a calculation that failed.
 
     Isolated atoms need no virial, nor a force. Energies without forces, or forces without virials, in a part of the frames make a
     warning: a fit is then lopsided, mostly without anybody's intent.
+
+    :param refused: why frames could not be read, for example for a label that is not a finite number.
     """
     check = Check("labels")
+    if refused:
+        more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+        check.add("fault", f"{len(refused)} frames cannot be used: {refused[0]}{more}")
+    zero = [i for i, a in enumerate(frames) if not is_isolated_atom(a) and a.info.get(f"{REFERENCE}_energy") == 0]
+    if zero:
+        check.add("fault", f"{len(zero)} energies are exactly 0, which no calculation gives", [names[i] for i in zero])
     others = [i for i, a in enumerate(frames) if not is_isolated_atom(a)]
     status = {i: str(frames[i].info["label_status"]) for i in range(len(frames)) if "label_status" in frames[i].info}
     kept = [i for i in status if status[i] != "ok" and is_labelled(frames[i])]
@@ -35,8 +43,8 @@ def check_labels(frames: Sequence[Atoms], names: Sequence[str]) -> Check:
     if never:
         check.add("warning", f"{len(never)} frames without energy, for no reason given", [names[i] for i in never])
     labelled = [i for i in others if is_labelled(frames[i])]
-    if not labelled:
-        check.add("fault", "no frame but isolated atoms has an energy")
+    if not any(is_labelled(atoms) for atoms in frames):
+        check.add("fault", "no frame has an energy")
     for kind, have in (
         ("forces", {i for i in labelled if f"{REFERENCE}_forces" in frames[i].arrays}),
         ("virial", {i for i in labelled if f"{REFERENCE}_virial" in frames[i].info}),

@@ -12,7 +12,8 @@ the latter is zero in a converged calculation and takes up the Pulay stress of a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -162,10 +163,7 @@ class LinearModel:
         :param weights: by kind, one per frame; by default as the module's text says.
         """
         scales = {kind: self.scale(kind, labels[kind]) for kind in labels}
-        weight: dict[str, np.ndarray] = {}
-        for kind, (size, typical) in scales.items():
-            given = np.where(self.has(kind), 1 / (typical + size), 0.0) if weights is None else weights[kind]
-            weight[kind] = given / max(float((given * size).sum()), 1e-300)
+        weight = self._normalised(scales, weights)
         best: Fit | None = None
         for ridge, coefficients in self._solve(labels, weight, ridges):
             predicted, unexplained = {}, {}
@@ -178,6 +176,32 @@ class LinearModel:
                 best = fit
         assert best is not None
         return best
+
+    def _normalised(
+        self, scales: Mapping[str, tuple[np.ndarray, float]], weights: Mapping[str, np.ndarray] | None
+    ) -> dict[str, np.ndarray]:
+        """Return weights per frame with which every kind of label has the same total weighted square."""
+        weight: dict[str, np.ndarray] = {}
+        for kind, (size, typical) in scales.items():
+            given = np.where(self.has(kind), 1 / (typical + size), 0.0) if weights is None else weights[kind]
+            weight[kind] = given / max(float((given * size).sum()), 1e-300)
+        return weight
+
+    def need_of_pressure(self, labels: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) -> float:
+        """Return how many times more of the virials is unexplained if their constants per element must be zero."""
+        fit = self.fit(labels, weights)
+        weight = self._normalised({kind: self.scale(kind, labels[kind]) for kind in labels}, weights)
+        n, x = self.n_elements, self.blocks["virial"].x.copy()
+        x[:, 2 * n :] += x[:, n : 2 * n] @ self._pressure_of_composition
+        x[:, n : 2 * n] = 0.0
+        without = copy(self)
+        without.blocks = {**self.blocks, "virial": replace(self.blocks["virial"], x=x)}
+        errors: list[float] = []
+        for coefficients in (fit.coefficients, without._solve(labels, weight, (fit.ridge,))[0][1]):
+            model = self if not errors else without
+            error = self.mean("virial", (labels["virial"] - model.predict("virial", coefficients)) ** 2)
+            errors.append(float((weight["virial"] * error).sum()))
+        return errors[1] / max(errors[0], 1e-300)
 
     def _solve(
         self, labels: Mapping[str, np.ndarray], weight: Mapping[str, np.ndarray], ridges: Sequence[float]
@@ -235,6 +259,12 @@ class LinearModel:
         return fit
 
     def noise(self, kind: str, labels: np.ndarray, fit: Fit, typical: float) -> float:
-        """Return the median over the frames of the squared error, relative to ``typical`` plus the size of the prediction."""
+        """Return the median over the frames of the squared error, relative to ``typical`` plus the size of the prediction.
+
+        Labels that symmetry makes zero say nothing of it.
+        """
         error = self.mean(kind, (labels - fit.predicted[kind]) ** 2)
-        return float(np.median((error / (typical + self.size(kind, fit.predicted[kind])))[self.has(kind)]))
+        counts = self.has(kind) & (self.size(kind, labels) > 1e-6 * typical)
+        return float(
+            np.median((error / (typical + self.size(kind, fit.predicted[kind])))[counts if counts.any() else self.has(kind)])
+        )

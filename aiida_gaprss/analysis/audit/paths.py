@@ -107,6 +107,7 @@ def _shortest(difference: np.ndarray) -> np.ndarray:
 def _work(first: Atoms, second: Atoms) -> tuple[float, ...] | None:
     n, cells = len(first), (first.cell.array, second.cell.array)
     shift = _shortest(second.get_scaled_positions(wrap=False) - first.get_scaled_positions(wrap=False))
+    shift -= shift.mean(axis=0)  # moving all atoms costs nothing, whatever the net force
     strains = [np.linalg.solve(cell, cells[1] - cells[0]) for cell in cells]
     forces = [
         -(atoms.arrays[f"{REFERENCE}_forces"] * (shift @ cell)).sum() / n
