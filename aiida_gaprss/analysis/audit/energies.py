@@ -219,18 +219,17 @@ def check_energy_zero(frames: Sequence[Atoms], names: Sequence[str], evidence: E
         and evidence.otherwise_ordinary(i, "energy")
     }
     jumps: dict[int, float] = {}
-    neighbours: dict[int, int] = {}
     odd = evidence.odd(("forces", "virial"))
     wrong = {*evidence.contradicts, evidence.culprit}
     if len(odd) < FEW * len(evidence.judged) and "forces" not in wrong:
         if "virial" in wrong:
             paths = paths.select(~paths.work_virial.any(axis=1))
-        jumps, neighbours = _jumps(paths, odd.union(shifted))
+        jumps = _jumps(paths, odd.union(shifted))
     for found, how in ((jumps, "neighbouring frames"), (singly, "a model of all frames")):
         order = sorted(found, key=lambda i: -abs(found[i]))
         if order:
             listed = ", ".join(f"{names[i]} {found[i]:+.3g}" for i in order[:3]) + (", …" if len(order) > 3 else "")
-            certain = found is jumps and any(abs(jumps[i]) > CERTAIN_JUMP and neighbours[i] > 2 for i in jumps)
+            certain = found is jumps and any(abs(jumps[i]) > CERTAIN_JUMP for i in jumps)
             sentence = f"{len(order)} single energies are off from {how} (eV/atom): {listed}: converged?"
             check.add("fault" if certain else "warning", sentence, [names[i] for i in order])
     check.numbers["single_frames"] = {names[i]: value for i, value in (singly | jumps).items()}
@@ -307,11 +306,7 @@ def _report_shift(check: Check, frames: Sequence[Atoms], names: Sequence[str], s
     if known:
         sentence += f", {known}"
     if whole and largest < SHIFT_OF_ALL:
-        check.add(
-            "warning",
-            sentence + ", all there are of their elements: another zero, or an error of the model",
-            [names[i] for i in shift.frames],
-        )
+        check.add("not judged", sentence + ", all there are of their elements: another zero, or an error of the model")
     else:
         check.add("fault", sentence + ": another zero, another code or other pseudopotentials", [names[i] for i in shift.frames])
     check.numbers["shift"] = {chemical_symbols[z]: float(v) for z, v in zip(elements, shift.of_element, strict=True)}
@@ -330,35 +325,31 @@ def _known_energy(frames: Sequence[Atoms], shift: _Shift, elements: Sequence[int
     return ""
 
 
-def _jumps(paths: Paths, without: set[int]) -> tuple[dict[int, float], dict[int, int]]:
-    """Return by how much energies of frames (eV/atom) contradict all neighbours in the same way, and how many these are.
+def _jumps(paths: Paths, without: set[int]) -> dict[int, float]:
+    """Return by how much energies of frames (eV/atom) contradict all, three or more, neighbours in the same way.
 
     Against every neighbour the energy is off by more than 10 meV/atom, by more than a quarter of what the forces at both ends
     differ by, and by ten times what is usual; and by the same amount within a half. Frames ``without`` are left out;
     nothing is found if forces and virials do not account for most energy differences.
     """
-    known = list(without)
-    paths = paths.select(~np.isin(paths.pairs, known).any(axis=1))
+    paths = paths.select(~np.isin(paths.pairs, list(without)).any(axis=1))
     wrong = paths.energy - paths.work
     if not len(wrong) or np.median(paths.misfit()) > 0.5:
-        return {}, {}
-    usual = float(np.median(np.abs(wrong)))
-    limit = np.maximum(np.maximum(0.01, 10 * usual), 0.25 * paths.curvature)
+        return {}
+    limit = np.maximum(np.maximum(0.01, 10 * float(np.median(np.abs(wrong)))), 0.25 * paths.curvature)
     found: dict[int, float] = {}
-    count: dict[int, int] = {}
     alive = np.ones(len(wrong), dtype=bool)
     while True:
-        worst: tuple[float, int, float] | None = None
+        candidates: dict[int, tuple[float, float]] = {}
         for index in np.unique(paths.pairs[alive & (np.abs(wrong) > limit)]):
             mine = alive & (paths.pairs == index).any(axis=1)
-            if mine.sum() < 2:
-                continue
             signed = np.where(paths.pairs[mine, 1] == index, wrong[mine], -wrong[mine])
             middle = float(np.median(signed))
             together = (np.abs(signed) > limit[mine]).all() and (np.abs(signed - middle) < 0.5 * abs(middle)).all()
-            if together and (worst is None or abs(middle) * mine.sum() > worst[0]):
-                worst = abs(middle) * float(mine.sum()), int(index), middle
-        if worst is None:
-            return found, count
-        found[worst[1]], count[worst[1]] = worst[2], int((alive & (paths.pairs == worst[1]).any(axis=1)).sum())
-        alive &= ~(paths.pairs == worst[1]).any(axis=1)
+            if mine.sum() >= 3 and together:
+                candidates[int(index)] = abs(middle) * float(mine.sum()), middle
+        if not candidates:
+            return found
+        worst = max(candidates, key=lambda index: candidates[index][0])
+        found[worst] = candidates[worst][1]
+        alive &= ~(paths.pairs == worst).any(axis=1)

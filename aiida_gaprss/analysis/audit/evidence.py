@@ -20,28 +20,28 @@ from aiida_gaprss.analysis.audit.mistakes import MISTAKES, Mistake
 from aiida_gaprss.analysis.audit.model import KINDS, Fit, LinearModel, label_rows, least_absolute
 from aiida_gaprss.frames import REFERENCE, is_isolated_atom
 
-#: Frames a model needs, and frames with labels of a kind.
-MIN_FRAMES, MIN_OF_KIND = 20, 10
+#: Frames a model needs, frames with labels of a kind, and frames it needs to blame a kind without naming frames.
+MIN_FRAMES, MIN_OF_KIND, MIN_TO_BLAME = 20, 15, 40
 #: A mistake of a whole kind must lower the score (mean log10 of the unexplained fractions) by this.
 GAIN = 0.2
-#: A mistake also must leave no kind less explained than this, and others that come this near are named with it.
-UNEXPLAINED, ALIKE = 0.5, 0.03
-#: ... and leave so little unexplained, or so much less than before, that not only some frames are put right.
+#: Fractions: the labels agree if no kind has more than this unexplained, and after a mistake is undone ...
+UNEXPLAINED, UNEXPLAINED_AFTER = 0.5, 0.25
+#: ... while as stored at least this much of one was. Others whose score comes this near are named with it.
+UNEXPLAINED_BEFORE, ALIKE = 0.03, 0.03
+#: It also must leave so little unexplained, or so much less than before, that not only some frames are put right.
 LITTLE, LESS = 0.15, 0.65
 #: Handicap of mistakes that are made seldom.
 RARE = 0.05
 #: A frame's error in units of the median frame's beyond which it does not fit, and below which it does.
 OUT, ORDINARY = 3.0, 3.0
-#: The same at which even a single frame is certainly odd.
-CERTAIN = 8.0
 #: By how much less of the virials a model must leave unexplained with a constant pressure.
 NEEDED = 4.0
 #: By how much the square error must fall when a mistake of a single frame is undone.
 FALL = 9.0
 #: A kind of which the model explains less than this, though more of the others, is not what it says it is.
 CONTRADICTS = {"forces": 0.4, "virial": 0.2}
-#: Smallest force, eV/Å, that says anything.
-SMALL_FORCE = 1e-4
+#: Root mean square force of a frame, eV/Å, that is more than noise of convergence.
+SMALL_FORCE = 5e-3
 
 #: Fraction of the frames another mistake explains at which a commoner one is preferred.
 ALIKE_MISTAKES = 0.8
@@ -80,9 +80,9 @@ class Evidence:
     ``global_mistake``: what has been undone for a whole kind before all else, with others that would do as well.
     ``explained``: fraction of the labels of a kind that the model explains out of sample, for forces and virials the median over
     the frames. ``contradicts``: kinds that do not fit the others at all. ``culprit``: kind without which the others agree,
-    while all do not. ``frame_mistakes``: by kind, mistakes of single frames. ``outliers``: frames that no mistake explains though
-    their other labels are as the model says. ``pressure``: isotropic virial, eV/atom, per element that no energy accounts
-    for, shape (folds, elements), if the virials cannot be explained without.
+    while all do not. ``frame_mistakes``: by kind, mistakes of single frames. ``unlike``: frames that no mistake explains.
+    ``pressure``: isotropic virial, eV/atom, per element that no energy accounts for, shape (folds, elements), if the virials
+    cannot be explained without.
     """
 
     judged: list[int] = field(default_factory=list)
@@ -98,18 +98,12 @@ class Evidence:
     culprit: str = ""
     frames: dict[str, dict[int, FrameOfKind]] = field(default_factory=dict)
     frame_mistakes: dict[str, dict[int, str]] = field(default_factory=dict)
-    outliers: dict[str, list[int]] = field(default_factory=dict)
+    unlike: dict[str, set[int]] = field(default_factory=dict)
     pressure: np.ndarray | None = None
 
     def odd(self, kinds: Sequence[str]) -> set[int]:
         """Return the frames with a mistake, or without explanation, in some kinds of labels."""
-        return {i for kind in kinds for i in (*self.frame_mistakes.get(kind, ()), *self.outliers.get(kind, ()))}
-
-    def is_certain(self, index: int, kind: str) -> bool:
-        """Tell whether labels of a kind are so odd that a single frame counts: far off, unlike what is predicted."""
-        frame = self.frames[kind][index]
-        unlike = frame.error > 0.5 * (frame.size + float((frame.predicted**2).mean()))
-        return frame.deviation > CERTAIN and unlike and self.otherwise_ordinary(index, kind)
+        return {i for kind in kinds for i in (*self.frame_mistakes.get(kind, ()), *self.unlike.get(kind, ()))}
 
     def otherwise_ordinary(self, index: int, kind: str) -> bool:
         """Tell whether the model explains the labels of all other kinds: then it knows this kind of structure."""
@@ -177,7 +171,7 @@ def examine(frames: Sequence[Atoms], fit_atoms: int, seed: int = 0) -> Evidence:
             break
         # It would only spoil what can be said of the others.
         evidence.contradicts.append(contradicting)
-        evidence.frame_mistakes[contradicting], evidence.outliers[contradicting] = {}, []
+        evidence.frame_mistakes[contradicting], evidence.unlike[contradicting] = {}, set()
         labels = {kind: rows for kind, rows in labels.items() if kind != contradicting}
     if "virial" in labels and model.need_of_pressure(labels, weights) > NEEDED:
         evidence.pressure = model.pressure_constants(fit.coefficients)
@@ -227,13 +221,13 @@ class _Trial:
         )
 
     @property
-    def explains_all(self) -> bool:
-        return max(self.unexplained.values()) < UNEXPLAINED
+    def most_unexplained(self) -> float:
+        return max(self.unexplained.values())
 
     def is_much_better(self, stored: _Trial) -> bool:
         """Tell whether no kind is left with much unexplained, or at least there is much less of it in all."""
         left, before = (sum(trial.unexplained.values()) for trial in (self, stored))
-        return max(self.unexplained.values()) < LITTLE or left < LESS * before
+        return self.most_unexplained < LITTLE or left < LESS * before
 
 
 def _best_trials(model: LinearModel, labels: dict[str, np.ndarray], before: tuple[Mistake, ...] = ()) -> list[_Trial]:
@@ -241,14 +235,18 @@ def _best_trials(model: LinearModel, labels: dict[str, np.ndarray], before: tupl
     stored = _Trial(model, labels, ())
     done = {mistake.kind for mistake in before}
     trials = [_Trial(model, labels, (*before, m)) for m in MISTAKES if m.kind in labels and m.kind not in done]
-    good = [t for t in trials if t.explains_all and t.score < stored.score - GAIN and t.is_much_better(stored)]
+    good = [
+        t for t in trials if t.most_unexplained < UNEXPLAINED_AFTER and t.score < stored.score - GAIN and t.is_much_better(stored)
+    ]
+    if stored.most_unexplained < UNEXPLAINED_BEFORE:
+        good = []
     return [*sorted(good, key=lambda trial: trial.score), stored]
 
 
 def _undo_global_mistakes(evidence: Evidence, model: LinearModel, labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     trials = _best_trials(model, labels) if len(labels) > 1 else [_Trial(model, labels, ())]
     stored = trials[-1]
-    if len(trials) == 1 and len(labels) == 3 and not stored.explains_all:
+    if len(trials) == 1 and len(labels) == 3 and stored.most_unexplained > UNEXPLAINED:
         # Two mistakes at once, or virials that no mistake explains: first energies and forces by themselves.
         two = {kind: labels[kind] for kind in ("energy", "forces")}
         first = _best_trials(model, two)
@@ -319,7 +317,7 @@ def _weights_without_odd(
 
 def _culprit(model: LinearModel, labels: dict[str, np.ndarray], weights: dict[str, np.ndarray] | None) -> str:
     """Return forces or virials, if the other labels agree without them, and not with them; for example, if half is wrong."""
-    if len(labels) < 3 or max(model.fit(labels, weights).unexplained.values()) < UNEXPLAINED:
+    if len(labels) < 3 or model.n_frames < MIN_TO_BLAME or max(model.fit(labels, weights).unexplained.values()) < UNEXPLAINED:
         return ""
     without: dict[str, float] = {}
     for kind in CONTRADICTS:
@@ -361,5 +359,4 @@ def _single_mistakes(evidence: Evidence, kind: str, frames: Sequence[Atoms]) -> 
         found.update(dict.fromkeys(sorted(mine), words))
         explained = {other: rest for other, its in explained.items() if (rest := its - mine)}
     evidence.frame_mistakes[kind] = found
-    outliers = [i for i, frame in odd.items() if i not in found and evidence.is_certain(i, kind)]
-    evidence.outliers[kind] = sorted(outliers, key=lambda i: -odd[i].deviation)
+    evidence.unlike[kind] = {i for i, frame in odd.items() if i not in found and frame.deviation > 2 * OUT}
