@@ -168,10 +168,9 @@ def test_right_labels_are_sound(copper, copper_gold):
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-@pytest.mark.parametrize("system", ["copper", "copper_gold"])
-def test_corrupted_labels(system, name, request):
+def test_corrupted_labels(copper_gold, name):
     fraction, change, finder, words = CORRUPTIONS[name]
-    frames, changed = altered(request.getfixturevalue(system), fraction, change)
+    frames, changed = altered(copper_gold, fraction, change)
     result = audit({"made here": frames}, skip=("labels", "isolated atoms", "duplicates", "geometry", "outliers"))
     check = result.check(finder)
     assert check.verdict == "fault", verdicts(result)
@@ -575,7 +574,7 @@ def test_parts_of_right_labels_have_no_fault(copper, copper_gold):
     """However few frames there are, and however alike: right labels are never called wrong."""
     rng = np.random.default_rng(0)
     for frames in (copper, copper_gold):
-        for size in (5, 12, 20, 22, 26, 30):
+        for size in (5, 12, 20, 26):
             start = int(rng.integers(0, len(frames) - size))
             for part in (frames[start : start + size], [frames[i] for i in rng.permutation(len(frames))[:size]]):
                 result = audit({"part": part})
@@ -606,10 +605,12 @@ PUBLISHED = {
     "lithium-copper": ("licu/LiCu_iter0_fitting.xyz", WORKFLOW),
 }
 
+NOT_CONVERGED = [f"LiCu_iter0_fitting-00{n}" for n in (111, 112, 106)]
+
 
 @pytest.fixture(scope="session")
 def published(data):
-    """Published frames by name; of lithium-copper what is sound, that is, no virials and no dimer beyond 5 Å."""
+    """Published frames by name; of lithium-copper what is sound: no virials, and not the dimers that are not converged."""
     made = {}
 
     def frames(name):
@@ -617,16 +618,12 @@ def published(data):
             path, keys = PUBLISHED[name]
             made[name] = import_frames(data / path, keys)
             if name == "lithium-copper":
-                made[name] = [a for a in made[name] if not (is_mixed_dimer(a) and a.get_distance(0, 1, mic=True) > 5.05)]
+                made[name] = [a for a in made[name] if a.info["frame_id"] not in NOT_CONVERGED]
                 for atoms in made[name]:
                     atoms.info.pop("REF_virial", None)
         return made[name]
 
     return frames
-
-
-def is_mixed_dimer(atoms):
-    return atoms.get_chemical_formula() == "CuLi"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -661,7 +658,7 @@ def test_flaws_of_the_published_lithium_copper(data):
     assert result.check("virials").numbers["isotropic_excess"]["Cu"] == pytest.approx(-21.8, abs=0.5)
     assert abs(result.check("virials").numbers["isotropic_excess"]["Li"]) < 0.5
     assert result.check("isolated atoms").frames == ["LiCu_iter0_fitting-00111"]
-    assert result.check("energy zero").frames == [f"LiCu_iter0_fitting-00{n}" for n in (111, 112, 106)]
+    assert result.check("energy zero").frames == NOT_CONVERGED
     assert result.check("forces").verdict == "ok"
 
 
@@ -674,32 +671,29 @@ def test_twice_in_published_silicon(data):
     assert sum(name.startswith("Si_test") for name in check.frames) == 6
 
 
-#: Corruptions that no published set hides; others are left out for the reasons given.
-HIDDEN = {
-    ("magnesium", "forces in eV/bohr"): "forces of 6 meV/Å in cells whose energies do not depend on them",
-    ("magnesium", "forces permuted in a part"): "two atoms: half of the permutations change nothing",
-    ("boron", "energies shifted down"): "half an eV is less than the spread of 30 random cells",
-    ("lithium-copper", "forces wrong in a half"): "without virials there is no third kind to decide",
-    ("lithium-copper", "isolated atoms subtracted"): "the energies are those of copper and gold",
-}
+OF_ALL = (
+    "virial sign", "virial from GPa", "virial from kbar", "stress for virial", "shear order", "forces sign", "forces in Ha/bohr",
+    "forces turned", "energies in Ha", "energies per atom",
+)  # fmt: skip
+OF_SOME = ("virial from kbar in a part", "energies shifted", "isolated atoms subtracted")
 
 
-@pytest.mark.parametrize("corruption", CORRUPTIONS)
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.slow
+@pytest.mark.parametrize("corruption", [*OF_ALL, *OF_SOME])
+@pytest.mark.parametrize("name", ["magnesium", "silicon", "molybdenum", "boron"])
 def test_corrupted_published_labels(published, name, corruption):
-    if (name, corruption) in HIDDEN:
-        pytest.skip(HIDDEN[name, corruption])
     fraction, change, finder, words = CORRUPTIONS[corruption]
-    if finder == "virials" and name == "lithium-copper":
-        pytest.skip("its virials are wrong as they are")
     if corruption == "isolated atoms subtracted":
         change = energy_plus({"Mg": 1690.0, "Si": 102.0, "Mo": 1900.0, "B": 75.0})
     frames, changed = altered(published(name), fraction, change)
     result = audit({name: frames}, skip=("labels", "isolated atoms", "duplicates", "geometry", "outliers"))
     check = result.check(finder)
+    if (name, corruption) == ("boron", "energies shifted"):  # 30 random cells cannot show 1 eV/atom, and that is said
+        assert check.verdict == "not judged"
+        return
     assert check.verdict == "fault", verdicts(result)
-    if (name, corruption) != ("lithium-copper", "forces permuted"):  # in a dimer, a reversed sign is the same
-        assert any(words in sentence for sentence in check.found), check.found
-    if fraction < 0.5:
-        assert len(set(check.frames) & changed) > 0.4 * len(changed)
-        assert len(set(check.frames) - changed) <= 1
+    assert any(words in sentence for sentence in check.found), check.found
+    assert [c.name for c in result.checks if c.verdict == "fault"] == [finder]
+    if fraction < 1:
+        assert set(check.frames) <= changed
+        assert len(check.frames) > 0.8 * len(changed)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from ase import Atoms
 
 from aiida_gaprss.analysis.audit.result import Check
-from aiida_gaprss.frames import REFERENCE, is_isolated_atom, is_labelled
+from aiida_gaprss.frames import REFERENCE, is_in_vacuum, is_isolated_atom, is_labelled
 
 #: What ``level_of_theory`` says if nobody has said anything.
 UNKNOWN = ("", "unknown", "unlabelled")
@@ -17,7 +17,7 @@ UNKNOWN = ("", "unknown", "unlabelled")
 def check_labels(frames: Sequence[Atoms], names: Sequence[str], refused: Sequence[str] = ()) -> Check:
     """Check that every frame has energy, forces and virial, and that no label comes from a calculation that failed.
 
-    Isolated atoms need no virial, nor a force. Energies without forces, or forces without virials, in a part of the frames make a
+    Isolated atoms and dimers need no virial. Energies without forces, or forces without virials, in a part of the frames make a
     warning: a fit is then lopsided, mostly without anybody's intent.
 
     :param refused: why frames could not be read, for example for a label that is not a finite number.
@@ -50,7 +50,7 @@ def check_labels(frames: Sequence[Atoms], names: Sequence[str], refused: Sequenc
         ("virial", {i for i in labelled if f"{REFERENCE}_virial" in frames[i].info}),
     ):
         check.numbers[kind] = len(have)
-        without = [i for i in labelled if i not in have]
+        without = [i for i in labelled if i not in have and not (kind == "virial" and is_in_vacuum(frames[i]))]
         if without and have:
             types = Counter(str(frames[i].info.get("config_type", "unknown")) for i in without)
             listed = ", ".join(f"{n} {name}" for name, n in types.most_common(3))
