@@ -100,7 +100,7 @@ def _from_model(check: Check, kind: str, frames: Sequence[Atoms], names: Sequenc
     total = len(evidence.frames[kind])
     explained = evidence.explained[kind]
     if kind in evidence.contradicts and explained >= LEAST_EXPLAINED:
-        check.add("fault", _CULPRIT.format(noun))
+        check.add("warning", _CULPRIT.format(noun))
     elif kind in evidence.contradicts:
         others = {k: evidence.explained[k] for k in evidence.kinds if k not in evidence.contradicts}
         best = max(others, key=lambda k: others[k])
@@ -140,8 +140,8 @@ def _from_model(check: Check, kind: str, frames: Sequence[Atoms], names: Sequenc
 
 def _from_culprit(check: Check, kind: str, evidence: Evidence) -> None:
     """Add that all would be well without this kind; or that all is well with it."""
-    if evidence.culprit == kind and check.verdict != "fault":
-        check.add("fault", _CULPRIT.format(NOUNS[kind]))
+    if evidence.culprit == kind and check.verdict in ("ok", "not judged"):
+        check.add("warning", _CULPRIT.format(NOUNS[kind]))
     if check.verdict == "ok" and kind in evidence.explained:
         check.add("ok", f"a model common to all labels explains {evidence.explained[kind]:.0%} of the {NOUNS[kind]}")
 

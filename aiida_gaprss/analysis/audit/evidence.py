@@ -26,7 +26,7 @@ MIN_FRAMES, MIN_OF_KIND, MIN_TO_BLAME = 20, 15, 40
 GAIN = 0.2
 #: Fractions: the labels agree if no kind has more than this unexplained, and after a mistake is undone ...
 UNEXPLAINED, UNEXPLAINED_AFTER = 0.5, 0.25
-#: ... while as stored at least this much of one was. Others whose score comes this near are named with it.
+#: ... while as stored at least this much of its kind was. Others whose score comes this near are named with it.
 UNEXPLAINED_BEFORE, ALIKE = 0.03, 0.03
 #: It also must leave so little unexplained, or so much less than before, that not only some frames are put right.
 LITTLE, LESS = 0.15, 0.65
@@ -234,12 +234,11 @@ def _best_trials(model: LinearModel, labels: dict[str, np.ndarray], before: tupl
     """Return the labels as stored and, before it, trials of one more mistake that explain all of them much better."""
     stored = _Trial(model, labels, ())
     done = {mistake.kind for mistake in before}
-    trials = [_Trial(model, labels, (*before, m)) for m in MISTAKES if m.kind in labels and m.kind not in done]
+    possible = [m for m in MISTAKES if m.kind in labels and stored.unexplained[m.kind] > UNEXPLAINED_BEFORE]
+    trials = [_Trial(model, labels, (*before, m)) for m in possible if m.kind not in done]
     good = [
         t for t in trials if t.most_unexplained < UNEXPLAINED_AFTER and t.score < stored.score - GAIN and t.is_much_better(stored)
     ]
-    if stored.most_unexplained < UNEXPLAINED_BEFORE:
-        good = []
     return [*sorted(good, key=lambda trial: trial.score), stored]
 
 

@@ -27,21 +27,19 @@ class Paths:
     """Pairs of frames, shape (n, 2), and per atom in eV: energy differences, and work by the labels of either end (n, 2).
 
     ``work_forces`` and ``work_virial`` are what the change of energy would be if the labels of one end held along the way.
-    ``trace``: trace of the strain.
     """
 
     pairs: np.ndarray
     energy: np.ndarray
     work_forces: np.ndarray
     work_virial: np.ndarray
-    trace: np.ndarray
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def select(self, mask: np.ndarray) -> Paths:
         """Return some of the pairs."""
-        return Paths(self.pairs[mask], self.energy[mask], self.work_forces[mask], self.work_virial[mask], self.trace[mask])
+        return Paths(self.pairs[mask], self.energy[mask], self.work_forces[mask], self.work_virial[mask])
 
     @property
     def work(self) -> np.ndarray:
@@ -75,8 +73,8 @@ def find_paths(frames: Sequence[Atoms]) -> Paths:
                 work = _work(frames[first], frames[second])
                 if work is not None:
                     found[first, second] = work
-    table = np.array(list(found.values()), dtype=float).reshape(-1, 6)
-    return Paths(np.array(list(found), dtype=int).reshape(-1, 2), table[:, 0], table[:, 1:3], table[:, 3:5], table[:, 5])
+    table = np.array(list(found.values()), dtype=float).reshape(-1, 5)
+    return Paths(np.array(list(found), dtype=int).reshape(-1, 2), table[:, 0], table[:, 1:3], table[:, 3:5])
 
 
 def _near(members: list[int], frames: Sequence[Atoms]) -> list[tuple[int, int]]:
@@ -123,4 +121,4 @@ def _work(first: Atoms, second: Atoms) -> tuple[float, ...] | None:
             for label, strain in zip(labels, strains, strict=True)
         ]
     energy = (second.info[f"{REFERENCE}_energy"] - first.info[f"{REFERENCE}_energy"]) / n
-    return energy, *forces, *virial, float(np.trace(strains[0]))
+    return energy, *forces, *virial

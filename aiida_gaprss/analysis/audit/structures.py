@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from aiida_gaprss.analysis.audit.descriptors import neighbours
@@ -125,13 +127,15 @@ def check_duplicates(frames: Sequence[Atoms], names: Sequence[str], settings: Au
     return check
 
 
-def _connected(pairs: Sequence[tuple[int, int]]) -> list[set[int]]:
+def _connected(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Return the sets of indices that pairs connect."""
-    sets: list[set[int]] = []
-    for pair in pairs:
-        touched = [s for s in sets if s & set(pair)]
-        sets = [s for s in sets if s not in touched] + [set(pair).union(*touched)]
-    return sets
+    if not pairs:
+        return []
+    members, ends = np.unique(np.array(pairs), return_inverse=True)
+    first, second = ends.reshape(-1, 2).T
+    graph = csr_matrix((np.ones(len(first)), (first, second)), shape=(len(members), len(members)))
+    n, label = connected_components(graph, directed=False)
+    return [members[label == k].tolist() for k in range(n)]
 
 
 def _distances(atoms: Atoms) -> dict[tuple[int, int], np.ndarray]:
