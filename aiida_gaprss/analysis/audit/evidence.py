@@ -26,8 +26,10 @@ MIN_FRAMES, MIN_OF_KIND, MIN_TO_BLAME = 20, 15, 40
 GAIN = 0.2
 #: Fractions: the labels agree if no kind has more than this unexplained, and after a mistake is undone ...
 UNEXPLAINED, UNEXPLAINED_AFTER = 0.5, 0.25
-#: ... while as stored at least this much of its kind was. Others whose score comes this near are named with it.
-UNEXPLAINED_BEFORE, ALIKE = 0.03, 0.03
+#: ... while as stored at least this much of one was. Others whose score comes this near are named with it.
+UNEXPLAINED_BEFORE, ALIKE = 0.1, 0.03
+#: A kind of which less than this is unexplained as stored has no mistake.
+EXPLAINED = 0.03
 #: It also must leave so little unexplained, or so much less than before, that not only some frames are put right.
 LITTLE, LESS = 0.15, 0.65
 #: Handicap of mistakes that are made seldom.
@@ -224,6 +226,11 @@ class _Trial:
     def most_unexplained(self) -> float:
         return max(self.unexplained.values())
 
+    def is_mirror(self, other: _Trial) -> bool:
+        """Tell whether only the sign differs; if both are as good, labels of this kind say nothing."""
+        mine, its = self.mistakes[-1], other.mistakes[-1]
+        return (mine.kind, mine.value, mine.atoms, mine.volume) == (its.kind, -its.value, its.atoms, its.volume)
+
     def is_much_better(self, stored: _Trial) -> bool:
         """Tell whether no kind is left with much unexplained, or at least there is much less of it in all."""
         left, before = (sum(trial.unexplained.values()) for trial in (self, stored))
@@ -234,11 +241,16 @@ def _best_trials(model: LinearModel, labels: dict[str, np.ndarray], before: tupl
     """Return the labels as stored and, before it, trials of one more mistake that explain all of them much better."""
     stored = _Trial(model, labels, ())
     done = {mistake.kind for mistake in before}
-    possible = [m for m in MISTAKES if m.kind in labels and stored.unexplained[m.kind] > UNEXPLAINED_BEFORE]
-    trials = [_Trial(model, labels, (*before, m)) for m in possible if m.kind not in done]
+    trials = [_Trial(model, labels, (*before, m)) for m in MISTAKES if m.kind in labels and m.kind not in done]
     good = [
-        t for t in trials if t.most_unexplained < UNEXPLAINED_AFTER and t.score < stored.score - GAIN and t.is_much_better(stored)
+        t
+        for t in trials
+        if t.most_unexplained < UNEXPLAINED_AFTER
+        and t.score < stored.score - GAIN
+        and t.is_much_better(stored)
+        and stored.most_unexplained > UNEXPLAINED_BEFORE
     ]
+    good = [t for t in good if not any(t.is_mirror(other) and other.score < t.score + ALIKE for other in good)]
     return [*sorted(good, key=lambda trial: trial.score), stored]
 
 
@@ -252,6 +264,9 @@ def _undo_global_mistakes(evidence: Evidence, model: LinearModel, labels: dict[s
         if len(first) > 1:
             second = _best_trials(model, labels, first[0].mistakes)
             trials = second if len(second) > 1 else [_Trial(model, labels, first[0].mistakes), stored]
+    if len(trials[0].mistakes) == 1:  # what is explained as stored, as forces that symmetry makes zero, cannot be mistaken
+        explained = {kind for kind in labels if stored.unexplained[kind] < EXPLAINED}
+        trials = [t for t in trials if not t.mistakes or t.mistakes[0].kind not in explained]
     best = trials[0]
     evidence.global_mistake = {mistake.kind: mistake for mistake in best.mistakes}
     if len(best.mistakes) == 1:
