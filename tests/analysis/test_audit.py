@@ -695,7 +695,10 @@ def test_corrupted_published_labels(published, name, corruption):
     frames, changed = altered(published(name), fraction, change)
     result = audit({name: frames}, skip=("labels", "isolated atoms", "duplicates", "geometry", "outliers"))
     check = result.check(finder)
-    if (name, corruption) == ("boron", "energies shifted"):  # 30 random cells cannot show 1 eV/atom, and that is said
+    if (name, corruption) in (
+        ("boron", "energies shifted"),  # 1 eV/atom is within what 30 random cells differ by
+        ("magnesium", "forces in Ha/bohr"),  # these are below a meV/Å, as noise is
+    ):
         assert check.verdict == "not judged"
         return
     assert check.verdict == "fault", verdicts(result)

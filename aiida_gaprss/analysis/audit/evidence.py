@@ -27,9 +27,9 @@ GAIN = 0.2
 #: Fractions: the labels agree if no kind has more than this unexplained, and after a mistake is undone ...
 UNEXPLAINED, UNEXPLAINED_AFTER = 0.5, 0.25
 #: ... while as stored at least this much of one was. Others whose score comes this near are named with it.
-UNEXPLAINED_BEFORE, ALIKE = 0.1, 0.03
-#: A kind of which less than this is unexplained as stored has no mistake.
-EXPLAINED = 0.03
+UNEXPLAINED_BEFORE, ALIKE = 0.03, 0.03
+#: A kind of which mistakes of either sign explain the data, with scores this near, says nothing: forces that symmetry makes zero.
+EITHER_SIGN = 0.1
 #: It also must leave so little unexplained, or so much less than before, that not only some frames are put right.
 LITTLE, LESS = 0.15, 0.65
 #: Handicap of mistakes that are made seldom.
@@ -226,10 +226,10 @@ class _Trial:
     def most_unexplained(self) -> float:
         return max(self.unexplained.values())
 
-    def is_mirror(self, other: _Trial) -> bool:
-        """Tell whether only the sign differs; if both are as good, labels of this kind say nothing."""
+    def has_other_sign(self, other: _Trial) -> bool:
+        """Tell whether the last mistakes are of the same kind, but of opposite sign."""
         mine, its = self.mistakes[-1], other.mistakes[-1]
-        return (mine.kind, mine.value, mine.atoms, mine.volume) == (its.kind, -its.value, its.atoms, its.volume)
+        return mine.kind == its.kind and mine.value * its.value < 0
 
     def is_much_better(self, stored: _Trial) -> bool:
         """Tell whether no kind is left with much unexplained, or at least there is much less of it in all."""
@@ -250,7 +250,7 @@ def _best_trials(model: LinearModel, labels: dict[str, np.ndarray], before: tupl
         and t.is_much_better(stored)
         and stored.most_unexplained > UNEXPLAINED_BEFORE
     ]
-    good = [t for t in good if not any(t.is_mirror(other) and other.score < t.score + ALIKE for other in good)]
+    good = [t for t in good if not any(t.has_other_sign(other) and other.score < t.score + EITHER_SIGN for other in good)]
     return [*sorted(good, key=lambda trial: trial.score), stored]
 
 
@@ -264,9 +264,6 @@ def _undo_global_mistakes(evidence: Evidence, model: LinearModel, labels: dict[s
         if len(first) > 1:
             second = _best_trials(model, labels, first[0].mistakes)
             trials = second if len(second) > 1 else [_Trial(model, labels, first[0].mistakes), stored]
-    if len(trials[0].mistakes) == 1:  # what is explained as stored, as forces that symmetry makes zero, cannot be mistaken
-        explained = {kind for kind in labels if stored.unexplained[kind] < EXPLAINED}
-        trials = [t for t in trials if not t.mistakes or t.mistakes[0].kind not in explained]
     best = trials[0]
     evidence.global_mistake = {mistake.kind: mistake for mistake in best.mistakes}
     if len(best.mistakes) == 1:
