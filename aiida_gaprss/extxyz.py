@@ -58,12 +58,15 @@ class Keys:
             raise FrameError(f"stress_sign must be 1 (ASE) or -1, got {self.stress_sign!r}")
 
 
-def import_frames(path: str | Path, keys: Keys, config_type: str | None = None) -> list[Atoms]:
+def import_frames(
+    path: str | Path, keys: Keys, config_type: str | None = None, refused: list[FrameError] | None = None
+) -> list[Atoms]:
     """Read an extended XYZ file into frames with checked labels in eV and Å.
 
     Frames keep a ``frame_id`` that the file gives; otherwise they are named after the file and their number.
 
     :param config_type: for frames of which the file says no configuration type.
+    :param refused: if given, frames that do not belong in a dataset are left out and the reasons put here.
     :raises FrameError: naming file, frame and value, for anything that does not belong in a dataset, for a named key that no
         frame has.
     """
@@ -74,14 +77,20 @@ def import_frames(path: str | Path, keys: Keys, config_type: str | None = None) 
     found = {name: 0 for name in (keys.energy, keys.forces, keys.virial, keys.stress) if name}
     try:
         for number, source in enumerate(iread(path, index=":", format="extxyz"), start=1):
-            frames.append(_import_frame(source, keys, config_type, f"frame {number} of {path.name}", found))
+            try:
+                frames.append(_import_frame(source, keys, config_type, f"frame {number} of {path.name}", found))
+            except FrameError as fault:
+                if refused is None:
+                    raise
+                refused.append(fault)
+                continue
             frames[-1].info.setdefault("frame_id", f"{path.name.split('.')[0]}-{number:05d}")
     except (XYZError, KeyError, ValueError) as exception:
         if isinstance(exception, FrameError):
             raise
         raise FrameError(f"{path.name}, after frame {len(frames)}: not readable as extended XYZ: {exception}") from exception
     if not frames:
-        raise FrameError(f"{path}: has no frames")
+        raise refused[0] if refused else FrameError(f"{path}: has no frames")
     for name, count in found.items():
         if count == 0:
             have = sorted({*source.info, *source.arrays, *(source.calc.results if source.calc else ())})

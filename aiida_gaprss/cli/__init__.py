@@ -7,6 +7,7 @@ import sys
 import click
 
 from aiida_gaprss import __version__
+from aiida_gaprss.cli import audit as _audit  # noqa: F401  registers "dataset audit"
 from aiida_gaprss.cli.campaign import demo, report, run, status, trace
 from aiida_gaprss.cli.fit import fit
 from aiida_gaprss.cli.nodes import dataset, potential

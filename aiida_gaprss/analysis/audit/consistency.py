@@ -1,0 +1,229 @@
+"""Checks of forces and virials: sign, unit, order, net force."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+from ase import Atoms, units
+from ase.data import chemical_symbols
+
+from aiida_gaprss.analysis.audit.energies import in_box
+from aiida_gaprss.analysis.audit.evidence import Evidence
+from aiida_gaprss.analysis.audit.mistakes import MISTAKES
+from aiida_gaprss.analysis.audit.model import least_absolute
+from aiida_gaprss.analysis.audit.paths import Paths
+from aiida_gaprss.analysis.audit.result import Check
+from aiida_gaprss.frames import REFERENCE
+
+NOUNS = {"energy": "energies", "forces": "forces", "virial": "virials"}
+_CULPRIT = "without the {} the other labels agree, with them they do not: wrong in many frames?"
+#: Frames with the same mistake that make a fault; the same if they are dimers and the like.
+MISTAKEN, MISTAKEN_IN_BOX = 3, 10
+#: A model that explains less than this says nothing. Frames that it takes to say that labels belong to other positions.
+LEAST_EXPLAINED, CONTRADICTING = 0.4, 20
+#: Factors within which the work along paths agrees with the energies, for forces (which anharmonicity affects) and virials;
+#: pairs needed; misfit of pairs that disagree, and that agree.
+SLOPE = {"forces": 1.35, "virial": 1.15}
+PAIRS, MISFIT, AGREE = 10, 0.5, 0.25
+#: Isotropic virial, eV/atom, that no energy accounts for.
+PRESSURE = 1.0
+#: Net force relative to what independent errors of the size of the forces would give: warning, fault. Smallest that counts, eV/Å.
+NET_FORCE, SMALL_NET_FORCE = (0.1, 0.5), 0.02
+
+
+def check_net_force(frames: Sequence[Atoms], names: Sequence[str]) -> Check:
+    """Check that the forces of each frame sum to zero.
+
+    The energy does not depend on where the cell lies. What is left is noise (a few meV/Å per atom), unless forces are those of
+    another frame, or were altered after the calculation. |ΣF| is compared with √n times the root mean square of |F|.
+    """
+    check = Check("net force")
+    share: dict[int, float] = {}
+    net: dict[int, float] = {}
+    for i, atoms in enumerate(frames):
+        forces = atoms.arrays.get(f"{REFERENCE}_forces")
+        if forces is not None and len(atoms) > 1:
+            net[i] = float(np.linalg.norm(forces.sum(axis=0)))
+            share[i] = net[i] / max(float(np.sqrt((forces**2).sum())), 1e-12)
+    if not net:
+        check.add("not judged", "no forces")
+        return check
+    check.numbers["largest"] = max(net.values())
+    counted = [i for i in net if net[i] > SMALL_NET_FORCE * np.sqrt(len(frames[i]))]
+    for level, limit in (("fault", NET_FORCE[1]), ("warning", NET_FORCE[0])):
+        wrong = sorted((i for i in counted if share[i] > limit), key=lambda i: -share[i])
+        if wrong and (level == "warning" or len(wrong) >= MISTAKEN):
+            i = wrong[0]
+            check.add(
+                level,
+                f"forces of {len(wrong)} of {len(net)} frames do not sum to zero, in {names[i]} to {net[i]:.3g} eV/Å",
+                [names[k] for k in wrong],
+            )
+            break
+    if check.verdict == "ok":
+        check.add("ok", f"forces sum to zero within {max(net.values()):.2g} eV/Å")
+    return check
+
+
+def check_forces(frames: Sequence[Atoms], names: Sequence[str], evidence: Evidence, paths: Paths) -> Check:
+    """Check sign, unit and order of the forces against energies and virials."""
+    check = Check("forces")
+    _from_model(check, "forces", frames, names, evidence)
+    _from_paths(check, "forces", evidence, paths)
+    _from_culprit(check, "forces", evidence)
+    return check
+
+
+def check_virials(frames: Sequence[Atoms], names: Sequence[str], evidence: Evidence, paths: Paths) -> Check:
+    """Check sign and unit of the virials against energies and forces, order of the shear components, and Pulay stress."""
+    check = Check("virials")
+    _from_model(check, "virial", frames, names, evidence)
+    if not evidence.not_judged and "virial" in evidence.kinds and "virial" not in evidence.contradicts:
+        _pressure(check, frames, evidence)
+        _shear(check, evidence)
+    _from_paths(check, "virial", evidence, paths)
+    _from_culprit(check, "virial", evidence)
+    return check
+
+
+def _from_model(check: Check, kind: str, frames: Sequence[Atoms], names: Sequence[str], evidence: Evidence) -> None:
+    """Add what the model says: mistakes of all labels and of single frames."""
+    noun = NOUNS[kind]
+    if evidence.not_judged or kind not in evidence.kinds or len(evidence.kinds) < 2:
+        alone = f"too few {noun}" if kind not in evidence.kinds else "needs other labels, too"
+        check.add("not judged", evidence.not_judged or alone)
+        return
+    total = len(evidence.frames[kind])
+    explained = evidence.explained[kind]
+    if kind in evidence.contradicts and explained >= LEAST_EXPLAINED:
+        check.add("warning", _CULPRIT.format(noun))
+    elif kind in evidence.contradicts:
+        others = {k: evidence.explained[k] for k in evidence.kinds if k not in evidence.contradicts}
+        best = max(others, key=lambda k: others[k])
+        enough = others[best] > 0.5 and total >= CONTRADICTING
+        check.add(
+            "fault" if enough else "not judged",
+            f"a model explains {max(explained, 0):.0%} of the {noun} but {others[best]:.0%} of the {NOUNS[best]}: of other "
+            "atoms or frames, or wrong in many ways",
+        )
+    elif explained < LEAST_EXPLAINED:
+        check.add("not judged", f"a model explains {max(explained, 0):.0%} of the {noun} only")
+    check.numbers["explained"] = evidence.explained[kind]
+    check.numbers["frames"] = total
+    mistake = evidence.global_mistake.get(kind)
+    if mistake is not None:
+        before, after = evidence.unexplained[kind]
+        alike = [m for m in evidence.alternatives if m.kind == kind]
+        elsewhere = [m for m in evidence.alternatives if m.kind != kind]
+        text = f"{noun} are {mistake.words}" + "".join(f", or {m.words}" for m in alike[:1])
+        text += f": so corrected a common model leaves {after:.0%} unexplained, as stored {before:.0%}"
+        check.add("fault", text + "".join(f"; or else {NOUNS[m.kind]} are {m.words}" for m in elsewhere[:1]))
+        check.numbers["mistake"] = mistake.words
+    elif any(m.kind == kind for m in evidence.alternatives):
+        words = next(m.words for m in evidence.alternatives if m.kind == kind)
+        surer = next(iter(evidence.global_mistake.values()))
+        check.add("fault", f"{noun} are {words}, or else {NOUNS[surer.kind]} are {surer.words}: the data cannot tell")
+    single = evidence.frame_mistakes.get(kind, {})
+    for words, count in Counter(single.values()).most_common():
+        mine = sorted((i for i in single if single[i] == words), key=lambda i: -evidence.frames[kind][i].deviation)
+        # In a box a pair of atoms has one force, which by chance looks like one mistake or another.
+        if sum(not in_box(frames[i]) for i in mine) < MISTAKEN and count < MISTAKEN_IN_BOX:
+            continue
+        known = f", once {mistake.words} is undone," if mistake is not None else ""
+        check.add("fault", f"{noun} of {count} of {total} frames{known} are {words}", [names[i] for i in mine])
+    check.numbers["single_mistakes"] = dict(Counter(single.values()))
+
+
+def _from_culprit(check: Check, kind: str, evidence: Evidence) -> None:
+    """Add that all would be well without this kind; or that all is well with it."""
+    if evidence.culprit == kind and check.verdict in ("ok", "not judged"):
+        check.add("warning", _CULPRIT.format(NOUNS[kind]))
+    if check.verdict == "ok" and kind in evidence.explained:
+        check.add("ok", f"a model common to all labels explains {evidence.explained[kind]:.0%} of the {NOUNS[kind]}")
+
+
+def _from_paths(check: Check, kind: str, evidence: Evidence, paths: Paths) -> None:
+    """Add what pairs of neighbouring frames say whose energy difference is mostly due to labels of ``kind``."""
+    noun = NOUNS[kind]
+    own, other = (paths.work_forces, paths.work_virial) if kind == "forces" else (paths.work_virial, paths.work_forces)
+    strength = np.abs(own).max(axis=1, initial=0)
+    telling = (strength > 2 * np.abs(other).max(axis=1, initial=0)) & (strength > 1e-5) & (np.abs(paths.energy) < 5)
+    mine = paths.select(telling)
+    if len(mine) < PAIRS:
+        return
+    straight = mine.curvature < 3 * np.maximum(np.abs(mine.work), np.abs(mine.energy))
+    misfit = float(np.median(mine.misfit()[straight])) if straight.sum() >= PAIRS else 1.0
+    best, words = misfit, ""
+    key = "work_forces" if kind == "forces" else "work_virial"
+    for mistake in MISTAKES if misfit > MISFIT else ():
+        if mistake.kind == kind and not mistake.rare and mistake.volume == 0:
+            altered = replace(mine, **{key: own[telling] * mistake.value})
+            those = altered.curvature < 3 * np.maximum(np.abs(altered.work), np.abs(altered.energy))
+            if those.sum() >= PAIRS and float(np.median(altered.misfit()[those])) < best:
+                best, words = float(np.median(altered.misfit()[those])), mistake.words
+    check.numbers["pairs"] = int(straight.sum())
+    if words and best < AGREE:
+        if check.verdict != "fault" and not evidence.global_mistake:
+            check.add("fault", f"{noun} are {words}: along {len(mine)} pairs of neighbouring frames, work and energy then agree")
+        return
+    if misfit > MISFIT:
+        return
+    straightest = mine.select(straight)
+    x = np.stack([straightest.work_forces.mean(axis=1), straightest.work_virial.mean(axis=1)], axis=1)
+    scale = np.where(straightest.misfit() < MISFIT, 1 / np.maximum(np.abs(x).sum(axis=1), 1e-6), 0.0)
+    used = np.abs(x).max(axis=0) > 1e-6
+    slopes = np.zeros(2)
+    slopes[used] = least_absolute(x[:, used] * scale[:, None], straightest.energy * scale)
+    value = float(slopes[0 if kind == "forces" else 1])
+    check.numbers["slope"] = value
+    text = f"{len(straightest)} pairs of neighbouring frames: energy differences are {value:.3f} times the work of the {noun}"
+    limit = SLOPE[kind]
+    if not 1 / limit < value < limit and len(straightest) >= 2 * PAIRS and not evidence.global_mistake:
+        check.add("fault", text)
+    elif check.verdict in ("ok", "not judged"):
+        check.verdict = "ok"
+        check.found = [text]
+
+
+def _pressure(check: Check, frames: Sequence[Atoms], evidence: Evidence) -> None:
+    """Add isotropic virials that energies and forces contradict: a constant per atom of each element."""
+    if evidence.pressure is None or evidence.basis is None or evidence.global_mistake:
+        return
+    species = evidence.basis.species
+    mine = [frames[i] for i in evidence.frames["virial"]]
+    constants = np.median(evidence.pressure, axis=0)
+    # Per element they are undetermined if all frames have one composition; per frame they never are.
+    value = float(np.median([sum(c * (a.numbers == z).mean() for z, c in zip(species, constants, strict=True)) for a in mine]))
+    by_element = dict(zip(species, constants, strict=True))
+    check.numbers["isotropic_excess"] = {chemical_symbols[z]: float(v) for z, v in by_element.items()}
+    if abs(value) > PRESSURE:
+        gpa = value / float(np.median([abs(a.cell.volume) / len(a) for a in mine])) / units.GPa
+        listed = ", ".join(f"{chemical_symbols[z]} {v:+.3g}" for z, v in by_element.items())
+        check.add(
+            "fault",
+            f"virials have {value:+.3g} eV/atom ({listed}), about {gpa:+.0f} GPa, that energies and forces know nothing of: "
+            "Pulay stress of too small a basis?",
+        )
+
+
+def _shear(check: Check, evidence: Evidence) -> None:
+    """Add an order of the shear components other than yz, xz, xy that fits much better."""
+    frames = evidence.frames["virial"].values()
+    y = np.array([f.labels.reshape(3, 3)[[1, 0, 0], [2, 2, 1]] for f in frames])
+    p = np.array([f.predicted.reshape(3, 3)[[1, 0, 0], [2, 2, 1]] for f in frames])
+    sheared = np.abs(p).max(axis=1) >= np.median(np.abs(p).max(axis=1))
+    y, p = y[sheared], p[sheared]
+    if len(y) < 8 or np.abs(p).sum() == 0:
+        return
+    misfit = {order: float(np.abs(y[:, order] - p).sum() / np.abs(p).sum()) for order in permutations(range(3))}
+    best = min(misfit, key=lambda order: misfit[order])
+    if best != (0, 1, 2) and misfit[0, 1, 2] > 0.6 and misfit[best] < 0.5 * misfit[0, 1, 2]:
+        names = ("yz", "xz", "xy")
+        check.add(
+            "fault",
+            f"shear components are out of order: where yz xz xy belong stand {' '.join(names[k] for k in np.argsort(best))}",
+        )
