@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from ase import Atoms
 
+from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.hull import HullError, above_hull
 from aiida_gaprss.fitting.log import expected_counts, read_log
 from aiida_gaprss.fitting.regularisation import (
@@ -183,3 +185,77 @@ def test_sigmas_of_atoms_and_components_are_used(alloys, fit_with_binary, evalua
         )
 
     assert rms(folder) < 0.5 * rms(plain), "forces that are expected to be exact are fitted closer"
+
+
+# --- phonons ---
+
+
+@pytest.fixture(scope="module")
+def diamond():
+    """phonopy's single displacements of 0.01 Å in supercells of diamond."""
+    from ase.build import bulk
+    from phonopy import Phonopy
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    def diamond(repeat, scale=1.0):
+        unit = bulk("Si", a=5.4309 * scale)
+        cell = PhonopyAtoms(["Si", "Si"], cell=unit.cell.array, scaled_positions=unit.get_scaled_positions())
+        crystal = Phonopy(cell, np.diag([repeat] * 3), log_level=0)
+        crystal.generate_displacements(distance=0.01)
+        return crystal
+
+    return diamond
+
+
+def as_frame(cell, calculator, number):
+    """Return a cell of phonopy with labels."""
+    atoms = Atoms(cell.symbols, positions=cell.positions, cell=cell.cell, pbc=True)
+    work = atoms.copy()
+    work.calc = calculator
+    atoms.info.update(frame_id=f"phonon-{number}", config_type="displaced")
+    virial = fr.virial_from_stress(work.get_stress(), work.get_volume())
+    fr.set_labels(atoms, work.get_potential_energy(), work.get_forces(), virial)
+    return atoms
+
+
+def frequencies(crystal, calculator):
+    """Return the phonon frequencies (THz) on a mesh."""
+    crystal.forces = [as_frame(s, calculator, 0).arrays["REF_forces"] for s in crystal.supercells_with_displacements]
+    crystal.produce_force_constants()
+    crystal.run_mesh([4, 4, 4])
+    return crystal.get_mesh_dict()["frequencies"]
+
+
+@pytest.mark.slow
+def test_phonons_are_the_better_the_smaller_f(diamond, sw, fit_with_binary):
+    """As George et al. found for silicon (2020, figure 4), down to 0.01; and better than with the same sigma for all forces."""
+    from quippy.potential import Potential
+
+    atom = Atoms("Si", cell=[12.0] * 3, pbc=True)
+    atom.info.update(frame_id="atom", config_type="isolated_atom", REF_energy=0.0)
+    cells = [diamond(3, scale) for scale in (0.99, 0.995, 1.0, 1.005, 1.01)]
+    supercells = [s for crystal in cells for s in (crystal.supercell, *crystal.supercells_with_displacements)]
+    frames = [atom, *(as_frame(cell, sw, number) for number, cell in enumerate(supercells))]
+    rng = np.random.default_rng(4)
+    for number in range(10):
+        moved = cells[2].supercell.copy()
+        moved.positions = moved.positions + rng.normal(0, 0.02, (54, 3))
+        frames.append(as_frame(moved, sw, 100 + number))
+        frames[-1].info["config_type"] = "rattled"
+    reference = frequencies(diamond(3), sw)
+    errors = {}
+    for f in (None, 0.1, 0.01):
+        copies = [a.copy() for a in frames]
+        if f is not None:
+            regularise(copies, [ForceProportional(config_types=["displaced"], f=f)])
+        soap = {"kind": "soap", "cutoff": 4.5, "n_max": 8, "l_max": 6, "n_sparse": 100, "delta": 2.0}
+        sigma = {"energy": 0.001, "forces": 0.1, "virial": 0.05}
+        folder, text = fit_with_binary(copies, {"descriptors": [soap], "sigma": sigma}, keep=ALL)
+        counts = read_log(text).counts
+        assert counts["force_atom_sigma"] == (
+            0 if f is None else sum(len(a) for a in frames if a.info["config_type"] == "displaced")
+        )
+        gap = Potential(param_filename=str(folder / "gap.xml"))
+        errors[f] = np.sqrt(np.mean((frequencies(diamond(3), gap) - reference) ** 2))
+    assert errors[0.1] < errors[None] < 0.1, "THz"
+    assert errors[0.01] < 0.5 * errors[0.1]
