@@ -6,7 +6,8 @@ A frame is an :class:`ase.Atoms` without a calculator. Labels are stored under n
 * ``arrays['REF_forces']``: eV/Å, shape ``(natoms, 3)``;
 * ``info['REF_virial']``: virial = −stress·volume, eV, the nine numbers xx xy xz yx yy yz zx zy zz.
 
-The same three with the prefix ``GAP`` hold what a potential predicts; ``arrays['GAP_local_energy']`` its local energies.
+The same three with the prefix ``GAP`` hold what a potential predicts; ``arrays['GAP_local_energy']`` its local energies (eV), and
+``arrays['GAP_local_variance']`` how far the Gaussian process trusts them (eV²).
 """
 
 from __future__ import annotations
@@ -185,8 +186,9 @@ def canonical(atoms: Atoms) -> Atoms:
             out.info[f"{prefix}_virial"] = np.round(virial, DECIMALS) + 0.0
         if f"{prefix}_forces" in atoms.arrays:
             out.arrays[f"{prefix}_forces"] = np.round(atoms.arrays[f"{prefix}_forces"], DECIMALS) + 0.0
-        if f"{prefix}_local_energy" in atoms.arrays:
-            out.arrays[f"{prefix}_local_energy"] = np.round(atoms.arrays[f"{prefix}_local_energy"], DECIMALS) + 0.0
+        for key in (f"{prefix}_local_energy", f"{prefix}_local_variance"):
+            if key in atoms.arrays:
+                out.arrays[key] = np.round(atoms.arrays[key], DECIMALS) + 0.0
     return out
 
 

@@ -26,6 +26,9 @@ class EvaluateSettings(Model):
     """What is evaluated besides energies, forces and virials."""
 
     local_energies: bool = False
+    variances: bool = Field(
+        False, description="variance of each local energy by the Gaussian process, eV²: large where no sparse point is near"
+    )
 
 
 class LabelSettings(Model):

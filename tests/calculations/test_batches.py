@@ -8,6 +8,7 @@ import pytest
 from aiida.orm import Dict, load_node
 from ase import Atoms
 from ase.build import bulk
+from helpers import FIT
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
@@ -242,3 +243,26 @@ def test_no_frames(run, python_code, sw_settings):
     outputs, node = run(LabelCalculation, code=python_code, frames=Dataset([]), settings=Dict(sw_settings))
     assert node.is_finished_ok, node.exit_message
     assert outputs["frames"].n_frames == 0
+
+
+def test_variances(run, python_code, dataset, silicon_frames, fit_with_binary, sw):
+    """Against the formula of the Gaussian process, with descriptors and sparse points read from quippy and from the potential."""
+    from quippy.descriptors import Descriptor
+
+    soap = {"kind": "soap", "cutoff": 4.5, "n_max": 4, "l_max": 3, "n_sparse": 3, "delta": 0.7, "zeta": 4}
+    folder, _ = fit_with_binary(silicon_frames, {**FIT, "descriptors": [soap]})
+    outputs, node = run(
+        EvaluateCalculation, code=python_code, potential=Potential(folder), frames=dataset, settings=Dict({"variances": True})
+    )
+    assert node.is_finished_ok, node.exit_message
+    text = "soap cutoff=4.5 cutoff_transition_width=1 n_max=4 l_max=3 atom_sigma=0.5 n_species=1 Z=14 species_Z={14}"
+    descriptor = Descriptor(text)
+    length = descriptor.dimensions()
+    sparse = np.loadtxt(next(folder.glob("gap.xml.sparseX.*"))).reshape(3, length)
+    among = 0.7**2 * (sparse @ sparse.T) ** 4
+    for ours, source in list(zip(outputs["frames"].get_frames(), silicon_frames, strict=True))[1:8]:
+        vectors = descriptor.calc(Atoms(source.numbers, source.positions, cell=source.cell, pbc=True))["data"]
+        between = 0.7**2 * (vectors @ sparse.T) ** 4
+        expected = 0.7**2 - np.einsum("ij,ji->i", between, np.linalg.solve(among, between.T))
+        assert np.allclose(ours.arrays["GAP_local_variance"], expected, atol=5e-6)
+        assert ours.arrays["GAP_local_variance"].max() > 1e-4
