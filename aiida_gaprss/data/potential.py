@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -160,14 +160,24 @@ class Potential(Data):
                 calculator = potential(args, param_filename=str(path))
             except (RuntimeError, UnicodeDecodeError) as exception:
                 message = _quip_message(exception)
-                if "later version" in message:
-                    reader = re.search(r"Version of current code is\s*(\d+)", message)
-                    raise PotentialError(too_new(self.gap_version, int(reader[1]) if reader else None)) from exception
+                here_version = gap_version_here()
+                # The buffer that QUIP's message comes from may hold anything by then: where it can be known, the version decides.
+                if "later version" in message or (here_version is not None and self.gap_version > here_version):
+                    raise PotentialError(too_new(self.gap_version, here_version)) from exception
                 raise PotentialError(f"quippy cannot read this potential: {message}") from exception
             finally:
                 os.chdir(here)  # where quippy does not return to when it fails
         _soap_turbo_basis.update(basis)
         return calculator
+
+
+def gap_version_here() -> int | None:
+    """Return the version of the GAP in the quippy of this environment, or None if it is not one of :data:`QUIPPY_RELEASES`."""
+    try:
+        release = metadata.version("quippy-ase")
+    except metadata.PackageNotFoundError:
+        return None
+    return next((known for known, name in QUIPPY_RELEASES.items() if name == release), None)
 
 
 def _quip_message(exception: RuntimeError | UnicodeDecodeError) -> str:
