@@ -67,7 +67,8 @@ def memory_limit(inputs: Any) -> float | None:
     return None
 
 
-def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
+def validate_fit(inputs: dict[str, Any], ports: Any) -> str | None:
+    """Check that the fit can be done, and has the memory it needs."""
     if "datasets" not in ports or not inputs.get("datasets"):
         return "give at least one dataset" if "datasets" in ports else None
     if ("test_fraction" in inputs or inputs.get("test")) and "python" not in inputs.get("fit", {}):
@@ -148,7 +149,7 @@ class FitWorkChain(BaseRestartWorkChain):
             required=False,
             help="Memory it may take; default: of the node.",
         )
-        spec.inputs.validator = _validate
+        spec.inputs.validator = validate_fit
         spec.outline(
             cls.setup,
             if_(cls.holds_out)(cls.hold_frames_out),
@@ -162,7 +163,7 @@ class FitWorkChain(BaseRestartWorkChain):
         spec.output("results", valid_type=Dict, help="What gap_fit said of the fit, and its training errors.")
         spec.output("predictions", valid_type=Dataset, required=False, help="Training set with predictions.")
         spec.output("test_predictions", valid_type=Dataset, required=False, help="Test set with predictions.")
-        spec.output("test_results", valid_type=Dict, required=False, help="Errors of the test.")
+        spec.output("test_results", valid_type=Dict, required=False, help="Errors of the test, and the time that an atom took.")
         spec.output("settings", valid_type=Dict, help="The settings of the fit, after all repairs.")
         spec.exit_code(410, "ERROR_TOO_LARGE", message="{message}")
         spec.exit_code(420, "ERROR_FIT", message="gap_fit failed: {message}")
@@ -370,7 +371,11 @@ class FitWorkChain(BaseRestartWorkChain):
         if failed:
             return self.exit_codes.ERROR_TEST.format(message=failed[0].exit_message)
         training = self.ctx.children[-1].outputs.predictions
-        self.ctx.test_results = errors_of_predictions(training, **{key: job.outputs.frames for key, job in jobs.items()})
+        self.ctx.test_results = errors_of_predictions(
+            training,
+            **{f"frames_{key}": job.outputs.frames for key, job in jobs.items()},
+            **{f"summary_{key}": job.outputs.summary for key, job in jobs.items()},
+        )
         if len(jobs) == 1:
             self.out("test_predictions", next(iter(jobs.values())).outputs.frames)
         self.out("test_results", self.ctx.test_results)
