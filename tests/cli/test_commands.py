@@ -32,6 +32,7 @@ def call(monkeypatch):
 
 
 COMMANDS = ("setup", "demo", "run", "fit", "status", "report", "trace", "dataset", "potential")
+COMMANDS += ("learning-curve", "tune", "committee")
 
 
 def test_help_as_a_program():
