@@ -14,6 +14,8 @@ from aiida_gaprss.frames import PREDICTION, REFERENCE
 
 #: Spreads and errors (meV/atom, eV/Å) that differ by less are the same.
 ROUNDING = 1e-9
+#: Where both are smaller, a force is zero by symmetry, which any potential gets right.
+ZERO = 1e-6
 
 
 def spread(members: Sequence[Sequence[Atoms]]) -> dict[str, Any]:
@@ -23,8 +25,9 @@ def spread(members: Sequence[Sequence[Atoms]]) -> dict[str, Any]:
     the length of the error of the mean force.
 
     :param members: the predictions of each, of the same frames.
-    :returns: of ``energy`` and ``forces``: ``spread`` and ``error`` (root mean squares), ``spearman`` (of spread and error; None
-        where one of them is constant, or there are fewer than three), ``values`` (their number); and by frame in ``frames``.
+    :returns: of ``energy`` and ``forces``: ``spread`` and ``error`` (root mean squares), ``values`` (their number), and their
+        ``spearman`` (without those that are zero by symmetry; None if one of them is constant, or there are fewer than three);
+        ``frames``, the same of every frame.
     :raises ValueError: if there are fewer than two members, or no frame that all have predicted.
     """
     if len(members) < 2:
@@ -67,6 +70,8 @@ def _rms(values: np.ndarray) -> np.ndarray:
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
+    matters = np.maximum(first, second) > ZERO
+    first, second = first[matters], second[matters]
     if len(first) < 3 or min(np.ptp(first), np.ptp(second)) < ROUNDING:
         return None
     return float(spearmanr(first, second).statistic)

@@ -82,7 +82,8 @@ def leave_out_all_but(fraction: Float, seed: Int, without: List, **datasets: Dat
 def errors_of_predictions(training: Dataset, **nodes: Data) -> Dict:
     """Return the errors of predictions: of all, by config type, and by the energy above the hull of all frames here.
 
-    :param nodes: datasets of predictions, and the summaries (Dict) of the jobs that made them, which give ``ms_per_atom``.
+    :param nodes: datasets of predictions, and the summaries (Dict) of the jobs that made them, which give ``ms_per_atom``. That
+        is CPU time, which depends little on what else runs there.
     """
     frames = [a for _, node in sorted(nodes.items()) if isinstance(node, Dataset) for a in node.get_frames()]
     out: dict[str, Any] = {
@@ -90,7 +91,7 @@ def errors_of_predictions(training: Dataset, **nodes: Data) -> Dict:
         "errors": errors(frames).as_dict(),
         "errors_by_config_type": {str(k): e.as_dict() for k, e in errors_by(frames, "config_type").items()},
     }
-    seconds = [node["work_s"] for node in nodes.values() if isinstance(node, Dict)]
+    seconds = [node["cpu_s"] for node in nodes.values() if isinstance(node, Dict)]
     if seconds and frames:
         out["ms_per_atom"] = 1000.0 * sum(seconds) / sum(map(len, frames))
     try:

@@ -20,8 +20,11 @@ concurrent = click.option("--concurrent", type=click.IntRange(min=1), default=2,
 
 
 def _run(process: type[WorkChain], what: str, options: dict[str, Any], **more: Any) -> Any:
-    inputs = fit_inputs(*data_and_settings(options), options)
-    return run_or_submit(process, {**inputs, **more, "max_concurrent": options["concurrent"]}, what, options)
+    from aiida.orm import to_aiida_type
+
+    inputs = fit_inputs(*data_and_settings(options), options)  # which loads the profile: no node can be made before
+    inputs |= {key: to_aiida_type(value) for key, value in more.items()}
+    return run_or_submit(process, {**inputs, "max_concurrent": options["concurrent"]}, what, options)
 
 
 def _numbers(_: Any, option: click.Parameter, text: str) -> list[float]:
@@ -38,12 +41,10 @@ def _numbers(_: Any, option: click.Parameter, text: str) -> list[float]:
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Fits of each size.")
 def learning_curve(**options: Any) -> None:
     """Fit to growing parts of the frames: is the error still falling?"""
-    from aiida.orm import Int, List
-
     from aiida_gaprss.report import figures
     from aiida_gaprss.workflows.learning_curve import LearningCurveWorkChain
 
-    more = {"sizes": List(options["sizes"]), "repeats": Int(options["repeats"])}
+    more = {key: options[key] for key in ("sizes", "repeats")}
     done = _run(LearningCurveWorkChain, "learning-curve", options, **more)
     if done is None:
         return
@@ -75,7 +76,6 @@ def learning_curve(**options: Any) -> None:
 )
 def tune(search: Path, **options: Any) -> None:
     """Search for hyperparameters with small errors of the test, and tell which are fast."""
-    from aiida.orm import Dict
     from ruamel.yaml import YAML
 
     from aiida_gaprss.fitting.search import Search
@@ -83,7 +83,7 @@ def tune(search: Path, **options: Any) -> None:
     from aiida_gaprss.workflows.hyperparameters import HyperparametersWorkChain
 
     given = read_yaml(search, "variables: {descriptors.1.cutoff: [4.0, 5.0]}")
-    done = _run(HyperparametersWorkChain, "tune", options, search=Dict(given))
+    done = _run(HyperparametersWorkChain, "tune", options, search=given)
     if done is None:
         return
     node, folder = done
@@ -101,7 +101,7 @@ def tune(search: Path, **options: Any) -> None:
     _print("front", columns, rows)
     _failures([(", ".join(f"{k} {v}" for k, v in row["values"].items()), row["reason"]) for row in trials])
     weights = Search(**given).weights
-    terms = ((weights.energy, "energy RMSE (meV/atom)"), (weights.forces, "forces RMSE (meV/Å)"))
+    terms = ((weights.energy, "Energy RMSE (meV/atom)"), (weights.forces, "Forces RMSE (meV/Å)"))
     what = "\n+ ".join(f"{weight:g} · {name}" if weight != 1 else name for weight, name in terms if weight)
     with (folder / "best.yaml").open("w", encoding="utf-8") as handle:
         YAML().dump(node.outputs.best.get_dict(), handle)
@@ -129,12 +129,10 @@ def tune(search: Path, **options: Any) -> None:
 )
 def committee(members: int, by: str, fraction: float, **options: Any) -> None:
     """Fit several potentials: does their spread tell their error?"""
-    from aiida.orm import Float, Int, Str
-
     from aiida_gaprss.report import figures
     from aiida_gaprss.workflows.committee import CommitteeWorkChain
 
-    done = _run(CommitteeWorkChain, "committee", options, members=Int(members), by=Str(by), fraction=Float(fraction))
+    done = _run(CommitteeWorkChain, "committee", options, members=members, by=by, fraction=fraction)
     if done is None:
         return
     node, folder = done

@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from aiida_gaprss.analysis.committee import ZERO
 from aiida_gaprss.analysis.errors import UNITS, errors, pairs
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
@@ -273,7 +274,7 @@ def learning_curve(curve: dict[str, Any], quantity: str) -> Figure | None:
 
 
 def pareto(trials: Sequence[dict[str, Any]], front: Sequence[dict[str, Any]], what: str) -> Figure | None:
-    """Objective of all trials against the time an atom takes, and the front of those that no other outdoes.
+    """Objective of all trials against the CPU time an atom takes, and the front of those that no other outdoes.
 
     :param what: name of the objective.
     """
@@ -289,17 +290,18 @@ def pareto(trials: Sequence[dict[str, Any]], front: Sequence[dict[str, Any]], wh
         axes.plot(*best.T, "o-", color=VERMILION, markersize=7, linewidth=1.6, drawstyle="steps-post", label="Pareto front")
         _log_axis(axes, x, "x")
         _log_axis(axes, y)
-        axes.set(xlabel="Energy and forces, time per atom (ms)", ylabel=what)
+        axes.set(xlabel="CPU time per atom (ms)", ylabel=what)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 
 def committee(spread: dict[str, Any], quantity: str) -> Figure | None:
     """Error of the mean of a committee against the spread among its members, by frame."""
-    rows = [row for row in spread["frames"] if row.get(f"{quantity}_spread") and row.get(f"{quantity}_error")]
+    keys = (f"{quantity}_spread", f"{quantity}_error")
+    rows = [row for row in spread["frames"] if min(row.get(key, 0.0) for key in keys) > ZERO]
     if not rows:
         return None
-    x, y = np.array([(row[f"{quantity}_spread"], row[f"{quantity}_error"]) for row in rows]).T
+    x, y = np.array([[row[key] for key in keys] for row in rows]).T
     with house_style():
         figure = Figure(figsize=PANEL)
         axes = figure.add_subplot()

@@ -163,7 +163,9 @@ class FitWorkChain(BaseRestartWorkChain):
         spec.output("results", valid_type=Dict, help="What gap_fit said of the fit, and its training errors.")
         spec.output("predictions", valid_type=Dataset, required=False, help="Training set with predictions.")
         spec.output("test_predictions", valid_type=Dataset, required=False, help="Test set with predictions.")
-        spec.output("test_results", valid_type=Dict, required=False, help="Errors of the test, and the time that an atom took.")
+        spec.output(
+            "test_results", valid_type=Dict, required=False, help="Errors of the test, and the CPU time that an atom took."
+        )
         spec.output("settings", valid_type=Dict, help="The settings of the fit, after all repairs.")
         spec.exit_code(410, "ERROR_TOO_LARGE", message="{message}")
         spec.exit_code(420, "ERROR_FIT", message="gap_fit failed: {message}")

@@ -52,6 +52,18 @@ def test_frames_are_matched_by_name(members):
     assert len(shorter["frames"]) == len(members[0]) - 2
 
 
+def test_forces_that_are_zero_by_symmetry(members):
+    """They do not make the correlation better, as equal ranks would."""
+    before = spread(members)
+    for frames in members:
+        for atoms in frames[:4]:
+            atoms.arrays["REF_forces"] = np.zeros((len(atoms), 3))
+            atoms.arrays["GAP_forces"] = np.full((len(atoms), 3), 1e-9)
+    zeros = spread(members)["forces"]
+    assert zeros["values"] == before["forces"]["values"]
+    assert zeros["spearman"] == pytest.approx(spread([frames[4:] for frames in members])["forces"]["spearman"])
+
+
 def test_what_tells_nothing(members):
     assert spread([members[0]] * 3)["energy"]["spearman"] is None
     assert spread([members[0]] * 3)["energy"]["spread"] == pytest.approx(0, abs=1e-9)
