@@ -135,6 +135,7 @@ class ScanWorkChain(WorkChain):
                 continue
             point["uuid"] = fit.uuid
             if fit.is_finished_ok:
+                point["repaired"] = fit.outputs.settings.uuid != fit.inputs.settings.uuid
                 results |= {f"{key}_fit": fit.outputs.results, f"{key}_test": fit.outputs.test_results}
             else:
                 point["reason"] = fit.exit_message or reason_of_failure(fit)
@@ -162,4 +163,5 @@ def errors_in_words(row: dict[str, Any]) -> str:
     text = (
         f"{row['frames']} frames; test RMSE {significant(energy)} meV/atom" if energy is not None else f"{row['frames']} frames"
     )
-    return text + (f", {significant(forces)} eV/Å" if forces is not None else "")
+    text += f", {significant(forces)} eV/Å" if forces is not None else ""
+    return text + (" (repaired: other settings than asked for)" if row["repaired"] else "")

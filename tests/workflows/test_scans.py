@@ -48,6 +48,7 @@ def test_learning_curve(run, inputs, silicon_frames):
         assert fit.caller == node
         assert row["energy_rmse"] == fit.outputs.test_results["errors"]["energy"]["rmse"]
         assert row["reason"] is None
+        assert row["repaired"] is False
         assert row["ms_per_atom"] > 0
     small = curve["sizes"][0]
     values = [row["forces_mae"] for row in rows[:2]]
@@ -102,6 +103,7 @@ def test_grid(run, inputs):
     for row in done:
         errors = load_node(row["uuid"]).outputs.test_results["errors"]
         objectives.append(2.0 * errors["energy"]["rmse"] + 0.5 * 1000 * errors["forces"]["rmse"])
+        assert not names(load_node(row["uuid"]).outputs.predictions) & names(load_node(row["uuid"]).outputs.test_predictions)
         settings = load_node(row["uuid"]).inputs.settings.get_dict()
         assert settings["descriptors"][0]["cutoff"] == row["values"]["descriptors.0.cutoff"]
     assert [row["objective"] for row in done] == pytest.approx(objectives)
@@ -146,6 +148,7 @@ def test_members_by_subset(run, inputs):
     parts = [names(fit.outputs.predictions) for fit in fits]
     assert [len(part) - 1 for part in parts] == [8, 8, 8], "80% of 10 frames"
     assert len(set(map(frozenset, parts))) > 1
+    assert all(not part & names(fits[0].outputs.test_predictions) for part in parts)
     spread = outputs["spread"].get_dict()
     energies = np.array(
         [[1000 * a.info["GAP_energy"] / len(a) for a in fit.outputs.test_predictions.get_frames()] for fit in fits]
@@ -165,6 +168,8 @@ def test_members_by_seed(run, inputs):
     assert node.is_finished_ok, node.exit_message
     first, second = [load_node(row["uuid"]) for row in outputs["errors"]["rows"]]
     assert names(first.outputs.predictions) == names(second.outputs.predictions)
+    assert len(names(first.outputs.predictions)) == 11, "the isolated atom, and the frames that are not held out"
+    assert not names(first.outputs.predictions) & names(first.outputs.test_predictions)
     assert first.inputs.seed != second.inputs.seed
     assert outputs["spread"]["energy"]["spread"] > 1e-6
 
@@ -177,6 +182,9 @@ def test_a_committee_of_failures(run, inputs):
     assert "cannot factorise" in node.exit_message
     assert len(outputs["errors"]["rows"]) == 2
     assert "spread" not in outputs
+    outputs, node = run(CommitteeWorkChain, **inputs, members=Int(2), adapt=True)
+    assert node.is_finished_ok, node.exit_message
+    assert [row["repaired"] for row in outputs["errors"]["rows"]] == [True, True], "with more jitter than was asked for"
 
 
 # --- what is refused ---
