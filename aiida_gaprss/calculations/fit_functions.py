@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.engine import calcfunction
-from aiida.orm import Dict, Float, Int, List
+from aiida.orm import Data, Dict, Float, Int, List
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.errors import errors, errors_by, errors_by_height
@@ -13,7 +13,7 @@ from aiida_gaprss.analysis.hull import HullError, above_hull
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
-from aiida_gaprss.fitting.splits import stratified
+from aiida_gaprss.fitting.splits import all_but, stratified
 
 
 @calcfunction
@@ -61,25 +61,44 @@ def with_delta(settings: Dict, number: Int, results: Dict) -> Dict:
 
 
 @calcfunction
-def hold_out(fraction: Float, seed: Int, **datasets: Dataset) -> dict[str, Any]:
-    """Choose frames to test a fit with, of every config type in proportion; return them and their ids."""
-    frames = [atoms for name in sorted(datasets) for atoms in datasets[name].get_frames()]
+def hold_out(fraction: Float, seed: Int, leave_out: List | None = None, **datasets: Dataset) -> dict[str, Any]:
+    """Choose frames to test a fit with, of every config type in proportion, but none of ``leave_out``.
+
+    ``left_out`` are their ids and those of ``leave_out``: what the fit does not see.
+    """
+    absent = set(leave_out.get_list()) if leave_out is not None else set()
+    known = [atoms for name in sorted(datasets) for atoms in datasets[name].get_frames()]
+    frames = [atoms for atoms in known if atoms.info["frame_id"] not in absent]
     names = stratified(frames, fraction.value, seed.value)
     chosen = set(names)
     test = [atoms for atoms in frames if atoms.info["frame_id"] in chosen]
     levels = sorted({node.level_of_theory for node in datasets.values()})
-    return {"test": Dataset(test, level_of_theory=" | ".join(levels)), "names": List(names)}
+    return {"test": Dataset(test, level_of_theory=" | ".join(levels)), "left_out": List(sorted(absent | chosen))}
 
 
 @calcfunction
-def errors_of_predictions(training: Dataset, **predictions: Dataset) -> Dict:
-    """Return the errors of predictions: of all, by config type, and by the energy above the hull of all frames here."""
-    frames = [atoms for name in sorted(predictions) for atoms in predictions[name].get_frames()]
+def leave_out_all_but(fraction: Float, seed: Int, without: List, **datasets: Dataset) -> List:
+    """Return the ids of the frames to leave out, so that a random stratified part is fitted; see ``splits.all_but``."""
+    frames = [atoms for name in sorted(datasets) for atoms in datasets[name].get_frames()]
+    return List(all_but(frames, fraction.value, seed.value, set(without.get_list())))
+
+
+@calcfunction
+def errors_of_predictions(training: Dataset, **nodes: Data) -> Dict:
+    """Return the errors of predictions: of all, by config type, and by the energy above the hull of all frames here.
+
+    :param nodes: datasets of predictions, and the summaries (Dict) of the jobs that made them, which give ``ms_per_atom``. That
+        is CPU time, which depends little on what else runs there.
+    """
+    frames = [a for _, node in sorted(nodes.items()) if isinstance(node, Dataset) for a in node.get_frames()]
     out: dict[str, Any] = {
         "frames": len(frames),
         "errors": errors(frames).as_dict(),
         "errors_by_config_type": {str(k): e.as_dict() for k, e in errors_by(frames, "config_type").items()},
     }
+    seconds = [node["cpu_s"] for node in nodes.values() if isinstance(node, Dict)]
+    if seconds and frames:
+        out["ms_per_atom"] = 1000.0 * sum(seconds) / sum(map(len, frames))
     try:
         heights = above_hull([*frames, *training.get_frames()])[: len(frames)]
     except HullError:

@@ -11,43 +11,55 @@ import click
 from aiida_gaprss.cli.nodes import _load, _profile
 
 if TYPE_CHECKING:
+    from aiida.engine import WorkChain
     from aiida.orm import WorkChainNode
 
 
-@click.command()
-@click.argument("datasets", nargs=-1, metavar="DATASET...")
-@click.option("--protocol", help="Named settings; without it and --settings: default. --protocol list names them.")
-@click.option(
-    "--settings", "path", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="YAML file: FitSettings, or changes."
+#: What every command that fits can be told.
+OPTIONS = (
+    click.argument("datasets", nargs=-1, metavar="DATASET..."),
+    click.option("--protocol", help="Named settings; without it and --settings: default. --protocol list names them."),
+    click.option(
+        "--settings",
+        "path",
+        type=click.Path(dir_okay=False, exists=True, path_type=Path),
+        help="YAML file: FitSettings, or changes.",
+    ),
+    click.option("--test", "tests", multiple=True, metavar="DATASET", help="Labelled frames to test with. Repeatable."),
+    click.option(
+        "--test-fraction", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Part of the frames held out."
+    ),
+    click.option("--sparse", "sparse_frames", multiple=True, metavar="DATASET", help="Frames that only give sparse points."),
+    click.option("--seed", type=click.IntRange(min=1), default=1, show_default=True, help="Of everything that is random."),
+    click.option("--stages", is_flag=True, help="Find the δ of each term by a fit of those before it."),
+    click.option("--adapt", is_flag=True, help="Let the fit be changed where it would otherwise fail."),
+    click.option("--memory", "memory_mb", type=click.FloatRange(min=1), metavar="MB", help="Memory it may take."),
+    click.option("--submit", is_flag=True, help="Hand it to the daemon and return."),
+    click.option("--gap-fit", default=None, help="Label of the gap_fit code."),
+    click.option("--python", default=None, help="Label of the python that evaluates the potential."),
+    click.option("--threads", type=click.IntRange(min=1), help="OpenMP threads of gap_fit; default: all cores here."),
+    click.option(
+        "--report",
+        "folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder of figures; default: gaprss-COMMAND-PK.",
+    ),
 )
-@click.option("--test", "tests", multiple=True, metavar="DATASET", help="Labelled frames to test with. Repeatable.")
-@click.option("--test-fraction", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Part of the frames held out.")
-@click.option("--sparse", "sparse_frames", multiple=True, metavar="DATASET", help="Frames that only give sparse points.")
-@click.option("--seed", type=click.IntRange(min=1), default=1, show_default=True, help="Of sparse points and held-out frames.")
-@click.option("--stages", is_flag=True, help="Find the δ of each term by a fit of those before it.")
-@click.option("--adapt", is_flag=True, help="Let the fit be changed where it would otherwise fail.")
-@click.option("--memory", "memory_mb", type=click.FloatRange(min=1), metavar="MB", help="Memory it may take.")
-@click.option("--forecast", "only_forecast", is_flag=True, help="Say what the fit will cost, and stop.")
-@click.option("--submit", is_flag=True, help="Hand it to the daemon and return.")
-@click.option("--gap-fit", default=None, help="Label of the gap_fit code.")
-@click.option("--python", default=None, help="Label of the python that evaluates the potential.")
-@click.option("--threads", type=click.IntRange(min=1), help="OpenMP threads of gap_fit; default: all cores here.")
-@click.option(
-    "--report", "folder", type=click.Path(file_okay=False, path_type=Path), help="Folder of figures; default: gaprss-fit-PK."
-)
-def fit(datasets: tuple[str, ...], protocol: str | None, path: Path | None, folder: Path | None, **options: Any) -> None:
-    """Fit a potential to the labelled frames of each DATASET (pk or uuid), and test it."""
-    from aiida_gaprss.fitting.protocols import PROTOCOLS
 
-    if protocol == "list":
-        for name in PROTOCOLS.names():
-            click.echo(name)
-        return
-    if not datasets:
-        raise click.UsageError("give at least one dataset; aiida-gaprss dataset list shows what there is")
-    _profile()
-    nodes = {f"d{number:02d}": _load(name, "gaprss.dataset") for number, name in enumerate(datasets)}
-    settings = _settings(protocol, path)
+
+def fit_options(function: Any) -> Any:
+    """Add the options that every command that fits can be told."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.command()
+@fit_options
+@click.option("--forecast", "only_forecast", is_flag=True, help="Say what the fit will cost, and stop.")
+def fit(**options: Any) -> None:
+    """Fit a potential to the labelled frames of each DATASET (pk or uuid), and test it."""
+    nodes, settings = data_and_settings(options)
     if options["only_forecast"]:
         from aiida_gaprss.calculations.gap_fit import training_set
         from aiida_gaprss.fitting.forecast import forecast
@@ -56,30 +68,62 @@ def fit(datasets: tuple[str, ...], protocol: str | None, path: Path | None, fold
         model = complete_of(settings, nodes)
         click.echo(f"the fit needs {forecast(training_set(nodes.items(), model), model).describe()}")
         return
-    inputs = _inputs(nodes, settings, options)
     from aiida_gaprss.workflows.fit import FitWorkChain
 
+    done = run_or_submit(FitWorkChain, fit_inputs(nodes, settings, options), "fit", options)
+    if done is not None:
+        _tell(*done)
+
+
+def data_and_settings(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the datasets and the settings that the options name."""
+    if options["protocol"] == "list":
+        from aiida_gaprss.fitting.protocols import PROTOCOLS
+
+        click.echo("\n".join(PROTOCOLS.names()))
+        raise click.exceptions.Exit
+    if not options["datasets"]:
+        raise click.UsageError("give at least one dataset; aiida-gaprss dataset list shows what there is")
+    _profile()
+    nodes = {f"d{number:02d}": _load(name, "gaprss.dataset") for number, name in enumerate(options["datasets"])}
+    return nodes, _settings(options["protocol"], options["path"])
+
+
+def run_or_submit(process: type[WorkChain], inputs: dict[str, Any], what: str, options: dict[str, Any]) -> Any:
+    """Run a work chain and return its node and the folder of its figures; or submit it and return None."""
     if options["submit"]:
         from aiida.engine import submit
 
-        node = submit(FitWorkChain, **inputs)
+        node = submit(process, **inputs)
         click.echo(f"submitted <{node.pk}>; follow it with: verdi process status {node.pk}")
-        return
+        return None
     from aiida_gaprss.cli.progress import run_with_progress
 
-    node = run_with_progress(FitWorkChain, inputs)
+    node = run_with_progress(process, inputs)
     if not node.is_finished_ok:
-        raise click.ClickException(f"fit <{node.pk}> failed: {node.exit_message or node.process_state}")
-    _tell(node, folder or Path(f"gaprss-fit-{node.pk}"))
+        raise click.ClickException(f"{what} <{node.pk}> failed: {node.exit_message or node.process_state}")
+    folder = options["folder"] or Path(f"gaprss-{what}-{node.pk}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return node, folder
+
+
+def read_yaml(path: Path | None, example: str) -> dict[str, Any]:
+    """Return the keys and values of a file, or of none."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        given: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8")) if path else {}
+    except YAMLError as error:
+        raise click.ClickException(f"{path}: {error}") from error
+    if not isinstance(given, dict):
+        raise click.ClickException(f"{path}: expected keys and values, e.g. '{example}'")
+    return given
 
 
 def _settings(protocol: str | None, path: Path | None) -> dict[str, Any]:
     """Return the settings of file and protocol."""
-    from ruamel.yaml import YAML
-
-    given: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8")) if path else {}
-    if not isinstance(given, dict):
-        raise click.ClickException(f"{path}: expected keys and values, e.g. 'protocol: fast'")
+    given = read_yaml(path, "protocol: fast")
     if protocol is not None:
         given["protocol"] = protocol
     elif "descriptors" not in given:
@@ -87,7 +131,7 @@ def _settings(protocol: str | None, path: Path | None) -> dict[str, Any]:
     return given
 
 
-def _inputs(nodes: dict[str, Any], settings: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+def fit_inputs(nodes: dict[str, Any], settings: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """Return the inputs of the work chain."""
     from aiida.common.exceptions import MultipleObjectsError, NotExistent
     from aiida.orm import Bool, Dict, Float, Int, load_code
@@ -143,7 +187,6 @@ def _tell(node: WorkChainNode, folder: Path) -> None:
             cells.append(errors["virial"]["rmse"])
             table.add_row(group, str(errors["frames"]), *("–" if cell is None else significant(cell) for cell in cells))
         console.print(table)
-    folder.mkdir(parents=True, exist_ok=True)
     for kind, name in (("training", "predictions"), ("test", "test_predictions")):
         if name in node.outputs:
             for quantity in ("energy", "forces", "virial"):

@@ -15,7 +15,16 @@ from rich.console import Console
 INTERVAL = 1.0
 
 #: Reports of our own work chains; those of the plugins beneath would drown them.
-OURS = re.compile(r"\[\d+\|(Rss|Label|LabelLane|Fit)WorkChain\|")
+OURS = re.compile(r"\[\d+\|(Rss|Label|LabelLane|Fit|LearningCurve|Hyperparameters|Committee)WorkChain\|")
+
+#: What a user calls them.
+WHAT = {
+    "RssWorkChain": "campaign",
+    "FitWorkChain": "fit",
+    "LearningCurveWorkChain": "learning curve",
+    "HyperparametersWorkChain": "search",
+    "CommitteeWorkChain": "committee",
+}
 
 
 class _Reports(logging.Handler):
@@ -56,7 +65,7 @@ def run_with_progress(process: type[WorkChain], inputs: dict[str, Any]) -> WorkC
         instance = instantiate_process(runner, process, **inputs)
         node = instance.node
         assert isinstance(node, WorkChainNode)
-        what = "campaign" if node.process_label == "RssWorkChain" else "fit"
+        what = WHAT[node.process_label or ""]
         console.print(f"{what} {node.label} <{node.pk}>, uuid {node.uuid}", soft_wrap=True)
         with console.status("starting") as spinner:
 

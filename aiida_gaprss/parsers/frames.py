@@ -57,6 +57,7 @@ class FramesParser(Parser):
         summary["done"] = len(lines)
         summary["status"] = dict(sorted(Counter(line["status"].split(":")[0] for line in lines.values()).items()))
         summary["work_s"] = round(sum(line["seconds"] for line in lines.values()), 3)
+        summary["cpu_s"] = round(sum(line["cpu"] for line in lines.values()), 3)
         return summary
 
     def last_words(self) -> str:

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -19,8 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from aiida_gaprss.analysis.committee import ZERO
 from aiida_gaprss.analysis.errors import UNITS, errors, pairs
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
@@ -30,6 +32,8 @@ from aiida_gaprss.report.tables import number, significant
 
 #: Okabe and Ito's blue and vermilion: told apart by every reader.
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#6b7280"
+
+WHAT = {"energy": "Energy", "forces": "Force", "virial": "Virial"}
 
 WIDE, PANEL = (5.6, 4.1), (3.7, 3.4)
 
@@ -214,8 +218,7 @@ def error_by_generation(record: CampaignRecord, quantity: str) -> Figure | None:
         if sum(len(name) for name in names) > 34:
             axes.tick_params(axis="x", labelrotation=40)
         axes.set_xlim(-0.4, len(x) - 0.6)
-        what = {"energy": "Energy", "forces": "Force", "virial": "Virial"}[quantity]
-        axes.set(xlabel="Generation", ylabel=f"{what} error ({UNITS[quantity]})")
+        axes.set(xlabel="Generation", ylabel=f"{WHAT[quantity]} error ({UNITS[quantity]})")
         present = {part for key, y in zip(series, values, strict=True) if np.isfinite(y).any() for part in key}
         handles = {
             "new": Line2D([], [], color=VERMILION, marker="o", label="new frames, before"),
@@ -228,17 +231,87 @@ def error_by_generation(record: CampaignRecord, quantity: str) -> Figure | None:
     return figure
 
 
-def _log_axis(axes: Axes, values: np.ndarray) -> None:
+def _log_axis(axes: Axes, values: np.ndarray, which: str = "y") -> None:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    axes.set_yscale("log")
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    axes.set(**{f"{which}scale": "log"})
     if high / low < 30:  # too few decades for decade ticks
         low, high = low / 1.4, high * 1.4
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 10 else (1, 1.5, 2, 3, 4, 5, 6, 8)))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 10 else (1, 1.5, 2, 3, 4, 5, 6, 8)))
     else:
         low, high = low / 1.6, high * 1.6
-    axes.set_ylim(low, high)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set(**{f"{which}lim": (low, high)})
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def learning_curve(curve: dict[str, Any], quantity: str) -> Figure | None:
+    """Errors of the test against the number of frames fitted to, with their standard deviation among the repeats."""
+    sizes = [size for size in curve["sizes"] if size[f"{quantity}_rmse"]]
+    if not sizes:
+        return None
+    x = np.array([size["frames"] for size in sizes])
+    with house_style():
+        figure = Figure(figsize=PANEL)
+        axes = figure.add_subplot()
+        shown = []
+        for measure, line, face in (("rmse", "-", BLUE), ("mae", ":", "white")):
+            key = f"{quantity}_{measure}"
+            y = np.array([size[key] for size in sizes])
+            deviation = np.array([size[f"{key}_std"] or 0.0 for size in sizes])
+            bars = axes.errorbar(
+                x, y, yerr=deviation, capsize=3, color=BLUE, linestyle=line, linewidth=1.6, label=measure.upper()
+            )
+            bars[0].set(marker="o", markersize=6.5, markerfacecolor=face)
+            shown += [y, y + deviation, np.where(deviation < 0.8 * y, y - deviation, y)]
+        _log_axis(axes, np.concatenate(shown))
+        _log_axis(axes, x, "x")
+        axes.set_xticks(x, [f"{n:g}" for n in x])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(xlabel="Frames fitted to", ylabel=f"{WHAT[quantity]} error ({UNITS[quantity]})")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def pareto(trials: Sequence[dict[str, Any]], front: Sequence[dict[str, Any]], what: str) -> Figure | None:
+    """Objective of all trials against the CPU time an atom takes, and the front of those that no other outdoes.
+
+    :param what: name of the objective.
+    """
+    done = [row for row in trials if row["objective"] and row["ms_per_atom"]]
+    if not done:
+        return None
+    x, y = np.array([(row["ms_per_atom"], row["objective"]) for row in done]).T
+    with house_style():
+        figure = Figure(figsize=WIDE)
+        axes = figure.add_subplot()
+        axes.plot(x, y, "o", color=GREY, alpha=0.6, markersize=6, markeredgewidth=0, label="trials")
+        best = np.array([(row["ms_per_atom"], row["objective"]) for row in front])
+        axes.plot(*best.T, "o-", color=VERMILION, markersize=7, linewidth=1.6, drawstyle="steps-post", label="Pareto front")
+        _log_axis(axes, x, "x")
+        _log_axis(axes, y)
+        axes.set(xlabel="CPU time per atom (ms)", ylabel=what)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def committee(spread: dict[str, Any], quantity: str) -> Figure | None:
+    """Error of the mean of a committee against the spread among its members, by frame."""
+    keys = (f"{quantity}_spread", f"{quantity}_error")
+    rows = [row for row in spread["frames"] if min(row.get(key, 0.0) for key in keys) > ZERO]
+    if not rows:
+        return None
+    x, y = np.array([[row[key] for key in keys] for row in rows]).T
+    with house_style():
+        figure = Figure(figsize=PANEL)
+        axes = figure.add_subplot()
+        axes.plot(x, y, "o", color=BLUE, alpha=0.6, markersize=6, markeredgewidth=0)
+        axes.axline((x[0], x[0]), (2 * x[0], 2 * x[0]), color=GREY, linewidth=0.9, zorder=1)
+        _log_axis(axes, x, "x")
+        _log_axis(axes, y)
+        unit = UNITS[quantity]
+        axes.set(xlabel=f"{WHAT[quantity]} spread ({unit})", ylabel=f"{WHAT[quantity]} error of the mean ({unit})")
+    return figure
 
 
 def parity(frames: Sequence[Atoms], quantity: str) -> Figure | None:

@@ -68,7 +68,7 @@ def _start_worker(task: Task, settings: dict[str, Any]) -> None:
 def _work(index: int, atoms: Atoms, deadline: float) -> str:
     if _setup_failure or _task is None:
         return _failure(index, _setup_failure)
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     try:
         status, frames = _task.run(atoms, deadline)
     except Exception as exception:
@@ -77,12 +77,12 @@ def _work(index: int, atoms: Atoms, deadline: float) -> str:
     buffer = io.StringIO()
     for frame in frames:
         write(buffer, frame, format="extxyz", write_results=False)
-    seconds = round(time.perf_counter() - started, 4)
-    return json.dumps({"index": index, "status": status, "seconds": seconds, "frames": buffer.getvalue()})
+    times = {"seconds": round(time.perf_counter() - started, 4), "cpu": round(time.process_time() - cpu_started, 4)}
+    return json.dumps({"index": index, "status": status, **times, "frames": buffer.getvalue()})
 
 
 def _failure(index: int, reason: str) -> str:
-    return json.dumps({"index": index, "status": reason, "seconds": 0.0, "frames": ""})
+    return json.dumps({"index": index, "status": reason, "seconds": 0.0, "cpu": 0.0, "frames": ""})
 
 
 def cores() -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiida.common import AttributeDict
 from aiida.engine import BaseRestartWorkChain, ExitCode, ProcessHandlerReport, ToContext, if_, process_handler, while_
 from aiida.orm import Bool, CalcJobNode, Dict, Float, Int, List
+from ase import Atoms
 
+from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.calculations.fit_functions import (
     complete_settings,
@@ -67,7 +70,8 @@ def memory_limit(inputs: Any) -> float | None:
     return None
 
 
-def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
+def validate_fit(inputs: dict[str, Any], ports: Any) -> str | None:
+    """Check that the fit can be done, and has the memory it needs."""
     if "datasets" not in ports or not inputs.get("datasets"):
         return "give at least one dataset" if "datasets" in ports else None
     if ("test_fraction" in inputs or inputs.get("test")) and "python" not in inputs.get("fit", {}):
@@ -83,13 +87,26 @@ def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
                 f"the datasets were labelled at {len(levels)} levels of theory: {' | '.join(levels)}; "
                 "if they may be mixed, say mixed_levels: true in the settings of the fit"
             )
-        frames = training_set(datasets.items(), settings, (), dict(inputs.get("sparse_frames", {})).items())
+        left_out = inputs["leave_out"].get_list() if "leave_out" in inputs else ()
+        frames = training_set(datasets.items(), settings, left_out, dict(inputs.get("sparse_frames", {})).items())
         known = forecast(frames, settings)
+        if fault := _seen_before(frames, inputs.get("test", {})):
+            return fault
     except ValueError as exception:
         return str(exception)
     limit = memory_limit(inputs)
     if limit is not None and known.memory_MB > limit and not inputs.get("adapt"):
         return too_large(known, limit)
+    return None
+
+
+def _seen_before(training: Sequence[Atoms], test: Mapping[str, Dataset]) -> str | None:
+    """Return that the frames of the test are among those that are fitted, or None."""
+    fitted = {fr.same_structure(atoms): atoms.info["frame_id"] for atoms in training if not fr.is_isolated_atom(atoms)}
+    for name, node in sorted(test.items()):
+        both = [(a.info["frame_id"], fitted[key]) for a in node.get_frames() if (key := fr.same_structure(a)) in fitted]
+        if both:
+            return f"test.{name}: {len(both)} of its frames are fitted, too, among them {both[0][0]}, which is {both[0][1]}"
     return None
 
 
@@ -148,7 +165,7 @@ class FitWorkChain(BaseRestartWorkChain):
             required=False,
             help="Memory it may take; default: of the node.",
         )
-        spec.inputs.validator = _validate
+        spec.inputs.validator = validate_fit
         spec.outline(
             cls.setup,
             if_(cls.holds_out)(cls.hold_frames_out),
@@ -162,7 +179,9 @@ class FitWorkChain(BaseRestartWorkChain):
         spec.output("results", valid_type=Dict, help="What gap_fit said of the fit, and its training errors.")
         spec.output("predictions", valid_type=Dataset, required=False, help="Training set with predictions.")
         spec.output("test_predictions", valid_type=Dataset, required=False, help="Test set with predictions.")
-        spec.output("test_results", valid_type=Dict, required=False, help="Errors of the test.")
+        spec.output(
+            "test_results", valid_type=Dict, required=False, help="Errors of the test, and the CPU time that an atom took."
+        )
         spec.output("settings", valid_type=Dict, help="The settings of the fit, after all repairs.")
         spec.exit_code(410, "ERROR_TOO_LARGE", message="{message}")
         spec.exit_code(420, "ERROR_FIT", message="gap_fit failed: {message}")
@@ -199,12 +218,12 @@ class FitWorkChain(BaseRestartWorkChain):
 
     def hold_frames_out(self) -> None:
         """Choose the frames of the test."""
-        held = hold_out(
-            self.inputs.test_fraction, self.inputs.seed, metadata={"call_link_label": "hold_out"}, **dict(self.inputs.datasets)
-        )
-        before = self.inputs.leave_out.get_list() if "leave_out" in self.inputs else []
+        given = {"leave_out": self.inputs.leave_out} if "leave_out" in self.inputs else {}
+        datasets = dict(self.inputs.datasets)
+        fraction, seed = self.inputs.test_fraction, self.inputs.seed
+        held = hold_out(fraction, seed, metadata={"call_link_label": "hold_out"}, **given, **datasets)
         self.ctx.test = {"held_out": held["test"]}
-        self.ctx.inputs.leave_out = List(sorted({*before, *held["names"].get_list()})) if before else held["names"]
+        self.ctx.inputs.leave_out = held["left_out"]
         self.report(f"{held['test'].n_frames} frames held out for the test")
 
     def forecast(self, settings: Dict) -> Forecast:
@@ -370,7 +389,11 @@ class FitWorkChain(BaseRestartWorkChain):
         if failed:
             return self.exit_codes.ERROR_TEST.format(message=failed[0].exit_message)
         training = self.ctx.children[-1].outputs.predictions
-        self.ctx.test_results = errors_of_predictions(training, **{key: job.outputs.frames for key, job in jobs.items()})
+        self.ctx.test_results = errors_of_predictions(
+            training,
+            **{f"frames_{key}": job.outputs.frames for key, job in jobs.items()},
+            **{f"summary_{key}": job.outputs.summary for key, job in jobs.items()},
+        )
         if len(jobs) == 1:
             self.out("test_predictions", next(iter(jobs.values())).outputs.frames)
         self.out("test_results", self.ctx.test_results)

@@ -32,6 +32,7 @@ def call(monkeypatch):
 
 
 COMMANDS = ("setup", "demo", "run", "fit", "status", "report", "trace", "dataset", "potential")
+COMMANDS += ("learning-curve", "tune", "committee")
 
 
 def test_help_as_a_program():
@@ -53,6 +54,9 @@ def test_faults_of_the_user_end_without_a_traceback(tmp_path):
         (["run", "bad.yaml"], "line 1, sead: unknown key"),
         (["run", "absent.yaml"], "absent.yaml"),
         (["status"], "run `aiida-gaprss setup`"),
+        (["learning-curve", "1"], "run `aiida-gaprss setup`"),
+        (["tune", "1", "--search", "bad.yaml"], "run `aiida-gaprss setup`"),
+        (["committee", "1"], "run `aiida-gaprss setup`"),
         (["nonsense"], "No such command 'nonsense'"),
     ):
         done = subprocess.run(

@@ -31,14 +31,16 @@ def reports(node):
 
 
 def test_held_out_frames(run, inputs, silicon_frames, evaluated):
-    outputs, node = run(FitWorkChain, **inputs, test_fraction=Float(0.2))
+    out = silicon_frames[3].info["frame_id"]
+    outputs, node = run(FitWorkChain, **inputs, test_fraction=Float(0.2), leave_out=List([out]))
     assert node.is_finished_ok, node.exit_message
     held = outputs["test_predictions"].get_frames()
-    cells = len(silicon_frames) - 1
+    cells = len(silicon_frames) - 2
     assert len(held) == round(0.2 * cells)
-    assert outputs["results"].get_dict()["frames"] == len(silicon_frames) - len(held)
+    assert outputs["results"].get_dict()["frames"] == cells + 1 - len(held)
     trained = {a.info["frame_id"] for a in outputs["predictions"].get_frames()}
     assert not trained & {a.info["frame_id"] for a in held}
+    assert out not in trained | {a.info["frame_id"] for a in held}
     assert silicon_frames[0].info["frame_id"] in trained, "the isolated atom is always fitted"
     # The errors of the test, computed anew from the potential.
     found = evaluated(held, outputs["potential"].calculator())
@@ -52,7 +54,7 @@ def test_held_out_frames(run, inputs, silicon_frames, evaluated):
     assert "frames held out for the test" in reports(node)
     assert "forecast: " in reports(node)
     # The same seed, the same test.
-    again, _ = run(FitWorkChain, **inputs, test_fraction=Float(0.2))
+    again, _ = run(FitWorkChain, **inputs, test_fraction=Float(0.2), leave_out=List([out]))
     assert [a.info["frame_id"] for a in again["test_predictions"].get_frames()] == [a.info["frame_id"] for a in held]
 
 
@@ -119,6 +121,19 @@ def test_refused_before_submission(run, inputs, changes, message):
             inputs[key] = {"settings": Dict, "test_fraction": Float}.get(key, lambda given: given)(value)
     with pytest.raises(ValueError, match=message):
         run(FitWorkChain, **inputs)
+
+
+def test_a_test_of_what_is_fitted(run, inputs, silicon_frames):
+    """The same structure under another name is no test; left out of the fit it is one."""
+    other = silicon_frames[4].copy()
+    other.info["frame_id"] = "other"
+    inputs["test"] = {"mine": Dataset([other], level_of_theory="Stillinger-Weber")}
+    name = silicon_frames[4].info["frame_id"]
+    with pytest.raises(ValueError, match=f"test.mine: 1 of its frames are fitted, too, among them other, which is {name}"):
+        run(FitWorkChain, **inputs)
+    outputs, node = run(FitWorkChain, **inputs, leave_out=List([name]))
+    assert node.is_finished_ok, node.exit_message
+    assert outputs["test_results"].get_dict()["frames"] == 1
 
 
 def test_a_frame_with_nan_is_no_dataset(silicon_frames):
