@@ -66,6 +66,7 @@ def load_or_make_profile(make: bool = True) -> str:
         broker_config=BrokerFactory("core.zeromq").get_default_config(),
     )
     config.set_option("runner.poll.interval", 1, scope=profile.name)
+    config.set_option("daemon.timeout", 30, scope=profile.name)  # two seconds are too few while the cores are busy
     config.set_option("warnings.development_version", False)
     config.set_default_profile(profile.name, overwrite=True)
     config.store()
