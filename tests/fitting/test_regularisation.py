@@ -244,18 +244,20 @@ def test_phonons_are_the_better_the_smaller_f(diamond, sw, fit_with_binary):
         frames[-1].info["config_type"] = "rattled"
     reference = frequencies(diamond(3), sw)
     errors = {}
-    for f in (None, 0.1, 0.01):
+    rules = {f: [ForceProportional(config_types=["displaced"], f=f)] for f in (0.1, 0.01)}
+    rules |= {None: [], "component": [ComponentWise(config_types=["displaced"], force_factor=0.01, force_floor=1e-4)]}
+    for f in rules:
         copies = [a.copy() for a in frames]
-        if f is not None:
-            regularise(copies, [ForceProportional(config_types=["displaced"], f=f)])
+        regularise(copies, rules[f])
         soap = {"kind": "soap", "cutoff": 4.5, "n_max": 8, "l_max": 6, "n_sparse": 100, "delta": 2.0}
         sigma = {"energy": 0.001, "forces": 0.1, "virial": 0.05}
         folder, text = fit_with_binary(copies, {"descriptors": [soap], "sigma": sigma}, keep=ALL)
         counts = read_log(text).counts
-        assert counts["force_atom_sigma"] == (
-            0 if f is None else sum(len(a) for a in frames if a.info["config_type"] == "displaced")
-        )
+        displaced = sum(len(a) for a in frames if a.info["config_type"] == "displaced")
+        assert counts["force_atom_sigma"] == (displaced if f in (0.1, 0.01) else 0)
+        assert counts["force_component_sigma"] == (3 * displaced if f == "component" else 0)
         gap = Potential(param_filename=str(folder / "gap.xml"))
         errors[f] = np.sqrt(np.mean((frequencies(diamond(3), gap) - reference) ** 2))
     assert errors[0.1] < errors[None] < 0.1, "THz"
     assert errors[0.01] < 0.5 * errors[0.1]
+    assert errors["component"] < 0.5 * errors[0.1], "the same by component"
