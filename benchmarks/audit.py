@@ -19,12 +19,13 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.emt import EMT
+from common import label
 from rich.console import Console
 from rich.table import Table
 
 from aiida_gaprss.analysis.audit import Audit, audit
 from aiida_gaprss.extxyz import Keys, import_frames
-from aiida_gaprss.frames import is_isolated_atom, set_labels
+from aiida_gaprss.frames import is_isolated_atom
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
 
 MLEARN = Keys(energy="dft_energy", forces="dft_force", virial="dft_virial")
@@ -56,11 +57,7 @@ def made_here() -> list[Atoms]:
         for n, atoms in enumerate(random_cells(CellSpec(formula, (4, 8), (11, 18), 2.2), 20, seed=seed)):
             atoms.info.update(frame_id=f"cell-{seed}-{n:02d}", config_type="random")
             frames.append(atoms)
-    for atoms in frames:
-        work = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=EMT())
-        virial = None if is_isolated_atom(atoms) else -work.get_stress(voigt=False) * work.get_volume()
-        set_labels(atoms, work.get_potential_energy(), work.get_forces(), virial)
-    return frames
+    return label(frames, EMT())
 
 
 def data_sets() -> dict[str, list[Atoms]]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
@@ -37,25 +38,29 @@ def gap_fit() -> str:
     return str(Path(quippy.__file__).parent / "gap_fit")
 
 
-def label(cells: list) -> list:
-    """Return the cells with Stillinger-Weber labels, after the isolated atom."""
-    import quippy
+def label(frames: list, calculator: Any) -> list:
+    """Put the labels of an ASE calculator on frames, and return them; an isolated atom has no virial."""
     from ase import Atoms
 
     from aiida_gaprss import frames as fr
 
-    calculator = quippy.potential.Potential(**stillinger_weber()["arguments"])
-    atom = Atoms("Si", cell=[15.0] * 3, pbc=True)
-    atom.info.update(config_type="isolated_atom", frame_id="atom", REF_energy=0.0)
-    frames = [atom]
-    for number, atoms in enumerate(cells):
-        out = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=calculator)
-        energy, forces, stress = out.get_potential_energy(), out.get_forces(), out.get_stress(voigt=False)
-        out.calc = None
-        out.info.update(config_type="random", frame_id=f"cell-{number}")
-        fr.set_labels(out, energy, forces, fr.virial_from_stress(stress, out.get_volume()))
-        frames.append(out)
+    for atoms in frames:
+        work = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=calculator)
+        energy, forces = work.get_potential_energy(), work.get_forces()
+        virial = None if fr.is_isolated_atom(atoms) else fr.virial_from_stress(work.get_stress(), work.get_volume())
+        fr.set_labels(atoms, energy, forces, virial)
     return frames
+
+
+def labelled_silicon(cells: list) -> list:
+    """Return the cells with Stillinger-Weber labels, after the isolated atom."""
+    import quippy
+    from ase import Atoms
+
+    frames = [Atoms("Si", cell=[15.0] * 3, pbc=True), *cells]
+    for number, atoms in enumerate(frames):
+        atoms.info.update(config_type="random" if number else "isolated_atom", frame_id=f"cell-{number}")
+    return label(frames, quippy.potential.Potential(**stillinger_weber()["arguments"]))
 
 
 def fit_silicon() -> Path:
@@ -64,7 +69,7 @@ def fit_silicon() -> Path:
 
     from aiida_gaprss.fitting.settings import FitSettings
 
-    frames = label(silicon_cells(60, (2, 4, 6, 8)))
+    frames = labelled_silicon(silicon_cells(60, (2, 4, 6, 8)))
     write(FOLDER / "train.xyz", frames, format="extxyz", write_results=False)
     fit = FitSettings(
         descriptors=[

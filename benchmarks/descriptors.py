@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
-from common import FOLDER, gap_fit, label, silicon_cells
+from common import FOLDER, gap_fit, labelled_silicon, silicon_cells
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.frames import extxyz
@@ -72,7 +72,7 @@ def sets() -> tuple[list[Atoms], list[Atoms], str]:
         atoms = bulk("Si", cubic=True)
         atoms.rattle(0.1, rng=generator)
         cells.append(atoms)
-    frames = label(cells)
+    frames = labelled_silicon(cells)
     return [*frames[:1], *frames[1::2]], frames[2::2], "isolated"
 
 

@@ -31,6 +31,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.emt import EMT
 from ase.io import iread
+from common import label
 from scipy.optimize import least_squares, nnls
 
 from aiida_gaprss import frames as fr
@@ -146,13 +147,7 @@ FILES = {
 def load(source: str, n: int) -> list[Atoms] | None:
     """Return labelled frames, evenly taken from a source; None if it is not on this machine."""
     if source in EMT_CELLS:
-        frames = random_cells(EMT_CELLS[source], n, seed=5)
-        for atoms in frames:
-            atoms.calc = EMT()
-            virial = fr.virial_from_stress(atoms.get_stress(), atoms.get_volume())
-            fr.set_labels(atoms, atoms.get_potential_energy(), atoms.get_forces(), virial)
-            atoms.calc = None
-        return frames
+        return label(random_cells(EMT_CELLS[source], n, seed=5), EMT())
     path, prefix = FILES[source]
     folder = os.environ.get("GAPRSS_DATA")
     if not folder:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from helpers import FIT, prepare_batch, read_lines
+from helpers import FIT, label, prepare_batch, read_lines
 from ruamel.yaml import YAML
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -223,12 +223,8 @@ def silicon_frames(silicon_cells, sw_settings):
     calculator = Potential(**sw_settings["arguments"])
     frames = []
     for cell in silicon_cells:
-        atoms = cell.copy()
-        work = Atoms(cell.numbers, cell.positions, cell=cell.cell, pbc=True, calculator=calculator)
-        stress = work.get_stress(voigt=False)
-        virial = None if fr.is_isolated_atom(cell) else (-stress * work.get_volume()).reshape(9)
-        fr.set_labels(atoms, work.get_potential_energy(), work.get_forces(), virial)
-        frames.append(atoms)
+        frames.append(cell.copy())
+        label(frames[-1], calculator)
     return frames
 
 
@@ -257,9 +253,7 @@ def alloy_frames():
     for number, atoms in enumerate(frames):
         kind = "isolated_atom" if number < 2 else "alloy" if number % 2 else "other"
         atoms.info = {"frame_id": f"alloy-{number:02d}", "config_type": kind}
-        work = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=EMT())
-        virial = None if number < 2 else fr.virial_from_stress(work.get_stress(), work.get_volume())
-        fr.set_labels(atoms, work.get_potential_energy(), work.get_forces(), virial)
+        label(atoms, EMT())
     return frames
 
 

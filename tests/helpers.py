@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 from ase import Atoms
 
+from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.frames import extxyz
 from aiida_gaprss.runners import FOLDER
 
@@ -40,6 +42,14 @@ def read_lines(folder):
     return {line["index"]: line for line in lines}
 
 
+def label(atoms, calculator, prefix="REF"):
+    """Put the labels of an ASE calculator on a frame, without the package's own runner; an isolated atom has no virial."""
+    work = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=calculator)
+    energy, forces = work.get_potential_energy(), work.get_forces()
+    virial = None if fr.is_isolated_atom(atoms) else fr.virial_from_stress(work.get_stress(), work.get_volume())
+    fr.set_labels(atoms, energy, forces, virial, prefix)
+
+
 def three_cells():
     """Return the cells that all DFT codes label: two orders of species, compressed, and an isolated atom."""
     scaled = [(0.01, 0, 0), (0.5, 0, 0.25), (0.5, 0.5, 0.5), (0, 0.5, 0.75)]
@@ -51,6 +61,23 @@ def three_cells():
     for name, atoms in cells.items():
         atoms.info.update(frame_id=name, config_type="isolated_atom" if name == "atom" else "random")
     return cells
+
+
+def assert_labels(cell, energy, forces, pressure, theirs, rel):
+    """Compare the labels of one of the three cells with what stands in its output, and with what ASE reads of it.
+
+    :param pressure: GPa, or None for the atom; :param rel: to how much of itself the pressure is printed.
+    """
+    assert np.allclose(theirs.cell, cell.cell, atol=1e-6), "the output is of this cell"
+    assert np.allclose(theirs.positions, sorted_cell(cell).positions, atol=1e-5)
+    assert cell.info["REF_energy"] == energy == theirs.get_potential_energy(force_consistent=True)
+    assert np.allclose(cell.arrays["REF_forces"], forces)
+    assert np.allclose(sorted_cell(cell).arrays["REF_forces"], theirs.get_forces())
+    if pressure is None:
+        assert "REF_virial" not in cell.info
+    else:
+        virial = np.trace(cell.info["REF_virial"].reshape(3, 3)) / 3
+        assert virial == pytest.approx(pressure / 160.21766 * cell.get_volume(), rel=rel)
 
 
 def sorted_cell(atoms):

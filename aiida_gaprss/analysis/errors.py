@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from aiida_gaprss.analysis.hull import HullError, above_hull
 from aiida_gaprss.frames import PREDICTION, REFERENCE
 
 UNITS = {"energy": "meV/atom", "forces": "eV/Å", "virial": "meV/atom"}
@@ -145,6 +146,23 @@ def errors_by_height(frames: Sequence[Atoms], heights: Sequence[float] | np.ndar
         label: errors([atoms for atoms, mine in zip(frames, labels, strict=True) if mine == label])
         for label in order
         if label in labels
+    }
+
+
+def errors_in_groups(frames: Sequence[Atoms], others: Sequence[Atoms] = ()) -> dict[str, Any]:
+    """Return the errors of ``frames`` as plain data: of all, by config type, and by the energy above the hull.
+
+    The hull is that of ``frames`` and ``others``; ``errors_by_height`` is empty if there is none, for lack of elements.
+    """
+    try:
+        heights = above_hull([*frames, *others])[: len(frames)]
+        by_height = errors_by_height(frames, heights)
+    except HullError:
+        by_height = {}
+    return {
+        "errors": errors(frames).as_dict(),
+        "errors_by_config_type": {str(k): e.as_dict() for k, e in errors_by(frames, "config_type").items()},
+        "errors_by_height": {label: e.as_dict() for label, e in by_height.items()},
     }
 
 

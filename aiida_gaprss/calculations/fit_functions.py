@@ -8,8 +8,7 @@ from aiida.engine import calcfunction
 from aiida.orm import Data, Dict, Float, Int, List
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.analysis.errors import errors, errors_by, errors_by_height
-from aiida_gaprss.analysis.hull import HullError, above_hull
+from aiida_gaprss.analysis.errors import errors_in_groups
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
@@ -25,12 +24,15 @@ def complete_settings(settings: Dict, elements: List) -> Dict:
 @calcfunction
 def fewer_sparse_points(settings: Dict, factor: Float) -> Dict:
     """Return the settings with the sparse points of many-body terms times ``factor``, at least 10 of each."""
+
+    def scaled(number: int) -> int:
+        return max(10, int(number * factor.value))
+
     out = settings.get_dict()
     for term in out["descriptors"]:
         if term["kind"].startswith("soap"):
             n = term["n_sparse"]
-            scaled = {key: max(10, int(value * factor.value)) for key, value in (n if isinstance(n, dict) else {"": n}).items()}
-            term["n_sparse"] = scaled if isinstance(n, dict) else scaled[""]
+            term["n_sparse"] = {key: scaled(value) for key, value in n.items()} if isinstance(n, dict) else scaled(n)
     return Dict(out)
 
 
@@ -91,19 +93,11 @@ def errors_of_predictions(training: Dataset, **nodes: Data) -> Dict:
         is CPU time, which depends little on what else runs there.
     """
     frames = [a for _, node in sorted(nodes.items()) if isinstance(node, Dataset) for a in node.get_frames()]
-    out: dict[str, Any] = {
-        "frames": len(frames),
-        "errors": errors(frames).as_dict(),
-        "errors_by_config_type": {str(k): e.as_dict() for k, e in errors_by(frames, "config_type").items()},
-    }
+    out = {"frames": len(frames), **errors_in_groups(frames, training.get_frames())}
     seconds = [node["cpu_s"] for node in nodes.values() if isinstance(node, Dict)]
     if seconds and frames:
         out["ms_per_atom"] = 1000.0 * sum(seconds) / sum(map(len, frames))
-    try:
-        heights = above_hull([*frames, *training.get_frames()])[: len(frames)]
-    except HullError:
-        return Dict(out)
-    return Dict({**out, "errors_by_height": {label: e.as_dict() for label, e in errors_by_height(frames, heights).items()}})
+    return Dict(out)
 
 
 def is_complete(settings: dict[str, Any]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
 from typing import Any
 
 from aiida.common import CalcInfo, CodeInfo, CodeRunMode
@@ -19,6 +18,7 @@ from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.fitting.regularisation import regularise
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.fitting.training import TrainingSetError, atomic_energies, join
+from aiida_gaprss.tasks import EvaluateSettings
 from aiida_gaprss.validation import model_validator_for
 
 
@@ -79,7 +79,7 @@ class GapFitCalculation(CalcJob):
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the training set and gap_fit's configuration."""
         settings = FitSettings(**self.inputs.settings.get_dict())
-        frames = training_set_of(self.inputs)
+        frames = training_set(self.inputs, settings)
         with folder.open(self.TRAINING, "w", encoding="utf-8") as handle:
             handle.write(extxyz(frames))
         with folder.open(self.CONFIG, "w", encoding="utf-8") as handle:
@@ -109,10 +109,9 @@ class GapFitCalculation(CalcJob):
             info.codes_info.append(evaluate)
             info.retrieve_list.append("evaluate.err")
             upload_runner(folder, "evaluate")
-            task = {
+            task = EvaluateSettings().model_dump() | {
                 "calculator": "quippy.potential.Potential",
                 "arguments": {"param_filename": Potential.XML},
-                "local_energies": False,
                 "input": self.TRAINING,
             }
             with folder.open("settings.json", "w", encoding="utf-8") as handle:
@@ -124,30 +123,16 @@ class GapFitCalculation(CalcJob):
 UNFITTED = {"forces", "virial"}
 
 
-def training_set_of(inputs: Any) -> list[Atoms]:
-    """Return the training set that the inputs of a fit describe."""
-    return training_set(
-        list(inputs["datasets"].items()),
-        FitSettings(**inputs["settings"].get_dict()),
-        inputs["leave_out"].get_list() if "leave_out" in inputs else (),
-        list(inputs["sparse_frames"].items()) if "sparse_frames" in inputs else (),
-    )
-
-
-def training_set(
-    datasets: Iterable[tuple[str, Dataset]],
-    settings: FitSettings,
-    leave_out: Collection[str] = (),
-    sparse_frames: Iterable[tuple[str, Dataset]] = (),
-) -> list[Atoms]:
+def training_set(inputs: Any, settings: FitSettings) -> list[Atoms]:
     """Return the labelled frames of all datasets, joined in the order of their names, as gap_fit should see them.
 
-    :param leave_out: ids of frames that are not fitted.
-    :param sparse_frames: datasets of which only the structures count; their frames come last, without labels.
+    :param inputs: of a fit: ``datasets``; ``leave_out``, ids of frames that are not fitted; ``sparse_frames``, datasets of which
+        only the structures count: their frames come last, without labels.
     :raises TrainingSetError: for a training set that gap_fit would refuse or misunderstand.
     """
-    known = {name: node.get_frames() for name, node in datasets}
-    absent = set(leave_out) - {atoms.info["frame_id"] for frames in known.values() for atoms in frames}
+    known = {name: node.get_frames() for name, node in inputs["datasets"].items()}
+    leave_out = set(inputs["leave_out"].get_list()) if "leave_out" in inputs else set()
+    absent = leave_out - {atoms.info["frame_id"] for frames in known.values() for atoms in frames}
     if absent:
         raise TrainingSetError(
             f"leave_out: no dataset has a frame {min(absent)!r}" + (f" ({len(absent)} such)" if len(absent) > 1 else "")
@@ -160,7 +145,7 @@ def training_set(
             atoms.arrays.pop(f"REF_{target}", None)
     regularise(frames, settings.regularisation)
     fitted = {symbol for atoms in frames for symbol in atoms.get_chemical_symbols()}
-    for _, node in sorted(sparse_frames, key=lambda item: item[0]):
+    for _, node in sorted(inputs["sparse_frames"].items()) if "sparse_frames" in inputs else ():
         others = set(node.elements) - fitted
         if others:
             raise TrainingSetError(f"sparse_frames contain {', '.join(sorted(others))}, which no fitted frame does")
@@ -184,22 +169,31 @@ def _validate_seed(node: Any, _: Any) -> str | None:
     return None
 
 
-def _validate_inputs(inputs: dict[str, Any], ports: Any) -> str | None:
-    if "datasets" not in ports:  # exposed by a work chain that gives them later
-        return None
+def checked_training_set(inputs: Any, settings: FitSettings) -> list[Atoms]:
+    """Return the training set of the inputs of a fit, after everything that can be checked before gap_fit runs.
+
+    :param settings: all settings, which those of the inputs may not yet be.
+    :raises ValueError: naming the fault: no dataset, several levels of theory, frames or settings that gap_fit would not take.
+    """
     datasets = inputs.get("datasets", {})
     if not datasets:
-        return "give at least one dataset"
+        raise TrainingSetError("give at least one dataset")
     levels = sorted({node.level_of_theory for node in datasets.values() if node.base.attributes.get("energies")})
-    settings = FitSettings(**inputs["settings"].get_dict())
     if len(levels) > 1 and not settings.mixed_levels:
-        return (
+        raise TrainingSetError(
             f"the datasets were labelled at {len(levels)} levels of theory: {' | '.join(levels)}; "
             "if they may be mixed, say mixed_levels: true in the settings of the fit"
         )
+    frames = training_set(inputs, settings)
+    settings.command("train", "gap", 1, atomic_energies(frames, settings.e0))
+    return frames
+
+
+def _validate_inputs(inputs: dict[str, Any], ports: Any) -> str | None:
+    if "datasets" not in ports:  # exposed by a work chain that gives them later
+        return None
     try:
-        frames = training_set_of(inputs)
-        settings.command("train", "gap", 1, atomic_energies(frames, settings.e0))
+        checked_training_set(inputs, FitSettings(**inputs["settings"].get_dict()))
     except ValueError as exception:
         return str(exception)
     return None

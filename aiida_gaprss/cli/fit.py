@@ -66,7 +66,7 @@ def fit(**options: Any) -> None:
         from aiida_gaprss.workflows.fit import complete_of
 
         model = complete_of(settings, nodes)
-        click.echo(f"the fit needs {forecast(training_set(nodes.items(), model), model).describe()}")
+        click.echo(f"the fit needs {forecast(training_set({'datasets': nodes}, model), model).describe()}")
         return
     from aiida_gaprss.workflows.fit import FitWorkChain
 
@@ -181,9 +181,9 @@ def _tell(node: WorkChainNode, folder: Path) -> None:
             continue
         values = node.outputs[name].get_dict()
         table = Table(title, *columns, box=None)
-        groups = {"all": values["errors"], **values["errors_by_config_type"], **values.get("errors_by_height", {})}
+        groups = {"all": values["errors"], **values["errors_by_config_type"], **values["errors_by_height"]}
         for group, errors in groups.items():
-            cells = [(errors[q][m]) for q, m in (("energy", "mae"), ("energy", "rmse"), ("forces", "mae"), ("forces", "rmse"))]
+            cells = [errors[q][m] for q, m in (("energy", "mae"), ("energy", "rmse"), ("forces", "mae"), ("forces", "rmse"))]
             cells.append(errors["virial"]["rmse"])
             table.add_row(group, str(errors["frames"]), *("–" if cell is None else significant(cell) for cell in cells))
         console.print(table)

@@ -11,13 +11,13 @@ from aiida.orm import Dict
 from aiida.parsers import Parser
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.analysis.errors import errors, errors_by, errors_by_height
-from aiida_gaprss.analysis.hull import HullError, above_hull
-from aiida_gaprss.calculations.gap_fit import GapFitCalculation, training_set_of
+from aiida_gaprss.analysis.errors import errors_in_groups
+from aiida_gaprss.calculations.gap_fit import GapFitCalculation, training_set
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError
 from aiida_gaprss.fitting.log import expected_counts, read_log
 from aiida_gaprss.fitting.regularisation import sigma_ranges
+from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.parsers.frames import read_results
 
 _NO_MEMORY = re.compile(r"(Operating system error: )?Cannot allocate memory.*|Error allocating .*|.*[Oo]ut of memory.*")
@@ -50,7 +50,7 @@ class GapFitParser(Parser):
             return self.exit_codes.ERROR_ILL_CONDITIONED.format(message=log.abort)
         if log.abort:
             return self.exit_codes.ERROR_ABORT.format(message=log.abort)
-        frames = training_set_of(self.node.inputs)
+        frames = training_set(self.node.inputs, FitSettings(**self.node.inputs.settings.get_dict()))
         sent = fr.describe(frames)
         results: dict[str, Any] = {
             "counts": log.counts,
@@ -113,13 +113,7 @@ class GapFitParser(Parser):
                 prefix=fr.PREDICTION,
             )
         labelled = [atoms for atoms in frames if fr.is_labelled(atoms)]
-        results["errors"] = errors(labelled).as_dict()
-        results["errors_by_config_type"] = {str(k): e.as_dict() for k, e in errors_by(labelled, "config_type").items()}
-        try:
-            groups = errors_by_height(labelled, above_hull(labelled))
-        except HullError:  # compositions without elements
-            groups = {}
-        results["errors_by_height"] = {label: e.as_dict() for label, e in groups.items()}
+        results |= errors_in_groups(labelled)
         self.out("predictions", Dataset(labelled, level_of_theory=self.dataset_links()[0].node.level_of_theory))
         return None
 

@@ -175,7 +175,7 @@ def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: i
             "code": inputs["code"],
             "structure": structure,
             "parameters": common.shared(Dict(parameters)),
-            "kpoints": _kpoints(np.array(structure.cell), inputs["kpoint_spacing"].value, isolated),
+            "kpoints": common.shared(_kpoints(np.array(structure.cell), inputs["kpoint_spacing"].value, isolated)),
             "pseudos": {kind.symbol: inputs["pseudos"][kind.symbol] for kind in structure.kinds},
         },
         "calc_options": common.shared(Dict(common.job_options(inputs))),
@@ -227,16 +227,16 @@ def read_bundle(text: str) -> Step:
 
 
 def _kpoints(cell: np.ndarray, spacing: float, isolated: bool) -> KpointsData:
-    """Return the node of the mesh that contains Γ, shared by all cells of the same mesh.
+    """Return a node, not stored, of the mesh that contains Γ.
 
     CASTEP's own mesh is that of Monkhorst and Pack, u = (2r − n − 1)/2n, which contains Γ only for odd n. For even n it is
     shifted by half a step, 1/2n. The plugin writes the offset of the node as CASTEP's ``kpoints_mp_offset``, a fraction of the
     reciprocal lattice vector, not of the step.
     """
-    divisions = [1, 1, 1] if isolated else common.kpoint_mesh(cell, spacing)
-    node = KpointsData()
+    node = common.kpoints(cell, spacing, isolated)
+    divisions = node.get_kpoints_mesh()[0]
     node.set_kpoints_mesh(divisions, offset=[0.0 if n % 2 else -0.5 / n for n in divisions])
-    return common.shared(node)
+    return node
 
 
 def labels(outputs: dict[str, Any], symbols: list[str]) -> tuple[float, np.ndarray, np.ndarray]:

@@ -54,10 +54,10 @@ def kpoint_mesh(cell: np.ndarray, spacing: float) -> list[int]:
 
 
 def kpoints(cell: np.ndarray, spacing: float, isolated: bool) -> KpointsData:
-    """Return the node of the mesh of ``cell``, shared by all cells of the same mesh; an isolated atom gets the Γ point."""
+    """Return a node, not stored, with the mesh of ``cell``; an isolated atom gets the Γ point."""
     node = KpointsData()
     node.set_kpoints_mesh([1, 1, 1] if isolated else kpoint_mesh(cell, spacing))
-    return shared(node)
+    return node
 
 
 #: uuid of the shared node by its class and content, as far as this process has met it.

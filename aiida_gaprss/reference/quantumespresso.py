@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from aiida.engine import PortNamespace
-from aiida.orm import AbstractCode, Bool, Dict, Int, KpointsData, StructureData
+from aiida.orm import AbstractCode, Bool, Dict, Int, StructureData
 from aiida.plugins import CalculationFactory, WorkflowFactory
 from ase import Atoms
 
@@ -95,10 +95,15 @@ def _level(parameters: dict[str, Any]) -> dict[str, Any]:
     return level | {key: electrons[key] for key in ("conv_thr",) if key in electrons}
 
 
+def _single_point(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the namelists of a label: an SCF with forces and stress."""
+    namelists = {key.upper(): value for key, value in parameters.items()}
+    return {**namelists, "CONTROL": {**namelists.get("CONTROL", {}), "calculation": "scf", "tprnfor": True, "tstress": True}}
+
+
 def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: int = 0) -> tuple[Any, dict[str, Any]]:
     """Return the process class and inputs that label ``structure``; an isolated atom gets the Γ point only."""
-    parameters = {key.upper(): value for key, value in common.parameters_of(inputs, isolated, attempt).items()}
-    parameters["CONTROL"] = {**parameters.get("CONTROL", {}), "calculation": "scf", "tprnfor": True, "tstress": True}
+    parameters = _single_point(common.parameters_of(inputs, isolated, attempt))
     process_inputs: dict[str, Any] = {
         "pw": {
             "code": inputs["code"],
@@ -107,7 +112,7 @@ def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: i
             "pseudos": {kind.symbol: inputs["pseudos"][kind.symbol] for kind in structure.kinds},
             "metadata": {"options": common.job_options(inputs)},
         },
-        "kpoints": common.kpoints(np.array(structure.cell), inputs["kpoint_spacing"].value, isolated),
+        "kpoints": common.shared(common.kpoints(np.array(structure.cell), inputs["kpoint_spacing"].value, isolated)),
         "clean_workdir": common.shared(Bool(True)),  # what is kept is in the retrieved files
     }
     if "max_iterations" in inputs:
@@ -133,16 +138,12 @@ def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated
     :param atoms: sorted by atomic number.
     """
     calculation: Any = CalculationFactory("quantumespresso.pw")
-    namelists = {key.upper(): value for key, value in parameters.items()}
-    namelists["CONTROL"] = {**namelists.get("CONTROL", {}), "calculation": "scf", "tprnfor": True, "tstress": True}
-    kpoints = KpointsData()
-    kpoints.set_kpoints_mesh([1, 1, 1] if isolated else common.kpoint_mesh(atoms.cell.array, inputs["kpoint_spacing"].value))
     text, _ = calculation._generate_pwcp_inputdata(
-        Dict(namelists),
+        Dict(_single_point(parameters)),
         {"GAMMA_ONLY": True} if isolated else {},
         {symbol: inputs["pseudos"][symbol] for symbol in set(atoms.get_chemical_symbols())},
         StructureData(ase=atoms),
-        kpoints,
+        common.kpoints(atoms.cell.array, inputs["kpoint_spacing"].value, isolated),
     )
     return {BUNDLE_INPUT: re.sub(r"pseudo_dir = '[^']*'", "pseudo_dir = '../../pseudo/'", text)}
 

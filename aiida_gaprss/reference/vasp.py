@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from aiida.common.exceptions import AiidaException
 from aiida.engine import PortNamespace
-from aiida.orm import AbstractCode, Bool, Dict, KpointsData, Str, StructureData
+from aiida.orm import AbstractCode, Bool, Dict, Str, StructureData
 from aiida.plugins import WorkflowFactory
 from aiida_vasp.assistant.parameters import ParametersMassage
 from aiida_vasp.data.potcar import PotcarData
@@ -167,7 +167,7 @@ def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: i
         "code": inputs["code"],
         "structure": structure,
         "parameters": common.shared(Dict({"incar": parameters})),
-        "kpoints": common.kpoints(np.array(structure.cell), inputs["kpoint_spacing"].value, isolated),
+        "kpoints": common.shared(common.kpoints(np.array(structure.cell), inputs["kpoint_spacing"].value, isolated)),
         "potential_family": inputs["potential_family"],
         "potential_mapping": inputs["potential_mapping"],
         "settings": common.shared(Dict(SETTINGS)),
@@ -199,12 +199,10 @@ def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated
     :param atoms: sorted by atomic number.
     """
     incar = ParametersMassage({"incar": {**flat.lower(parameters), **SET_HERE}}).parameters.incar
-    kpoints = KpointsData()
-    kpoints.set_kpoints_mesh([1, 1, 1] if isolated else common.kpoint_mesh(atoms.cell.array, inputs["kpoint_spacing"].value))
     parsers = {
         "INCAR": IncarParser(data=Dict(dict(incar))),
         "POSCAR": PoscarParser(data=StructureData(ase=atoms), precision=10),
-        "KPOINTS": KpointsParser(data=kpoints),
+        "KPOINTS": KpointsParser(data=common.kpoints(atoms.cell.array, inputs["kpoint_spacing"].value, isolated)),
     }
     files = {"species": " ".join(dict.fromkeys(atoms.get_chemical_symbols())) + "\n"}
     with tempfile.TemporaryDirectory() as folder:

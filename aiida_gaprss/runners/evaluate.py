@@ -17,7 +17,7 @@ class Evaluate(CalculatorTask):
             if energies.shape != (len(atoms),):
                 raise ValueError(f"the calculator gave local energies of shape {energies.shape} for {len(atoms)} atoms")
             out.arrays["GAP_local_energy"] = energies
-        if self.settings.get("variances"):
+        if self.settings["variances"]:
             self.calculator.reset()  # it would not calculate again what it thinks it knows
             self.calculator.calculate(stripped(atoms), ["energy"], ["positions"], calc_args="local_gap_variance")
             out.arrays["GAP_local_variance"] = np.array(self.calculator.extra_results["atoms"]["local_gap_variance"])

@@ -23,7 +23,7 @@ from aiida_gaprss.calculations.fit_functions import (
     more_jitter,
     with_delta,
 )
-from aiida_gaprss.calculations.gap_fit import GapFitCalculation, training_set
+from aiida_gaprss.calculations.gap_fit import GapFitCalculation, checked_training_set, training_set
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.fitting.forecast import Forecast, forecast
@@ -54,6 +54,22 @@ def complete_of(settings: dict[str, Any], datasets: dict[str, Dataset]) -> FitSe
         raise ValueError("; ".join(f"{'.'.join(map(str, where))}: {message}" for where, message in complaints(error))) from error
 
 
+def completed(settings: Dict, datasets: dict[str, Dataset]) -> Dict:
+    """Return the node of all settings of a fit to these datasets: the given one, if it has all already."""
+    if is_complete(settings.get_dict()):
+        return settings
+    node: Dict = complete_settings(settings, List(labelled_elements(datasets)), metadata={"call_link_label": "complete_settings"})
+    return node
+
+
+def held_out(inputs: Any) -> tuple[dict[str, Dataset], List]:
+    """Return the test, and the ids of all frames that are not fitted, for inputs with a ``test_fraction``."""
+    given = {"leave_out": inputs["leave_out"]} if "leave_out" in inputs else {}
+    fraction, seed = inputs["test_fraction"], inputs["seed"]
+    held = hold_out(fraction, seed, metadata={"call_link_label": "hold_out"}, **given, **dict(inputs["datasets"]))
+    return {"held_out": held["test"]}, held["left_out"]
+
+
 def memory_limit(inputs: Any) -> float | None:
     """Return the memory (MB) that the fit may take, if it is known: as given, asked of the scheduler, or that of this machine."""
     if inputs.get("memory_MB"):
@@ -78,17 +94,9 @@ def validate_fit(inputs: dict[str, Any], ports: Any) -> str | None:
         return "a test needs fit.python, which evaluates the potential"
     if "test_fraction" in inputs and inputs.get("test"):
         return "give either datasets to test with, or a fraction to hold out"
-    datasets = dict(inputs["datasets"])
-    levels = sorted({node.level_of_theory for node in datasets.values() if node.base.attributes.get("energies")})
     try:
-        settings = complete_of(inputs["settings"].get_dict(), datasets)
-        if len(levels) > 1 and not settings.mixed_levels:
-            return (
-                f"the datasets were labelled at {len(levels)} levels of theory: {' | '.join(levels)}; "
-                "if they may be mixed, say mixed_levels: true in the settings of the fit"
-            )
-        left_out = inputs["leave_out"].get_list() if "leave_out" in inputs else ()
-        frames = training_set(datasets.items(), settings, left_out, dict(inputs.get("sparse_frames", {})).items())
+        settings = complete_of(inputs["settings"].get_dict(), dict(inputs["datasets"]))
+        frames = checked_training_set(inputs, settings)
         known = forecast(frames, settings)
         if fault := _seen_before(frames, inputs.get("test", {})):
             return fault
@@ -200,16 +208,11 @@ class FitWorkChain(BaseRestartWorkChain):
         if self.inputs.get("sparse_frames"):
             inputs.sparse_frames = dict(self.inputs.sparse_frames)
         inputs.seed = self.inputs.seed
-        given = self.inputs.settings
-        if is_complete(given.get_dict()):
-            inputs.settings = given
-        else:
-            elements = List(labelled_elements(dict(self.inputs.datasets)))
-            inputs.settings = complete_settings(given, elements, metadata={"call_link_label": "complete_settings"})
+        inputs.settings = completed(self.inputs.settings, dict(self.inputs.datasets))
         if "leave_out" in self.inputs:
             inputs.leave_out = self.inputs.leave_out
         self.ctx.inputs = inputs
-        self.ctx.test = {key: node for key, node in self.inputs.get("test", {}).items()}
+        self.ctx.test = dict(self.inputs.get("test", {}))
         self.ctx.stage = 1
 
     def holds_out(self) -> bool:
@@ -218,21 +221,13 @@ class FitWorkChain(BaseRestartWorkChain):
 
     def hold_frames_out(self) -> None:
         """Choose the frames of the test."""
-        given = {"leave_out": self.inputs.leave_out} if "leave_out" in self.inputs else {}
-        datasets = dict(self.inputs.datasets)
-        fraction, seed = self.inputs.test_fraction, self.inputs.seed
-        held = hold_out(fraction, seed, metadata={"call_link_label": "hold_out"}, **given, **datasets)
-        self.ctx.test = {"held_out": held["test"]}
-        self.ctx.inputs.leave_out = held["left_out"]
-        self.report(f"{held['test'].n_frames} frames held out for the test")
+        self.ctx.test, self.ctx.inputs.leave_out = held_out(self.inputs)
+        self.report(f"{self.ctx.test['held_out'].n_frames} frames held out for the test")
 
     def forecast(self, settings: Dict) -> Forecast:
         """Return the forecast of the fit with these settings."""
-        inputs = self.ctx.inputs
         model = FitSettings(**settings.get_dict())
-        left_out = inputs.leave_out.get_list() if "leave_out" in inputs else ()
-        others = dict(inputs.get("sparse_frames", {})).items()
-        return forecast(training_set(dict(inputs.datasets).items(), model, left_out, others), model)
+        return forecast(training_set(self.ctx.inputs, model), model)
 
     def predict_cost(self) -> ExitCode | None:
         """Say what the fit will cost; take sparse points away if it may be made to fit."""

@@ -8,10 +8,9 @@ from aiida.common import AttributeDict
 from aiida.engine import ExitCode, WorkChain, if_, while_
 from aiida.orm import Dict, List, ProcessNode
 
-from aiida_gaprss.calculations.fit_functions import complete_settings, hold_out, is_complete, labelled_elements
 from aiida_gaprss.calculations.scan_functions import add_rows
 from aiida_gaprss.report.tables import significant
-from aiida_gaprss.workflows.fit import FitWorkChain, validate_fit
+from aiida_gaprss.workflows.fit import FitWorkChain, completed, held_out, validate_fit
 from aiida_gaprss.workflows.label import reason_of_failure
 
 #: A table takes two links of every fit; links per process cost quadratically.
@@ -64,11 +63,7 @@ class ScanWorkChain(WorkChain):
 
     def setup(self) -> None:
         """Complete the settings once for all fits."""
-        given = self.inputs.settings
-        if not is_complete(given.get_dict()):
-            elements = List(labelled_elements(dict(self.inputs.datasets)))
-            given = complete_settings(given, elements, metadata={"call_link_label": "complete_settings"})
-        self.ctx.settings = given
+        self.ctx.settings = completed(self.inputs.settings, dict(self.inputs.datasets))
         self.ctx.test = dict(self.inputs.get("test", {}))
         self.ctx.held = List([])
         self.ctx.table = Dict({"rows": []})
@@ -81,12 +76,8 @@ class ScanWorkChain(WorkChain):
 
     def hold_frames_out(self) -> None:
         """Choose the frames of the test, the same for all fits."""
-        held = hold_out(
-            self.inputs.test_fraction, self.inputs.seed, metadata={"call_link_label": "hold_out"}, **dict(self.inputs.datasets)
-        )
-        self.ctx.test = {"held_out": held["test"]}
-        self.ctx.held = held["left_out"]
-        self.report(f"{held['test'].n_frames} frames held out for the test")
+        self.ctx.test, self.ctx.held = held_out(self.inputs)
+        self.report(f"{self.ctx.test['held_out'].n_frames} frames held out for the test")
 
     def plan(self) -> None:
         """Put the points into the queue: plain data, which go into their rows."""

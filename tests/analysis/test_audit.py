@@ -5,6 +5,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk, make_supercell
 from ase.calculators.emt import EMT
+from helpers import label
 
 from aiida_gaprss.analysis.audit import CHECKS, Audit, AuditSettings, Check, audit
 from aiida_gaprss.analysis.audit.descriptors import Basis, basis_for, neighbours
@@ -21,12 +22,10 @@ PHYSICS = ("energy zero", "energy unit", "forces", "net force", "virials")
 HA_PER_BOHR = units.Hartree / units.Bohr
 
 
-def label(frames):
+def labelled(frames):
     """Put labels of ASE's EMT on frames."""
     for atoms in frames:
-        work = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=EMT())
-        virial = None if is_isolated_atom(atoms) else -work.get_stress(voigt=False) * work.get_volume()
-        set_labels(atoms, work.get_potential_energy(), work.get_forces(), virial)
+        label(atoms, EMT())
     return frames
 
 
@@ -45,7 +44,7 @@ def named(frames):
 @pytest.fixture(scope="session")
 def copper():
     spec = CellSpec({"Cu": 1}, n_atoms=(4, 6, 8), volume_per_atom=(10, 16), min_separation=2.1, n_operations=(1, 2))
-    return label([isolated("Cu"), *named(random_cells(spec, 40, seed=1))])
+    return labelled([isolated("Cu"), *named(random_cells(spec, 40, seed=1))])
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +53,7 @@ def copper_gold():
     for seed, formula in enumerate(({"Cu": 1, "Au": 1}, {"Cu": 3, "Au": 1}, {"Cu": 1, "Au": 3})):
         spec = CellSpec(formula, n_atoms=(4, 8), volume_per_atom=(11, 18), min_separation=2.2)
         cells += random_cells(spec, 20, seed=seed)
-    return label([isolated("Cu"), isolated("Au"), *named(cells)])
+    return labelled([isolated("Cu"), isolated("Au"), *named(cells)])
 
 
 # --- what is done to labels ---
@@ -296,7 +295,7 @@ def test_isolated_atoms(copper_gold):
     assert findings(unmarked, "isolated atoms").frames == ["atom-Cu"]
     crystal = bulk("Cu")
     crystal.info.update(frame_id="fcc", config_type="random")
-    check = findings([*copper_gold[1:], *label([crystal])], "isolated atoms")
+    check = findings([*copper_gold[1:], *labelled([crystal])], "isolated atoms")
     assert check.verdict == "warning"
     assert not check.frames
 
@@ -372,7 +371,7 @@ def test_one_displaced_atom_is_no_duplicate():
         atoms = perfect.copy()
         atoms.positions[0, 0] += shift
         frames.append(atoms)
-    label(named(frames))
+    labelled(named(frames))
     assert findings(frames, "duplicates").verdict == "ok"
 
 
@@ -421,7 +420,7 @@ def test_one_energy_off_its_path():
         atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), scale_atoms=True)
         atoms.rattle(0.01, rng=rng)
         frames.append(atoms)
-    label(named(frames))
+    labelled(named(frames))
     result = audit({"made here": frames}, skip=("isolated atoms",))
     assert result.verdict == "sound", result.as_dict()
     assert result.check("virials").numbers["slope"] == pytest.approx(1.0, abs=0.02)
@@ -569,7 +568,7 @@ def test_net_force_does_no_work(copper):
     moved = copper[1].copy()
     moved.positions += (0.1, 0.2, 0.0)
     moved.positions[0] += (0.01, 0, 0)
-    frames = label([copper[1].copy(), moved])
+    frames = labelled([copper[1].copy(), moved])
     before = find_paths(frames).work
     for atoms in frames:
         atoms.arrays["REF_forces"] += 5.0

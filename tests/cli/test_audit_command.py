@@ -7,11 +7,11 @@ import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
 from click.testing import CliRunner
+from helpers import label
 
 from aiida_gaprss.cli import cli
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.extxyz import Keys, export_frames
-from aiida_gaprss.frames import is_isolated_atom, set_labels
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
 
 USUAL = Keys(energy="REF_energy", forces="REF_forces", virial="REF_virial")
@@ -27,9 +27,7 @@ def copper():
         atoms.info.update(frame_id=f"cell-{number:02d}", config_type="random")
         frames.append(atoms)
     for atoms in frames:
-        work = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=EMT())
-        virial = None if is_isolated_atom(atoms) else -work.get_stress(voigt=False) * work.get_volume()
-        set_labels(atoms, work.get_potential_energy(), work.get_forces(), virial)
+        label(atoms, EMT())
     return frames
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
+from helpers import label
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.fitting.forecast import expand, forecast
@@ -34,11 +35,8 @@ def cells(formula, n, volume, separation, n_atoms=(3, 4, 6), seed=3):
     spec = CellSpec(formula=formula, n_atoms=n_atoms, volume_per_atom=volume, min_separation=separation, n_operations=(1, 2))
     frames += random_cells(spec, n, seed=seed)
     for number, atoms in enumerate(frames):
-        work = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=EMT())
-        isolated = len(atoms) == 1
-        virial = None if isolated else fr.virial_from_stress(work.get_stress(), work.get_volume())
-        fr.set_labels(atoms, work.get_potential_energy(), work.get_forces(), virial)
-        atoms.info.update(frame_id=f"f{number}", config_type="isolated_atom" if isolated else "random")
+        atoms.info.update(frame_id=f"f{number}", config_type="isolated_atom" if len(atoms) == 1 else "random")
+        label(atoms, EMT())
     return frames
 
 

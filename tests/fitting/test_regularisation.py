@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from ase import Atoms
+from helpers import label
 
-from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.hull import HullError, above_hull
 from aiida_gaprss.fitting.log import expected_counts, read_log
 from aiida_gaprss.fitting.regularisation import (
@@ -210,11 +210,8 @@ def diamond():
 def as_frame(cell, calculator, number):
     """Return a cell of phonopy with labels."""
     atoms = Atoms(cell.symbols, positions=cell.positions, cell=cell.cell, pbc=True)
-    work = atoms.copy()
-    work.calc = calculator
     atoms.info.update(frame_id=f"phonon-{number}", config_type="displaced")
-    virial = fr.virial_from_stress(work.get_stress(), work.get_volume())
-    fr.set_labels(atoms, work.get_potential_energy(), work.get_forces(), virial)
+    label(atoms, calculator)
     return atoms
 
 

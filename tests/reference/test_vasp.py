@@ -16,7 +16,7 @@ from aiida.orm import Dict, Float, List, Str, StructureData, load_node
 from ase import Atoms
 from ase.io import read as ase_read
 from ase.units import GPa
-from helpers import sorted_cell, three_cells
+from helpers import assert_labels, three_cells
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
@@ -103,16 +103,7 @@ def test_three_cells(labelled, name, tmp_path):
     cell = labelled(files, cells[name])
     (tmp_path / "vasprun.xml").write_text(text)
     theirs = ase_read(tmp_path / "vasprun.xml", format="vasp-xml")
-    assert np.allclose(theirs.cell, cell.cell, atol=1e-6), "the output is of this cell"
-    assert np.allclose(theirs.positions, sorted_cell(cell).positions, atol=1e-5)
-    assert cell.info["REF_energy"] == energy == theirs.get_potential_energy(force_consistent=True)
-    assert np.allclose(cell.arrays["REF_forces"], forces)
-    assert np.allclose(sorted_cell(cell).arrays["REF_forces"], theirs.get_forces())
-    if pressure is None:
-        assert "REF_virial" not in cell.info
-    else:
-        virial = np.trace(cell.info["REF_virial"].reshape(3, 3)) / 3
-        assert virial == pytest.approx(pressure / 160.21766 * cell.get_volume(), rel=1e-4)
+    assert_labels(cell, energy, forces, pressure, theirs, rel=1e-4)
     if name == "csi":
         other = labelled(files, cell[[1, 0]])
         assert np.allclose(other.arrays["REF_forces"], recorded.CSI_FORCES[::-1])

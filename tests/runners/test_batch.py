@@ -19,7 +19,7 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.runners import FOLDER
 from aiida_gaprss.tasks import RelaxSettings
 
-EVALUATE = {"calculator": "emt", "arguments": {}, "local_energies": True, "processes": 2}
+EVALUATE = {"calculator": "emt", "arguments": {}, "local_energies": True, "variances": False, "processes": 2}
 LABEL = {"calculator": "emt", "arguments": {}, "processes": 2}
 
 #: A calculator that does what the first atom of a cell tells it: copper is EMT, the others misbehave.
@@ -71,7 +71,7 @@ def relax_settings(**changes):
 
 
 def mischief(task, **arguments):
-    base = relax_settings() if task == "relax" else {**LABEL, "local_energies": False}
+    base = relax_settings() if task == "relax" else {**LABEL, "local_energies": False, "variances": False}
     return {**base, "calculator": "mischief.Mischief", "arguments": arguments}
 
 

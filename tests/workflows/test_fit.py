@@ -5,9 +5,8 @@ import pytest
 from aiida.orm import Bool, Dict, Float, Int, List
 from ase import Atoms
 from ase.build import bulk
-from helpers import FIT
+from helpers import FIT, label
 
-from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.fitting.forecast import forecast
 from aiida_gaprss.fitting.settings import FitSettings
@@ -155,9 +154,9 @@ def large(sw):
     for number in range(10):
         atoms = bulk("Si", cubic=True).repeat(2)
         atoms.rattle(0.1, rng=rng)
-        work = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=sw)
         atoms.info.update(frame_id=f"large-{number}", config_type="crystal")
-        fr.set_labels(atoms, work.get_potential_energy(), work.get_forces())
+        label(atoms, sw)
+        del atoms.info["REF_virial"]
         frames.append(atoms)
     return Dataset(frames, level_of_theory="Stillinger-Weber")
 

@@ -17,8 +17,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from aiida_gaprss.analysis.audit.descriptors import Basis, Terms
+from aiida_gaprss.analysis.errors import per_atom
 from aiida_gaprss.frames import REFERENCE
 
 FOLDS = 5
@@ -41,16 +43,8 @@ def least_absolute(x: np.ndarray, y: np.ndarray, steps: int = 30) -> np.ndarray:
 
 def label_rows(atoms: Atoms, kind: str) -> np.ndarray | None:
     """Return a label as the model has it, or None: energy (1,) and virial (9,) per atom in eV, forces (3n,) in eV/Å."""
-    store = atoms.arrays if kind == "forces" else atoms.info
-    value = store.get(f"{REFERENCE}_{kind}")
-    if value is None:
-        return None
-    rows = np.asarray(value, dtype=float).reshape(-1)
-    if kind == "forces":
-        return rows
-    if kind == "virial":
-        rows = (0.5 * (rows.reshape(3, 3) + rows.reshape(3, 3).T)).ravel()
-    return rows / len(atoms)
+    rows = per_atom(atoms, kind, REFERENCE)
+    return voigt_6_to_full_3x3_stress(rows).ravel() if rows is not None and kind == "virial" else rows
 
 
 @dataclass(frozen=True)
