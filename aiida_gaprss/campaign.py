@@ -10,7 +10,6 @@ from ase.data import atomic_numbers
 from pydantic import (
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -22,8 +21,10 @@ from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.protocols import Protocols, merged
 from aiida_gaprss.selection.sanity import Limits
-from aiida_gaprss.structures.random_cells import CellSpec, RandomCellError
-from aiida_gaprss.tasks import RelaxSettings
+from aiida_gaprss.selection.settings import SelectionSettings
+from aiida_gaprss.structures.random_cells import RandomCellError
+from aiida_gaprss.structures.seeds import SeedSettings
+from aiida_gaprss.tasks import RelaxSettings, SearchSettings
 from aiida_gaprss.validation import Model
 
 PROTOCOLS = Protocols(Path(__file__).parent / "workflows" / "protocols")
@@ -33,28 +34,6 @@ REPLACED = ("formula", "initial", "cells", "n_sparse", "e0")
 
 #: Settings that are those of a fit.
 FITS = ("fit", "final_fit")
-
-
-class SeedSettings(Model):
-    """One kind of random cells (see ``structures.random_cells.CellSpec``)."""
-
-    n_atoms: list[PositiveInt] = Field(min_length=1, description="atoms per cell, drawn evenly from the list")
-    volume_per_atom: tuple[PositiveFloat, PositiveFloat] = Field(description="Å³, drawn uniformly")
-    min_separation: PositiveFloat | dict[str, PositiveFloat] = Field(description="Å, for all pairs or by pair (Si-O: 1.6)")
-    n_operations: list[PositiveInt] = Field(default=[1], description="symmetry operations, drawn evenly from the list")
-
-    def spec(self, formula: dict[str, int]) -> CellSpec:
-        """Return the specification for a chemical formula.
-
-        :raises RandomCellError: if such cells cannot exist.
-        """
-        return CellSpec(
-            formula=formula,
-            n_atoms=tuple(self.n_atoms),
-            volume_per_atom=self.volume_per_atom,
-            min_separation=self.min_separation,
-            n_operations=tuple(self.n_operations),
-        )
 
 
 class PressureSettings(Model):
@@ -81,26 +60,6 @@ class FilterSettings(Model):
     max_force: PositiveFloat | None = Field(None, description="eV/Å, predicted")
 
 
-class SelectionSettings(Model):
-    """How many of the relaxed frames are labelled, and which.
-
-    End points are taken by each rule in turn; no frame is taken twice.
-    """
-
-    lowest: NonNegativeInt = Field(0, description="end points of lowest predicted energy that the database does not hold yet")
-    boltzmann: NonNegativeInt = Field(0, description="end points drawn with a flat-histogram Boltzmann bias in energy")
-    kT: PositiveFloat = Field(0.2, description="eV/atom, of that bias")
-    unfamiliar: NonNegativeInt = Field(0, description="end points farthest from the database and each other")
-    random: NonNegativeInt = Field(0, description="end points drawn at random")
-    snapshots: NonNegativeInt = Field(0, description="frames on the way, the farthest from the database first")
-    tolerance: NonNegativeFloat = Field(0.3, description="distance of fingerprints up to which end points are equal; 0 keeps all")
-
-    @property
-    def total(self) -> int:
-        """Largest number of frames that can be chosen."""
-        return self.lowest + self.boltzmann + self.unfamiliar + self.random + self.snapshots
-
-
 class GenerationSettings(Model):
     """One generation: cells made, relaxed with the last potential, and labelled in part."""
 
@@ -108,17 +67,6 @@ class GenerationSettings(Model):
     pressure: PressureSettings = Field(default_factory=PressureSettings)
     relax: RelaxSettings = Field(default_factory=RelaxSettings)
     select: SelectionSettings
-
-
-class SearchSettings(Model):
-    """The search with the final potential, at zero pressure."""
-
-    cells: dict[str, PositiveInt] = Field(description="number of new random cells of each kind of seed")
-    again: NonNegativeInt = Field(20, description="number of the lowest frames of the database that are relaxed once more")
-    relax: RelaxSettings = Field(default_factory=lambda: RelaxSettings(snapshot_steps=[]))
-    window: PositiveFloat = Field(0.5, description="eV/atom above the lowest within which minima are reported")
-    report: PositiveInt = Field(10, description="number of minima reported")
-    label: NonNegativeInt = Field(5, description="number of the lowest minima checked against the reference")
 
 
 class DimerSettings(Model):
@@ -238,12 +186,6 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
     if isinstance(box, float | int) and box <= cutoff:
         faults.append((("isolated_atom_box",), f"the box ({box} Å) must exceed the cutoff ({cutoff} Å)"))
     return faults
-
-
-def stage_seed(seed: int, generation: int, stage: str) -> int:
-    """Return the seed of one stage, derived from the campaign's seed: positive and below 2³¹, as gap_fit needs."""
-    name = [ord(letter) for letter in stage]
-    return int(np.random.SeedSequence([seed, generation, *name]).generate_state(1)[0] % (2**31 - 2)) + 1
 
 
 def complete(protocol: str, changes: dict[str, Any]) -> dict[str, Any]:

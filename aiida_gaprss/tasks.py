@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from aiida_gaprss.validation import Model
 
@@ -20,6 +20,17 @@ class RelaxSettings(Model):
     volume_factors: tuple[PositiveFloat, PositiveFloat] = Field(
         (0.2, 4.0), description="the volume, relative to the start, outside of which a relaxation ends (collapsed, exploded)"
     )
+
+
+class SearchSettings(Model):
+    """The search with the final potential, at zero pressure."""
+
+    cells: dict[str, PositiveInt] = Field(description="number of new random cells of each kind of seed")
+    again: NonNegativeInt = Field(20, description="number of the lowest frames of the database that are relaxed once more")
+    relax: RelaxSettings = Field(default_factory=lambda: RelaxSettings(snapshot_steps=[]))
+    window: PositiveFloat = Field(0.5, description="eV/atom above the lowest within which minima are reported")
+    report: PositiveInt = Field(10, description="number of minima reported")
+    label: NonNegativeInt = Field(5, description="number of the lowest minima checked against the reference")
 
 
 class EvaluateSettings(Model):

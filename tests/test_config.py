@@ -1,8 +1,9 @@
 import pytest
 
-from aiida_gaprss.campaign import PROTOCOLS, complete, stage_seed
+from aiida_gaprss.campaign import PROTOCOLS, complete
 from aiida_gaprss.config import ConfigError, check_campaign, load_campaign
 from aiida_gaprss.launch import builder_inputs, campaign_name
+from aiida_gaprss.seeding import stage_seed
 
 
 @pytest.fixture

@@ -12,14 +12,15 @@ from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.minima import Minimum, ranked_by_reference, unique_minima
-from aiida_gaprss.campaign import RssSettings, stage_seed
+from aiida_gaprss.campaign import RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
 from aiida_gaprss.reference.common import one_line, sorted_by_number
+from aiida_gaprss.seeding import stage_seed
 from aiida_gaprss.selection.generation import choose_frames
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 from aiida_gaprss.structures.dimers import dimer_curve
-from aiida_gaprss.structures.random_cells import random_cells
+from aiida_gaprss.structures.seeds import make_cells
 
 
 def _uuid() -> str:
@@ -29,10 +30,7 @@ def _uuid() -> str:
 
 
 def _cells(settings: RssSettings, counts: dict[str, int], prefix: str, seed: int, **info: Any) -> list[Atoms]:
-    frames: list[Atoms] = []
-    for kind, count in counts.items():
-        spec = settings.seeds[kind].spec(dict(settings.formula))
-        frames += random_cells(spec, count, stage_seed(seed, 0, kind))
+    frames = make_cells(settings.seeds, settings.formula, counts, seed)
     for number, atoms in enumerate(frames):
         atoms.info.update(frame_id=f"{prefix}-{number:04d}", config_type="random", origin=_uuid(), **info)
     return frames

@@ -10,11 +10,11 @@ import numpy as np
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.campaign import SelectionSettings
 from aiida_gaprss.selection.choose import farthest, flat_boltzmann
 from aiida_gaprss.selection.duplicates import unique
 from aiida_gaprss.selection.fingerprints import fingerprints
 from aiida_gaprss.selection.sanity import Limits, sane
+from aiida_gaprss.selection.settings import SelectionSettings
 
 #: How a relaxation ends at a point that is worth a label as an end point.
 ENDS = ("converged", "max_steps")

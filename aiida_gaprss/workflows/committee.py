@@ -9,9 +9,9 @@ from aiida.orm import Dict, Float, Int, Str, load_node
 
 from aiida_gaprss.calculations.fit_functions import leave_out_all_but
 from aiida_gaprss.calculations.scan_functions import spread_of_members
-from aiida_gaprss.campaign import stage_seed
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.report.tables import significant
+from aiida_gaprss.seeding import stage_seed
 from aiida_gaprss.workflows.scan import ScanWorkChain, validate_scan
 
 #: Their predictions are inputs of one calcfunction.

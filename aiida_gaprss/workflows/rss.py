@@ -20,9 +20,11 @@ from aiida_gaprss.calculations.functions import (
 )
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation
 from aiida_gaprss.calculations.relax import RelaxCalculation
-from aiida_gaprss.campaign import GenerationSettings, RssSettings, SearchSettings, stage_seed
+from aiida_gaprss.campaign import GenerationSettings, RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.seeding import stage_seed
+from aiida_gaprss.tasks import SearchSettings
 from aiida_gaprss.validation import model_validator_for
 from aiida_gaprss.workflows.label import LabelWorkChain
 

@@ -11,12 +11,12 @@ from rich.console import Console
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.functions import initial_cells
-from aiida_gaprss.campaign import stage_seed
 from aiida_gaprss.config import check_campaign
 from aiida_gaprss.launch import builder_inputs
 from aiida_gaprss.report.collect import collect
 from aiida_gaprss.report.trace import TraceError, history
 from aiida_gaprss.report.write import write_report
+from aiida_gaprss.seeding import stage_seed
 from aiida_gaprss.workflows.rss import RssWorkChain
 
 
