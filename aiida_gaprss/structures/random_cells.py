@@ -246,9 +246,9 @@ def _trial(spec: CellSpec, order: int, total: int, rng: np.random.Generator) -> 
     moved = push_apart(fractional, lattice, minimum, representatives, symmetrise, STEPS)
     if moved is None or (separations(moved, lattice, float(minimum.max())) < minimum - 1e-9).any():
         return None
-    # In the orientation of the conventional cell, whose axes lie along those of space: pw.x finds rotations in no other, and spares
-    # the k-points that they make equivalent. Rounded, so that an atom on the border of the cell is not here on one side and there
-    # on the other.
+    # In the orientation of the conventional cell, whose axes lie along those of space: pw.x finds rotations in no other, and
+    # spares the k-points that they make equivalent. Rounded, so that an atom on the border of the cell is not here on one side
+    # and there on the other.
     atoms = Atoms(symbols, scaled_positions=np.round(moved, DECIMALS) % 1.0, cell=lattice, pbc=True)
     atoms.info.update({"n_operations": order, "space_group": space_group})
     return atoms
