@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from aiida_gaprss.analysis.convergence import StopSettings
 from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.protocols import Protocols, merged
@@ -63,10 +64,36 @@ class FilterSettings(Model):
 class GenerationSettings(Model):
     """One generation: cells made, relaxed with the last potential, and labelled in part."""
 
-    cells: dict[str, PositiveInt] = Field(description="number of cells of each kind of seed")
+    cells: dict[str, PositiveInt] = Field(min_length=1, description="number of cells of each kind of seed")
     pressure: PressureSettings = Field(default_factory=PressureSettings)
     relax: RelaxSettings = Field(default_factory=RelaxSettings)
     select: SelectionSettings
+    hull_bias: PositiveFloat | None = Field(
+        None,
+        description="eV/atom; compositions are drawn with weight exp(-d/hull_bias), d the lowest distance above the convex hull "
+        "that the database has at a composition (0 where it has none); for seeds with ranges of composition",
+    )
+
+    def most_labels(self) -> int:
+        """Return the largest number of frames that can be chosen."""
+        return self.select.total
+
+
+class CrystalSettings(Model):
+    """Distorted cells of known crystals (the input ``crystals``), labelled once, at the start or after all generations."""
+
+    when: Literal["start", "end"] = "end"
+    number: PositiveInt = Field(50, description="distorted cells of each crystal; the undistorted one is added to them")
+    displacement: NonNegativeFloat = Field(0.05, description="Å, standard deviation of the displacement of each coordinate")
+    strain: NonNegativeFloat = Field(0.03, lt=0.5, description="each strain component is uniform between plus and minus this")
+    volume: tuple[PositiveFloat, PositiveFloat] = Field((0.9, 1.1), description="range of the volume, relative to the crystal's")
+
+    @field_validator("volume")
+    @classmethod
+    def _volume(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError(f"volume is {list(value)}, expected a smaller and a larger number")
+        return value
 
 
 class DimerSettings(Model):
@@ -86,9 +113,20 @@ class RssSettings(Model):
     """A whole campaign."""
 
     formula: dict[str, PositiveInt] = Field(description="atoms per formula unit")
-    seeds: dict[str, SeedSettings] = Field(min_length=1, description="kinds of random cells by name")
-    initial: dict[str, PositiveInt] = Field(min_length=1, description="number of unrelaxed cells of each kind labelled first")
+    seeds: dict[str, SeedSettings] = Field(description="kinds of random cells by name")
+    initial: dict[str, PositiveInt] = Field(
+        default_factory=dict,
+        description="number of unrelaxed cells of each kind labelled first; may be empty if there is a database",
+    )
     generations: list[GenerationSettings] = Field(default_factory=list)
+    max_generations: PositiveInt | None = Field(
+        None, description="the last of the generations is repeated up to this number; default: each once"
+    )
+    max_labels: PositiveInt | None = Field(
+        None, description="frames that the generations may have labelled, those of the start included; then comes the final fit"
+    )
+    stop: StopSettings | None = Field(None, description="end the generations before their number when nothing new turns up")
+    crystals: CrystalSettings | None = Field(None, description="add distorted cells of the known crystals that are an input")
     fit: FitSettings = Field(description="smooth settings, used while iterating")
     final_fit: FitSettings | None = Field(None, description="tight settings of the last fit; default: those of the iterations")
     filter: FilterSettings = Field(default_factory=FilterSettings)
@@ -133,12 +171,22 @@ class RssSettings(Model):
             max_force=self.filter.max_force,
         )
 
+    @property
+    def n_generations(self) -> int:
+        """Largest number of generations."""
+        return self.max_generations or len(self.generations)
+
+    def recipe(self, generation: int) -> GenerationSettings:
+        """Return the settings of a generation, from 1: the last one stands for all that follow."""
+        return self.generations[min(generation, len(self.generations)) - 1]
+
     def label_budget(self) -> int:
-        """Return the largest number of reference calculations the campaign can ask for."""
-        chosen = sum(g.select.total for g in self.generations)
+        """Return the largest number of reference calculations the campaign can ask for, without those of the known crystals."""
+        chosen = sum(self.recipe(number).most_labels() for number in range(1, self.n_generations + 1))
         n = len(self.formula)
         dimers = self.dimers.points * n * (n + 1) // 2 if self.dimers else 0
-        return n + dimers + sum(self.initial.values()) + chosen + (self.search.label if self.search else 0)
+        most = n + dimers + sum(self.initial.values()) + chosen
+        return min(most, self.max_labels or most) + (self.search.label if self.search else 0)
 
 
 def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:

@@ -53,3 +53,24 @@ def above_hull(frames: Sequence[Atoms]) -> np.ndarray:
     for n in phases:
         out[n] = energies[n] / len(frames[n]) - hull[formulas[n].reduced_composition]
     return np.where(out < 0, 0.0, out)  # rounding, of frames on the hull
+
+
+def hull_weights(frames: Sequence[Atoms], kT: float) -> dict[str, float]:
+    """Return by reduced composition (Hill order) the weight exp(−d/kT) with which cells of it should be drawn.
+
+    d (eV/atom) is how far the lowest labelled frame of that composition lies above the convex hull. A composition that is not
+    there is not known to be bad: whoever draws should give it the weight 1.
+
+    :raises HullError: if the frames span no hull.
+    """
+    lowest: dict[str, float] = {}
+    for atoms, height in zip(frames, above_hull(frames), strict=True):
+        if np.isfinite(height):
+            key = reduced_formula(atoms)
+            lowest[key] = min(float(height), lowest.get(key, np.inf))
+    return {key: float(np.exp(-height / kT)) for key, height in sorted(lowest.items())}
+
+
+def reduced_formula(atoms: Atoms) -> str:
+    """Return the composition of a frame as its smallest formula in Hill order, e.g. ``CuLi2``."""
+    return str(atoms.symbols.formula.reduce()[0].format("hill"))

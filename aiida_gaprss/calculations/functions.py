@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import combinations_with_replacement
 from typing import Any
 
+import numpy as np
 from aiida.engine import Process, calcfunction
 from aiida.orm import Dict, Float, Int, List, Str, StructureData
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.analysis.convergence import low_end_points, progress
+from aiida_gaprss.analysis.hull import hull_weights
 from aiida_gaprss.analysis.minima import Minimum, ranked_by_reference, unique_minima
 from aiida_gaprss.campaign import RssSettings
 from aiida_gaprss.data.dataset import Dataset
@@ -20,6 +24,7 @@ from aiida_gaprss.seeding import stage_seed
 from aiida_gaprss.selection.generation import choose_frames
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 from aiida_gaprss.structures.dimers import dimer_curve
+from aiida_gaprss.structures.distortions import distorted
 from aiida_gaprss.structures.seeds import make_cells
 
 
@@ -29,40 +34,91 @@ def _uuid() -> str:
     return str(process.node.uuid)  # type: ignore[attr-defined]
 
 
-def _cells(settings: RssSettings, counts: dict[str, int], prefix: str, seed: int, **info: Any) -> list[Atoms]:
+def _cells(
+    settings: RssSettings, counts: dict[str, int], prefix: str, seed: int, weights: Mapping[str, float] | None = None, **info: Any
+) -> list[Atoms]:
     frames = make_cells(settings.seeds, settings.formula, counts, seed)
     for number, atoms in enumerate(frames):
         atoms.info.update(frame_id=f"{prefix}-{number:04d}", config_type="random", origin=_uuid(), **info)
     return frames
 
 
+def _frames(nodes: dict[str, Dataset]) -> list[Atoms]:
+    return [atoms for _, node in sorted(nodes.items()) for atoms in node.get_frames()]
+
+
+def _crystals(settings: RssSettings, name: str, seed: int, crystals: Dataset) -> list[Atoms]:
+    how = settings.crystals
+    assert how is not None
+    frames = []
+    for index, crystal in enumerate(crystals.get_frames()):
+        perfect = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
+        rng = np.random.default_rng(stage_seed(seed, index, "crystal"))
+        parent = crystal.info["frame_id"]
+        cells = distorted(perfect, how.number, how.displacement, how.strain, how.volume, rng)
+        for number, atoms in enumerate([perfect, *cells]):
+            atoms.info.update(frame_id=f"{name}-crystal-{parent}-{number:04d}", parent=parent, config_type="crystal")
+            atoms.info["origin"] = _uuid()
+            frames.append(atoms)
+    return frames
+
+
 @calcfunction
-def initial_cells(settings: Dict, name: Str, seed: Int) -> Dataset:
-    """Make the isolated atom of every element, dimers if asked for, and the first random cells, all of which are labelled."""
+def initial_cells(settings: Dict, name: Str, seed: Int, **nodes: Dataset) -> Dataset:
+    """Make the frames that are labelled first.
+
+    These are the isolated atom of every element that the database lacks, dimers if asked for, random cells, and the frames of an
+    earlier search that are labelled anew.
+
+    :param nodes: ``database_…``: labelled frames that the campaign begins with; ``relabel_…``: frames to be labelled anew;
+        ``crystals``: known crystals, if distorted cells of them belong to the start.
+    """
     model = RssSettings(**settings.get_dict())
+    database = _frames({key: node for key, node in nodes.items() if key.startswith("database_")})
+    again = _frames({key: node for key, node in nodes.items() if key.startswith("relabel_")})
+    known = {a.symbols[0] for a in [*database, *again] if fr.is_isolated_atom(a)}
     frames = []
     for symbol in model.formula:
-        atom = Atoms(symbol, cell=[model.isolated_atom_box] * 3, pbc=True)
-        atom.info.update(frame_id=f"{name.value}-atom-{symbol}", config_type="isolated_atom", generation=0, origin=_uuid())
-        frames.append(atom)
+        if symbol not in known:
+            atom = Atoms(symbol, cell=[model.isolated_atom_box] * 3, pbc=True)
+            atom.info.update(frame_id=f"{name.value}-atom-{symbol}", config_type="isolated_atom")
+            frames.append(atom)
     if model.dimers is not None:
         for a, b in combinations_with_replacement(model.formula, 2):
             curve = dimer_curve(a, b, model.dimers.points, model.dimers.range, model.isolated_atom_box)
             for number, atoms in enumerate(curve):
                 atoms.info.update(frame_id=f"{name.value}-dimer-{a}-{b}-{number:02d}", config_type="dimer")
-                atoms.info.update(generation=0, origin=_uuid())
             frames += curve
+    for number, source in enumerate(again):
+        atoms = Atoms(source.numbers, source.positions, cell=source.cell, pbc=True)
+        kept = {key: source.info[key] for key in ("config_type", "relax_status") if key in source.info}
+        atoms.info.update(kept, frame_id=f"{name.value}-again-{number:04d}", parent=source.info["frame_id"])
+        frames.append(atoms)
+    if "crystals" in nodes:
+        frames += _crystals(model, name.value, stage_seed(seed.value, 0, "crystals"), nodes["crystals"])
+    for atoms in frames:
+        atoms.info.update(generation=0, origin=_uuid())
     frames += _cells(model, dict(model.initial), f"{name.value}-g0", seed.value, generation=0)
     return Dataset(frames, level_of_theory="unlabelled")
 
 
 @calcfunction
-def random_cells_under_pressure(settings: Dict, name: Str, generation: Int, seed: Int) -> Dataset:
-    """Make the random cells of a generation, each with a random external pressure."""
+def distorted_crystals(settings: Dict, name: Str, seed: Int, crystals: Dataset) -> Dataset:
+    """Make distorted cells of the known crystals, each crystal itself among them."""
+    return Dataset(_crystals(RssSettings(**settings.get_dict()), name.value, seed.value, crystals), level_of_theory="unlabelled")
+
+
+@calcfunction
+def random_cells_under_pressure(settings: Dict, name: Str, generation: Int, seed: Int, **database: Dataset) -> Dataset:
+    """Make the random cells of a generation, each with a random external pressure.
+
+    :param database: labelled frames, when compositions are drawn toward their convex hull.
+    """
     model = RssSettings(**settings.get_dict())
     number = generation.value
-    recipe = model.generations[number - 1]
-    frames = _cells(model, dict(recipe.cells), f"{name.value}-g{number}", seed.value, generation=number)
+    recipe = model.recipe(number)
+    weights = hull_weights(_frames(database), recipe.hull_bias) if recipe.hull_bias is not None else None
+    frames = _cells(model, dict(recipe.cells), f"{name.value}-g{number}", seed.value, weights, generation=number)
     for atoms, pressure in zip(
         frames, recipe.pressure.draw(len(frames), stage_seed(seed.value, number, "pressure")), strict=True
     ):
@@ -75,9 +131,9 @@ def search_cells(settings: Dict, name: Str, seed: Int, **database: Dataset) -> D
     """Make the cells of the final search: new random ones, and the lowest that the database holds; all at zero pressure."""
     model = RssSettings(**settings.get_dict())
     assert model.search is not None
-    info = {"generation": len(model.generations) + 1, "pressure_GPa": 0.0}
-    frames = _cells(model, dict(model.search.cells), f"{name.value}-search", seed.value, **info)
-    known = [a for _, node in sorted(database.items()) for a in node.get_frames() if fr.is_labelled(a) and not fr.is_in_vacuum(a)]
+    info = {"generation": model.n_generations + 1, "pressure_GPa": 0.0}
+    frames = _cells(model, dict(model.search.cells), f"{name.value}-search", seed.value, None, **info)
+    known = [a for a in _frames(database) if fr.is_labelled(a) and not fr.is_in_vacuum(a)]
     known.sort(key=lambda atoms: atoms.info["REF_energy"] / len(atoms))
     for number, source in enumerate(known[: model.search.again]):
         atoms = Atoms(source.numbers, source.positions, cell=source.cell, pbc=True)
@@ -91,10 +147,31 @@ def search_cells(settings: Dict, name: Str, seed: Int, **database: Dataset) -> D
 def select_frames(candidates: Dataset, settings: Dict, generation: Int, seed: Int, **database: Dataset) -> dict[str, Any]:
     """Choose the frames of a generation that are labelled, and say why the others are not."""
     model = RssSettings(**settings.get_dict())
-    known = [atoms for _, node in sorted(database.items()) for atoms in node.get_frames()]
-    recipe = model.generations[generation.value - 1].select
-    chosen, report = choose_frames(candidates.get_frames(), known, recipe, model.sanity_limits(), seed.value)
+    recipe = model.recipe(generation.value).select
+    chosen, report = choose_frames(candidates.get_frames(), _frames(database), recipe, model.sanity_limits(), seed.value)
     return {"frames": Dataset(chosen, level_of_theory="unlabelled"), "report": Dict(report)}
+
+
+@calcfunction
+def low_minima(relaxed: Dataset, settings: Dict) -> Dataset:
+    """Return the low end points of a generation, by which its progress is measured."""
+    stop = RssSettings(**settings.get_dict()).stop
+    assert stop is not None
+    return Dataset(low_end_points(relaxed.get_frames(), stop.window), level_of_theory="unlabelled")
+
+
+@calcfunction
+def measure_progress(settings: Dict, relaxed: Dataset, labelled: Dataset, **nodes: Dataset) -> Dict:
+    """Return what a generation changed (``analysis.convergence.progress``).
+
+    :param nodes: ``evaluated``: its low end points with predictions of the potential fitted after it; ``labelled_before``: the
+        labelled frames of the generation before; ``seen_…``: low end points of all generations before.
+    """
+    stop = RssSettings(**settings.get_dict()).stop
+    assert stop is not None
+    evaluated, before = (nodes[key].get_frames() if key in nodes else [] for key in ("evaluated", "labelled_before"))
+    seen = _frames({key: node for key, node in nodes.items() if key.startswith("seen_")})
+    return Dict(progress(stop, relaxed.get_frames(), evaluated, labelled.get_frames(), before, seen))
 
 
 @calcfunction
@@ -112,7 +189,7 @@ def settle_labels(frames: Dataset, min_distance_factor: Float, level: Str, **kno
 
     :return: ``settled`` with labels or reasons, and ``left``.
     """
-    labels = {fr.same_structure(a): a for _, node in sorted(known.items()) for a in node.get_frames() if fr.is_labelled(a)}
+    labels = {fr.same_structure(a): a for a in _frames(known) if fr.is_labelled(a)}
     settled, left = [], []
     for atoms in frames.get_frames():
         source = labels.get(fr.same_structure(atoms))

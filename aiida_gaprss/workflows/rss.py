@@ -6,13 +6,18 @@ from typing import Any
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, WorkChain, if_, while_
-from aiida.orm import Dict, Int, Str
+from aiida.orm import Dict, Int, ProcessNode, QueryBuilder, Str
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.analysis.convergence import converged, describe
 from aiida_gaprss.analysis.energies import energy_summary
+from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.calculations.functions import (
+    distorted_crystals,
     initial_cells,
+    low_minima,
     lowest_minima,
+    measure_progress,
     minima_table,
     random_cells_under_pressure,
     search_cells,
@@ -34,8 +39,15 @@ class RssWorkChain(WorkChain):
 
     The outline is the method: random cells are labelled and fitted; then, generation by generation, new random cells are
     relaxed with the last potential under random pressure, some of the frames so found are labelled, and the potential is
-    fitted anew to everything. In the end comes a tight fit to the same data, and a search with it.
+    fitted anew to everything; until nothing new turns up, or as often as asked for. In the end known crystals may be added; then
+    comes a tight fit to the same data, and a search with it.
+
+    A campaign may begin with the labelled frames of another one (``database``), or with frames whose labels are made anew
+    (``relabel``). The extra ``STOP`` on its node ends it after the generation that is running.
     """
+
+    #: Extra of the node: a user wants the generations to end. Extra that says why they ended.
+    STOP, ENDED = "gaprss_stop", "gaprss_ended"
 
     @classmethod
     def define(cls, spec: Any) -> None:
@@ -44,24 +56,46 @@ class RssWorkChain(WorkChain):
         spec.input("settings", valid_type=Dict, validator=model_validator_for(RssSettings), help="The campaign (RssSettings).")
         spec.input("seed", valid_type=Int, help="The one seed from which all others are derived.")
         spec.input("name", valid_type=Str, help="Short name of the campaign; the ids of all frames begin with it.")
+        spec.input_namespace(
+            "database",
+            valid_type=Dataset,
+            dynamic=True,
+            help="Labelled frames to begin with, at the reference's level of theory.",
+        )
+        spec.input_namespace(
+            "relabel", valid_type=Dataset, dynamic=True, help="Frames that the reference labels first, whatever labels they have."
+        )
+        spec.input("crystals", valid_type=Dataset, required=False, help="Known crystals, for settings.crystals.")
         spec.expose_inputs(LabelWorkChain, namespace="label", exclude=("frames",))
         spec.expose_inputs(GapFitCalculation, namespace="fit", exclude=("datasets", "settings", "seed"))
         spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("frames", "potential", "settings"))
+        spec.inputs.validator = validate_start
         spec.outline(
             cls.start,
-            cls.make_initial_cells,
-            cls.label,
-            cls.collect_labels,
+            if_(cls.has_start)(
+                cls.make_initial_cells,
+                cls.label,
+                cls.collect_labels,
+            ),
             cls.fit,
             cls.collect_fit,
             while_(cls.next_generation)(
                 cls.make_cells,
                 cls.relax,
                 cls.select,
+                if_(cls.has_chosen)(
+                    cls.label,
+                    cls.collect_labels,
+                    cls.fit,
+                    cls.collect_fit,
+                    cls.look_back,
+                    cls.judge,
+                ),
+            ),
+            if_(cls.has_crystals_left)(
+                cls.make_crystals,
                 cls.label,
                 cls.collect_labels,
-                cls.fit,
-                cls.collect_fit,
             ),
             if_(cls.has_final_fit)(
                 cls.fit_tightly,
@@ -89,49 +123,83 @@ class RssWorkChain(WorkChain):
             ("fits", Dict, "results of that fit"),
             ("relaxed", Dataset, "relaxed cells and their snapshots"),
             ("selections", Dict, "numbers chosen and rejected, with reasons"),
+            ("progress", Dict, "what it changed, in numbers by which the search is ended"),
         ):
             spec.output_namespace(name, valid_type=kind, dynamic=True, help=f"Of every generation (g00, g01, …): {text}.")
-        spec.exit_code(410, "ERROR_LABELS", message="generation {generation}: labelling failed: {message}")
-        spec.exit_code(420, "ERROR_FIT", message="generation {generation}: the fit failed: {message}")
-        spec.exit_code(430, "ERROR_RELAX", message="generation {generation}: the relaxations failed: {message}")
-        spec.exit_code(
-            440, "ERROR_NOTHING_SELECTED", message="generation {generation}: no frame is fit to be labelled: {message}"
-        )
+        spec.exit_code(410, "ERROR_LABELS", message="{stage}: labelling failed: {message}")
+        spec.exit_code(420, "ERROR_FIT", message="{stage}: the fit failed: {message}")
+        spec.exit_code(430, "ERROR_RELAX", message="{stage}: the relaxations failed: {message}")
+        spec.exit_code(440, "ERROR_NOTHING_SELECTED", message="{stage}: no frame is fit to be labelled: {message}")
 
     # --- the campaign ---
 
     def start(self) -> None:
         """Read the settings."""
         self.ctx.generation = 0
-        self.ctx.datasets = {}
+        self.ctx.tag = "g00"
+        self.ctx.datasets = {f"database_{name}": node for name, node in self.inputs.get("database", {}).items()}
+        self.ctx.minima = {}
+        self.ctx.ended = None
         settings = self.settings
-        self.report(
-            f"campaign {self.inputs.name.value}, seed {self.inputs.seed.value}: {len(settings.generations)} generations, "
-            f"at most {settings.label_budget()} labels"
-        )
+        most = settings.label_budget() + sum(node.n_frames for node in self.inputs.get("relabel", {}).values())
+        text = f"campaign {self.inputs.name.value}, seed {self.inputs.seed.value}: {settings.n_generations} generations, "
+        self.report(text + f"at most {most} labels")
+        if self.ctx.datasets:
+            frames = sum(node.n_frames for node in self.ctx.datasets.values())
+            self.report(f"begins with {frames} labelled frames of {len(self.ctx.datasets)} datasets")
+
+    def has_start(self) -> bool:
+        """Tell whether there is anything to label before the first fit; isolated atoms may be lacking."""
+        database = [atoms for node in self.ctx.datasets.values() for atoms in node.get_frames() if fr.is_isolated_atom(atoms)]
+        atoms_lack = set(self.settings.formula) - {atoms.symbols[0] for atoms in database}
+        asked = self.settings.initial or self.settings.dimers or self.inputs.get("relabel", {})
+        return bool(asked or atoms_lack or self.wants_crystals("start"))
 
     def make_initial_cells(self) -> None:
         """Make isolated atoms and random cells, which are not relaxed."""
+        nodes = {**self.ctx.datasets, **{f"relabel_{name}": node for name, node in self.inputs.get("relabel", {}).items()}}
+        if self.wants_crystals("start"):
+            nodes["crystals"] = self.inputs.crystals
         self.ctx.to_label = initial_cells(
-            self.inputs.settings, self.inputs.name, self.seed("initial"), metadata=self.called("initial_cells")
+            self.inputs.settings, self.inputs.name, self.seed("initial"), metadata=self.called("initial_cells"), **nodes
         )
         self.report(f"generation 0: {self.ctx.to_label.n_frames} frames to label, isolated atoms among them")
 
     def next_generation(self) -> bool:
         """Count up; tell whether there is another generation."""
-        if self.ctx.generation >= len(self.settings.generations):
+        reason = self.reason_to_end()
+        if reason is not None:
+            if reason:
+                self.report(f"no more generations: {reason}")
+                self.node.base.extras.set(self.ENDED, reason)
             return False
         self.ctx.generation += 1
+        self.ctx.tag = f"g{self.ctx.generation:02d}"
         return True
+
+    def reason_to_end(self) -> str | None:
+        """Return why there is no other generation, empty if all have been made; None if there is one."""
+        settings = self.settings
+        if self.ctx.generation >= settings.n_generations:
+            return ""
+        if self.ctx.ended:
+            return str(self.ctx.ended)
+        if settings.max_labels is not None and self.n_labels >= settings.max_labels:
+            return f"all {settings.max_labels} labels are spent"
+        # Asked of the database: what this process has read of its node may be old.
+        query = QueryBuilder().append(ProcessNode, filters={"uuid": self.node.uuid}, project=[f"extras.{self.STOP}"])
+        return "a user ended them" if query.first(flat=True) else None
 
     def make_cells(self) -> None:
         """Make new random cells, each with a random pressure."""
+        known = self.ctx.datasets if self.recipe.hull_bias is not None else {}
         self.ctx.cells = random_cells_under_pressure(
             self.inputs.settings,
             self.inputs.name,
             Int(self.ctx.generation),
             self.seed("cells"),
             metadata=self.called("cells"),
+            **known,
         )
         self.ctx.relax_settings = self.recipe.relax
         self.report(f"generation {self.ctx.generation}: {self.ctx.cells.n_frames} new random cells")
@@ -167,10 +235,16 @@ class RssWorkChain(WorkChain):
         rejected = ", ".join(f"{n} {reason}" for reason, n in report["rejected"].items()) or "none"
         numbers = f"{report['chosen']} of {report['candidates']} frames chosen"
         self.report(f"generation {self.ctx.generation}: {numbers}; not chosen: {rejected}")
-        if report["chosen"] == 0:
-            return self.exit_codes.ERROR_NOTHING_SELECTED.format(generation=self.ctx.generation, message=rejected)
         self.ctx.to_label = chosen["frames"]
+        if report["chosen"] == 0:
+            if set(report["rejected"]) <= {"absurd"}:
+                return self.exit_codes.ERROR_NOTHING_SELECTED.format(stage=self.stage, message=rejected)
+            self.ctx.ended = f"generation {self.ctx.generation} has brought nothing new"
         return None
+
+    def has_chosen(self) -> bool:
+        """Tell whether the generation has brought anything to label."""
+        return self.ctx.to_label.n_frames > 0
 
     def label(self) -> Any:
         """Label the chosen frames with the reference."""
@@ -186,18 +260,14 @@ class RssWorkChain(WorkChain):
             labels = process.outputs.frames
             self.out(f"labels.{self.tag}", labels)
             self.ctx.datasets = {**self.ctx.datasets, self.tag: labels}
-            self.report(f"generation {self.ctx.generation}: {energy_summary(labels.get_frames())}")
+            self.report(f"{self.stage}: {energy_summary(labels.get_frames())}")
         if not process.is_finished_ok:
-            return self.exit_codes.ERROR_LABELS.format(
-                generation=self.ctx.generation, message=process.exit_message or process.process_state
-            )
+            return self.exit_codes.ERROR_LABELS.format(stage=self.stage, message=process.exit_message or process.process_state)
         atoms = {a.info["frame_id"]: a for a in process.outputs.frames.get_frames()}
         for name in (a.info["frame_id"] for a in self.ctx.to_label.get_frames() if fr.is_isolated_atom(a)):
             if name not in atoms or not fr.is_labelled(atoms[name]):  # without it there is no fit
                 reason = atoms[name].info.get("label_status") if name in atoms else "lost"
-                return self.exit_codes.ERROR_LABELS.format(
-                    generation=self.ctx.generation, message=f"isolated atom {name}: {reason}"
-                )
+                return self.exit_codes.ERROR_LABELS.format(stage=self.stage, message=f"isolated atom {name}: {reason}")
         return None
 
     def fit(self) -> Any:
@@ -208,9 +278,7 @@ class RssWorkChain(WorkChain):
         """Take over the new potential."""
         process = self.ctx.gap_fit
         if not process.is_finished_ok:
-            return self.exit_codes.ERROR_FIT.format(
-                generation=self.ctx.generation, message=process.exit_message or process.process_state
-            )
+            return self.exit_codes.ERROR_FIT.format(stage=self.stage, message=process.exit_message or process.process_state)
         self.ctx.potential = process.outputs.potential
         tag = "final" if self.ctx.final else self.tag
         self.out(f"potentials.{tag}", process.outputs.potential)
@@ -223,14 +291,60 @@ class RssWorkChain(WorkChain):
         self.report(text)
         return None
 
+    def look_back(self) -> Any:
+        """Evaluate the new potential on the low minima that the one before has found."""
+        if self.settings.stop is None:
+            return None
+        self.ctx.minima[self.tag] = low_minima(
+            self.ctx.relax.outputs.frames, self.inputs.settings, metadata=self.called("low_minima")
+        )
+        inputs = {"code": self.inputs.relax.code, "frames": self.ctx.minima[self.tag], "potential": self.ctx.potential}
+        metadata = {"options": self.inputs.relax.metadata.options, **self.called("evaluate")}
+        return ToContext(evaluate=self.submit(EvaluateCalculation, **inputs, metadata=metadata))
+
+    def judge(self) -> None:
+        """Measure what this generation has changed; end the search if that is little enough."""
+        stop = self.settings.stop
+        if stop is None:
+            return
+        nodes = {f"seen_{tag}": node for tag, node in self.ctx.minima.items() if tag != self.tag}
+        if "frames" in self.ctx.evaluate.outputs:
+            nodes["evaluated"] = self.ctx.evaluate.outputs.frames
+        before = f"g{self.ctx.generation - 1:02d}"
+        if before in self.ctx.datasets:
+            nodes["labelled_before"] = self.ctx.datasets[before]
+        row = measure_progress(
+            self.inputs.settings,
+            self.ctx.relax.outputs.frames,
+            self.ctx.datasets[self.tag],
+            metadata=self.called("progress"),
+            **nodes,
+        )
+        self.out(f"progress.{self.tag}", row)
+        self.ctx.history = [*self.ctx.get("history", []), row.get_dict()]
+        self.report(f"{self.stage}: {describe(stop, row.get_dict())}")
+        if converged(stop, self.ctx.history):
+            self.ctx.ended = f"all thresholds kept for {stop.patience} generations"
+
+    def has_crystals_left(self) -> bool:
+        """Tell whether known crystals are to be added now."""
+        return self.wants_crystals("end")
+
+    def make_crystals(self) -> None:
+        """Make distorted cells of the known crystals."""
+        self.ctx.tag = "crystals"
+        self.ctx.to_label = distorted_crystals(
+            self.inputs.settings, self.inputs.name, self.seed("crystals"), self.inputs.crystals, metadata=self.called("cells")
+        )
+        self.report(f"known crystals: {self.ctx.to_label.n_frames} distorted cells to label")
+
     def has_final_fit(self) -> bool:
-        """Tell whether the last fit has settings of its own."""
-        return self.settings.final_fit is not None
+        """Tell whether there is a last fit, with settings of its own or to more frames."""
+        return self.settings.final_fit is not None or self.wants_crystals("end")
 
     def fit_tightly(self) -> Any:
         """Fit the final potential to the same database."""
-        assert self.settings.final_fit is not None
-        return self.submit_fit(self.settings.final_fit.model_dump(), "final_fit")
+        return self.submit_fit((self.settings.final_fit or self.settings.fit).model_dump(), "final_fit")
 
     def has_search(self) -> bool:
         """Tell whether the final potential is used for a search."""
@@ -238,12 +352,12 @@ class RssWorkChain(WorkChain):
 
     def make_search_cells(self) -> None:
         """Make random cells that no potential has seen."""
-        self.ctx.generation += 1
+        self.ctx.tag = "search"
         self.ctx.cells = search_cells(
             self.inputs.settings,
             self.inputs.name,
             self.seed("search"),
-            metadata=self.called("search_cells"),
+            metadata=self.called("cells"),
             **self.ctx.datasets,
         )
         self.ctx.relax_settings = self.search.relax
@@ -265,7 +379,7 @@ class RssWorkChain(WorkChain):
         """Set the minima found beside the reference."""
         process = self.ctx.labelling
         if "frames" not in process.outputs:
-            return self.exit_codes.ERROR_LABELS.format(generation="search", message=process.exit_message or process.process_state)
+            return self.exit_codes.ERROR_LABELS.format(stage=self.stage, message=process.exit_message or process.process_state)
         table = minima_table(
             self.ctx.relax.outputs.frames, self.inputs.settings, process.outputs.frames, metadata=self.called("minima")
         )
@@ -297,7 +411,7 @@ class RssWorkChain(WorkChain):
     @property
     def recipe(self) -> GenerationSettings:
         """The settings of this generation."""
-        return self.settings.generations[self.ctx.generation - 1]
+        return self.settings.recipe(self.ctx.generation)
 
     @property
     def search(self) -> SearchSettings:
@@ -309,7 +423,21 @@ class RssWorkChain(WorkChain):
     @property
     def tag(self) -> str:
         """Name of this generation in the outputs."""
-        return f"g{self.ctx.generation:02d}"
+        return str(self.ctx.tag)
+
+    @property
+    def stage(self) -> str:
+        """Name of this generation in words."""
+        return STAGES.get(self.tag, f"generation {self.ctx.generation}")
+
+    @property
+    def n_labels(self) -> int:
+        """Number of frames that have been sent to the reference."""
+        return sum(node.n_frames for tag, node in self.ctx.datasets.items() if not tag.startswith("database_"))
+
+    def wants_crystals(self, when: str) -> bool:
+        """Tell whether known crystals are added at the ``start`` or the ``end``."""
+        return self.settings.crystals is not None and self.settings.crystals.when == when
 
     def seed(self, stage: str) -> Int:
         """Return the seed of a stage of this generation."""
@@ -334,11 +462,35 @@ class RssWorkChain(WorkChain):
         job = self.ctx.relax
         usable = "frames" in job.outputs and job.outputs.frames.n_frames > 0
         if not usable:
-            return self.exit_codes.ERROR_RELAX.format(
-                generation=self.ctx.generation, message=job.exit_message or job.process_state
-            )
+            return self.exit_codes.ERROR_RELAX.format(stage=self.stage, message=job.exit_message or job.process_state)
         if not job.is_finished_ok:
-            self.report(
-                f"generation {self.ctx.generation}: relaxation job <{job.pk}>: {job.exit_message}; going on with the rest"
-            )
+            self.report(f"{self.stage}: relaxation job <{job.pk}>: {job.exit_message}; going on with the rest")
         return None
+
+
+#: What the parts of a campaign that are no generations are called.
+STAGES = {"crystals": "known crystals", "search": "search"}
+
+
+def validate_start(inputs: dict[str, Any], ports: Any) -> str | None:
+    """Check that the campaign has something to begin with, and the crystals it speaks of."""
+    if "settings" not in ports or "settings" not in inputs:
+        return None
+    settings = RssSettings(**inputs["settings"].get_dict())
+    database, again = dict(inputs.get("database", {})), dict(inputs.get("relabel", {}))
+    if not settings.initial and not database and not again:
+        return "settings.initial is empty and there is no database: nothing to begin with"
+    if (settings.crystals is None) != ("crystals" not in inputs):
+        given, lacking = ("settings.crystals", "crystals") if settings.crystals else ("crystals", "settings.crystals")
+        return f"{given} are given, but no {lacking}"
+    known = set(settings.formula)
+    others = {f"database.{name}": node for name, node in database.items()} | {f"relabel.{n}": node for n, node in again.items()}
+    if "crystals" in inputs:
+        others["crystals"] = inputs["crystals"]
+    for name, node in others.items():
+        if strange := set(node.elements) - known:
+            return f"{name} contains {', '.join(sorted(strange))}, which the formula does not"
+    for name, node in database.items():
+        if not node.base.attributes.get("energies"):
+            return f"database.{name} has no labels; frames to be labelled go into relabel"
+    return None
