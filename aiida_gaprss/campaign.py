@@ -231,6 +231,11 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
         cutoff = FitSettings(**mapping(data.get("fit"))).cutoff
     except ValueError:
         cutoff = 0.0
+    most = data.get("max_generations")
+    if isinstance(generations, list) and isinstance(most, int) and most < len(generations):
+        faults.append((("max_generations",), f"{most} is less than the {len(generations)} generations there are recipes for"))
+    if most and not generations:
+        faults.append((("max_generations",), "there is no generation to be repeated"))
     if isinstance(box, float | int) and box <= cutoff:
         faults.append((("isolated_atom_box",), f"the box ({box} Å) must exceed the cutoff ({cutoff} Å)"))
     return faults

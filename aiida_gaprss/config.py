@@ -155,6 +155,17 @@ class BundleSettings(Model):
     )
 
 
+class StartSettings(Model):
+    """What the campaign begins with besides random cells: datasets or earlier campaigns, by pk, uuid or label."""
+
+    database: list[int | str] = Field(
+        default_factory=list, description="labelled frames at the level of theory of the reference; of a campaign, all its labels"
+    )
+    relabel: list[int | str] = Field(
+        default_factory=list, description="frames whose structures are labelled anew, as those of another level of theory"
+    )
+
+
 class CampaignConfig(Model):
     """A campaign file."""
 
@@ -162,6 +173,10 @@ class CampaignConfig(Model):
     seed: PositiveInt = 1
     protocol: str = "quick"
     settings: dict[str, Any] = Field(default_factory=dict, description="changes of the protocol (RssSettings)")
+    start: StartSettings = Field(default_factory=StartSettings)
+    crystals: list[str] = Field(
+        default_factory=list, description="files of known crystals (cif, POSCAR, extended XYZ, …), for settings.crystals"
+    )
     reference: Reference
     codes: Codes = Field(default_factory=Codes)
     options: Options = Field(default_factory=Options)
@@ -271,6 +286,19 @@ def check_campaign(text: str, path: Path) -> Campaign:
                     faults.append(Fault(lines.of(("settings", *location)), where, message))
     if config and settings and config.reference.per_frame:
         faults += _check_pseudos(*config.reference.per_frame, settings, lines, path.parent)
+    if config:
+        faults += [
+            Fault(lines.of(("crystals", index)), f"crystals.{index}", f"no such file: {path.parent / name}")
+            for index, name in enumerate(config.crystals)
+            if not (path.parent / name).is_file()
+        ]
+    if config and settings and bool(config.crystals) != (settings.crystals is not None):
+        where: tuple[str, ...] = ("crystals",) if config.crystals else ("settings", "crystals")
+        lack = "settings.crystals, which say how they are distorted" if config.crystals else "crystals, their files"
+        faults.append(Fault(lines.of(where), ".".join(where), f"given without {lack}"))
+    if config and settings and not (settings.initial or config.start.database or config.start.relabel):
+        message = "empty, and start names no dataset: nothing to begin with"
+        faults.append(Fault(lines.of(("settings", "initial")), "settings.initial", message))
     if faults or config is None or settings is None:
         raise ConfigError(str(path), faults)
     return Campaign(path, config, settings, lines)

@@ -12,7 +12,9 @@ from typing import Any
 
 from aiida.common.exceptions import MultipleObjectsError, NotExistent, ValidationError
 from aiida.engine import PortNamespace
-from aiida.orm import AbstractCode, Dict, Float, Int, List, Str, load_code, load_group
+from aiida.orm import AbstractCode, Dict, Float, Int, List, Str, WorkChainNode, load_code, load_group, load_node
+from ase import Atoms
+from ase.io import read
 
 from aiida_gaprss.config import (
     Campaign,
@@ -23,6 +25,8 @@ from aiida_gaprss.config import (
     QuantumEspressoReference,
     VaspReference,
 )
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.frames import FrameError
 from aiida_gaprss.reference import PER_FRAME, castep
 
 HOW_TO_GET = {
@@ -39,7 +43,9 @@ def campaign_name(campaign: Campaign) -> str:
     """Return the name given, or one made of formula, seed and a hash of all settings: the same campaign, the same name."""
     if campaign.config.name:
         return campaign.config.name
-    content = json.dumps([campaign.settings.model_dump(), campaign.config.reference.model_dump()], sort_keys=True, default=str)
+    config = campaign.config
+    parts = [campaign.settings.model_dump(), config.reference.model_dump(), config.start.model_dump(), config.crystals]
+    content = json.dumps(parts, sort_keys=True, default=str)
     return f"{campaign.settings.formula_text}-s{campaign.config.seed}-{hashlib.sha256(content.encode()).hexdigest()[:4]}"
 
 
@@ -61,6 +67,8 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
             faults.append(Fault(campaign.lines.of(where), ".".join(where), message))
             return None
 
+    start = {key: _datasets(campaign, key, faults) for key in ("database", "relabel")}
+    crystals = _crystals(campaign, faults)
     gap_fit = code(config.codes.gap_fit, ("codes", "gap_fit"), "gap_fit")
     python = code(config.codes.python, ("codes", "python"), "python")
     label: dict[str, Any] = {"max_concurrent": config.max_concurrent, "max_failed_fraction": config.max_failed_fraction}
@@ -97,11 +105,61 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
         "settings": Dict(campaign.settings.model_dump()),
         "seed": Int(config.seed),
         "name": Str(campaign_name(campaign)),
+        **start,
+        **({"crystals": crystals} if crystals is not None else {}),
         "label": label,
         "fit": {"code": gap_fit, "python": python, "metadata": {"options": fit_options}},
         "relax": {"code": python, "metadata": {"options": dict(config.options.relax)}},
         "metadata": {"label": campaign_name(campaign), "description": f"GAP-RSS, protocol {config.protocol}"},
     }
+
+
+def _datasets(campaign: Campaign, key: str, faults: list[Fault]) -> dict[str, Dataset]:
+    """Return the datasets that ``start`` names, and all labels of the campaigns."""
+    found: dict[str, Dataset] = {}
+    for index, identifier in enumerate(getattr(campaign.config.start, key)):
+        where = ("start", key, index)
+
+        def fault(message: str, where: tuple[str | int, ...] = where) -> None:
+            faults.append(Fault(campaign.lines.of(where), ".".join(map(str, where)), message))
+
+        try:
+            node = load_node(identifier)
+        except (NotExistent, MultipleObjectsError, ValueError) as exception:
+            fault(f"no dataset or campaign {identifier!r} in this profile: {exception}")
+            continue
+        if isinstance(node, Dataset):
+            found[f"d{index:02d}"] = node
+        elif isinstance(node, WorkChainNode) and node.process_label == "RssWorkChain":
+            labels = {**node.inputs.get("database", {}), **node.outputs.get("labels", {})}
+            found |= {f"d{index:02d}_{name}": dataset for name, dataset in labels.items()}
+            if not labels:
+                fault(f"campaign <{node.pk}> has no labels yet")
+        else:
+            fault(f"<{node.pk}> is a {node.process_label or type(node).__name__}, expected a dataset or a campaign")
+    return found
+
+
+def _crystals(campaign: Campaign, faults: list[Fault]) -> Dataset | None:
+    """Return the known crystals of the files named in ``crystals``, each called after its file."""
+    frames = []
+    for index, name in enumerate(campaign.config.crystals):
+        path = campaign.path.parent / name
+        try:
+            crystals: Any = read(path, index=":")
+        except Exception as exception:  # ASE's readers raise anything
+            where = ("crystals", index)
+            faults.append(Fault(campaign.lines.of(where), f"crystals.{index}", f"{path} cannot be read: {exception}"))
+            continue
+        for number, atoms in enumerate(crystals):
+            crystal = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+            crystal.info.update(frame_id=path.stem + (f"-{number}" if len(crystals) > 1 else ""), config_type="crystal")
+            frames.append(crystal)
+    try:
+        return Dataset(frames, level_of_theory="unlabelled") if frames else None
+    except FrameError as exception:
+        faults.append(Fault(campaign.lines.of(("crystals",)), "crystals", str(exception)))
+        return None
 
 
 def _frame_by_frame(reference: FrameReference) -> dict[str, Any]:

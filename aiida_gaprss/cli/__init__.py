@@ -8,7 +8,7 @@ import click
 
 from aiida_gaprss import __version__
 from aiida_gaprss.cli import audit as _audit  # noqa: F401  registers "dataset audit"
-from aiida_gaprss.cli.campaign import demo, report, run, status, trace
+from aiida_gaprss.cli.campaign import demo, report, run, status, stop, trace
 from aiida_gaprss.cli.fit import fit
 from aiida_gaprss.cli.nodes import dataset, potential
 from aiida_gaprss.cli.scans import committee, learning_curve, tune
@@ -21,7 +21,7 @@ def cli() -> None:
     """Make machine-learned interatomic potentials (GAP) by random structure searching, with full provenance in AiiDA."""
 
 
-for command in (setup, demo, run, fit, learning_curve, tune, committee, status, report, trace, dataset, potential):
+for command in (setup, demo, run, fit, learning_curve, tune, committee, status, stop, report, trace, dataset, potential):
     cli.add_command(command)
 
 

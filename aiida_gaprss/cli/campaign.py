@@ -248,3 +248,19 @@ def trace(frame_id: str, campaign: str | None) -> None:
     except TraceError as exception:
         raise click.ClickException(str(exception)) from exception
     Console(highlight=False).print(tree)
+
+
+@click.command()
+@click.argument("campaign")
+def stop(campaign: str) -> None:
+    """End CAMPAIGN (pk or uuid) after the generation that is running: the final fit and the search follow."""
+    from aiida_gaprss.cli.environment import load_or_make_profile
+
+    load_or_make_profile(make=False)
+    from aiida_gaprss.workflows.rss import RssWorkChain
+
+    node = load_campaign_node(campaign)
+    if node.is_terminated:
+        raise click.ClickException(f"campaign <{node.pk}> has ended already")
+    node.base.extras.set(RssWorkChain.STOP, True)
+    click.echo(f"campaign <{node.pk}> ends after this generation, with the final fit and the search")

@@ -11,6 +11,9 @@ from ase import Atoms
 
 from aiida_gaprss import frames as fr
 
+#: eV; isolated atoms of an element that differ by less are the same one, calculated twice.
+SAME_ZERO = 1e-3
+
 
 class TrainingSetError(ValueError):
     """A training set that gap_fit would refuse or, worse, misunderstand."""
@@ -20,9 +23,13 @@ def join(datasets: Iterable[Sequence[Atoms]], e0: Any = "isolated") -> list[Atom
     """Return the labelled frames of all datasets in their order.
 
     :param e0: of the settings of the fit: where the energies of the free atoms come from.
+    Of the isolated atoms of an element with the same energy, as several campaigns have them, the first is taken.
+
     :raises TrainingSetError: if a frame id is doubled, an element has no energy of its free atom, or nothing is left to fit.
     """
     frames = [atoms for frames in datasets for atoms in frames if fr.is_labelled(atoms)]
+    first = {a.symbols[0]: a for a in reversed(frames) if fr.is_isolated_atom(a)}
+    frames = [a for a in frames if not (fr.is_isolated_atom(a) and _again(a, first[a.symbols[0]]))]
     doubled = [name for name, n in Counter(a.info["frame_id"] for a in frames).items() if n > 1]
     if doubled:
         raise TrainingSetError(f"frames in more than one dataset: {', '.join(doubled[:5])} ({len(doubled)} in all)")
@@ -30,6 +37,11 @@ def join(datasets: Iterable[Sequence[Atoms]], e0: Any = "isolated") -> list[Atom
         raise TrainingSetError("no labelled frame but isolated atoms: there is nothing to fit")
     atomic_energies(frames, e0)
     return frames
+
+
+def _again(atom: Atoms, first: Atoms) -> bool:
+    """Tell whether an isolated atom is that of another campaign at the same level."""
+    return atom is not first and abs(atom.info["REF_energy"] - first.info["REF_energy"]) < SAME_ZERO
 
 
 def atomic_energies(frames: Sequence[Atoms], e0: Any = "isolated") -> dict[str, float]:

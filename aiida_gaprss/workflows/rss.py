@@ -440,8 +440,12 @@ class RssWorkChain(WorkChain):
         return self.settings.crystals is not None and self.settings.crystals.when == when
 
     def seed(self, stage: str) -> Int:
-        """Return the seed of a stage of this generation."""
-        return Int(stage_seed(self.inputs.seed.value, self.ctx.generation, stage))
+        """Return the seed of a stage of this generation.
+
+        A campaign that goes on from another one of the same seed does not make the same cells again.
+        """
+        known = sum(node.n_frames for node in self.inputs.get("database", {}).values())
+        return Int(stage_seed(self.inputs.seed.value, self.ctx.generation, f"{stage}+{known}" if known else stage))
 
     def called(self, stage: str) -> dict[str, Any]:
         """Return the metadata that name a stage in the provenance graph."""
