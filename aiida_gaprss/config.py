@@ -286,22 +286,29 @@ def check_campaign(text: str, path: Path) -> Campaign:
                     faults.append(Fault(lines.of(("settings", *location)), where, message))
     if config and settings and config.reference.per_frame:
         faults += _check_pseudos(*config.reference.per_frame, settings, lines, path.parent)
-    if config:
-        faults += [
-            Fault(lines.of(("crystals", index)), f"crystals.{index}", f"no such file: {path.parent / name}")
-            for index, name in enumerate(config.crystals)
-            if not (path.parent / name).is_file()
-        ]
-    if config and settings and bool(config.crystals) != (settings.crystals is not None):
-        where: tuple[str, ...] = ("crystals",) if config.crystals else ("settings", "crystals")
-        lack = "settings.crystals, which say how they are distorted" if config.crystals else "crystals, their files"
-        faults.append(Fault(lines.of(where), ".".join(where), f"given without {lack}"))
-    if config and settings and not (settings.initial or config.start.database or config.start.relabel):
-        message = "empty, and start names no dataset: nothing to begin with"
-        faults.append(Fault(lines.of(("settings", "initial")), "settings.initial", message))
+    if config and settings:
+        faults += _check_start(config, settings, lines, path.parent)
     if faults or config is None or settings is None:
         raise ConfigError(str(path), faults)
     return Campaign(path, config, settings, lines)
+
+
+def _check_start(config: CampaignConfig, settings: RssSettings, lines: Lines, folder: Path) -> list[Fault]:
+    """Return what is wrong with what the campaign begins with, and with the known crystals."""
+    found: list[tuple[tuple[str | int, ...], str]] = [
+        (("crystals", index), f"no such file: {folder / name}")
+        for index, name in enumerate(config.crystals)
+        if not (folder / name).is_file()
+    ]
+    if config.crystals and settings.crystals is None:
+        found.append((("crystals",), "given without settings.crystals, which say how they are distorted"))
+    if settings.crystals is not None and not config.crystals:
+        found.append(
+            (("settings", "crystals"), "needs the files of the crystals (crystals: [a.cif, …]); or say crystals: null here")
+        )
+    if not (settings.initial or config.start.database or config.start.relabel):
+        found.append((("settings", "initial"), "empty, and start names no dataset: nothing to begin with"))
+    return [Fault(lines.of(where), _dotted(where), message) for where, message in found]
 
 
 def _check_pseudos(name: str, reference: FrameReference, settings: RssSettings, lines: Lines, folder: Path) -> list[Fault]:
