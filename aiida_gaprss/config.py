@@ -303,9 +303,7 @@ def _check_start(config: CampaignConfig, settings: RssSettings, lines: Lines, fo
     if config.crystals and settings.crystals is None:
         found.append((("crystals",), "given without settings.crystals, which say how they are distorted"))
     if settings.crystals is not None and not config.crystals:
-        found.append(
-            (("settings", "crystals"), "needs the files of the crystals (crystals: [a.cif, …]); or say crystals: null here")
-        )
+        found.append((("settings", "crystals"), "needs files of crystals (crystals: [a.cif, …]); or say crystals: null here"))
     if not (settings.initial or config.start.database or config.start.relabel):
         found.append((("settings", "initial"), "empty, and start names no dataset: nothing to begin with"))
     return [Fault(lines.of(where), _dotted(where), message) for where, message in found]
