@@ -131,8 +131,9 @@ def _datasets(campaign: Campaign, key: str, faults: list[Fault]) -> dict[str, Da
         if isinstance(node, Dataset):
             found[f"d{index:02d}"] = node
         elif isinstance(node, WorkChainNode) and node.process_label == "RssWorkChain":
-            labels = {**node.inputs.get("database", {}), **node.outputs.get("labels", {})}
-            found |= {f"d{index:02d}_{name}": dataset for name, dataset in labels.items()}
+            spaces = (("database", node.inputs), ("labels", node.outputs))
+            labels = {key: space[name][key] for name, space in spaces if name in space for key in space[name]}
+            found |= {f"d{index:02d}_{key}": dataset for key, dataset in labels.items()}
             if not labels:
                 fault(f"campaign <{node.pk}> has no labels yet")
         else:

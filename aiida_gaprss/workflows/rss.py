@@ -298,9 +298,7 @@ class RssWorkChain(WorkChain):
         self.ctx.minima[self.tag] = low_minima(
             self.ctx.relax.outputs.frames, self.inputs.settings, metadata=self.called("low_minima")
         )
-        inputs = {"code": self.inputs.relax.code, "frames": self.ctx.minima[self.tag], "potential": self.ctx.potential}
-        metadata = {"options": self.inputs.relax.metadata.options, **self.called("evaluate")}
-        return ToContext(evaluate=self.submit(EvaluateCalculation, **inputs, metadata=metadata))
+        return self.evaluate(self.ctx.minima[self.tag], "evaluate")
 
     def judge(self) -> None:
         """Measure what this generation has changed; end the search if that is little enough."""
@@ -460,6 +458,14 @@ class RssWorkChain(WorkChain):
         inputs.metadata = {**inputs.get("metadata", {}), **self.called(stage)}
         self.ctx.final = stage == "final_fit"
         return ToContext(gap_fit=self.submit(GapFitCalculation, **inputs))
+
+    def evaluate(self, frames: Dataset, stage: str, **settings: Any) -> Any:
+        """Evaluate the last potential on frames, where the relaxations run."""
+        options = {key: value for key, value in self.inputs.relax.metadata.options.items() if key != "parser_name"}
+        inputs = {"code": self.inputs.relax.code, "frames": frames, "potential": self.ctx.potential}
+        inputs |= {"settings": Dict(settings)} if settings else {}
+        metadata = {"options": options, **self.called(stage)}
+        return ToContext(evaluate=self.submit(EvaluateCalculation, **inputs, metadata=metadata))
 
     def check_relaxations(self) -> ExitCode | None:
         """Go on with what a relaxation job has finished; stop if that is nothing."""

@@ -1,0 +1,171 @@
+"""The course of a campaign: what it may begin with, what is added at its end, and what ends it."""
+
+import pytest
+from aiida.engine.utils import instantiate_process
+from aiida.manage import get_manager
+from aiida.orm import Dict
+from ase.build import bulk
+from ase.io import write
+from click.testing import CliRunner
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.cli import cli
+from aiida_gaprss.config import ConfigError, check_campaign
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.launch import builder_inputs, campaign_name
+from aiida_gaprss.workflows.rss import RssWorkChain
+
+
+@pytest.fixture
+def text(campaign_text):
+    """The tiny campaign without its search."""
+    return campaign_text[: campaign_text.index("  search:")] + "  search: null\n"
+
+
+def test_a_campaign_goes_on_from_another_one(run, campaign, campaign_codes, text, tmp_path):
+    text = text.replace("initial: {random: 10}", "initial: {}").replace("name: tiny\n", "")
+    text = text.replace("  fit:", "  max_generations: 5\n  max_labels: 7\n  fit:") + f"start: {{database: [{campaign.pk}]}}\n"
+    checked = check_campaign(text, tmp_path / "a.yaml")
+    assert campaign_name(checked) != campaign_name(check_campaign(text.replace(f"[{campaign.pk}]", "[1]"), tmp_path / "a.yaml"))
+    _, node = run(RssWorkChain, **builder_inputs(checked))
+    assert node.is_finished_ok, node.exit_message
+    before = {a.info["frame_id"] for labels in campaign.outputs.labels.values() for a in labels.get_frames()}
+    new = [a.info["frame_id"] for labels in node.outputs.labels.values() for a in labels.get_frames()]
+    assert "g00" not in node.outputs.labels, "nothing is labelled before the first fit"
+    assert not before & set(new)
+    assert node.outputs.predictions.n_frames == len(before) + len(new)
+    assert len(new) == 7, "the budget"
+    assert node.base.extras.get(RssWorkChain.ENDED) == "all 7 labels are spent"
+    cells = {tuple(a.cell.array.ravel()) for a in campaign.outputs.relaxed.g01.get_frames() if a.info["step"] == 3}
+    again = {tuple(a.cell.array.ravel()) for a in node.outputs.relaxed.g01.get_frames() if a.info["step"] == 3}
+    assert not cells & again, "the same seed does not make the same cells again"
+
+
+def test_known_crystals_come_last(run, campaign, campaign_codes, text, tmp_path):
+    write(tmp_path / "diamond.cif", bulk("Si"))
+    text = text.replace("  fit:", "  crystals: {number: 3, displacement: 0.1}\n  fit:") + "crystals: [diamond.cif]\n"
+    text = text.replace("name: tiny", "name: crystals")
+    _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "a.yaml")))
+    assert node.is_finished_ok, node.exit_message
+    frames = node.outputs.labels.crystals.get_frames()
+    assert [a.info["frame_id"] for a in frames] == [f"crystals-crystal-diamond-{n:04d}" for n in range(4)]
+    assert all(fr.is_labelled(a) and a.info["config_type"] == "crystal" for a in frames)
+    assert frames[0].info["REF_energy"] / 2 == pytest.approx(-4.335, abs=2e-3), "the crystal itself, at ASE's lattice constant"
+    for name in ("g00", "g01"):
+        seen = node.outputs.potentials[name].creator.inputs.datasets
+        assert "crystals" not in seen, "known crystals do not steer the search"
+        assert all(a.info["config_type"] != "crystal" for a in node.outputs.labels[name].get_frames())
+    assert node.outputs.potential.uuid == node.outputs.potentials.final.uuid
+    assert node.outputs.results["config_types"]["crystal"] == 4
+
+
+def test_frames_labelled_anew_and_crystals_at_the_start(run, campaign, campaign_codes, text, tmp_path):
+    cells = campaign.outputs.labels.g00.get_frames()[1:4]
+    for atoms in cells:
+        atoms.info["REF_energy"] += 100.0  # another level of theory
+    old = Dataset(cells, level_of_theory="another").store()
+    write(tmp_path / "diamond.cif", bulk("Si"))
+    text = text.replace("  fit:", "  crystals: {number: 2, when: start}\n  fit:").replace("name: tiny", "name: anew")
+    text += f"crystals: [diamond.cif]\nstart: {{relabel: [{old.pk}]}}\n"
+    text = text.replace(text[text.index("  generations:") : text.index("  crystals:")], "  generations: []\n")
+    _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "a.yaml")))
+    assert node.is_finished_ok, node.exit_message
+    frames = {a.info["frame_id"]: a for a in node.outputs.labels.g00.get_frames()}
+    for number, atoms in enumerate(cells):
+        again = frames[f"anew-again-{number:04d}"]
+        assert again.info["REF_energy"] == pytest.approx(atoms.info["REF_energy"] - 100.0, abs=1e-6)
+        assert again.info["parent"] == atoms.info["frame_id"]
+    assert sum(a.info["config_type"] == "crystal" for a in frames.values()) == 3
+    assert "crystals" not in node.outputs.labels
+
+
+def test_the_search_ends_when_its_thresholds_are_kept(run, campaign_codes, text, tmp_path):
+    stop = "{energy_change: 10.0, distribution: 10.0, discovery: 1.0, new_error: 10.0, patience: 1, at_least: 2}"
+    text = text.replace("  fit:", f"  max_generations: 5\n  stop: {stop}\n  fit:").replace("name: tiny", "name: stops")
+    _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "a.yaml")))
+    assert node.is_finished_ok, node.exit_message
+    assert sorted(node.outputs.progress) == ["g01", "g02"]
+    assert node.base.extras.get(RssWorkChain.ENDED) == "all thresholds kept for 1 generations"
+    row = node.outputs.progress.g02.get_dict()
+    labels = {tag: node.outputs.labels[tag].get_frames() for tag in ("g01", "g02")}
+    ends = {tag: [a for a in frames if a.info["relax_status"] != "on_the_way"] for tag, frames in labels.items()}
+    assert row["labelled_end_points"] == len(ends["g02"])
+    errors = [(a.info["GAP_energy"] - a.info["REF_energy"]) / len(a) for a in ends["g02"]]
+    assert row["new_error"] ** 2 == pytest.approx(sum(e**2 for e in errors) / len(errors), abs=1e-9)
+    # The potential after the generation, evaluated on what it trained on, says what the evaluation job said.
+    before = {a.info["frame_id"]: a.info["GAP_energy"] for a in node.outputs.relaxed.g02.get_frames()}
+    after = {a.info["frame_id"]: a.info["GAP_energy"] for a in node.outputs.predictions.get_frames()}
+    job = next(p for p in node.called if p.process_label == "EvaluateCalculation" and p.label.endswith("g02 evaluate"))
+    evaluated = {a.info["frame_id"]: a.info["GAP_energy"] for a in job.outputs.frames.get_frames()}
+    both = evaluated.keys() & after.keys()
+    assert both
+    assert all(evaluated[name] == pytest.approx(after[name], abs=1e-5) for name in both)
+    assert any(abs(evaluated[name] - before[name]) > 1e-4 for name in both), "another potential"
+
+
+def test_a_user_ends_the_generations(campaign_codes, text, tmp_path):
+    text = text.replace("name: tiny", "name: ended").replace("  fit:", "  max_generations: 3\n  fit:")
+    runner = get_manager().create_runner(communicator=None)
+    process = instantiate_process(runner, RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "a.yaml")))
+    said = CliRunner().invoke(cli, ["stop", str(process.node.pk)])
+    assert said.exit_code == 0, said.output
+    runner.run(process)
+    node = process.node
+    assert node.is_finished_ok, node.exit_message
+    assert sorted(node.outputs.potentials) == ["g00"]
+    assert node.base.extras.get(RssWorkChain.ENDED) == "a user ended them"
+    too_late = CliRunner().invoke(cli, ["stop", str(node.pk)])
+    assert too_late.exit_code != 0
+    assert "has ended already" in too_late.output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  initial: {random: 10}", "  initial: {}", r"line \d+, settings.initial: empty, and start names no dataset"),
+        ("seed: 11", "seed: 11\ncrystals: [diamond.cif]", "crystals.0: no such file: .*diamond.cif"),
+        ("  fit:", "  crystals: {number: 3}\n  fit:", "settings.crystals: needs files of crystals"),
+        ("  fit:", "  max_generations: 0\n  fit:", "settings.max_generations: Input should be greater than 0"),
+        ("  fit:", "  crystals: {volume: [1.1, 0.9]}\n  fit:", "settings.crystals.volume: volume is .1.1, 0.9."),
+        ("seed: 11", "seed: 11\nstart: {database: [nothing]}", "start.database.0: no dataset or campaign 'nothing'"),
+    ],
+)
+def test_bad_beginnings_are_refused_with_their_place(campaign_codes, text, tmp_path, old, new, message):
+    assert old in text
+    with pytest.raises(ConfigError, match=message):
+        builder_inputs(check_campaign(text.replace(old, new, 1), tmp_path / "a.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"database": {"a": ("Si", False)}}, "database.a has no labels; frames to be labelled go into relabel"),
+        ({"database": {"a": ("Ge", True)}}, "database.a contains Ge, which the formula does not"),
+        ({"relabel": {"a": ("Ge", False)}}, "relabel.a contains Ge"),
+        ({"crystals": ("Si", False)}, "crystals are given, but no settings.crystals"),
+    ],
+)
+def test_bad_inputs_are_refused_by_the_ports(run, campaign_codes, text, tmp_path, more, message):
+    def dataset(symbol, labelled):
+        atoms = bulk(symbol)
+        atoms.info.update(frame_id="one", config_type="crystal")
+        if labelled:
+            fr.set_labels(atoms, -4.0)
+        return Dataset([atoms], level_of_theory="test")
+
+    inputs = builder_inputs(check_campaign(text, tmp_path / "a.yaml"))
+    for key, value in more.items():
+        inputs[key] = {name: dataset(*what) for name, what in value.items()} if isinstance(value, dict) else dataset(*value)
+    with pytest.raises(ValueError, match=message):
+        run(RssWorkChain, **inputs)
+
+
+def test_more_generations_than_recipes_is_no_fault_but_fewer_is(campaign_codes, text, tmp_path):
+    settings = check_campaign(text, tmp_path / "a.yaml").settings
+    twice = settings.model_dump() | {"generations": settings.model_dump()["generations"] * 2, "max_generations": 1}
+    with pytest.raises(ValueError, match="max_generations: 1 is less than the 2 generations there are recipes for"):
+        type(settings)(**twice)
+    assert Dict(settings.model_dump() | {"max_generations": 4})
+    longer = type(settings)(**settings.model_dump() | {"max_generations": 4})
+    assert longer.recipe(1) == longer.recipe(4)
+    assert longer.label_budget() == 11 + 4 * 6
