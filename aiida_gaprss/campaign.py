@@ -135,7 +135,7 @@ class RssSettings(Model):
 
     def label_budget(self) -> int:
         """Return the largest number of reference calculations the campaign can ask for."""
-        chosen = sum(g.select.total for g in self.generations)
+        chosen = sum(g.select.at_most(sum(g.cells.values()), len(g.relax.snapshot_steps)) for g in self.generations)
         n = len(self.formula)
         dimers = self.dimers.points * n * (n + 1) // 2 if self.dimers else 0
         return n + dimers + sum(self.initial.values()) + chosen + (self.search.label if self.search else 0)
