@@ -115,9 +115,9 @@ class _Choice:
 
     @cached_property
     def prints(self) -> dict[int, np.ndarray]:
-        """Fingerprints of the candidates that are left when one is asked for first."""
-        rows = fingerprints([self.candidates[i] for i in self.left], self.species)
-        return dict(zip(self.left, rows, strict=True))
+        """Fingerprints of the candidates that are not dropped when one is asked for first."""
+        sane = [*self.left, *self.taken]
+        return dict(zip(sane, fingerprints([self.candidates[i] for i in sane], self.species), strict=True))
 
     @cached_property
     def known_prints(self) -> np.ndarray:
