@@ -15,9 +15,9 @@ from aiida_gaprss.validation import model_validator_for
 class DescribeCalculation(FramesCalculation):
     """Describe every frame by one vector: the mean of the SOAP power spectra of its atoms, element by element.
 
-    p = Σ_Z ⊕ (1/N) Σ_{i of element Z} p_i, divided by its length, with p_i the normalised power spectrum around atom i: the same for
-    cells that differ by rotation, choice of cell, or repetition. The product of two vectors is the mean of the SOAP kernels (ζ = 1)
-    of all pairs of atoms of the same element, normalised.
+    p = ⊕_Z (1/N) Σ_{i of element Z} p_i, divided by its length, with p_i the normalised power spectrum around atom i: the
+    same for cells that differ by rotation, choice of cell, or repetition. The product of two vectors is the mean of the SOAP
+    kernels (ζ = 1) of all pairs of atoms of the same element, normalised.
     """
 
     TASK = "describe"

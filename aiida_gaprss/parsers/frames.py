@@ -15,7 +15,6 @@ from ase import Atoms
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
 
-
 #: The status of frames that a job had no time for.
 NOT_REACHED = "not reached: the job ended before"
 
