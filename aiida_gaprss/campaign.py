@@ -76,7 +76,7 @@ class GenerationSettings(Model):
 
     def most_labels(self) -> int:
         """Return the largest number of frames that can be chosen."""
-        return self.select.total
+        return self.select.at_most(sum(self.cells.values()), len(self.relax.snapshot_steps))
 
 
 class CrystalSettings(Model):

@@ -362,7 +362,11 @@ settings:
     - cells: {{random: 6}}
       pressure: {{width_GPa: 10.0}}
       relax: {{max_steps: 12, snapshot_steps: [3]}}
-      select: {{lowest: 2, unfamiliar: 2, snapshots: 2}}
+      select:
+        rules:
+          - {{by: lowest, n: 2}}
+          - {{by: farthest, n: 2}}
+          - {{by: farthest, of: snapshots, n: 2}}
   fit: {json.dumps(FIT)}
   final_fit: null
   search:

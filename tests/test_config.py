@@ -43,7 +43,7 @@ def test_every_fault_at_once_with_its_line(check):
     faults = check(
         ("width_GPa", "width_gpa"),
         ("formula: {Si: 1}", "formula: {Sj: 1}"),
-        ("lowest: 2", "lowest: many"),
+        ("by: lowest, n: 2", "by: lowest, n: many"),
         ("calculator: quippy.potential.Potential", "calculator: [1]"),
         ("label: 2", "label: -2"),
         ("seed: 11", "seed: 0"),
@@ -52,7 +52,7 @@ def test_every_fault_at_once_with_its_line(check):
     found = {where: (message, line) for where, message, line in faults}
     expected = {
         "settings.generations.0.pressure.width_gpa": ("unknown key", "pressure:"),
-        "settings.generations.0.select.lowest": ("'many'", "select:"),
+        "settings.generations.0.select.rules.0.n": ("'many'", "- {by: lowest"),
         "settings.search.label": ("-2", "label: -2"),
         "reference.ase.calculator": ("", "calculator:"),
         "seed": ("0", "seed: 0"),

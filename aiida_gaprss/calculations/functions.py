@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from aiida.engine import Process, calcfunction
-from aiida.orm import Dict, Float, Int, List, Str, StructureData
+from aiida.orm import ArrayData, Dict, Float, Int, List, Str, StructureData
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
@@ -144,11 +144,35 @@ def search_cells(settings: Dict, name: Str, seed: Int, **database: Dataset) -> D
 
 
 @calcfunction
-def select_frames(candidates: Dataset, settings: Dict, generation: Int, seed: Int, **database: Dataset) -> dict[str, Any]:
-    """Choose the frames of a generation that are labelled, and say why the others are not."""
+def select_frames(
+    candidates: Dataset,
+    settings: Dict,
+    generation: Int,
+    seed: Int,
+    vectors: ArrayData | None = None,
+    most: Int | None = None,
+    **database: Dataset | ArrayData,
+) -> dict[str, Any]:
+    """Choose the frames of a generation that are labelled, and say why the others are not.
+
+    :param vectors: of the candidates, from ``gaprss.describe``; needed if the selection measures with SOAP vectors.
+    :param most: what is left of the budget of labels.
+    :param database: datasets by name, and the vectors of each under its name with ``_vectors`` behind.
+    """
     model = RssSettings(**settings.get_dict())
+    datasets = {name: node for name, node in sorted(database.items()) if isinstance(node, Dataset)}
+    described = [database[f"{name}_vectors"] for name in datasets if f"{name}_vectors" in database]
     recipe = model.recipe(generation.value).select
-    chosen, report = choose_frames(candidates.get_frames(), _frames(database), recipe, model.sanity_limits(), seed.value)
+    chosen, report = choose_frames(
+        candidates.get_frames(),
+        _frames(datasets),
+        recipe,
+        model.sanity_limits(),
+        seed.value,
+        most.value if most is not None else None,
+        vectors.get_array("vectors") if vectors else None,
+        np.concatenate([node.get_array("vectors") for node in described]) if described else None,
+    )
     return {"frames": Dataset(chosen, level_of_theory="unlabelled"), "report": Dict(report)}
 
 

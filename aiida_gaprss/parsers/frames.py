@@ -15,9 +15,17 @@ from ase import Atoms
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
 
+#: The status of frames that a job had no time for.
+NOT_REACHED = "not reached: the job ended before"
+
 
 class FramesParser(Parser):
     """Collect what a batched job finished, whether or not it came to its end."""
+
+    def collect(self, sources: list[Atoms], results: list[tuple[str, list[Atoms]]]) -> None:
+        """Make the output of the input frames, and of status and frames of each."""
+        frames = [a for source, result in zip(sources, results, strict=True) for a in self.merge(source, *result)]
+        self.out("frames", Dataset(frames, level_of_theory=self.level_of_theory()))
 
     def merge(self, source: Atoms, status: str, results: list[Atoms]) -> list[Atoms]:
         """Return the output frames for one input frame."""
@@ -33,13 +41,12 @@ class FramesParser(Parser):
         sources = self.node.inputs.frames.get_frames()
         if not lines and sources:
             return self.exit_codes.ERROR_NO_RESULTS.format(message=self.last_words())
-        frames: list[Atoms] = []
-        for index, source in enumerate(sources):
+        results = []
+        for index in range(len(sources)):
             line = lines.get(index)
-            status = line["status"] if line else "not reached: the job ended before"
-            frames += self.merge(source, status, fr.loads(line["frames"]) if line else [])
+            results.append((line["status"], fr.loads(line["frames"])) if line else (NOT_REACHED, []))
+        self.collect(sources, results)
         failed = [line["status"] for _, line in sorted(lines.items()) if line["status"].startswith("failed")]
-        self.out("frames", Dataset(frames, level_of_theory=self.level_of_theory()))
         self.out("summary", Dict(self.summary(lines, len(sources))))
         if failed and len(failed) == len(sources):
             return self.exit_codes.ERROR_ALL_FAILED.format(message=failed[0])

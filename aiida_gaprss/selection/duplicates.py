@@ -14,6 +14,7 @@ def unique(
     tolerance: float,
     energies: Sequence[float] | np.ndarray | None = None,
     known: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
 ) -> Selection:
     """Keep one frame of every group of equals: the one of lowest energy, or the first.
 
@@ -21,6 +22,7 @@ def unique(
     :param tolerance: frames whose fingerprints are no farther apart (Euclidean) are equal.
     :param energies: eV/atom, of the frames; the kept are returned in the order of energy.
     :param known: (k, m) fingerprints of frames that need no equal either.
+    :param names: what the frames are called in the reasons; by default they are counted.
     """
     if not tolerance >= 0:
         raise ValueError(f"tolerance is {tolerance!r}, expected 0 or more")
@@ -33,10 +35,10 @@ def unique(
             if distances.min() <= tolerance:
                 selection.rejected[index] = f"duplicate of known frame {int(distances.argmin())}"
                 continue
-        for other in selection.kept:
-            if np.linalg.norm(points[other] - points[index]) <= tolerance:
-                selection.rejected[index] = f"duplicate of frame {other}"
-                break
+        equal = np.linalg.norm(points[selection.kept] - points[index], axis=1) <= tolerance
+        if equal.any():
+            other = selection.kept[int(equal.argmax())]
+            selection.rejected[index] = f"duplicate of frame {names[other] if names else other}"
         else:
             selection.kept.append(index)
     return selection

@@ -11,7 +11,8 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import neighbor_list
+
+from aiida_gaprss.selection.neighbours import neighbours, triplets
 
 
 def fingerprint(
@@ -36,7 +37,7 @@ def fingerprint(
     missing = sorted(set(atoms.numbers) - set(elements))
     if missing:
         raise ValueError(f"atomic numbers {missing} are not among species {elements}")
-    first, second, distances, vectors = neighbor_list("ijdD", atoms, cutoff)
+    first, second, distances, vectors = neighbours(atoms, cutoff)
     grid = np.linspace(0.25 * cutoff, cutoff, radial)
     smooth = 0.5 * (1 + np.cos(np.pi * distances / cutoff)) * (2.45 / distances) ** 2
     width = 1.3 * (grid[1] - grid[0])
@@ -49,16 +50,13 @@ def fingerprint(
         part = np.zeros((len(atoms), radial))
         np.add.at(part, first[mine], histogram[mine])
         parts.append(part)
-    cosines = np.linspace(-1, 1, angular)
+    near = np.flatnonzero(distances < shell)
+    a, b = (near[side] for side in triplets(first[near], len(atoms)))
+    weight = 0.5 * (1 + np.cos(np.pi * distances / shell))
+    cosine = np.einsum("nx,nx->n", vectors[a], vectors[b]) / (distances[a] * distances[b])
+    gaussians = np.exp(-0.5 * ((cosine[:, None] - np.linspace(-1, 1, angular)) / 0.15) ** 2)
     angles = np.zeros((len(atoms), angular))
-    near = distances < shell
-    for i in range(len(atoms)):
-        mine = near & (first == i)
-        unit = vectors[mine] / distances[mine][:, None]
-        weight = 0.5 * (1 + np.cos(np.pi * distances[mine] / shell))
-        j, k = np.triu_indices(len(unit), 1)
-        cosine = np.einsum("nx,nx->n", unit[j], unit[k])
-        angles[i] = (weight[j] * weight[k]) @ np.exp(-0.5 * ((cosine[:, None] - cosines) / 0.15) ** 2)
+    np.add.at(angles, first[a], (weight[a] * weight[b])[:, None] * gaussians)
     parts.append(0.7 * angles)
     per_atom = np.concatenate(parts, axis=1)
     return np.concatenate([per_atom.mean(axis=0), per_atom.std(axis=0)])

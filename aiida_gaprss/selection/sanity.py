@@ -9,9 +9,9 @@ from itertools import combinations_with_replacement
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from ase.neighborlist import neighbor_list
 
 from aiida_gaprss.selection import Selection
+from aiida_gaprss.selection.neighbours import neighbours
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def why_absurd(atoms: Atoms, limits: Limits, forces: np.ndarray | None = None) -
         if reason is not None:
             return reason
     if limits.max_neighbour_distance is not None:
-        bonded = np.unique(neighbor_list("i", atoms, limits.max_neighbour_distance))
+        bonded = np.unique(neighbours(atoms, limits.max_neighbour_distance)[0])
         if len(bonded) < len(atoms):
             alone = len(atoms) - len(bonded)
             return f"fell apart: {alone} of {len(atoms)} atoms have no neighbour within {limits.max_neighbour_distance:g} Å"
@@ -96,9 +96,10 @@ def _too_close(atoms: Atoms, minimum: float | Mapping[str, float]) -> str | None
     cutoff = max(pairs.values(), default=0.0) if isinstance(minimum, Mapping) else float(minimum)
     if cutoff == 0.0:
         return None
-    first, second, distances = neighbor_list("ijd", atoms, cutoff)
+    first, second, distances, _ = neighbours(atoms, cutoff)
+    once = np.flatnonzero(first <= second)
     symbols = atoms.get_chemical_symbols()
-    for k in np.argsort(distances, kind="stable"):
+    for k in once[np.argsort(distances[once], kind="stable")]:
         a, b = symbols[first[k]], symbols[second[k]]
         least = pairs.get(frozenset((a, b)), 0.0) if isinstance(minimum, Mapping) else cutoff
         if distances[k] < least:

@@ -11,6 +11,7 @@ from aiida.orm import Dict, Int, ProcessNode, QueryBuilder, Str
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.convergence import converged, describe
 from aiida_gaprss.analysis.energies import energy_summary
+from aiida_gaprss.calculations.describe import DescribeCalculation
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.calculations.functions import (
     distorted_crystals,
@@ -82,6 +83,8 @@ class RssWorkChain(WorkChain):
             while_(cls.next_generation)(
                 cls.make_cells,
                 cls.relax,
+                cls.collect_relaxed,
+                cls.examine,
                 cls.select,
                 if_(cls.has_chosen)(
                     cls.label,
@@ -129,6 +132,7 @@ class RssWorkChain(WorkChain):
         spec.exit_code(410, "ERROR_LABELS", message="{stage}: labelling failed: {message}")
         spec.exit_code(420, "ERROR_FIT", message="{stage}: the fit failed: {message}")
         spec.exit_code(430, "ERROR_RELAX", message="{stage}: the relaxations failed: {message}")
+        spec.exit_code(435, "ERROR_EXAMINE", message="{stage}: the candidates could not be described: {message}")
         spec.exit_code(440, "ERROR_NOTHING_SELECTED", message="{stage}: no frame is fit to be labelled: {message}")
 
     # --- the campaign ---
@@ -139,6 +143,7 @@ class RssWorkChain(WorkChain):
         self.ctx.tag = "g00"
         self.ctx.datasets = {f"database_{name}": node for name, node in self.inputs.get("database", {}).items()}
         self.ctx.minima = {}
+        self.ctx.vectors = {}
         self.ctx.ended = None
         settings = self.settings
         most = settings.label_budget() + sum(node.n_frames for node in self.inputs.get("relabel", {}).values())
@@ -215,20 +220,55 @@ class RssWorkChain(WorkChain):
         inputs.metadata = {**inputs.get("metadata", {}), **self.called("relax")}
         return ToContext(relax=self.submit(RelaxCalculation, **inputs))
 
-    def select(self) -> ExitCode | None:
-        """Choose the frames worth a label."""
+    def collect_relaxed(self) -> ExitCode | None:
+        """Take over the relaxed cells and their snapshots, the candidates for labels."""
         failed = self.check_relaxations()
         if failed:
             return failed
-        relaxed = self.ctx.relax.outputs.frames
-        self.out(f"relaxed.{self.tag}", relaxed)
+        self.ctx.candidates = self.ctx.relax.outputs.frames
+        self.out(f"relaxed.{self.tag}", self.ctx.candidates)
+        return None
+
+    def examine(self) -> Any:
+        """Find out what the rules of selection go by: SOAP vectors of what has none yet, uncertainties of the predictions."""
+        select = self.recipe.select
+        self.ctx.examined = [tag for tag in self.ctx.datasets if tag not in self.ctx.vectors] if select.vectors else []
+        if select.vectors:
+            settings = Dict({**select.vectors.model_dump(), "elements": sorted(self.settings.formula)})
+            for tag, frames in [("candidates", self.ctx.candidates), *((t, self.ctx.datasets[t]) for t in self.ctx.examined)]:
+                inputs = {**self.python_job(f"describe_{tag}"), "frames": frames, "settings": settings}
+                self.to_context(**{f"describe_{tag}": self.submit(DescribeCalculation, **inputs)})
+        if select.uses("variance"):
+            inputs = {**self.python_job("variances"), "frames": self.ctx.candidates, "settings": Dict({"variances": True})}
+            self.to_context(variances=self.submit(EvaluateCalculation, potential=self.ctx.potential, **inputs))
+
+    def select(self) -> ExitCode | None:
+        """Choose the frames worth a label."""
+        select, settings = self.recipe.select, self.settings
+        more: dict[str, Any] = {}
+        candidates = self.ctx.candidates
+        if select.uses("variance"):
+            if "frames" not in self.ctx.variances.outputs:
+                return self.exit_codes.ERROR_EXAMINE.format(stage=self.stage, message=self.ctx.variances.exit_message)
+            candidates = self.ctx.variances.outputs.frames
+        if select.vectors:
+            for tag in ("candidates", *self.ctx.examined):
+                job = self.ctx[f"describe_{tag}"]
+                if "vectors" not in job.outputs:
+                    return self.exit_codes.ERROR_EXAMINE.format(stage=self.stage, message=job.exit_message)
+                self.ctx.vectors[tag] = job.outputs.vectors
+            more = {f"{tag}_vectors": node for tag, node in self.ctx.vectors.items() if tag != "candidates"}
+            more["vectors"] = self.ctx.vectors.pop("candidates")
+        if settings.max_labels is not None:
+            more["most"] = Int(settings.max_labels - self.n_labels)
         chosen = select_frames(
-            relaxed,
+            candidates,
             self.inputs.settings,
             Int(self.ctx.generation),
             self.seed("selection"),
             metadata=self.called("select"),
             **self.ctx.datasets,
+            **more,
         )
         self.out(f"selections.{self.tag}", chosen["report"])
         report = chosen["report"].get_dict()
@@ -298,7 +338,8 @@ class RssWorkChain(WorkChain):
         self.ctx.minima[self.tag] = low_minima(
             self.ctx.relax.outputs.frames, self.inputs.settings, metadata=self.called("low_minima")
         )
-        return self.evaluate(self.ctx.minima[self.tag], "evaluate")
+        inputs = {**self.python_job("evaluate"), "frames": self.ctx.minima[self.tag], "potential": self.ctx.potential}
+        return ToContext(evaluate=self.submit(EvaluateCalculation, **inputs))
 
     def judge(self) -> None:
         """Measure what this generation has changed; end the search if that is little enough."""
@@ -459,13 +500,10 @@ class RssWorkChain(WorkChain):
         self.ctx.final = stage == "final_fit"
         return ToContext(gap_fit=self.submit(GapFitCalculation, **inputs))
 
-    def evaluate(self, frames: Dataset, stage: str, **settings: Any) -> Any:
-        """Evaluate the last potential on frames, where the relaxations run."""
+    def python_job(self, stage: str) -> dict[str, Any]:
+        """Return the code and the options of another job that runs where the relaxations do."""
         options = {key: value for key, value in self.inputs.relax.metadata.options.items() if key != "parser_name"}
-        inputs = {"code": self.inputs.relax.code, "frames": frames, "potential": self.ctx.potential}
-        inputs |= {"settings": Dict(settings)} if settings else {}
-        metadata = {"options": options, **self.called(stage)}
-        return ToContext(evaluate=self.submit(EvaluateCalculation, **inputs, metadata=metadata))
+        return {"code": self.inputs.relax.code, "metadata": {"options": options, **self.called(stage)}}
 
     def check_relaxations(self) -> ExitCode | None:
         """Go on with what a relaxation job has finished; stop if that is nothing."""
