@@ -1,0 +1,31 @@
+"""Write the known crystals of the campaign: four structures of silicon at their Stillinger-Weber volumes (nearly)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ase import Atoms
+from ase.build import bulk
+from ase.io import write
+
+
+def crystals() -> list[Atoms]:
+    """Return diamond, hexagonal diamond, beta-tin and simple cubic silicon."""
+    lonsdaleite = Atoms(
+        "Si4",
+        scaled_positions=[(1 / 3, 2 / 3, 0.0625), (2 / 3, 1 / 3, 0.5625), (1 / 3, 2 / 3, 0.4375), (2 / 3, 1 / 3, 0.9375)],
+        cell=[3.84, 3.84, 6.27, 90, 90, 120],
+        pbc=True,
+    )
+    beta_tin = Atoms(
+        "Si4",
+        scaled_positions=[(0, 0, 0), (0.5, 0.5, 0.5), (0, 0.5, 0.25), (0.5, 0, 0.75)],
+        cell=[5.0, 5.0, 2.75],
+        pbc=True,
+    )
+    return [bulk("Si", "diamond", a=5.431), lonsdaleite, beta_tin, bulk("Si", "sc", a=2.61)]
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]) / "crystals.extxyz", crystals())

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# The recipe of PRL 120, 156001 at full size on Stillinger-Weber silicon: bash examples/full_size/run.sh [SEED]
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+source "$here/../environment.sh"
+use_environment ""
+work=${GAPRSS_WORK:-$here/work}
+mkdir -p "$work"
+cp "$here/campaign.yaml" "$work/"
+python "$here/make_crystals.py" "$work"
+if [ -z "${AIIDA_PATH:-}" ]; then
+    export AIIDA_PATH=$work/aiida
+    mkdir -p "$AIIDA_PATH"
+    echo "AiiDA lives in $AIIDA_PATH; to look around later: export AIIDA_PATH=$AIIDA_PATH"
+fi
+aiida-gaprss setup
+seed=${1:-1}
+time aiida-gaprss run "$work/campaign.yaml" --seed "$seed" --report "$work/report-seed$seed"
