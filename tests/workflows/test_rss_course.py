@@ -103,6 +103,33 @@ def test_the_search_ends_when_its_thresholds_are_kept(run, campaign_codes, text,
     assert any(abs(evaluated[name] - before[name]) > 1e-4 for name in both), "another potential"
 
 
+def test_rules_that_need_soap_vectors_and_variances(run, campaign_codes, text, tmp_path):
+    rules = "[{by: boltzmann, n: 4, then: {by: cur, n: 2}}, {by: variance, of: all, n: 2}]"
+    select = f"{{vectors: {{cutoff: 4.0, n_max: 4, l_max: 2}}, rules: {rules}}}"
+    start = text.index("      select:")
+    text = f"{text[:start]}      select: {select}\n{text[text.index('  fit:') :]}"
+    text = text.replace("  fit:", "  max_generations: 2\n  fit:").replace("name: tiny", "name: examined")
+    _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "a.yaml")))
+    assert node.is_finished_ok, node.exit_message
+    jobs = [process.base.links.get_incoming().first().link_label for process in node.called]
+    described = [label for label in jobs if "describe" in label]
+    assert described == [
+        *("g01_describe_candidates", "g01_describe_g00"),
+        *("g02_describe_candidates", "g02_describe_g01"),
+    ], "every frame of the database once"
+    report = node.outputs.selections.g02.get_dict()
+    assert set(report["chosen_as"]) == {"boltzmann then cur", "variance of all"}
+    uncertain = {
+        a.info["frame_id"]: a.arrays["GAP_local_variance"].max()
+        for process in node.called
+        if process.label.endswith("g02 variances")
+        for a in process.outputs.frames.get_frames()
+    }
+    taken = [name for name, why in report["reasons"].items() if why == "chosen: variance of all"]
+    left = [name for name, why in report["reasons"].items() if why.startswith("not needed")]
+    assert min(uncertain[name] for name in taken) >= max(uncertain[name] for name in left)
+
+
 def test_a_user_ends_the_generations(campaign_codes, text, tmp_path):
     text = text.replace("name: tiny", "name: ended").replace("  fit:", "  max_generations: 3\n  fit:")
     runner = get_manager().create_runner(communicator=None)
