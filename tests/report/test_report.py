@@ -50,14 +50,14 @@ def make_frames(generation: int, n: int, predicted: bool) -> list[Atoms]:
 @pytest.fixture(scope="module")
 def record() -> CampaignRecord:
     generations = []
-    for index, name in enumerate(("initial", "generation 1", "generation 2")):
+    for index in range(3):
         frames = make_frames(index, 12, predicted=index > 0)
+        counts = Counts(20, 18, {"converged": 18, "collapsed": 2}, 30, {"lowest": 13}, {"absurd": 17}, 13, 12, 1)
         generations.append(
             GenerationRecord(
-                index,
-                name,
+                f"g{index:02d}",
                 frames,
-                Counts(20, 18, {"collapsed": 2}, 13, 12, 1),
+                counts,
                 {"energy_rmse": 30.0 / (index + 1), "energy_mae": 20.0, "forces_rmse": 0.1},
                 f"uuid-{index}",
                 {"seed": 0.5, "label": 100.0, "fit": 4000.0},
@@ -143,12 +143,13 @@ def test_whole_campaign(record, tmp_path):
     generations = read_csv(folder / "generations.csv")
     assert float(generations[1]["new_energy_rmse_meV/atom"]) == pytest.approx(expected, rel=1e-6)
     assert generations[0]["new_energy_rmse_meV/atom"] == ""
-    assert generations[0]["rejected_reasons_collapsed"] == "2"
+    assert generations[0]["rejected_reasons_absurd"] == "17"
+    assert generations[0]["relax_status_collapsed"] == "2"
     assert generations[2]["seconds_fit"] == "4000.0"
 
     rows = read_csv(folder / "errors.csv")
     final = [r for r in rows if r["scope"].startswith("all labelled")]
-    assert [r["group"] for r in final] == ["all", "isolated_atom", "rss_a", "rss_b", "0", "1", "2", "unknown"]
+    assert [r["group"] for r in final] == ["all", "isolated_atom", "rss_a", "rss_b", "initial", "generation 1", "generation 2"]
     assert float(final[0]["forces_rmse_eV/A"]) == pytest.approx(errors(record.final_frames).forces.rmse)
     minima = read_csv(folder / "minima.csv")
     assert minima[0]["volume_A3/atom"] == f"{4.1**3 / 4:.10g}"
@@ -184,7 +185,7 @@ def test_empty_campaign(tmp_path):
 
 def test_first_generation_only(tmp_path):
     frames = make_frames(0, 5, predicted=False)
-    record = CampaignRecord("Running", "0", generations=[GenerationRecord(0, "initial", frames)])
+    record = CampaignRecord("Running", "0", generations=[GenerationRecord("g00", frames)])
     page = write_report(record, tmp_path)
     assert {p.stem for p in tmp_path.glob("*.png")} == FIGURES
     assert "Neither predictions for new frames nor training errors are known yet." in page.read_text(encoding="utf-8")
@@ -204,7 +205,7 @@ def test_single_label_without_forces(tmp_path):
         "One",
         "0",
         state="failed: out of memory",
-        generations=[GenerationRecord(0, "initial", [atoms, unlabelled], training_errors={"energy_rmse": 0.0})],
+        generations=[GenerationRecord("g00", [atoms, unlabelled], training_errors={"energy_rmse": 0.0})],
         final_frames=[atoms],
     )
     page = write_report(record, tmp_path)
@@ -217,7 +218,7 @@ def test_outliers_are_counted():
     for atoms, energy in zip(frames, np.linspace(0, 2, 60), strict=True):
         set_labels(atoms, energy)
     set_labels(frames[30], 1e6)
-    record = CampaignRecord("t", "u", generations=[GenerationRecord(0, "initial", frames)])
+    record = CampaignRecord("t", "u", generations=[GenerationRecord("g00", frames)])
     axes = energy_volume(record).axes[0]
     assert axes.get_title(loc="right") == "1 of 60 points lie outside"
     assert axes.get_ylim()[1] < 100
@@ -246,7 +247,7 @@ def test_terminal_tables(record):
     assert re.search(r"1 +Fm-3m \(225\) +1 +2 +−\d\.\d{4} +−\d\.\d{4} +−71\.\d +17\.23", minima)
     assert re.search(r"2 +P6₃/mmc \(194\) .* – .*not converged", minima)
     generations = plain(generations_table(record))
-    assert re.search(r"initial +20 +18 +2 +13 +12 +1 .* 1 h 08 min", generations)
+    assert re.search(r"initial +20 +18 +17 +13 +12 +1 .* 1 h 08 min", generations)
     assert max(len(line) for line in (minima + generations).splitlines()) <= 120
 
 
