@@ -36,7 +36,7 @@ def collect(node: WorkChainNode) -> CampaignRecord:
         stop=settings.stop,
         ended=node.base.extras.get(RssWorkChain.ENDED, ""),
     )
-    called = {link.link_label: link.node for link in node.base.links.get_outgoing(node_class=ProcessNode).all()}
+    called: dict[str, Any] = {link.link_label: link.node for link in node.base.links.get_outgoing(node_class=ProcessNode).all()}
     seconds = _stages(called)
     tags = _tags(called)
     if database:

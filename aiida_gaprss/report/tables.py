@@ -57,8 +57,8 @@ def generation_rows(record: CampaignRecord) -> list[Row]:
 def progress_of(record: CampaignRecord) -> list[Row]:
     """Return what each part of a campaign changed, in eV/atom; empty for all but the generations.
 
-    Where it was not measured, it is what the labelled frames tell by themselves: how far the energies of the end points moved, and
-    how wrong the previous potential was on them.
+    Where it was not measured, it is what the labelled frames tell by themselves: how far the energies of the end points moved,
+    and how wrong the previous potential was on them.
     """
     frames = {generation.tag: end_points(generation.frames) for generation in record.generations}
     rows: list[Row] = []

@@ -196,8 +196,8 @@ def _sections(record: CampaignRecord) -> list[Section]:
 def _progress_caption(record: CampaignRecord) -> str:
     stop = record.stop
     what = {
-        "energy_change": "Change of predicted energies: root mean square difference between what two successive potentials say of "
-        "the new low minima, which the later one has learned from.",
+        "energy_change": "Change of predicted energies: root mean square difference between what two successive potentials say "
+        "of the new low minima, some of which the later one has learned from.",
         "distribution": "Shift of the labels' energies: Wasserstein distance between the reference energies of the end points of "
         "two successive generations, the mean distance that they would have to be moved.",
         "discovery": "New among the low minima: the part that no generation before has come to.",

@@ -10,9 +10,12 @@ from aiida_gaprss.config import check_campaign
 from aiida_gaprss.launch import builder_inputs
 from aiida_gaprss.report.collect import collect
 from aiida_gaprss.report.record import CampaignRecord
+from aiida_gaprss.report.tables import progress_of
 from aiida_gaprss.report.text import generations_table, plain
 from aiida_gaprss.report.write import write_report
 from aiida_gaprss.workflows.rss import RssWorkChain
+
+pytestmark = pytest.mark.slow
 
 TAGS = ["database", "g00", "g01", "g02", "crystals", "search"]
 
@@ -24,9 +27,10 @@ def looped(run, campaign_codes, campaign_text, dataset, remembered, tmp_path):
         bulk("Si").write(tmp_path / "diamond.cif")
         dataset.store()
         text = campaign_text.replace("initial: {random: 10}", "initial: {random: 4}").replace("name: tiny", "name: loop")
-        text = text.replace("  fit: {", "  max_generations: 3\n  fit: {")
+        text = text.replace("  fit: {", '  max_generations: 3\n  fit: {"mixed_levels": true, ')
+        text = text.replace("    label: 2", "    label: 2\n    again: 2")
         text += f"""
-  stop: {{energy_change: 100.0, distribution: 100.0, discovery: 1.0, new_error: 100.0, patience: 1, at_least: 2}}
+  stop: {{energy_change: 20.0, distribution: 20.0, discovery: 1.0, new_error: 20.0, patience: 1, at_least: 2}}
   crystals: {{number: 3}}
 start: {{database: [{dataset.pk}]}}
 crystals: [{tmp_path / "diamond.cif"}]
@@ -69,7 +73,7 @@ def test_the_parts_in_their_order(looped, node):
     assert {"cells", "label", "final_fit"} <= set(crystals.seconds)
     assert {"cells", "relax", "label", "minima"} <= set(search.seconds)
     assert looped.ended == "all thresholds kept for 1 generations"
-    assert looped.stop.thresholds() == {"energy_change": 100, "distribution": 100, "discovery": 1, "new_error": 100}
+    assert looped.stop.thresholds() == {"energy_change": 20, "distribution": 20, "discovery": 1, "new_error": 20}
 
 
 def test_the_page(looped, tmp_path):
@@ -91,7 +95,7 @@ def test_the_page(looped, tmp_path):
 
     summary = json.loads((tmp_path / "a" / "report.json").read_text(encoding="utf-8"))
     assert [row["tag"] for row in summary["generations"]] == TAGS
-    assert summary["thresholds"]["energy_change_meV/atom"] == 100_000
+    assert summary["thresholds"]["energy_change_meV/atom"] == 20_000
     assert summary["energies"] == "above the lowest"
     with (tmp_path / "a" / "generations.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
@@ -109,8 +113,6 @@ def test_what_the_labels_tell_by_themselves(looped):
     record.stop = None
     for generation in record.generations:
         generation.progress = {}
-    from aiida_gaprss.report.tables import progress_of
-
     rows = {g.tag: row for g, row in zip(record.generations, progress_of(record), strict=True)}
     assert rows["database"] == rows["g00"] == rows["crystals"] == rows["search"] == {}
     for generation in looped.generations[2:4]:
