@@ -49,7 +49,7 @@ def collect(node: WorkChainNode) -> CampaignRecord:
         generation = _generation(tag, outputs, called)
         generation.seconds = seconds.get(tag, {})
         record.generations.append(generation)
-    if not record.ended and f"g{settings.n_generations:02d}" in labels:
+    if settings.n_generations and not record.ended and f"g{settings.n_generations:02d}" in labels:
         record.ended = f"all {settings.n_generations} generations have been made"
     for generation in record.generations:
         record.failures += [

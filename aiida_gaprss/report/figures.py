@@ -174,7 +174,7 @@ def hull(record: CampaignRecord) -> Figure | None:
     depth = float(-line[:, 1].min())
     # The hull is shallow where random cells are high: what lies far above it is left out.
     top = min(float(every[:, 1].max()) + 0.1 * depth, max(4 * depth, 1.1 * float(np.median(every[:, 1])), 0.02))
-    bottom = -1.3 * depth - 0.06 * top
+    bottom = -1.3 * depth - 0.1 * top
     with house_style():
         figure = Figure(figsize=WIDE)
         axes = figure.add_subplot()
@@ -304,10 +304,13 @@ def progress(record: CampaignRecord, criterion: str) -> Figure | None:
             axes.axhline(
                 factor * limit, color=VERMILION, linestyle="--", linewidth=1.4, label=f"at most {factor * limit:g} {unit}"
             )
-        if (drawn > 0).all():
+        if unit == "%":
+            axes.set_ylim(-4, 105)
+        elif (drawn > 0).all():
             _log_axis(axes, drawn)
         else:
-            axes.set_ylim(0, 1.1 * max(drawn.max(), 1e-3))
+            top = max(float(drawn.max()), 1.0)
+            axes.set_ylim(-0.04 * top, 1.1 * top)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlim(x.min() - 0.4, x.max() + 0.4)
         axes.set(xlabel="Generation", ylabel=f"{PROGRESS[criterion]}\n({unit})")

@@ -32,7 +32,10 @@ NAMES_PER_REASON = 5
 
 @dataclass(frozen=True)
 class Section:
-    """A group of figures with one explanation; ``missing`` is said when there is nothing to draw."""
+    """A group of figures with one explanation; ``missing`` is said when there is nothing to draw, without it nothing at all.
+
+    :param key: name by which the page finds the tables that belong to it.
+    """
 
     key: str
     title: str
@@ -207,7 +210,7 @@ def _progress_caption(record: CampaignRecord) -> str:
         rule = "The campaign has no thresholds; this is what its labelled frames tell by themselves."
         return " ".join([rule, what["distribution"], what["new_error"]])
     rule = (
-        f"The generations end as soon as every threshold has been kept for {stop.patience} in a row, after at least "
+        f"The generations end as soon as {stop.patience} in a row have kept every threshold, but not before number "
         f"{stop.at_least}; or with the last one asked for. Low: up to {stop.window:g} eV/atom above the lowest."
     )
     return " ".join([rule, *what.values()])

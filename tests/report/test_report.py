@@ -360,7 +360,7 @@ def test_progress_and_its_thresholds(record, tmp_path):
     measured, limit = axes.lines
     assert measured.get_ydata() == pytest.approx([100, 5])
     assert limit.get_ydata() == pytest.approx([10, 10])
-    assert progress(again, "discovery").axes[0].get_yscale() == "linear", "zeros"
+    assert progress(again, "discovery").axes[0].get_yscale() == "linear", "percent"
     assert len(progress(again, "discovery").axes[0].lines) == 1, "no threshold"
     assert generation_rows(again)[2]["progress"]["energy_change_meV/atom"] == pytest.approx(5)
 
