@@ -134,7 +134,7 @@ def energy_volume(record: CampaignRecord) -> Figure | None:
         return None
     zero = EnergyZero(record.labelled_frames())
     with house_style():
-        figure = Figure(figsize=WIDE)
+        figure = Figure(figsize=_wide(len(shown)))
         axes = figure.add_subplot()
         points = [np.array([(abs(a.cell.volume) / len(a), zero.above(a)) for a in frames], dtype=float) for _, frames in shown]
         every = np.concatenate(points)
@@ -152,6 +152,11 @@ def energy_volume(record: CampaignRecord) -> Figure | None:
         axes.set(xlim=x_limits, ylim=y_limits, xlabel="Volume (Å³/atom)", ylabel=f"Reference energy\n{zero.words} (eV/atom)")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, markerscale=1.6)
     return figure
+
+
+def _wide(entries: int) -> tuple[float, float]:
+    """Return the size of a wide figure, in inches, with room for so many entries of a legend in three columns below it."""
+    return WIDE[0], WIDE[1] + 0.21 * max(0, math.ceil(entries / 3) - 2)
 
 
 def _scatter(axes: Axes, generations: Sequence[GenerationRecord], points: Sequence[np.ndarray], size: float) -> None:
@@ -176,7 +181,7 @@ def hull(record: CampaignRecord) -> Figure | None:
     top = min(float(every[:, 1].max()) + 0.1 * depth, max(4 * depth, 1.1 * float(np.median(every[:, 1])), 0.02))
     bottom = -1.3 * depth - 0.1 * top
     with house_style():
-        figure = Figure(figsize=WIDE)
+        figure = Figure(figsize=_wide(len(shown) + 1))
         axes = figure.add_subplot()
         _scatter(axes, [g for g, _ in shown], points, 26 if len(every) < 500 else 12)
         axes.plot(line[:, 0], line[:, 1], "o-", color="#111827", markersize=5, linewidth=1.4, label="convex hull")
@@ -262,7 +267,7 @@ def error_by_generation(record: CampaignRecord, quantity: str) -> Figure | None:
         _log_axis(axes, values)
         axes.set_xticks(x, names)
         if any(len(a) + len(b) >= 68 / len(names) for a, b in pairwise(names)):  # 34 letters side by side
-            axes.tick_params(axis="x", labelrotation=40)
+            axes.set_xticks(x, names, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_xlim(-0.4, len(x) - 0.6)
         axes.set(xlabel="Generation", ylabel=f"{WHAT[quantity]} error ({UNITS[quantity]})")
         present = {part for key, y in zip(series, values, strict=True) if np.isfinite(y).any() for part in key}
