@@ -1,4 +1,4 @@
-"""Distance of frames above the convex hull of their energies."""
+"""The convex hull of frames in energy and composition."""
 
 from __future__ import annotations
 
@@ -11,48 +11,100 @@ from pymatgen.core import Composition
 
 from aiida_gaprss import frames as fr
 
+#: eV/atom; a height smaller than this is rounding.
+ROUNDING = 1e-9
+
 
 class HullError(ValueError):
     """Frames that span no hull."""
 
 
+class Hull:
+    """The convex hull of the reference energies at zero pressure (pymatgen's ``PhaseDiagram``).
+
+    Isolated atoms and dimers in vacuum are no phases: an isolated atom is part of the hull only for an element that has no other
+    frame of its own. Frames without reference energy are left out. The hull of one element is its lowest energy.
+
+    :raises HullError: if there is no phase, or an element has neither a frame nor an isolated atom of its own.
+    """
+
+    def __init__(self, frames: Sequence[Atoms]) -> None:
+        labelled = [atoms for atoms in frames if _has_energy(atoms)]
+        phases = [atoms for atoms in labelled if not fr.is_in_vacuum(atoms)]
+        if not phases:
+            raise HullError("no convex hull: no labelled frame but atoms and dimers in vacuum")
+        elements = {symbol for atoms in phases for symbol in atoms.symbols}
+        pure = {atoms.symbols[0] for atoms in phases if len(set(atoms.symbols)) == 1}
+        corners = [atoms for atoms in labelled if fr.is_isolated_atom(atoms) and atoms.symbols[0] in elements - pure]
+        lacking = sorted(elements - pure - {atoms.symbols[0] for atoms in corners})
+        if lacking:
+            raise HullError(f"no convex hull: neither a labelled frame of {', '.join(lacking)} alone nor its isolated atom")
+        # Only the lowest frame of each composition can lie on the hull.
+        self._lowest: dict[str, Atoms] = {}
+        for atoms in [*phases, *corners]:
+            key = reduced_formula(atoms)
+            if key not in self._lowest or _energy(atoms) < _energy(self._lowest[key]):
+                self._lowest[key] = atoms
+        self._diagram = PhaseDiagram([_entry(atoms) for atoms in self._lowest.values()])
+        self._energies: dict[str, float] = {}
+
+    @property
+    def elements(self) -> list[str]:
+        """Its elements, in the order of electronegativity, as in the names of phases."""
+        return [str(element) for element in sorted(self._diagram.elements)]
+
+    @property
+    def stable(self) -> list[Atoms]:
+        """The lowest frames of the compositions that lie on the hull, those with the most of the first element first."""
+        names = {entry.composition.reduced_formula for entry in self._diagram.stable_entries}
+        on_it = [atoms for atoms in self._lowest.values() if phase_name(atoms) in names]
+        return sorted(on_it, key=lambda atoms: [-self.fraction(atoms, element) for element in self.elements])
+
+    def knows(self, atoms: Atoms) -> bool:
+        """Tell whether the hull has all elements of a frame."""
+        return set(atoms.symbols) <= set(self.elements)
+
+    def of(self, atoms: Atoms) -> float:
+        """Return the energy of the hull at the composition of a frame, eV/atom."""
+        key = reduced_formula(atoms)
+        if key not in self._energies:
+            self._energies[key] = float(self._diagram.get_hull_energy_per_atom(Composition(key)))
+        return self._energies[key]
+
+    def above(self, atoms: Atoms) -> float:
+        """Return how far a frame lies above the hull, eV/atom; negative below it.
+
+        :raises KeyError: if the frame has no reference energy.
+        """
+        height = _energy(atoms) - self.of(atoms)
+        return 0.0 if abs(height) < ROUNDING else height
+
+    def formation_energy(self, atoms: Atoms) -> float:
+        """Return the energy of a frame relative to the lowest frames of its elements, eV/atom.
+
+        :raises KeyError: if the frame has no reference energy.
+        """
+        return float(self._diagram.get_form_energy_per_atom(_entry(atoms)))
+
+    @staticmethod
+    def fraction(atoms: Atoms, element: str) -> float:
+        """Return the atomic fraction of an element."""
+        return float(np.mean([symbol == element for symbol in atoms.symbols]))
+
+
 def above_hull(frames: Sequence[Atoms]) -> np.ndarray:
     """Return the distance (eV/atom) of every frame above the convex hull of all of them in energy and composition.
 
-    The hull is that of the reference energies at zero pressure (pymatgen's ``PhaseDiagram``). Isolated atoms and dimers in vacuum
-    are no phases: they are part of the hull only for an element that has no other frame of its own, and get NaN, like frames
-    without energy. For one element this is the energy above the lowest.
+    Isolated atoms and dimers in vacuum get NaN, like frames without energy. For one element this is the energy above the lowest.
 
     :raises HullError: if an element has neither a frame nor an isolated atom of its own.
     """
-    energies = np.array([atoms.info.get("REF_energy", np.nan) for atoms in frames], dtype=float)
-    formulas = [Composition(atoms.get_chemical_formula()) for atoms in frames]
-    phases = [n for n, atoms in enumerate(frames) if not fr.is_in_vacuum(atoms) and np.isfinite(energies[n])]
-    if not phases:
-        return np.full(len(frames), np.nan)
-    elements = {element for n in phases for element in formulas[n].elements}
-    pure = {formulas[n].elements[0] for n in phases if formulas[n].is_element}
-    corners = [
-        n
-        for n, atoms in enumerate(frames)
-        if fr.is_isolated_atom(atoms) and np.isfinite(energies[n]) and formulas[n].elements[0] in elements - pure
-    ]
-    lacking = sorted(str(e) for e in elements - pure - {formulas[n].elements[0] for n in corners})
-    if lacking:
-        raise HullError(f"no convex hull: neither a labelled frame of {', '.join(lacking)} alone nor its isolated atom")
-    # Only the lowest frame of each composition can lie on the hull.
-    lowest: dict[Composition, PDEntry] = {}
-    for n in [*phases, *corners]:
-        composition = formulas[n].reduced_composition
-        entry = PDEntry(formulas[n], energies[n])
-        if composition not in lowest or entry.energy_per_atom < lowest[composition].energy_per_atom:
-            lowest[composition] = entry
-    diagram = PhaseDiagram(list(lowest.values()))
-    hull = {composition: diagram.get_hull_energy_per_atom(composition) for composition in lowest}
     out = np.full(len(frames), np.nan)
-    for n in phases:
-        out[n] = energies[n] / len(frames[n]) - hull[formulas[n].reduced_composition]
-    return np.where(out < 0, 0.0, out)  # rounding, of frames on the hull
+    phases = [n for n, atoms in enumerate(frames) if _has_energy(atoms) and not fr.is_in_vacuum(atoms)]
+    if phases:
+        hull = Hull(frames)
+        out[phases] = [hull.above(frames[n]) for n in phases]
+    return out
 
 
 def hull_weights(frames: Sequence[Atoms], kT: float) -> dict[str, float]:
@@ -74,3 +126,20 @@ def hull_weights(frames: Sequence[Atoms], kT: float) -> dict[str, float]:
 def reduced_formula(atoms: Atoms) -> str:
     """Return the composition of a frame as its smallest formula in Hill order, e.g. ``CuLi2``."""
     return str(atoms.symbols.formula.reduce()[0].format("hill"))
+
+
+def phase_name(atoms: Atoms) -> str:
+    """Return the composition of a frame as chemists write it, e.g. ``Li2Cu``."""
+    return str(Composition(atoms.get_chemical_formula()).reduced_formula)
+
+
+def _has_energy(atoms: Atoms) -> bool:
+    return bool(np.isfinite(atoms.info.get("REF_energy", np.nan)))
+
+
+def _energy(atoms: Atoms) -> float:
+    return float(atoms.info["REF_energy"]) / len(atoms)
+
+
+def _entry(atoms: Atoms) -> PDEntry:
+    return PDEntry(Composition(atoms.get_chemical_formula()), atoms.info["REF_energy"])

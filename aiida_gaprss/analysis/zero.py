@@ -1,4 +1,4 @@
-"""Energies above the lowest: the common zero of energy–volume plots, box plots and tables."""
+"""The common zero of energies in energy–volume plots, box plots and tables."""
 
 from __future__ import annotations
 
@@ -6,37 +6,52 @@ from collections.abc import Iterable
 
 from ase import Atoms
 
-from aiida_gaprss.frames import REFERENCE, energy
+from aiida_gaprss import frames as fr
+from aiida_gaprss.analysis.hull import Hull, HullError, reduced_formula
 
 #: Kinds of configuration that belong into a fit but into no picture of the bulk.
 NOT_BULK = frozenset({"isolated_atom", "dimer", "trimer"})
 
 
-def bulk_frames(frames: Iterable[Atoms], prefix: str = REFERENCE) -> list[Atoms]:
-    """Return the frames with an energy under ``prefix`` that are neither isolated atoms nor clusters in a box."""
-    return [a for a in frames if energy(a, prefix) is not None and a.info.get("config_type") not in NOT_BULK]
+def bulk_frames(frames: Iterable[Atoms]) -> list[Atoms]:
+    """Return the frames with a reference energy that are neither isolated atoms nor clusters in a box."""
+    return [a for a in frames if fr.is_labelled(a) and a.info.get("config_type") not in NOT_BULK]
 
 
 class EnergyZero:
-    """The lowest energy per atom of every composition among some frames.
+    """The convex hull of the reference energies of some frames; for one element, the lowest of them.
 
-    Compositions are not compared: that would need formation energies.
+    Where frames of several elements lack one of these by itself, there is no hull (``hull`` is None) and every composition has
+    its own zero, the lowest of its energies: frames of different compositions are then not to be compared.
     """
 
-    def __init__(self, frames: Iterable[Atoms], prefix: str = REFERENCE) -> None:
-        self.prefix = prefix
+    def __init__(self, frames: Iterable[Atoms]) -> None:
+        bulk = bulk_frames(frames)
+        self.hull: Hull | None = None
         self.lowest: dict[str, float] = {}
-        for atoms in bulk_frames(frames, prefix):
-            formula, value = atoms.get_chemical_formula(empirical=True), atoms.info[f"{prefix}_energy"] / len(atoms)
-            self.lowest[formula] = min(value, self.lowest.get(formula, value))
+        try:
+            self.hull = Hull(bulk)
+        except HullError:
+            for atoms in bulk:
+                formula, value = reduced_formula(atoms), atoms.info["REF_energy"] / len(atoms)
+                self.lowest[formula] = min(value, self.lowest.get(formula, value))
+
+    @property
+    def words(self) -> str:
+        """What energies are above, for axes and headings."""
+        if self.hull is not None and len(self.hull.elements) > 1:
+            return "above the convex hull"
+        return "above the lowest of its composition" if len(self.lowest) > 1 else "above the lowest"
 
     def of(self, atoms: Atoms) -> float:
-        """Return the zero for a frame, eV/atom; 0 if its composition was not among the frames."""
-        return self.lowest.get(atoms.get_chemical_formula(empirical=True), 0.0)
+        """Return the zero for a frame, eV/atom; 0 for a composition that the frames say nothing of."""
+        if self.hull is not None:
+            return self.hull.of(atoms) if self.hull.knows(atoms) else 0.0
+        return self.lowest.get(reduced_formula(atoms), 0.0)
 
     def above(self, atoms: Atoms) -> float:
-        """Return the energy of a frame above the zero, eV/atom.
+        """Return the reference energy of a frame above the zero, eV/atom.
 
-        :raises KeyError: if the frame has no energy.
+        :raises KeyError: if the frame has no reference energy.
         """
-        return atoms.info[f"{self.prefix}_energy"] / len(atoms) - self.of(atoms)
+        return float(atoms.info["REF_energy"]) / len(atoms) - self.of(atoms)

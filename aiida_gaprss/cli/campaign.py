@@ -137,9 +137,9 @@ def print_report(node: WorkChainNode, folder: Path) -> Path:
     console.print(generations_table(record))
     if record.minima:
         console.print(minima_table(record.minima))
-    labels = sum(generation.labelled for generation in record.generations)
     checks = sum(minimum.ref_energy is not None for minimum in record.minima)
-    console.print(f"{labels} labels in the training set, {checks} more to check the minima; campaign {record.label} <{node.pk}>")
+    labels = f"{record.training_labels()} labels in the training set, {checks} more to check the minima"
+    console.print(f"{labels}; campaign {record.label} <{node.pk}>")
     return write_report(record, folder)
 
 

@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiida.orm import ProcessNode, WorkChainNode
+from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.errors import QUANTITIES
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.campaign import RssSettings
-from aiida_gaprss.report.record import CampaignRecord, Counts, Failure, GenerationRecord
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.report.record import CRYSTALS, DATABASE, SEARCH, CampaignRecord, Counts, Failure, GenerationRecord
+from aiida_gaprss.workflows.rss import RssWorkChain
 
 
 def collect(node: WorkChainNode) -> CampaignRecord:
     """Return the record of a finished, failed or running ``RssWorkChain``; what is not there yet is left empty."""
     settings = RssSettings(**node.inputs.settings.get_dict())
     outputs = node.outputs
-    labels = _namespace(outputs, "labels")
+    labels, database = _namespace(outputs, "labels"), _namespace(node.inputs, "database")
     record = CampaignRecord(
         title=f"GAP-RSS of {settings.formula_text}",
         uuid=node.uuid,
         label=node.inputs.name.value,
         seed=node.inputs.seed.value,
         formula=settings.formula_text,
-        reference=next((d.level_of_theory for d in labels.values()), ""),
+        reference=next((d.level_of_theory for d in [*labels.values(), *database.values()]), ""),
         protocol=node.description.removeprefix("GAP-RSS, protocol "),
         versions=_versions(node),
         state=_state(node),
+        stop=settings.stop,
+        ended=node.base.extras.get(RssWorkChain.ENDED, ""),
     )
-    stages = _stages(node)
-    for tag, dataset in labels.items():
-        record.generations.append(_generation(node, tag, dataset, stages.get(tag, {})))
-    for name in ("predictions",):
-        if name in outputs:
-            record.final_frames = _with_generations(outputs[name].get_frames(), record)
-    if "potential" in outputs:
-        record.final_potential = outputs.potential.uuid
+    called: dict[str, Any] = {link.link_label: link.node for link in node.base.links.get_outgoing(node_class=ProcessNode).all()}
+    seconds = _stages(called)
+    tags = _tags(called)
+    if database:
+        record.generations.append(_begun_with(list(database.values())))
+        if "g00_fit" in called and "g00_initial_cells" not in called:  # the first fit is to these alone
+            _add_fit(record.generations[0], outputs, "g00")
+            record.generations[0].seconds = seconds["g00"]
+            tags.remove("g00")
+    for tag in tags:
+        generation = _generation(tag, outputs, called)
+        generation.seconds = seconds.get(tag, {})
+        record.generations.append(generation)
+    if settings.n_generations and not record.ended and f"g{settings.n_generations:02d}" in labels:
+        record.ended = f"all {settings.n_generations} generations have been made"
     for generation in record.generations:
         record.failures += [
             Failure(a.info["frame_id"], str(a.info.get("label_status", "unknown")))
@@ -44,10 +58,24 @@ def collect(node: WorkChainNode) -> CampaignRecord:
             if not fr.is_labelled(a)
         ]
         generation.frames = [a for a in generation.frames if fr.is_labelled(a) and not fr.is_isolated_atom(a)]
+        if generation.tag == SEARCH:  # in no training set
+            generation.frames = []
+    if "predictions" in outputs:
+        record.final_frames = _with_generations(outputs.predictions.get_frames(), record)
+    if "potential" in outputs:
+        record.final_potential = outputs.potential.uuid
     if "minima" in outputs and "relaxed" in outputs and "search" in outputs.relaxed:
-        by_id = {a.info["frame_id"]: a for a in outputs.relaxed.search.get_frames()}
+        checked = outputs.minima_frames.get_frames() if "minima_frames" in outputs else []
+        by_id = {a.info["frame_id"]: a for a in [*outputs.relaxed.search.get_frames(), *filter(fr.is_labelled, checked)]}
         record.minima = [Minimum(**m, atoms=by_id[m["frame_id"]]) for m in outputs.minima["minima"]]
     return record
+
+
+def _tags(called: Mapping[str, ProcessNode]) -> list[str]:
+    """Return the tags of the parts that have begun, in order: the first word of the labels of their links."""
+    found = {label.partition("_")[0] for label in called}
+    last = [tag for tag in (CRYSTALS, SEARCH) if tag in found]
+    return [*sorted(tag for tag in found if re.fullmatch(r"g\d+", tag)), *last]
 
 
 def _namespace(outputs: Any, name: str) -> dict[str, Any]:
@@ -64,38 +92,58 @@ def _state(node: WorkChainNode) -> str:
     return "running"
 
 
-def _generation(node: WorkChainNode, tag: str, dataset: Any, seconds: dict[str, float]) -> GenerationRecord:
-    index = int(tag[1:])
-    frames = dataset.get_frames()
-    labelled = sum(fr.is_labelled(a) for a in frames)
-    counts = Counts(labelled=labelled, failed=len(frames) - labelled, selected=len(frames))
-    relaxed, selections = _namespace(node.outputs, "relaxed"), _namespace(node.outputs, "selections")
-    if tag in relaxed:
-        counts.relaxed = len({a.info["parent"] for a in relaxed[tag].get_frames()})
+def _begun_with(nodes: Sequence[Dataset]) -> GenerationRecord:
+    frames = [atoms for node in nodes for atoms in node.get_frames() if fr.is_labelled(atoms)]
+    return GenerationRecord(DATABASE, frames, Counts(labelled=len(frames)))
+
+
+def _generation(tag: str, outputs: Any, called: Mapping[str, Any]) -> GenerationRecord:
+    """Return what the outputs, and the processes ``called`` by their links, tell of one part of the campaign."""
+    counts = Counts()
+    cells = called.get(f"{tag}_cells", called.get(f"{tag}_initial_cells"))
+    if cells is not None and "result" in cells.outputs:
+        counts.made = cells.outputs.result.n_frames
+    job = called.get(f"{tag}_relax")
+    if job is not None and "summary" in job.outputs:
+        summary = job.outputs.summary.get_dict()
+        counts.relaxed = len({a.info["parent"] for a in job.outputs.frames.get_frames()})
+        counts.relax_status = summary["status"]
+        if summary["done"] < summary["frames"]:
+            counts.relax_status["not reached"] = summary["frames"] - summary["done"]
+    selections, progress = _namespace(outputs, "selections"), _namespace(outputs, "progress")
     if tag in selections:
-        counts.rejected = selections[tag]["rejected"]
-    job = _called(node, f"{tag}_relax")
-    counts.made = job.inputs.frames.n_frames if job else len(frames)
-    fits = _namespace(node.outputs, "fits")
+        report = selections[tag].get_dict()
+        counts.candidates, counts.selected = report["candidates"], report["chosen"]
+        counts.chosen_as, counts.rejected = report["chosen_as"], report["rejected"]
+    labels = _namespace(outputs, "labels")
+    if "minima_frames" in outputs:
+        labels[SEARCH] = outputs.minima_frames
+    frames = labels[tag].get_frames() if tag in labels else []
+    if tag in labels:
+        labelled = sum(fr.is_labelled(a) for a in frames)
+        counts.selected, counts.labelled, counts.failed = len(frames), labelled, len(frames) - labelled
+    generation = GenerationRecord(tag, frames, counts)
+    _add_fit(generation, outputs, "final" if tag == CRYSTALS else tag)
+    if tag in progress:
+        generation.progress = progress[tag].get_dict()
+    return generation
+
+
+def _add_fit(generation: GenerationRecord, outputs: Any, tag: str) -> None:
+    """Add the potential that was fitted after the frames of a part had been labelled, and its errors on its training set."""
+    fits, potentials = _namespace(outputs, "fits"), _namespace(outputs, "potentials")
     errors = fits[tag].get_dict().get("errors", {}) if tag in fits else {}
-    potentials = _namespace(node.outputs, "potentials")
-    return GenerationRecord(
-        index=index,
-        name="initial" if index == 0 else f"generation {index}",
-        frames=frames,
-        counts=counts,
-        training_errors={
-            f"{quantity}_{measure}": errors[quantity][measure]
-            for quantity in QUANTITIES
-            for measure in ("rmse", "mae")
-            if quantity in errors and errors[quantity][measure] is not None
-        },
-        potential=potentials[tag].uuid if tag in potentials else None,
-        seconds=seconds,
-    )
+    generation.training_errors = {
+        f"{quantity}_{measure}": errors[quantity][measure]
+        for quantity in QUANTITIES
+        for measure in ("rmse", "mae")
+        if quantity in errors and errors[quantity][measure] is not None
+    }
+    generation.potential = potentials[tag].uuid if tag in potentials else None
 
 
-def _with_generations(frames: list[Any], record: CampaignRecord) -> list[Any]:
+def _with_generations(frames: Sequence[Atoms], record: CampaignRecord) -> list[Atoms]:
+    """Return frames evaluated with the final potential as the campaign knows them; isolated atoms are left out."""
     origin = {a.info["frame_id"]: a.info for generation in record.generations for a in generation.frames}
     for atoms in frames:
         info = origin.get(atoms.info["frame_id"], {})
@@ -103,20 +151,11 @@ def _with_generations(frames: list[Any], record: CampaignRecord) -> list[Any]:
     return [a for a in frames if not fr.is_isolated_atom(a)]
 
 
-def _called(node: WorkChainNode, label: str) -> Any:
-    for link in node.base.links.get_outgoing(node_class=ProcessNode).all():
-        if link.link_label == label:
-            return link.node
-    return None
-
-
-def _stages(node: WorkChainNode) -> dict[str, dict[str, float]]:
-    """Return wall seconds by generation and stage, from the times at which processes began and ended."""
+def _stages(called: Mapping[str, ProcessNode]) -> dict[str, dict[str, float]]:
+    """Return wall seconds by tag and stage, from the times at which processes began and ended."""
     stages: dict[str, dict[str, float]] = {}
-    links = sorted(node.base.links.get_outgoing(node_class=ProcessNode).all(), key=lambda link: link.node.ctime)
-    for link in links:
-        tag, _, stage = link.link_label.partition("_")
-        process = link.node
+    for label, process in sorted(called.items(), key=lambda item: item[1].ctime):
+        tag, _, stage = label.partition("_")
         if stage and process.is_terminated:
             stages.setdefault(tag, {})[stage] = round((process.mtime - process.ctime).total_seconds(), 1)
     return stages

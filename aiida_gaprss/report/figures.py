@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -17,18 +18,21 @@ from ase.data.colors import jmol_colors
 from ase.utils import rotate
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from aiida_gaprss.analysis.committee import ZERO
+from aiida_gaprss.analysis.convergence import CRITERIA
 from aiida_gaprss.analysis.errors import UNITS, errors, pairs
+from aiida_gaprss.analysis.hull import phase_name
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
 from aiida_gaprss.frames import PREDICTION, energy
-from aiida_gaprss.report.record import CampaignRecord, GenerationRecord
-from aiida_gaprss.report.tables import number, significant
+from aiida_gaprss.report.record import CRYSTALS, DATABASE, CampaignRecord, GenerationRecord
+from aiida_gaprss.report.tables import number, progress_of, significant, subscripts
 
 #: Okabe and Ito's blue and vermilion: told apart by every reader.
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#6b7280"
@@ -93,6 +97,13 @@ def generation_colours(n: int) -> list[tuple[float, float, float, float]]:
     return [mpl.colormaps["viridis"](x) for x in np.linspace(0.82, 0.04, n)] if n > 1 else [mpl.colormaps["viridis"](0.3)]
 
 
+def part_colours(generations: Sequence[GenerationRecord]) -> list[Any]:
+    """Return a colour for every part of a campaign: sequential for generations, grey for what it began with."""
+    sequence = iter(generation_colours(sum(g.index is not None for g in generations)))
+    others = {DATABASE: "#9ca3af", CRYSTALS: VERMILION}
+    return [others.get(g.tag) or next(sequence) for g in generations]
+
+
 def _limits(values: np.ndarray, low: float = 1.0, high: float = 98.0, margin: float = 0.06) -> tuple[float, float]:
     """Return limits that hold all values, or if a few lie far out, those between two percentiles."""
     first, last = float(values.min()), float(values.max())
@@ -117,22 +128,20 @@ def _with_frames(record: CampaignRecord) -> list[tuple[GenerationRecord, list[At
 
 
 def energy_volume(record: CampaignRecord) -> Figure | None:
-    """Reference energy above the lowest (eV/atom) against volume (Å³/atom), by generation."""
+    """Reference energy above the lowest, or above the convex hull (eV/atom), against volume (Å³/atom), by generation."""
     shown = _with_frames(record)
     if not shown:
         return None
     zero = EnergyZero(record.labelled_frames())
     with house_style():
-        figure = Figure(figsize=WIDE)
+        figure = Figure(figsize=_wide(len(shown)))
         axes = figure.add_subplot()
         points = [np.array([(abs(a.cell.volume) / len(a), zero.above(a)) for a in frames], dtype=float) for _, frames in shown]
         every = np.concatenate(points)
         x_limits, (_, y_high) = _limits(every[:, 0]), _limits(every[:, 1], low=0.0)
         y_limits = (-0.04 * y_high, y_high)
         size = 26 if len(every) < 500 else 14 if len(every) < 3000 else 8
-        for (generation, _), xy, colour in zip(shown, points, generation_colours(len(shown)), strict=True):
-            label = f"{generation.name} ({len(xy)})"
-            axes.scatter(xy[:, 0], xy[:, 1], s=size, color=colour, alpha=0.75, linewidths=0.3, edgecolors="white", label=label)
+        _scatter(axes, [g for g, _ in shown], points, size)
         inside = (
             (every[:, 0] >= x_limits[0])
             & (every[:, 0] <= x_limits[1])
@@ -140,8 +149,50 @@ def energy_volume(record: CampaignRecord) -> Figure | None:
             & (every[:, 1] <= y_limits[1])
         )
         _note_outside(axes, int((~inside).sum()), len(every))
-        axes.set(xlim=x_limits, ylim=y_limits, xlabel="Volume (Å³/atom)", ylabel="Reference energy above lowest (eV/atom)")
+        axes.set(xlim=x_limits, ylim=y_limits, xlabel="Volume (Å³/atom)", ylabel=f"Reference energy\n{zero.words} (eV/atom)")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, markerscale=1.6)
+    return figure
+
+
+def _wide(entries: int) -> tuple[float, float]:
+    """Return the size of a wide figure, in inches, with room for so many entries of a legend in three columns below it."""
+    return WIDE[0], WIDE[1] + 0.21 * max(0, math.ceil(entries / 3) - 2)
+
+
+def _scatter(axes: Axes, generations: Sequence[GenerationRecord], points: Sequence[np.ndarray], size: float) -> None:
+    """Draw points (n, 2) of every part of a campaign in its colour, with its name and their number for the legend."""
+    for generation, xy, colour in zip(generations, points, part_colours(generations), strict=True):
+        label = f"{generation.name} ({len(xy)})"
+        axes.scatter(xy[:, 0], xy[:, 1], s=size, color=colour, alpha=0.75, linewidths=0.3, edgecolors="white", label=label)
+
+
+def hull(record: CampaignRecord) -> Figure | None:
+    """Formation energy (eV/atom) against composition by generation, and the convex hull with its phases; for two elements."""
+    shown = _with_frames(record)
+    found = EnergyZero(record.labelled_frames()).hull
+    if not shown or found is None or len(found.elements) != 2:
+        return None
+    first, second = found.elements
+    points = [np.array([(found.fraction(a, second), found.formation_energy(a)) for a in frames]) for _, frames in shown]
+    every = np.concatenate(points)
+    line = np.array([(found.fraction(a, second), found.formation_energy(a)) for a in found.stable])
+    depth = float(-line[:, 1].min())
+    # The hull is shallow where random cells are high: what lies far above it is left out.
+    top = min(float(every[:, 1].max()) + 0.1 * depth, max(4 * depth, 1.1 * float(np.median(every[:, 1])), 0.02))
+    bottom = -1.3 * depth - 0.1 * top
+    with house_style():
+        figure = Figure(figsize=_wide(len(shown) + 1))
+        axes = figure.add_subplot()
+        _scatter(axes, [g for g, _ in shown], points, 26 if len(every) < 500 else 12)
+        axes.plot(line[:, 0], line[:, 1], "o-", color="#111827", markersize=5, linewidth=1.4, label="convex hull")
+        for atoms, (x, y) in zip(found.stable, line, strict=True):
+            side = {0.0: "left", 1.0: "right"}.get(float(x), "center")
+            name = subscripts(phase_name(atoms))
+            axes.annotate(name, (x, y), xytext=(0, -6), textcoords="offset points", ha=side, va="top")
+        _note_outside(axes, int((every[:, 1] > top).sum()), len(every))
+        axes.set(xlim=(-0.03, 1.03), ylim=(bottom, top), ylabel="Formation energy (eV/atom)")
+        axes.set_xlabel(f"Atomic fraction of {second} in {first}–{second}")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, markerscale=1.3)
     return figure
 
 
@@ -151,10 +202,10 @@ def energy_boxes(record: CampaignRecord) -> Figure | None:
     if not shown:
         return None
     zero = EnergyZero(record.labelled_frames())
-    rows: list[tuple[str, list[Atoms], tuple[float, float, float, float]]] = []
+    rows: list[tuple[str, list[Atoms], Any]] = []
     kinds = [list(dict.fromkeys(str(a.info.get("config_type", "")) for a in frames)) for _, frames in shown]
     split = sum(len(k) for k in kinds) <= MANY_BOXES
-    for (generation, frames), kinds_here, colour in zip(shown, kinds, generation_colours(len(shown)), strict=True):
+    for (generation, frames), kinds_here, colour in zip(shown, kinds, part_colours([g for g, _ in shown]), strict=True):
         for kind in kinds_here if split and len(kinds_here) > 1 else [None]:
             members = [a for a in frames if kind is None or str(a.info.get("config_type", "")) == kind]
             name = generation.name if kind is None else f"{generation.name}\n{kind or 'no type'}"
@@ -173,7 +224,7 @@ def energy_boxes(record: CampaignRecord) -> Figure | None:
                 widths=0.55,
                 showfliers=False,
                 patch_artist=True,
-                boxprops={"facecolor": (*colour[:3], 0.55), "edgecolor": colour},
+                boxprops={"facecolor": to_rgba(colour, 0.55), "edgecolor": colour},
                 medianprops={"color": "#111827", "linewidth": 2.2},
                 whiskerprops={"color": colour, "linewidth": 1.2},
                 capprops={"color": colour, "linewidth": 1.2},
@@ -188,7 +239,7 @@ def energy_boxes(record: CampaignRecord) -> Figure | None:
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("Reference energy above lowest (eV/atom; linear below 0.1)")
+        axes.set_xlabel(f"Reference energy {zero.words}\n(eV/atom; linear below 0.1)")
     return figure
 
 
@@ -197,7 +248,7 @@ def error_by_generation(record: CampaignRecord, quantity: str) -> Figure | None:
     series: dict[tuple[str, str], list[float]] = {}
     for measure in ("rmse", "mae"):
         key = f"{quantity}_{measure}"
-        series["new", measure] = [errors(g.frames).flat().get(key, np.nan) for g in record.generations]
+        series["new", measure] = [g.new_errors.flat().get(key, np.nan) for g in record.generations]
         series["fit", measure] = [g.training_errors.get(key, np.nan) for g in record.generations]
     values = np.array(list(series.values()), dtype=float)
     values[~(values > 0)] = np.nan  # what a log scale cannot show
@@ -215,8 +266,8 @@ def error_by_generation(record: CampaignRecord, quantity: str) -> Figure | None:
             axes.plot(x, y[used], line, color=colour, marker=marker, markerfacecolor=face, markersize=6.5, linewidth=1.6)
         _log_axis(axes, values)
         axes.set_xticks(x, names)
-        if sum(len(name) for name in names) > 34:
-            axes.tick_params(axis="x", labelrotation=40)
+        if any(len(a) + len(b) >= 68 / len(names) for a, b in pairwise(names)):  # 34 letters side by side
+            axes.set_xticks(x, names, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_xlim(-0.4, len(x) - 0.6)
         axes.set(xlabel="Generation", ylabel=f"{WHAT[quantity]} error ({UNITS[quantity]})")
         present = {part for key, y in zip(series, values, strict=True) if np.isfinite(y).any() for part in key}
@@ -228,6 +279,47 @@ def error_by_generation(record: CampaignRecord, quantity: str) -> Figure | None:
         }
         shown = [handle for part, handle in handles.items() if part in present]
         figure.legend(handles=shown, loc="outside upper center", ncols=2, columnspacing=1.2, handlelength=1.8)
+    return figure
+
+
+#: The measures of progress as the axes name them.
+PROGRESS = {
+    "energy_change": "Change of predicted energies",
+    "distribution": "Shift of the labels' energies",
+    "discovery": "New among the low minima",
+    "new_error": "Error on new end points",
+}
+
+
+def progress(record: CampaignRecord, criterion: str) -> Figure | None:
+    """One measure of what the generations changed, and its threshold if there is one (``analysis.convergence.CRITERIA``)."""
+    _, unit, factor = CRITERIA[criterion]
+    rows = zip(record.generations, progress_of(record), strict=True)
+    points = [(g.index, factor * row[criterion]) for g, row in rows if row.get(criterion) is not None]
+    if not points:
+        return None
+    x, y = np.array(points, dtype=float).T
+    limit = record.stop.thresholds().get(criterion) if record.stop else None
+    drawn = np.append(y, [] if limit is None else [factor * limit])
+    with house_style():
+        figure = Figure(figsize=PANEL)
+        axes = figure.add_subplot()
+        axes.plot(x, y, "o-", color=BLUE, markersize=6.5, linewidth=1.6, label="measured")
+        if limit is not None:
+            axes.axhline(
+                factor * limit, color=VERMILION, linestyle="--", linewidth=1.4, label=f"at most {factor * limit:g} {unit}"
+            )
+        if unit == "%":
+            axes.set_ylim(-4, 105)
+        elif (drawn > 0).all():
+            _log_axis(axes, drawn)
+        else:
+            top = max(float(drawn.max()), 1.0)
+            axes.set_ylim(-0.04 * top, 1.1 * top)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(x.min() - 0.4, x.max() + 0.4)
+        axes.set(xlabel="Generation", ylabel=f"{PROGRESS[criterion]}\n({unit})")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 
@@ -337,7 +429,9 @@ def parity(frames: Sequence[Atoms], quantity: str) -> Figure | None:
         top.plot(limits, limits, color=GREY, linewidth=0.9, zorder=1)
         bottom.axhline(0, color=GREY, linewidth=0.9, zorder=1)
         top.set(xlim=limits, ylim=limits, ylabel=f"GAP ({unit})")
-        what = {"energy": "energy above lowest", "forces": "force component", "virial": "virial component"}[quantity]
+        what = {"energy": f"energy\n{EnergyZero(frames).words}", "forces": "force component", "virial": "virial component"}[
+            quantity
+        ]
         bottom.set(ylim=(-reach, reach), xlabel=f"Reference {what} ({unit})")
         bottom.set_ylabel("GAP − ref.\n(meV/atom)" if scale > 1 else "GAP − ref.\n(eV/Å)")
         lines = [f"RMSE {significant(statistics.rmse)} {UNITS[quantity]}", f"MAE {significant(statistics.mae)} {UNITS[quantity]}"]

@@ -10,15 +10,30 @@ from typing import Any
 from ase import Atoms
 
 from aiida_gaprss import frames as frames_
+from aiida_gaprss.analysis.convergence import StopSettings
+from aiida_gaprss.analysis.errors import Errors, errors
 from aiida_gaprss.analysis.minima import Minimum
+
+#: Tags of the parts of a campaign that are no generations; those have g00, g01, …
+DATABASE, CRYSTALS, SEARCH = "database", "crystals", "search"
+
+NAMES = {DATABASE: "begun with", "g00": "initial", CRYSTALS: "known crystals", SEARCH: "final search"}
 
 
 @dataclass
 class Counts:
-    """What became of the cells of one generation; None where a number does not apply or is not known."""
+    """What became of the cells of one generation; None where a number does not apply or is not known.
+
+    :param made: cells, ``relaxed``: those that a potential has relaxed, ``relax_status``: how their relaxations ended.
+    :param candidates: frames of the relaxations, from which some are chosen for a label.
+    :param chosen_as: number chosen by rule, ``rejected``: number not chosen by reason.
+    """
 
     made: int | None = None
     relaxed: int | None = None
+    relax_status: dict[str, int] = field(default_factory=dict)
+    candidates: int | None = None
+    chosen_as: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     selected: int | None = None
     labelled: int | None = None
@@ -27,8 +42,10 @@ class Counts:
 
 @dataclass
 class GenerationRecord:
-    """One turn of the loop: new labelled frames, and the potential fitted after they were added.
+    """One part of a campaign, as a rule a turn of the loop: new labelled frames, and the potential fitted after they were added.
 
+    :param tag: ``g00``, ``g01``, … for a generation; :data:`DATABASE`: the labelled frames that the campaign began with;
+        :data:`CRYSTALS`: known crystals; :data:`SEARCH`: the last search, whose frames are in no training set and not kept here.
     :param frames: labelled with ``REF_*``; their ``GAP_*`` is what the *previous* potential said of them, before they
         were in the training set. The first generation has none.
     :param training_errors: of the potential fitted with these frames, on its training set: keys ``energy_rmse`` and
@@ -36,15 +53,31 @@ class GenerationRecord:
         :meth:`aiida_gaprss.analysis.errors.Errors.flat` gives them.
     :param potential: uuid of that potential.
     :param seconds: wall time by stage, in the order in which the stages ran.
+    :param progress: what the generation changed (:func:`aiida_gaprss.analysis.convergence.progress`), if that was measured.
     """
 
-    index: int
-    name: str
+    tag: str
     frames: list[Atoms] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     training_errors: dict[str, float] = field(default_factory=dict)
     potential: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def index(self) -> int | None:
+        """Number of the generation, 0 for the initial frames; None for what is no generation."""
+        return None if self.tag in (DATABASE, CRYSTALS, SEARCH) else int(self.tag.removeprefix("g"))
+
+    @property
+    def name(self) -> str:
+        """The part in words."""
+        return NAMES.get(self.tag, f"generation {self.index}")
+
+    @property
+    def new_errors(self) -> Errors:
+        """Errors of the previous potential on the frames; what another campaign's said of those begun with is none of ours."""
+        return errors([] if self.tag == DATABASE else self.frames)
 
     @property
     def labelled(self) -> int:
@@ -69,6 +102,9 @@ class CampaignRecord:
     :param label: short name, e.g. ``Si-s1-ab12``.
     :param reference: the method of the labels in words, e.g. ``CASTEP 22.1, PBE, 800 eV, 0.02 Å⁻¹``.
     :param state: ``finished``, ``running``, or ``failed: …``.
+    :param generations: the parts of the campaign in the order in which they were made, those that are no generations among them.
+    :param stop: when the generations end before their number; None: never.
+    :param ended: why there were no more generations, empty while it is open.
     :param final_frames: all labelled frames with ``GAP_*`` predicted by the final potential.
     :param how_to_repeat: overrides the sentence of :meth:`repetition`.
     """
@@ -82,6 +118,8 @@ class CampaignRecord:
     protocol: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     state: str = "running"
+    stop: StopSettings | None = None
+    ended: str = ""
     generations: list[GenerationRecord] = field(default_factory=list)
     final_frames: list[Atoms] = field(default_factory=list)
     final_potential: str | None = None
@@ -93,6 +131,10 @@ class CampaignRecord:
         """Return the labelled frames of all generations, or the final ones if the generations keep none."""
         kept = [a for generation in self.generations for a in generation.frames if frames_.is_labelled(a)]
         return kept or [a for a in self.final_frames if frames_.is_labelled(a)]
+
+    def training_labels(self) -> int:
+        """Return the number of labels in the training set, isolated atoms among them."""
+        return sum(generation.labelled for generation in self.generations if generation.tag != SEARCH)
 
     def repetition(self) -> str:
         """Return how to get this campaign again."""
@@ -114,6 +156,7 @@ class CampaignRecord:
         return cls(
             **{
                 **data,
+                "stop": None if data["stop"] is None else StopSettings(**data["stop"]),
                 "generations": [_generation(item) for item in data["generations"]],
                 "final_frames": frames_.loads(data["final_frames"]),
                 "minima": [Minimum(**{**item, "atoms": frames_.loads(item["atoms"])[0]}) for item in data["minima"]],
@@ -139,4 +182,6 @@ def _plain(record: CampaignRecord | GenerationRecord) -> dict[str, Any]:
             out[key] = [asdict(failure) for failure in value]
         elif key == "counts":
             out[key] = asdict(value)
+        elif key == "stop" and value is not None:
+            out[key] = value.model_dump()
     return out

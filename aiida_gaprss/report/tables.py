@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from aiida_gaprss import frames as frames_
+from aiida_gaprss.analysis.convergence import CRITERIA, distribution_change, end_points, new_error
 from aiida_gaprss.analysis.errors import QUANTITIES, Errors, errors, errors_by
-from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
 from aiida_gaprss.report.record import CampaignRecord, Counts
 
@@ -22,26 +23,30 @@ _UNITS = {"energy": "meV/atom", "forces": "eV/A", "virial": "meV/atom"}
 
 
 def generation_rows(record: CampaignRecord) -> list[Row]:
-    """Return one row per generation: what was made, lost and labelled, how high the energies, how wrong the potential."""
+    """Return one row per part of a campaign: what was made, lost and labelled, how high the energies, how wrong the potential."""
     zero = EnergyZero(record.labelled_frames())
     rows = []
-    for generation in record.generations:
+    for generation, progress in zip(record.generations, progress_of(record), strict=True):
         above = [zero.above(atoms) for atoms in bulk_frames(generation.frames)]
-        new = errors(generation.frames)
+        counts = generation.counts
         rows.append(
             {
-                "index": generation.index,
+                "tag": generation.tag,
                 "name": generation.name,
-                "made": generation.counts.made,
-                "relaxed": generation.counts.relaxed,
-                "rejected": _rejected(generation.counts),
-                "rejected_reasons": dict(sorted(generation.counts.rejected.items())),
-                "selected": generation.counts.selected,
+                "made": counts.made,
+                "relaxed": counts.relaxed,
+                "relax_status": dict(sorted(counts.relax_status.items())),
+                "candidates": counts.candidates,
+                "chosen_as": dict(sorted(counts.chosen_as.items())),
+                "rejected": _rejected(counts),
+                "rejected_reasons": dict(sorted(counts.rejected.items())),
+                "selected": counts.selected,
                 "labelled": generation.labelled,
-                "failed": generation.counts.failed,
+                "failed": counts.failed,
                 "median_energy_eV/atom": float(np.median(above)) if above else None,
-                "new_energy_rmse_meV/atom": new.energy.rmse,
+                "new_energy_rmse_meV/atom": generation.new_errors.energy.rmse,
                 "training_energy_rmse_meV/atom": generation.training_errors.get("energy_rmse"),
+                "progress": in_units(progress),
                 "seconds": dict(generation.seconds),
                 "potential": generation.potential,
             }
@@ -49,13 +54,51 @@ def generation_rows(record: CampaignRecord) -> list[Row]:
     return rows
 
 
+def progress_of(record: CampaignRecord) -> list[Row]:
+    """Return what each part of a campaign changed, in eV/atom; empty for all but the generations.
+
+    Where it was not measured, it is what the labelled frames tell by themselves: how far the energies of the end points moved,
+    and how wrong the previous potential was on them.
+    """
+    frames = {generation.tag: end_points(generation.frames) for generation in record.generations}
+    rows: list[Row] = []
+    for generation in record.generations:
+        if not generation.index or generation.progress:
+            rows.append(dict(generation.progress))
+            continue
+        ends = frames[generation.tag]
+        rows.append(
+            {
+                "distribution": distribution_change(frames.get(f"g{generation.index - 1:02d}", []), ends),
+                "new_error": new_error(ends),
+                "labelled_end_points": len(ends),
+            }
+        )
+    return rows
+
+
+def in_units(measures: Mapping[str, Any]) -> Row:
+    """Return measures of progress, or their thresholds, in the units of a report, which their names then end with."""
+    out = {}
+    for name, value in measures.items():
+        _, unit, factor = CRITERIA.get(name, ("", "", 1))
+        out[f"{name}_{unit}" if unit else name] = None if value is None else factor * value
+    return out
+
+
+def counted(rows: Sequence[Row], key: str) -> list[str]:
+    """Return the names that are counted under a key in any of the rows, in order of their first appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row[key]))
+
+
 def _rejected(counts: Counts) -> int | None:
     """Return the number of rejected cells; without reasons it is 0 only where cells were counted at all."""
     return None if counts.made is None and not counts.rejected else sum(counts.rejected.values())
 
 
-def minima_rows(minima: Sequence[Minimum]) -> list[Row]:
+def minima_rows(record: CampaignRecord) -> list[Row]:
     """Return one row per minimum, energies in eV/atom and meV/atom, volume in Å³/atom."""
+    heights = above_hull(record)
     return [
         {
             "rank": m.rank,
@@ -69,6 +112,7 @@ def minima_rows(minima: Sequence[Minimum]) -> list[Row]:
             "converged": m.converged,
             "relax_status": m.relax_status,
             "above_lowest_meV/atom": 1000 * m.above_lowest,
+            "above_hull_meV/atom": heights.get(m.frame_id),
             "E_GAP_eV/atom": m.gap_energy,
             "H_GAP_eV/atom": m.gap_enthalpy,
             "E_ref_eV/atom": m.ref_energy,
@@ -76,24 +120,41 @@ def minima_rows(minima: Sequence[Minimum]) -> list[Row]:
             "volume_A3/atom": m.volume,
             "pressure_GPa": m.pressure_GPa,
         }
-        for m in minima
+        for m in record.minima
     ]
+
+
+def above_hull(record: CampaignRecord) -> dict[str, float]:
+    """Return how far the minima lie above the convex hull by the reference, meV/atom, by ``frame_id``.
+
+    The hull is that of the labelled frames and of the minima that the reference has checked; others are left out. There are no
+    such numbers for a single element, where the energies themselves say it.
+    """
+    checked = [m.atoms for m in record.minima if m.ref_energy is not None and frames_.is_labelled(m.atoms)]
+    hull = EnergyZero([*record.labelled_frames(), *checked]).hull
+    if hull is None or len(hull.elements) == 1:
+        return {}
+    return {atoms.info["frame_id"]: 1000 * hull.above(atoms) for atoms in checked}
 
 
 def error_rows(record: CampaignRecord) -> list[Row]:
     """Return the errors by generation before and after the fit, and of the final potential by kind of frame."""
     rows = []
     for generation in record.generations:
-        new = errors(generation.frames)
+        new = generation.new_errors
         if new.flat():
             rows.append(_error_row(NEW, "generation", generation.name, new))
         if generation.training_errors:
             rows.append(_training_row(generation.name, generation.training_errors))
     if record.final_frames:
         rows.append(_error_row(FINAL, "all", "all", errors(record.final_frames)))
-        for key in ("config_type", "generation"):
-            for group, value in errors_by(record.final_frames, key).items():
-                rows.append(_error_row(FINAL, key, str(group), value))
+        for kind, value in errors_by(record.final_frames, "config_type").items():
+            rows.append(_error_row(FINAL, "config_type", str(kind), value))
+    for generation in record.generations:
+        names = {atoms.info.get("frame_id") for atoms in generation.frames}
+        members = [atoms for atoms in record.final_frames if atoms.info.get("frame_id") in names]
+        if members:
+            rows.append(_error_row(FINAL, "generation", generation.name, errors(members)))
     return rows
 
 
@@ -154,6 +215,11 @@ def significant(value: float | None) -> str:
         return "0"
     decimals = max(0, 2 - int(np.floor(np.log10(abs(value))))) if np.isfinite(value) else 0
     return number(value, min(decimals, 6))
+
+
+def subscripts(formula: str) -> str:
+    """Return a formula with its numbers as subscripts: ``Cu3Au`` becomes ``Cu₃Au``."""
+    return formula.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
 def space_group(symbol: str) -> str:

@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from aiida_gaprss.analysis.minima import Minimum
+from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.tables import duration, generation_rows, number, significant, space_group
 
 MINIMA = "Lowest minima (E in eV/atom, GAP−ref in meV/atom, V in Å³/atom)"
-GENERATIONS = "Generations: median E in eV/atom above the lowest, energy RMSE in meV/atom on new and on fitted frames"
+GENERATIONS = "Generations: median E in eV/atom {above}, energy RMSE in meV/atom on new and on fitted frames"
 
 
 def minima_table(minima: Sequence[Minimum], limit: int | None = None) -> Table:
@@ -39,8 +40,9 @@ def minima_table(minima: Sequence[Minimum], limit: int | None = None) -> Table:
 
 
 def generations_table(record: CampaignRecord) -> Table:
-    """Return the generations; energies in eV/atom above the lowest, errors in meV/atom."""
-    table = Table(box=box.SIMPLE_HEAD, title=GENERATIONS, title_justify="left", pad_edge=False)
+    """Return the parts of a campaign; energies in eV/atom above the lowest or the convex hull, errors in meV/atom."""
+    title = GENERATIONS.format(above=EnergyZero(record.labelled_frames()).words)
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     columns = (
         *("generation", "made", "relaxed", "rejected", "selected", "labelled", "failed"),
         *("median E", "RMSE new", "fitted", "time"),

@@ -16,7 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from aiida_gaprss import frames as frames_
+from aiida_gaprss.analysis.convergence import CRITERIA
 from aiida_gaprss.analysis.errors import QUANTITIES, UNITS, errors, errors_by
+from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.report import figures, tables
 from aiida_gaprss.report.record import CampaignRecord
 
@@ -30,8 +32,12 @@ NAMES_PER_REASON = 5
 
 @dataclass(frozen=True)
 class Section:
-    """A group of figures with one explanation; ``missing`` is said when there is nothing to draw."""
+    """A group of figures with one explanation; ``missing`` is said when there is nothing to draw, without it nothing at all.
 
+    :param key: name by which the page finds the tables that belong to it.
+    """
+
+    key: str
     title: str
     caption: str
     missing: str
@@ -48,7 +54,8 @@ def write_report(record: CampaignRecord, folder: str | Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     for old in target.glob("structure_*.png"):  # of an earlier state of a running campaign
         old.unlink()
-    sections = [_draw(section, target) for section in _sections(record)]
+    drawn = [_draw(section, target) for section in _sections(record)]
+    sections = [section for section in drawn if section["images"] or section["missing"]]
     structures = []
     for minimum in record.minima[:STRUCTURES_DRAWN]:
         name = f"structure_{minimum.rank:02d}.png"
@@ -62,6 +69,8 @@ def write_report(record: CampaignRecord, folder: str | Path) -> Path:
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     (target / "report.json").write_text(text + "\n", encoding="utf-8")
 
+    rows = tables.generation_rows(record)
+    zero = EnergyZero(record.labelled_frames())
     environment = Environment(
         loader=PackageLoader("aiida_gaprss.report", "."),
         autoescape=True,
@@ -69,14 +78,21 @@ def write_report(record: CampaignRecord, folder: str | Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("number", "significant", "duration", "space_group"):
+    for name in ("number", "significant", "duration", "space_group", "subscripts"):
         environment.filters[name] = getattr(tables, name)
     page = environment.get_template("page.html.j2").render(
         record=record,
         headline=_headline(record),
         sections=sections,
         structures=structures,
-        generations=tables.generation_rows(record),
+        generations=rows,
+        chosen_as=tables.counted(rows, "chosen_as"),
+        rejected=tables.counted(rows, "rejected_reasons"),
+        relax_status=tables.counted(rows, "relax_status"),
+        progress=_progress(record),
+        above=zero.words,
+        heights=tables.above_hull(record),
+        formulas=len({minimum.formula for minimum in record.minima}) > 1,
         stages=tables.stages(record),
         final_errors=_final_errors(record),
         units=UNITS,
@@ -105,9 +121,12 @@ def summarise(record: CampaignRecord) -> dict[str, Any]:
             "final_potential": record.final_potential,
             "labelled_frames": len(record.labelled_frames()),
             "labels": frames_.describe(record.labelled_frames()),
+            "ended": record.ended,
+            "thresholds": tables.in_units(record.stop.thresholds() if record.stop else {}),
+            "energies": EnergyZero(record.labelled_frames()).words,
             "generations": tables.generation_rows(record),
             "errors": tables.error_rows(record),
-            "minima": tables.minima_rows(record.minima),
+            "minima": tables.minima_rows(record),
             "failures": [{"frame_id": f.frame_id, "reason": f.reason} for f in record.failures],
         }
     )
@@ -115,22 +134,50 @@ def summarise(record: CampaignRecord) -> dict[str, Any]:
 
 def _sections(record: CampaignRecord) -> list[Section]:
     final = record.final_frames
+    zero = EnergyZero(record.labelled_frames())
+    note = ""
+    if zero.words == "above the convex hull":
+        note = " Energies are above the convex hull of all labelled frames."
+    elif zero.hull is None and zero.lowest:
+        note = (
+            " No frame is of one element alone, so that there is no convex hull: energies are above the lowest of the same "
+            "composition, and are not to be compared between compositions."
+        )
     return [
         Section(
+            "energy_volume",
             "Energy and volume of the database",
             "Every labelled frame, by the generation that made it. Look for later generations that gather at low energy, "
-            "at the volumes of the stable structures, while the early ones cover what lies above.",
+            "at the volumes of the stable structures, while the early ones cover what lies above." + note,
             "No frame has been labelled yet.",
             {"energy_volume": lambda: figures.energy_volume(record)},
         ),
         Section(
+            "hull",
+            "Convex hull",
+            "Energies relative to the lowest frames of the two elements, by composition. Phases on the line are stable against "
+            "falling apart into others. Look for compositions where later generations have pushed the line down, and for "
+            "those that have few points.",
+            "",
+            {"hull": lambda: figures.hull(record)},
+        ),
+        Section(
+            "energy_boxes",
             "Energies by generation",
             "Box: 16th to 84th percentile (one standard deviation); heavy line: median; whiskers: the entire range. The search "
-            "has settled when the distributions of two generations look alike.",
+            "has settled when the distributions of two generations look alike." + note,
             "No frame has been labelled yet.",
             {"energy_boxes": lambda: figures.energy_boxes(record)},
         ),
         Section(
+            "progress",
+            "Has the search come to its end?",
+            _progress_caption(record),
+            "No generation has been labelled that could be compared with one before it.",
+            {f"progress_{name}": lambda name=name: figures.progress(record, name) for name in CRITERIA},  # type: ignore[misc]
+        ),
+        Section(
+            "errors",
             "Errors by generation",
             "Circles: the previous potential on the new frames, before it had seen them; an honest test that should fall "
             "towards the squares. Squares: the new potential on its own training set. A gap that stays open means that the "
@@ -139,6 +186,7 @@ def _sections(record: CampaignRecord) -> list[Section]:
             {f"error_{q}": lambda q=q: figures.error_by_generation(record, q) for q in QUANTITIES},  # type: ignore[misc]
         ),
         Section(
+            "parity",
             "Final potential against the reference",
             "All labelled frames, which are also its training set; below each plot the difference. Look for points far from the "
             "line at low energy: those matter most. The scatter may grow with energy, where fits are looser on purpose.",
@@ -146,6 +194,51 @@ def _sections(record: CampaignRecord) -> list[Section]:
             {f"parity_{q}": lambda q=q: figures.parity(final, q) for q in QUANTITIES},  # type: ignore[misc]
         ),
     ]
+
+
+def _progress_caption(record: CampaignRecord) -> str:
+    stop = record.stop
+    what = {
+        "energy_change": "Change of predicted energies: root mean square difference between what two successive potentials say "
+        "of the new low minima, some of which the later one has learned from.",
+        "distribution": "Shift of the labels' energies: Wasserstein distance between the reference energies of the end points of "
+        "two successive generations, the mean distance that they would have to be moved.",
+        "discovery": "New among the low minima: the part that no generation before has come to.",
+        "new_error": "Error on new end points: root mean square, of the potential that found them, before they were fitted.",
+    }
+    if stop is None:
+        rule = "The campaign has no thresholds; this is what its labelled frames tell by themselves."
+        return " ".join([rule, what["distribution"], what["new_error"]])
+    rule = (
+        f"The generations end as soon as {stop.patience} in a row have kept every threshold, but not before number "
+        f"{stop.at_least}; or with the last one asked for. Low: up to {stop.window:g} eV/atom above the lowest."
+    )
+    return " ".join([rule, *what.values()])
+
+
+def _progress(record: CampaignRecord) -> dict[str, Any]:
+    """Return the table of what the generations changed: its columns with their thresholds, and one row per generation.
+
+    A cell is the number in words, and whether it exceeds its threshold.
+    """
+    thresholds = record.stop.thresholds() if record.stop else {}
+    measured = [(g.name, m) for g, m in zip(record.generations, tables.progress_of(record), strict=True) if g.index]
+    names = [name for name in CRITERIA if any(measures.get(name) is not None for _, measures in measured)]
+    columns = []
+    for name in names:
+        _, unit, factor = CRITERIA[name]
+        limit = f", at most {factor * thresholds[name]:g}" if name in thresholds else ""
+        columns.append((figures.PROGRESS[name], unit + limit))
+    rows = []
+    for generation, measures in measured:
+        cells = []
+        for name in names:
+            value = measures.get(name)
+            text = tables.significant(None if value is None else CRITERIA[name][2] * value)
+            cells.append((text, value is not None and name in thresholds and value > thresholds[name]))
+        counts = [measures.get(key) for key in ("low_minima", "new_minima", "labelled_end_points")]
+        rows.append((generation, cells, counts))
+    return {"columns": columns if rows else [], "rows": rows}
 
 
 def _draw(section: Section, target: Path) -> dict[str, Any]:
@@ -157,7 +250,7 @@ def _draw(section: Section, target: Path) -> dict[str, Any]:
             path.unlink(missing_ok=True)
         else:
             images[name] = _save(figure, path)
-    return {"title": section.title, "caption": section.caption, "missing": section.missing, "images": images}
+    return {"key": section.key, "title": section.title, "caption": section.caption, "missing": section.missing, "images": images}
 
 
 def _save(figure: Figure, path: Path) -> str:
@@ -169,7 +262,7 @@ def _save(figure: Figure, path: Path) -> str:
 def _headline(record: CampaignRecord) -> list[tuple[str, str, str]]:
     final = errors(record.final_frames)
     items = [
-        ("generations", str(sum(bool(g.frames) for g in record.generations)), ""),
+        ("generations", str(sum(bool(g.index and g.frames) for g in record.generations)), ""),
         ("labelled frames", f"{len(record.labelled_frames()):,}".replace(",", " "), ""),
         ("distinct minima", str(len(record.minima)) if record.minima else "–", ""),
     ]

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
+from aiida_gaprss.analysis.convergence import StopSettings
 from aiida_gaprss.analysis.errors import errors
+from aiida_gaprss.analysis.hull import above_hull
 from aiida_gaprss.analysis.minima import unique_minima
 from aiida_gaprss.frames import dumps, set_labels, virial_from_stress
-from aiida_gaprss.report.figures import energy_boxes, energy_volume, error_by_generation, parity
+from aiida_gaprss.report.figures import energy_boxes, energy_volume, error_by_generation, hull, parity, progress
 from aiida_gaprss.report.record import CampaignRecord, Counts, Failure, GenerationRecord
 from aiida_gaprss.report.tables import duration, generation_rows, number, significant, space_group
 from aiida_gaprss.report.text import generations_table, minima_table, plain
@@ -22,6 +25,7 @@ from aiida_gaprss.report.write import write_report
 
 FIGURES = {"energy_volume", "energy_boxes"}
 ERRORS = {f"error_{q}" for q in ("energy", "forces", "virial")}
+PROGRESS = {"progress_distribution", "progress_new_error"}
 PARITIES = {f"parity_{q}" for q in ("energy", "forces", "virial")}
 
 
@@ -40,6 +44,8 @@ def make_frames(generation: int, n: int, predicted: bool) -> list[Atoms]:
         atoms.rattle(0.3 / (generation + 1), rng=rng)
         atoms.set_cell(atoms.cell * rng.normal(1, 0.05), scale_atoms=True)
         atoms.info = {"frame_id": f"g{generation}-{i}", "generation": generation, "config_type": ("rss_a", "rss_b")[i % 3 == 0]}
+        if generation:
+            atoms.info["relax_status"] = "converged"
         label(atoms, 0.40, "REF")
         if predicted:
             label(atoms, 0.44, "GAP")
@@ -50,14 +56,14 @@ def make_frames(generation: int, n: int, predicted: bool) -> list[Atoms]:
 @pytest.fixture(scope="module")
 def record() -> CampaignRecord:
     generations = []
-    for index, name in enumerate(("initial", "generation 1", "generation 2")):
+    for index in range(3):
         frames = make_frames(index, 12, predicted=index > 0)
+        counts = Counts(20, 18, {"converged": 18, "collapsed": 2}, 30, {"lowest": 13}, {"absurd": 17}, 13, 12, 1)
         generations.append(
             GenerationRecord(
-                index,
-                name,
+                f"g{index:02d}",
                 frames,
-                Counts(20, 18, {"collapsed": 2}, 13, 12, 1),
+                counts,
                 {"energy_rmse": 30.0 / (index + 1), "energy_mae": 20.0, "forces_rmse": 0.1},
                 f"uuid-{index}",
                 {"seed": 0.5, "label": 100.0, "fit": 4000.0},
@@ -119,11 +125,11 @@ def read_csv(path) -> list[dict[str, str]]:
 def test_whole_campaign(record, tmp_path):
     page = write_report(record, tmp_path / "deep" / "report")
     folder, text = page.parent, page.read_text(encoding="utf-8")
-    assert {p.stem for p in folder.glob("*.png")} == FIGURES | ERRORS | PARITIES | {"structure_01", "structure_02"}
+    assert {p.stem for p in folder.glob("*.png")} == FIGURES | ERRORS | PARITIES | PROGRESS | {"structure_01", "structure_02"}
 
     parsed = Page(text)
     assert parsed.open == []
-    assert len(parsed.sources) == 10
+    assert len(parsed.sources) == 12
     assert all(source.startswith("data:image/png;base64,") for source in parsed.sources)
     assert "Copper &lt;by&gt; search" in text
     assert "load_node(&#39;1234-abcd&#39;).get_builder_restart()" in text
@@ -143,12 +149,13 @@ def test_whole_campaign(record, tmp_path):
     generations = read_csv(folder / "generations.csv")
     assert float(generations[1]["new_energy_rmse_meV/atom"]) == pytest.approx(expected, rel=1e-6)
     assert generations[0]["new_energy_rmse_meV/atom"] == ""
-    assert generations[0]["rejected_reasons_collapsed"] == "2"
+    assert generations[0]["rejected_reasons_absurd"] == "17"
+    assert generations[0]["relax_status_collapsed"] == "2"
     assert generations[2]["seconds_fit"] == "4000.0"
 
     rows = read_csv(folder / "errors.csv")
     final = [r for r in rows if r["scope"].startswith("all labelled")]
-    assert [r["group"] for r in final] == ["all", "isolated_atom", "rss_a", "rss_b", "0", "1", "2", "unknown"]
+    assert [r["group"] for r in final] == ["all", "isolated_atom", "rss_a", "rss_b", "initial", "generation 1", "generation 2"]
     assert float(final[0]["forces_rmse_eV/A"]) == pytest.approx(errors(record.final_frames).forces.rmse)
     minima = read_csv(folder / "minima.csv")
     assert minima[0]["volume_A3/atom"] == f"{4.1**3 / 4:.10g}"
@@ -184,7 +191,7 @@ def test_empty_campaign(tmp_path):
 
 def test_first_generation_only(tmp_path):
     frames = make_frames(0, 5, predicted=False)
-    record = CampaignRecord("Running", "0", generations=[GenerationRecord(0, "initial", frames)])
+    record = CampaignRecord("Running", "0", generations=[GenerationRecord("g00", frames)])
     page = write_report(record, tmp_path)
     assert {p.stem for p in tmp_path.glob("*.png")} == FIGURES
     assert "Neither predictions for new frames nor training errors are known yet." in page.read_text(encoding="utf-8")
@@ -204,7 +211,7 @@ def test_single_label_without_forces(tmp_path):
         "One",
         "0",
         state="failed: out of memory",
-        generations=[GenerationRecord(0, "initial", [atoms, unlabelled], training_errors={"energy_rmse": 0.0})],
+        generations=[GenerationRecord("g00", [atoms, unlabelled], training_errors={"energy_rmse": 0.0})],
         final_frames=[atoms],
     )
     page = write_report(record, tmp_path)
@@ -217,7 +224,7 @@ def test_outliers_are_counted():
     for atoms, energy in zip(frames, np.linspace(0, 2, 60), strict=True):
         set_labels(atoms, energy)
     set_labels(frames[30], 1e6)
-    record = CampaignRecord("t", "u", generations=[GenerationRecord(0, "initial", frames)])
+    record = CampaignRecord("t", "u", generations=[GenerationRecord("g00", frames)])
     axes = energy_volume(record).axes[0]
     assert axes.get_title(loc="right") == "1 of 60 points lie outside"
     assert axes.get_ylim()[1] < 100
@@ -246,7 +253,7 @@ def test_terminal_tables(record):
     assert re.search(r"1 +Fm-3m \(225\) +1 +2 +−\d\.\d{4} +−\d\.\d{4} +−71\.\d +17\.23", minima)
     assert re.search(r"2 +P6₃/mmc \(194\) .* – .*not converged", minima)
     generations = plain(generations_table(record))
-    assert re.search(r"initial +20 +18 +2 +13 +12 +1 .* 1 h 08 min", generations)
+    assert re.search(r"initial +20 +18 +17 +13 +12 +1 .* 1 h 08 min", generations)
     assert max(len(line) for line in (minima + generations).splitlines()) <= 120
 
 
@@ -262,3 +269,104 @@ def test_numbers():
     assert [number(-1.25, 1), number(-0.001, 2), number(None), number(7)] == ["−1.2", "0.00", "–", "7"]
     assert [significant(x) for x in (1234.5, 12.345, 0.012345, 0, None)] == ["1234", "12.3", "0.0123", "0", "–"]
     assert space_group("I4_1/amd") == "I4₁/amd"
+
+
+# --- two elements ---
+
+
+@pytest.fixture
+def alloy(alloy_frames) -> CampaignRecord:
+    """Copper and gold by EMT: begun with some frames, three generations nearer and nearer to order, and a known crystal."""
+    rng = np.random.default_rng(2)
+    generations = [GenerationRecord("database", [a.copy() for a in alloy_frames[2:12]])]
+    for index in range(3):
+        frames = []
+        for n in range(30):
+            atoms = bulk("Cu", a=3.6, cubic=True)
+            gold = rng.integers(0, 5)
+            atoms.symbols = ["Au"] * gold + ["Cu"] * (4 - gold)
+            atoms.set_cell(atoms.cell * (1 + 0.12 * gold / 4 + rng.normal(0, 0.05 / (index + 1))), scale_atoms=True)
+            atoms.rattle(0.2 / (index + 1) ** 2, rng=rng)
+            atoms.info = {"frame_id": f"g{index}-{n}", "config_type": "random"}
+            label_with_emt(atoms)
+            frames.append(atoms)
+        generations.append(GenerationRecord(f"g{index:02d}", frames))
+    crystal = Atoms("CuAu", scaled_positions=[(0, 0, 0), (0.5, 0.5, 0.5)], cell=[2.8, 2.8, 3.7], pbc=True)
+    crystal.info = {"frame_id": "L1_0", "config_type": "crystal"}
+    label_with_emt(crystal)
+    generations.append(GenerationRecord("crystals", [crystal]))
+    return CampaignRecord("Copper and gold", "0", formula="CuAu", generations=generations)
+
+
+def test_two_elements_are_drawn_above_their_hull(alloy, tmp_path):
+    text = write_report(alloy, tmp_path / "a").read_text(encoding="utf-8")
+    assert "Energies are above the convex hull of all labelled frames." in text
+    axes = hull(alloy).axes[0]
+    assert axes.get_xlabel() == "Atomic fraction of Au in Cu–Au"
+    line = next(line for line in axes.lines if line.get_label() == "convex hull")
+    x, y = line.get_data()
+    frames = alloy.labelled_frames()
+    pure = [min(a.info["REF_energy"] / len(a) for a in frames if set(a.symbols) == {s}) for s in ("Cu", "Au")]
+    lowest = min(frames, key=lambda a: formation(a, pure))
+    assert [y[0], y[-1], y.min()] == pytest.approx([0, 0, formation(lowest, pure)], abs=1e-9)
+    assert (np.diff(np.diff(y) / np.diff(x)) > 0).all(), "convex"
+    names = [t.get_text() for t in axes.texts]
+    assert names[0] == "Cu"
+    assert names[-1] == "Au"
+    assert len(names) == len(x)
+    assert sum(len(points.get_offsets()) for points in axes.collections) == 101
+    summary = json.loads((tmp_path / "a" / "report.json").read_text(encoding="utf-8"))
+    assert summary["energies"] == "above the convex hull"
+    heights = above_hull(alloy.generations[2].frames + [a for a in frames if a not in alloy.generations[2].frames])[:30]
+    assert summary["generations"][2]["median_energy_eV/atom"] == pytest.approx(np.median(heights), abs=1e-9)
+
+
+def test_without_a_pure_element_the_page_says_how_energies_compare(alloy, tmp_path):
+    for generation in alloy.generations:
+        generation.frames = [a for a in generation.frames if len(set(a.symbols)) == 2]
+    text = write_report(alloy, tmp_path).read_text(encoding="utf-8")
+    assert "there is no convex hull: energies are above the lowest of the same composition" in text
+    assert hull(alloy) is None
+    assert not (tmp_path / "hull.png").exists()
+
+
+def formation(atoms: Atoms, pure: list[float]) -> float:
+    x = np.mean(atoms.symbols == "Au")
+    return atoms.info["REF_energy"] / len(atoms) - (1 - x) * pure[0] - x * pure[1]
+
+
+def label_with_emt(atoms: Atoms) -> None:
+    copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=EMT())
+    set_labels(atoms, copy.get_potential_energy(), copy.get_forces())
+
+
+# --- what the generations changed ---
+
+
+def test_progress_and_its_thresholds(record, tmp_path):
+    again = CampaignRecord.from_json(record.to_json())
+    again.stop = StopSettings(energy_change=0.01, distribution=0.05, discovery=None, new_error=0.2)
+    for n, generation in enumerate(again.generations[1:]):
+        generation.progress = {"energy_change": 0.1 / 20**n, "distribution": 0.04, "discovery": 0.0, "new_error": None}
+        generation.progress |= {"low_minima": 5, "new_minima": 0, "labelled_end_points": 3}
+    again.ended = "a user ended them"
+    text = write_report(again, tmp_path).read_text(encoding="utf-8")
+    assert '<td><span class="flag">100</span></td><td>40.0</td><td>0</td><td>5</td><td>0</td><td>3</td>' in text
+    assert "<td>5.00</td><td>40.0</td><td>0</td>" in text
+    assert "Why there were no more generations: a user ended them." in text
+    assert not (tmp_path / "progress_new_error.png").exists(), "nothing known"
+    axes = progress(again, "energy_change").axes[0]
+    assert axes.get_yscale() == "log"
+    measured, limit = axes.lines
+    assert measured.get_ydata() == pytest.approx([100, 5])
+    assert limit.get_ydata() == pytest.approx([10, 10])
+    assert progress(again, "discovery").axes[0].get_yscale() == "linear", "percent"
+    assert len(progress(again, "discovery").axes[0].lines) == 1, "no threshold"
+    assert generation_rows(again)[2]["progress"]["energy_change_meV/atom"] == pytest.approx(5)
+
+
+def test_what_was_begun_with_is_judged_by_no_potential(record):
+    record = CampaignRecord.from_json(record.to_json())
+    record.generations.insert(0, GenerationRecord("database", make_frames(5, 4, predicted=True)))
+    row = generation_rows(record)[0]
+    assert (row["name"], row["labelled"], row["new_energy_rmse_meV/atom"], row["progress"]) == ("begun with", 4, None, {})

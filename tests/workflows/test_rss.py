@@ -90,7 +90,7 @@ def test_report(campaign, tmp_path):
     assert record.state == "finished"
     assert record.label == "tiny"
     assert "Stillinger-Weber" in record.reference
-    assert [g.name for g in record.generations] == ["initial", "generation 1"]
+    assert [g.name for g in record.generations] == ["initial", "generation 1", "final search"]
     assert record.generations[0].counts.labelled == 11
     assert record.generations[1].counts.made == 6
     page = write_report(record, tmp_path / "report")
@@ -99,7 +99,7 @@ def test_report(campaign, tmp_path):
     assert summary["seed"] == 11
     assert summary["final_potential"] == campaign.outputs.potential.uuid
     rows = list(csv.DictReader((tmp_path / "report" / "generations.csv").open()))
-    assert len(rows) == 2
+    assert [row["tag"] for row in rows] == ["g00", "g01", "search"]
     assert len(fr.load(tmp_path / "report" / "minima.xyz")) == len(record.minima)
 
 

@@ -1,0 +1,123 @@
+"""The report of a whole campaign: begun with a dataset, two generations that are measured, known crystals, a search."""
+
+import csv
+import json
+
+import pytest
+from ase.build import bulk
+
+from aiida_gaprss.config import check_campaign
+from aiida_gaprss.launch import builder_inputs
+from aiida_gaprss.report.collect import collect
+from aiida_gaprss.report.record import CampaignRecord
+from aiida_gaprss.report.tables import progress_of
+from aiida_gaprss.report.text import generations_table, plain
+from aiida_gaprss.report.write import write_report
+from aiida_gaprss.workflows.rss import RssWorkChain
+
+pytestmark = pytest.mark.slow
+
+TAGS = ["database", "g00", "g01", "g02", "crystals", "search"]
+
+
+@pytest.fixture
+def looped(run, campaign_codes, campaign_text, dataset, remembered, tmp_path):
+    """The record of such a campaign; it runs once. Its thresholds are so wide that it ends after two generations of three."""
+    if "looped" not in remembered:
+        bulk("Si").write(tmp_path / "diamond.cif")
+        dataset.store()
+        text = campaign_text.replace("initial: {random: 10}", "initial: {random: 4}").replace("name: tiny", "name: loop")
+        text = text.replace("  fit: {", '  max_generations: 3\n  fit: {"mixed_levels": true, ')
+        text = text.replace("    label: 2", "    label: 2\n    again: 2")
+        text += f"""
+  stop: {{energy_change: 20.0, distribution: 20.0, discovery: 1.0, new_error: 20.0, patience: 1, at_least: 2}}
+  crystals: {{number: 3}}
+start: {{database: [{dataset.pk}]}}
+crystals: [{tmp_path / "diamond.cif"}]
+"""
+        _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "loop.yaml")))
+        assert node.is_finished_ok, node.exit_message
+        remembered["looped"] = collect(node), node.uuid
+    return remembered["looped"][0]
+
+
+@pytest.fixture
+def node(looped, remembered):
+    from aiida.orm import load_node
+
+    return load_node(remembered["looped"][1])
+
+
+def test_the_parts_in_their_order(looped, node):
+    assert [g.tag for g in looped.generations] == TAGS
+    names = ["begun with", "initial", "generation 1", "generation 2", "known crystals", "final search"]
+    assert [g.name for g in looped.generations] == names
+    begun, initial, first, _, crystals, search = looped.generations
+    assert begun.counts.labelled == 15
+    assert len(begun.frames) == 14, "without the isolated atom"
+    assert initial.counts.made == initial.counts.labelled == 4
+    assert crystals.counts.made == crystals.counts.labelled == 4
+    assert {a.info["config_type"] for a in crystals.frames} == {"crystal"}
+    assert search.counts.made == 4 + node.inputs.settings["search"]["again"]
+    assert search.frames == []
+    assert crystals.potential == looped.final_potential
+    assert crystals.training_errors["energy_rmse"] == node.outputs.results["errors"]["energy"]["rmse"]
+    assert looped.training_labels() == len(looped.final_frames) + 1, "with the isolated atom"
+    selection = node.outputs.selections.g01.get_dict()
+    assert first.counts.chosen_as == selection["chosen_as"]
+    assert first.counts.candidates == first.counts.selected + sum(first.counts.rejected.values())
+    for generation in looped.generations[2:4]:
+        assert sum(generation.counts.relax_status.values()) == generation.counts.made == 6
+        assert {"relax", "select", "label", "fit", "progress"} <= set(generation.seconds)
+        assert generation.progress == node.outputs.progress[generation.tag].get_dict()
+    assert {"cells", "label", "final_fit"} <= set(crystals.seconds)
+    assert {"cells", "relax", "label", "minima"} <= set(search.seconds)
+    assert looped.ended == "all thresholds kept for 1 generations"
+    assert looped.stop.thresholds() == {"energy_change": 20, "distribution": 20, "discovery": 1, "new_error": 20}
+
+
+def test_the_page(looped, tmp_path):
+    again = CampaignRecord.from_json(looped.to_json())
+    assert again.to_json() == looped.to_json()
+    page = write_report(looped, tmp_path / "a")
+    write_report(again, tmp_path / "b")
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "b").iterdir())
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert {f"progress_{c}.png" for c in ("energy_change", "distribution", "discovery", "new_error")} <= set(names)
+    assert "hull.png" not in names, "one element"
+    text = page.read_text(encoding="utf-8")
+    for words in ("Has the search come to its end?", "How the relaxations ended", "Chosen by rule", "Not chosen, and why"):
+        assert words in text
+    assert "Why there were no more generations: all thresholds kept for 1 generations." in text
+    assert 'class="missing"' not in text.partition("Lost frames")[0]
+
+    summary = json.loads((tmp_path / "a" / "report.json").read_text(encoding="utf-8"))
+    assert [row["tag"] for row in summary["generations"]] == TAGS
+    assert summary["thresholds"]["energy_change_meV/atom"] == 20_000
+    assert summary["energies"] == "above the lowest"
+    with (tmp_path / "a" / "generations.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    measured = looped.generations[3].progress
+    assert float(rows[3]["progress_discovery_%"]) == pytest.approx(100 * measured["new_minima"] / measured["low_minima"])
+    assert float(rows[3]["progress_new_error_meV/atom"]) == pytest.approx(1000 * measured["new_error"])
+    assert rows[0]["progress_discovery_%"] == rows[5]["median_energy_eV/atom"] == ""
+    lines = plain(generations_table(looped)).splitlines()
+    assert [sum(name in line for line in lines) for name in ("begun with", "known crystals", "final search")] == [1, 1, 1]
+
+
+def test_what_the_labels_tell_by_themselves(looped):
+    """Without thresholds, the measures that need no job are those that the loop made with one."""
+    record = CampaignRecord.from_json(looped.to_json())
+    record.stop = None
+    for generation in record.generations:
+        generation.progress = {}
+    rows = {g.tag: row for g, row in zip(record.generations, progress_of(record), strict=True)}
+    assert rows["database"] == rows["g00"] == rows["crystals"] == rows["search"] == {}
+    for generation in looped.generations[2:4]:
+        row = rows[generation.tag]
+        assert row["labelled_end_points"] == generation.progress["labelled_end_points"]
+        for name in ("distribution", "new_error"):
+            expected = generation.progress[name]
+            assert row[name] == (None if expected is None else pytest.approx(expected, rel=1e-6))
