@@ -42,8 +42,8 @@ class Shape:
 class Unit:
     """Atoms that keep their places relative to each other; a single atom is the smallest.
 
-    ``offsets`` (m, 3), Å, from the centre. ``start``: where the centre is at first, Å; None: anywhere. ``reach``: radius (Å) of the
-    ball around ``start`` it is drawn from. ``turn``: largest angle of its random rotation, degrees; None: any orientation.
+    ``offsets`` (m, 3), Å, from the centre. ``start``: where the centre is at first, Å; None: anywhere. ``reach``: radius (Å) of
+    the ball around ``start`` it is drawn from. ``turn``: largest angle of its random rotation, degrees; None: any orientation.
     ``fixed``: neither drawn nor pushed.
     """
 
@@ -233,11 +233,11 @@ def build(recipe: Recipe, rng: np.random.Generator) -> Atoms | None:
     for symbol, count in recipe.atoms.items():
         left = count
         while left:
-            site = random_site(operations, left, rng)
-            if site is None:
+            place = random_site(operations, left, rng)
+            if place is None:
                 return None
-            bodies.append(Body(site, (symbol,), np.zeros((1, 3)), turns=False))
-            left -= len(site.members)
+            bodies.append(Body(place, (symbol,), np.zeros((1, 3)), turns=False))
+            left -= len(place.members)
     assembly = Assembly(operations, lattice, bodies)
     minimum = _minimum(assembly.symbols, recipe.separations)
     symmetry = (len(operations), recipe.space_group)
@@ -250,9 +250,9 @@ def build(recipe: Recipe, rng: np.random.Generator) -> Atoms | None:
     fractional = assembly.fractional()
     if (separations(fractional, lattice, float(minimum.max()), assembly.same) < minimum - 1e-9).any():
         return None
-    # In the orientation of the conventional cell, whose axes lie along those of space: pw.x finds rotations in no other, and spares
-    # the k-points that they make equivalent. Rounded, so that an atom on the border of the cell is not here on one side and there
-    # on the other.
+    # In the orientation of the conventional cell, whose axes lie along those of space: pw.x finds rotations in no other, and
+    # spares the k-points that they make equivalent. Rounded, so that an atom on the border of the cell is not here on one side
+    # and there on the other.
     scaled = np.round(fractional, DECIMALS) % 1.0
     atoms = Atoms(assembly.symbols, scaled_positions=scaled, cell=lattice, pbc=True)
     atoms.info.update({"n_operations": symmetry[0], "space_group": symmetry[1]})

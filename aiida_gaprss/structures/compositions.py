@@ -10,7 +10,7 @@ from math import gcd
 from aiida_gaprss.structures.checks import RandomCellError, check_count, check_element
 
 #: Atoms per formula unit; or the smallest and the largest number of atoms per cell.
-Formula = Mapping[str, int] | Mapping[str, tuple[int, int]]
+Formula = Mapping[str, int | tuple[int, int]]
 
 #: Weight of a reduced composition: by its text (``CuLi2``, elements in alphabetical order), or a function of its counts.
 Weights = Mapping[str, float] | Callable[[Mapping[str, int]], float]
@@ -30,19 +30,19 @@ def text(counts: Mapping[str, int]) -> str:
     return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in counts.items() if count)
 
 
-def is_range(formula: Mapping[str, object]) -> bool:
-    """Tell whether a formula gives ranges of atoms per cell.
+def ranges(formula: Formula) -> dict[str, tuple[int, ...]]:
+    """Return the ranges of atoms per cell that a formula gives; none, if it gives numbers per formula unit.
 
     :raises RandomCellError: if it gives ranges for some elements and numbers for others.
     """
-    ranges = [symbol for symbol, value in formula.items() if isinstance(value, (list, tuple))]
-    if ranges and len(ranges) < len(formula):
-        other = next(symbol for symbol in formula if symbol not in ranges)
+    given = {symbol: tuple(value) for symbol, value in formula.items() if isinstance(value, (list, tuple))}
+    other = [symbol for symbol in formula if symbol not in given]
+    if given and other:
         raise RandomCellError(
-            f"formula: {ranges[0]} has a range of atoms per cell and {other} a number per formula unit; "
-            f"expected ranges for all, e.g. {other}: [{formula[other]}, {formula[other]}]"
+            f"formula: {next(iter(given))} has a range of atoms per cell and {other[0]} a number per formula unit; "
+            f"expected ranges for all, e.g. {other[0]}: [{formula[other[0]]}, {formula[other[0]]}]"
         )
-    return bool(ranges)
+    return given
 
 
 def compositions(formula: Formula, n_atoms: tuple[int, ...] | None) -> list[dict[str, int]]:
@@ -60,24 +60,25 @@ def compositions(formula: Formula, n_atoms: tuple[int, ...] | None) -> list[dict
             raise RandomCellError("n_atoms is empty, expected at least one number")
         for total in n_atoms:
             check_count("n_atoms: a total", total)
-    if is_range(formula):
-        return _between(formula, n_atoms)
+    if between := ranges(formula):
+        return _between(between, n_atoms)
+    unit: dict[str, int] = {}
     for symbol, count in formula.items():
         check_count(f"formula: the number of {symbol}", count)
+        unit[symbol] = int(count)  # type: ignore[arg-type]  # it is no range
     if n_atoms is None:
         raise RandomCellError("n_atoms is missing, expected a list of totals (it may be left out with ranges in the formula)")
-    unit = sum(formula.values())  # type: ignore[arg-type]
+    size = sum(unit.values())
     for total in n_atoms:
-        if total % unit:
-            raise RandomCellError(f"n_atoms: {total} is not a multiple of the {unit} atoms of the formula unit {text(formula)}")  # type: ignore[arg-type]
-    return [{symbol: count * (total // unit) for symbol, count in formula.items()} for total in n_atoms]  # type: ignore[operator, misc]
+        if total % size:
+            raise RandomCellError(f"n_atoms: {total} is not a multiple of the {size} atoms of the formula unit {text(unit)}")
+    return [{symbol: count * (total // size) for symbol, count in unit.items()} for total in n_atoms]
 
 
-def _between(formula: Mapping[str, object], n_atoms: tuple[int, ...] | None) -> list[dict[str, int]]:
+def _between(between: Mapping[str, tuple[int, ...]], n_atoms: tuple[int, ...] | None) -> list[dict[str, int]]:
     spans = []
     number = 1
-    for symbol, value in formula.items():
-        ends = tuple(value)  # type: ignore[call-overload]
+    for symbol, ends in between.items():
         if len(ends) != 2:
             raise RandomCellError(f"formula: the range of {symbol} is {list(ends)}, expected two numbers of atoms per cell")
         for end in ends:
@@ -89,7 +90,7 @@ def _between(formula: Mapping[str, object], n_atoms: tuple[int, ...] | None) -> 
     if number > MOST:
         raise RandomCellError(f"formula: the ranges allow {number} compositions, expected at most {MOST}")
     allowed = [
-        dict(zip(formula, counts, strict=True))
+        dict(zip(between, counts, strict=True))
         for counts in product(*spans)
         if sum(counts) and (n_atoms is None or sum(counts) in n_atoms)
     ]

@@ -13,7 +13,7 @@ import numpy as np
 
 from aiida_gaprss.structures.building import Recipe, Shape, child_seeds, random_cell, random_cells
 from aiida_gaprss.structures.checks import RandomCellError, check_packing, check_range, pair_separations
-from aiida_gaprss.structures.compositions import Formula, Weights, compositions, is_range, probabilities
+from aiida_gaprss.structures.compositions import Formula, Weights, compositions, probabilities, ranges
 from aiida_gaprss.structures.elements import estimated_separations, estimated_volumes
 from aiida_gaprss.structures.spacegroups import space_groups_by_order
 
@@ -28,12 +28,12 @@ class CellSpec:
     """What random cells are made of.
 
     ``formula``: atoms per formula unit, or ranges of atoms per cell. ``n_atoms``: totals per primitive cell to draw from,
-    multiples of the formula unit; None: any, where the formula gives ranges. ``volume_per_atom``: smallest and largest, Å³, drawn
-    uniformly; by element, then summed over the composition; None: estimated from the elements. ``min_separation``: smallest
-    distance, Å, for all pairs or per pair as ``{"Si-O": 1.6, ...}``; None: estimated. ``n_operations``: symmetry operations of the
-    primitive cell, drawn evenly; the space group is then drawn evenly from those that have as many. ``aspect``: largest ratio of
-    two lattice vectors of the reduced cell. ``angles``: range of the angles before the cell is reduced, degrees.
-    ``probabilities``: of the compositions, in the order of :attr:`compositions`; None: equal.
+    multiples of the formula unit; None: any, where the formula gives ranges. ``volume_per_atom``: smallest and largest, Å³,
+    drawn uniformly; by element, then summed over the composition; None: estimated from the elements. ``min_separation``:
+    smallest distance, Å, for all pairs or per pair as ``{"Si-O": 1.6, ...}``; None: estimated. ``n_operations``: symmetry
+    operations of the primitive cell, drawn evenly; the space group is then drawn evenly from those that have as many.
+    ``aspect``: largest ratio of two lattice vectors of the reduced cell. ``angles``: range of the angles before the cell is
+    reduced, degrees. ``probabilities``: of the compositions, in the order of :attr:`compositions`; None: equal.
 
     :raises RandomCellError: on construction, naming the value, the field and what was expected.
     """
@@ -126,8 +126,8 @@ class CellSpec:
     @cached_property
     def volume_range(self) -> tuple[float, float]:
         """Smallest and largest volume per atom of all compositions, Å³."""
-        ranges = [self.volumes_of(counts) for counts in self.compositions]
-        return min(low for low, _ in ranges), max(high for _, high in ranges)
+        both = [self.volumes_of(counts) for counts in self.compositions]
+        return min(low for low, _ in both), max(high for _, high in both)
 
     @property
     def smallest_separation(self) -> float:
@@ -139,7 +139,7 @@ class CellSpec:
 
         :raises RandomCellError: if a weight is negative, or all are 0.
         """
-        return replace(self, probabilities=probabilities(self.compositions, weights)) if is_range(self.formula) else self
+        return replace(self, probabilities=probabilities(self.compositions, weights)) if ranges(self.formula) else self
 
     def recipes(self, rng: np.random.Generator, draws: int, trials: int) -> Iterator[Recipe]:
         """Yield recipes: operations are drawn once, the composition for every draw, volume and space group for every trial."""

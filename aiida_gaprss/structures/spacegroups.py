@@ -98,9 +98,7 @@ def space_groups_by_order() -> dict[int, tuple[int, ...]]:
     return {order: tuple(numbers) for order, numbers in sorted(table.items())}
 
 
-def random_lattice(
-    space_group: int, rng: np.random.Generator, angles: tuple[float, float], flatness: float = 0.1
-) -> np.ndarray:
+def random_lattice(space_group: int, rng: np.random.Generator, angles: tuple[float, float], flatness: float = 0.1) -> np.ndarray:
     """Return random primitive lattice vectors (rows, unit volume) that a space group leaves unchanged.
 
     Lengths of the conventional cell are uniform between :data:`SHORTEST` and 1 before scaling, angles uniform in
