@@ -19,6 +19,10 @@ from aiida_gaprss.data.dataset import Dataset
 class FramesParser(Parser):
     """Collect what a batched job finished, whether or not it came to its end."""
 
+    def sources(self) -> list[Atoms]:
+        """Return the input frames."""
+        return list(self.node.inputs.frames.get_frames())
+
     def merge(self, source: Atoms, status: str, results: list[Atoms]) -> list[Atoms]:
         """Return the output frames for one input frame."""
         raise NotImplementedError
@@ -30,7 +34,7 @@ class FramesParser(Parser):
     def parse(self, **kwargs: Any) -> ExitCode | None:
         """Build the output dataset and the summary."""
         lines = read_results(Path(kwargs["retrieved_temporary_folder"]) / "results.jsonl")
-        sources = self.node.inputs.frames.get_frames()
+        sources = self.sources()
         if not lines and sources:
             return self.exit_codes.ERROR_NO_RESULTS.format(message=self.last_words())
         frames: list[Atoms] = []

@@ -9,10 +9,11 @@ from typing import Protocol
 import numpy as np
 import spglib
 from ase import Atoms
+from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
 
 from aiida_gaprss.structures.checks import RandomCellError, Separations
-from aiida_gaprss.structures.packing import push_apart, separations
+from aiida_gaprss.structures.packing import lattice_shifts, push_apart, separations
 from aiida_gaprss.structures.spacegroups import Operations, Site, primitive_operations, random_lattice, random_site
 
 #: Different contents drawn for one cell, and random trials for each, before giving up.
@@ -44,7 +45,7 @@ class Unit:
 
     ``offsets`` (m, 3), Å, from the centre. ``start``: where the centre is at first, Å; None: anywhere. ``reach``: radius (Å) of
     the ball around ``start`` it is drawn from. ``turn``: largest angle of its random rotation, degrees; None: any orientation.
-    ``fixed``: neither drawn nor pushed.
+    ``fixed``: neither drawn nor pushed. ``solid``: no other atom may lie inside its convex hull.
     """
 
     symbols: tuple[str, ...]
@@ -53,6 +54,7 @@ class Unit:
     reach: float = 0.0
     turn: float | None = None
     fixed: bool = False
+    solid: bool = False
 
     def placed(self, lattice: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return a fractional position (3,) and the offsets (m, 3), Å, in an orientation."""
@@ -121,6 +123,7 @@ class Body:
     symbols: tuple[str, ...]
     offsets: np.ndarray
     turns: bool
+    solid: bool = False
 
 
 class Assembly:
@@ -135,7 +138,9 @@ class Assembly:
         sizes = [len(body.symbols) for body in bodies]
         self.owner = np.repeat(np.arange(len(bodies)), sizes)
         ends = np.cumsum(sizes)
-        self.turning = [slice(end - size, end) for body, end, size in zip(bodies, ends, sizes, strict=True) if body.turns]
+        slices = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        self.turning = [atoms for body, atoms in zip(bodies, slices, strict=True) if body.turns]
+        self.solid = [(index, atoms) for index, (body, atoms) in enumerate(zip(bodies, slices, strict=True)) if body.solid]
         self.symbols: list[str] = []
         atoms, rotations, translations, followed = [], [], [], []
         images: list[int] = []
@@ -171,6 +176,21 @@ class Assembly:
             # A push on the outermost atom moves it by that much.
             turn = torque / max((arms**2).sum(axis=1).max(), 1e-6)
             self.offsets[atoms] = Rotation.from_rotvec(turn).apply(arms)
+
+    def entered(self, lattice: np.ndarray) -> bool:
+        """Tell whether an atom lies inside the convex hull of a solid body that it does not belong to."""
+        fractional = self.fractional()
+        for body, atoms in self.solid:
+            arms = self.offsets[atoms]
+            if np.linalg.matrix_rank(arms - arms[0], tol=1e-3) < 3:
+                continue  # flat or straight: it has no inside
+            faces = ConvexHull(arms).equations  # normals outwards
+            difference = fractional - self.points[body]
+            shifts = lattice_shifts(lattice, float(np.linalg.norm(arms, axis=1).max()))
+            vectors = ((difference - np.rint(difference))[:, None] + shifts) @ lattice
+            if ((vectors @ faces[:, :3].T + faces[:, 3]) < -1e-3).all(axis=2).any():
+                return True
+        return False
 
 
 def random_cells(spec: Spec, n: int, seed: int) -> list[Atoms]:
@@ -229,7 +249,8 @@ def build(recipe: Recipe, rng: np.random.Generator) -> Atoms | None:
         point, offsets = unit.placed(lattice, rng)
         freedom = np.zeros((3, 3)) if unit.fixed else np.eye(3)
         site = Site(point, freedom, np.arange(len(operations)))
-        bodies.append(Body(site, unit.symbols, offsets, turns=len(unit.symbols) > 1 and not unit.fixed))
+        turns = len(unit.symbols) > 1 and not unit.fixed
+        bodies.append(Body(site, unit.symbols, offsets, turns, unit.solid))
     for symbol, count in recipe.atoms.items():
         left = count
         while left:
@@ -246,6 +267,8 @@ def build(recipe: Recipe, rng: np.random.Generator) -> Atoms | None:
             return None
         assembly, symmetry = _freed(assembly, lattice, recipe.jitter, rng), (1, 1)
     if not push_apart(assembly, lattice, minimum, STEPS):
+        return None
+    if assembly.entered(lattice):
         return None
     fractional = assembly.fractional()
     if (separations(fractional, lattice, float(minimum.max()), assembly.same) < minimum - 1e-9).any():

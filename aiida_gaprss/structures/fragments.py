@@ -36,7 +36,8 @@ class FragmentSpec:
 
     ``fragment``: its atoms, at any place. ``n_fragments``: numbers per primitive cell to draw from. ``n_operations``: symmetry
     operations, drawn evenly; ``space_groups``: international numbers, drawn evenly, instead. Fragments are in general positions:
-    their number is a multiple of that of the operations, and combinations for which it is not are not drawn. ``volume_per_atom``:
+    their number is a multiple of that of the operations, and combinations for which it is not are not drawn; no atom lies inside
+    another fragment. ``volume_per_atom``:
     Å³, drawn uniformly; None: estimated. ``min_separation``: Å, between atoms of different fragments and of free atoms; None:
     estimated. ``free_atoms``: per cell, a number or a range of each element.
 
@@ -128,7 +129,7 @@ class FragmentSpec:
         """Yield recipes: operations are drawn once, fragments and free atoms for every draw, the rest for every trial."""
         groups, numbers = self.choices[rng.choice(len(self.choices))]
         offsets = self.fragment.positions - self.fragment.positions.mean(axis=0)
-        unit = Unit(tuple(self.fragment.get_chemical_symbols()), offsets)
+        unit = Unit(tuple(self.fragment.get_chemical_symbols()), offsets, solid=True)
         for _ in range(draws):
             number = int(rng.choice(numbers))
             free = {symbol: int(rng.integers(low, high + 1)) for symbol, (low, high) in self.free_atoms.items()}
