@@ -133,7 +133,7 @@ class AirssSpec:
                 f"NFORM and NUM give no number of rigid units that is a multiple of {' or '.join(map(str, orders))} operations"
             )
         if self.n_atoms is None and not self.mixed:
-            lows = {pair: low * (1 - self.slack) for pair, (low, _) in self.separations.items()}
+            lows = _both_orders({pair: low * (1 - self.slack) for pair, (low, _) in self.separations.items()})
             single = Counter(s for e in self.entries if len(e.unit.symbols) == 1 for s in e.unit.symbols * max(e.numbers))
             total = sum(len(e.unit.symbols) * max(e.numbers) for e in self.entries)
             if single:
@@ -149,10 +149,11 @@ class AirssSpec:
         return False
 
     def recipes(self, rng: np.random.Generator, draws: int, trials: int) -> Iterator[Recipe]:
-        """Yield recipes; the last of them keep separations that are smaller by the slack."""
+        """Yield recipes; with slack, most of them keep separations that are smaller by it, after some that do not."""
         groups = self.groups[rng.choice(len(self.groups))]
-        for shrunk in (0.0, self.slack) if self.slack else (0.0,):
-            for _ in range(draws):
+        in_full = max(draws // 4, 1)
+        for shrunk, number in ((0.0, in_full), (self.slack, draws - in_full)) if self.slack else ((0.0, draws),):
+            for _ in range(number):
                 order = len(primitive_operations(groups[0]))
                 copies = int(rng.choice(self.n_form or (order,)))
                 contents = self._contents(copies, order, rng)
@@ -196,7 +197,7 @@ class AirssSpec:
         rng: np.random.Generator,
     ) -> Recipe:
         drawn = {pair: factor * rng.uniform(*ends) for pair, ends in sorted(self.separations.items())}
-        table = {**drawn, **{(b, a): value for (a, b), value in drawn.items()}}
+        table = _both_orders(drawn)
         jitter = APPROXIMATE * min(drawn.values()) if self.approximate else None
         lattice, volume = None, 0.0
         if self.strain is not None:
@@ -221,6 +222,10 @@ class AirssSpec:
         pairs = {"-".join(pair): ends for pair, ends in self.separations.items()}
         low, high = self.volume_range
         return f"MINSEP {pairs} Å at {low:g}–{high:g} Å³ per atom"
+
+
+def _both_orders(pairs: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+    return {**pairs, **{(b, a): value for (a, b), value in pairs.items()}}
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------

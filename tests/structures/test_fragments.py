@@ -145,7 +145,7 @@ def test_giving_up_says_why():
 
 def test_no_atom_enters_a_fragment():
     """Corners are 1.68 Å from the centre: a separation of 1.6 Å alone would let atoms in."""
-    for atoms in b12(volume_per_atom=[4.5, 5.0]).cells(BORON, 8, seed=4):
+    for atoms in b12(volume_per_atom=[5.5, 6.0]).cells(BORON, 8, seed=4):
         first, second, vectors = neighbor_list("ijD", atoms, 2 * EDGE * np.sin(2 * np.pi / 5) + 1e-6)
         _, _, distances = neighbor_list("ijd", atoms, EDGE + 1e-6)
         assert distances.min() >= 1.6 - 1e-6
