@@ -66,6 +66,6 @@ def estimated_volumes(
         low, high = (factor * atomic_volume(symbol) for factor in VOLUME_RANGE)
         if separations is not None:
             needed = np.pi / 6 * separations[symbol, symbol] ** 3 / GIVEN_FILLING
-            low, high = max(low, float(needed)), max(high, float(needed) * VOLUME_RANGE[1] / VOLUME_RANGE[0] / 1.5)
+            low, high = max(low, float(needed)), max(high, 1.5 * float(needed))
         out[symbol] = (round(low, 3), round(high, 3))
     return out
