@@ -12,6 +12,7 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -24,7 +25,7 @@ from aiida_gaprss.protocols import Protocols, merged
 from aiida_gaprss.selection.sanity import Limits
 from aiida_gaprss.selection.settings import SelectionSettings
 from aiida_gaprss.structures.random_cells import RandomCellError
-from aiida_gaprss.structures.seeds import SeedSettings
+from aiida_gaprss.structures.seeds import Seed
 from aiida_gaprss.tasks import RelaxSettings, SearchSettings
 from aiida_gaprss.validation import Model
 
@@ -113,7 +114,7 @@ class RssSettings(Model):
     """A whole campaign."""
 
     formula: dict[str, PositiveInt] = Field(description="atoms per formula unit")
-    seeds: dict[str, SeedSettings] = Field(description="kinds of random cells by name")
+    seeds: dict[str, Seed] = Field(description="kinds of random cells by name")
     initial: dict[str, PositiveInt] = Field(
         default_factory=dict,
         description="number of unrelaxed cells of each kind labelled first; may be empty if there is a database",
@@ -156,15 +157,12 @@ class RssSettings(Model):
     @property
     def min_separation(self) -> float:
         """Smallest separation of all seeds, Å."""
-        values = [s.min_separation for s in self.seeds.values()]
-        return min(min(v.values()) if isinstance(v, dict) else v for v in values)
+        return min(s.smallest_separation(self.formula) for s in self.seeds.values())
 
     def sanity_limits(self) -> Limits:
         """Return the limits outside of which a frame is too absurd to be labelled."""
-        volumes = self.filter.volume_per_atom or (
-            0.4 * min(s.volume_per_atom[0] for s in self.seeds.values()),
-            2.5 * max(s.volume_per_atom[1] for s in self.seeds.values()),
-        )
+        ranges = [s.volume_range(self.formula) for s in self.seeds.values()]
+        volumes = self.filter.volume_per_atom or (0.4 * min(low for low, _ in ranges), 2.5 * max(high for _, high in ranges))
         return Limits(
             min_distance=self.filter.min_separation_factor * self.min_separation,
             volume_per_atom=volumes,
@@ -203,7 +201,7 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
         if unknown:
             break
         try:
-            SeedSettings(**seed).spec(dict(data["formula"]))
+            TypeAdapter(Seed).validate_python(seed).check(dict(data["formula"]))
         except RandomCellError as exception:
             faults.append((("seeds", name), str(exception)))
         except (TypeError, ValueError, KeyError):

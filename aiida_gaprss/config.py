@@ -13,6 +13,8 @@ from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
 from aiida_gaprss.campaign import FITS, RssSettings, complete, consistency
+from aiida_gaprss.structures.checks import RandomCellError
+from aiida_gaprss.structures.seeds import with_texts
 from aiida_gaprss.tasks import LabelSettings
 from aiida_gaprss.validation import Model, complaints
 
@@ -271,9 +273,17 @@ def check_campaign(text: str, path: Path) -> Campaign:
         whole = complete(str(data.get("protocol", "quick")), changes if isinstance(changes, dict) else {})
     except ValueError as exception:
         fit = str(exception).partition(": ")[0]
-        place = ("settings", fit, "protocol") if fit in FITS else ("protocol",)
+        place: tuple[str, ...] = ("settings", fit, "protocol") if fit in FITS else ("protocol",)
         message = str(exception).removeprefix(f"{fit}: ") if fit in FITS else str(exception)
         faults.append(Fault(lines.of(place), ".".join(place), message))
+    if isinstance(whole.get("seeds"), dict):
+        try:
+            whole["seeds"] = with_texts(whole["seeds"], path.parent)
+        except RandomCellError as exception:
+            name, _, message = str(exception).partition(".file: ")
+            place = ("settings", "seeds", name, "file")
+            faults.append(Fault(lines.of(place), ".".join(place), message))
+            whole = {}
     if isinstance(changes, dict) and whole:
         try:
             settings = RssSettings(**whole)

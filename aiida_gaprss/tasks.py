@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from aiida_gaprss.validation import Model
 
@@ -48,3 +48,18 @@ class LabelSettings(Model):
     calculator: str = Field(description="name that ASE knows (emt, lj, …) or the dotted path of a class")
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the class")
     level_of_theory: str | None = Field(None, description="one line naming the level of theory; default: the calculator's name")
+
+
+class BuildcellSettings(Model):
+    """How buildcell of AIRSS makes cells."""
+
+    text: str = Field(min_length=1, description="the seed, a cell file with #TAG lines, without #SEED")
+    timeout_s: PositiveFloat = Field(30.0, description="seconds after which a cell is given up; some seeds never end")
+
+    @field_validator("text")
+    @classmethod
+    def _no_seed(cls, value: str) -> str:
+        for number, line in enumerate(value.splitlines(), start=1):
+            if line.strip().upper().startswith("#SEED"):
+                raise ValueError(f"line {number}: every cell gets a #SEED of its own, remove {line.strip()}")
+        return value

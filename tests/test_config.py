@@ -161,3 +161,43 @@ def test_seeds_of_the_stages():
     assert len(set(seeds)) == len(seeds)
     assert all(0 < seed < 2**31 for seed in seeds)
     assert seeds == [stage_seed(*stage) for stage in stages]
+
+
+RANDOM_SEED = """\
+      n_atoms: [2, 3]
+      volume_per_atom: [17.0, 24.0]
+      min_separation: 2.1
+      n_operations: [1, 2]
+"""
+
+
+def other_seed(text):
+    """Replace the one seed by another with another name: settings of the same name are merged into the protocol's."""
+    counts = [(f"{key}: {{random: {n}}}", f"{key}: {{other: {n}}}") for key, n in (("initial", 10), ("cells", 6), ("cells", 4))]
+    return [("    random:\n" + RANDOM_SEED, "    other:\n" + text), *counts]
+
+
+def test_the_seed_of_airss_is_read_from_its_file(check, tmp_path):
+    by_file = other_seed("      kind: airss\n      file: si.cell\n")
+    ((where, message, line),) = check(*by_file)
+    assert where == "settings.seeds.other.file"
+    assert "si.cell cannot be read" in message
+    assert line == "file: si.cell"
+    text = "#VARVOL=20\n#SPECIES=Si\n#NFORM=2-3\n#MINSEP=1.7\n"
+    (tmp_path / "si.cell").write_text(text)
+    campaign = check(*by_file)
+    assert campaign.settings.seeds["other"].text == text
+    assert campaign.settings.min_separation == 1.7
+    (tmp_path / "si.cell").write_text(text.replace("#MINSEP", "#MINSEPARATION"))
+    ((where, message, _),) = check(*by_file)
+    assert where == "settings.seeds.other"
+    assert "line 4: unknown tag #MINSEPARATION" in message
+
+
+def test_faults_of_a_kind_of_seed(check):
+    ((where, message, line),) = check(*other_seed("      kind: fragments\n      fragment: B12\n"))
+    assert where == "settings.seeds.other"
+    assert "the element B is not in the formula of the campaign (Si)" in message
+    assert line == "other:"
+    faults = check((RANDOM_SEED, RANDOM_SEED.replace("[17.0, 24.0]", "{Si: 20}")))
+    assert [fault[0] for fault in faults] == ["settings.seeds.random.volume_per_atom.Si"]

@@ -58,6 +58,10 @@ class FramesCalculation(CalcJob):
         """Return the settings that the script reads."""
         raise NotImplementedError
 
+    def input_frames(self) -> str:
+        """Return the frames to work on as extended XYZ."""
+        return str(self.inputs.frames.text())
+
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write script, settings and frames."""
         options = self.inputs.metadata.options
@@ -68,7 +72,7 @@ class FramesCalculation(CalcJob):
         with folder.open("settings.json", "w", encoding="utf-8") as handle:
             json.dump(settings, handle, indent=1, sort_keys=True)
         with folder.open("input.extxyz", "w", encoding="utf-8") as handle:
-            handle.write(self.inputs.frames.text())
+            handle.write(self.input_frames())
 
         code_info = CodeInfo()
         code_info.code_uuid = self.inputs.code.uuid

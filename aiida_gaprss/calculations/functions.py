@@ -37,7 +37,7 @@ def _uuid() -> str:
 def _cells(
     settings: RssSettings, counts: dict[str, int], prefix: str, seed: int, weights: Mapping[str, float] | None = None, **info: Any
 ) -> list[Atoms]:
-    frames = make_cells(settings.seeds, settings.formula, counts, seed)
+    frames = make_cells(settings.seeds, settings.formula, counts, seed, weights)
     for number, atoms in enumerate(frames):
         atoms.info.update(frame_id=f"{prefix}-{number:04d}", config_type="random", origin=_uuid(), **info)
     return frames

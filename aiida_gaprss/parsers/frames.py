@@ -22,6 +22,10 @@ NOT_REACHED = "not reached: the job ended before"
 class FramesParser(Parser):
     """Collect what a batched job finished, whether or not it came to its end."""
 
+    def sources(self) -> list[Atoms]:
+        """Return the input frames."""
+        return list(self.node.inputs.frames.get_frames())
+
     def collect(self, sources: list[Atoms], results: list[tuple[str, list[Atoms]]]) -> None:
         """Make the output of the input frames, and of status and frames of each."""
         frames = [a for source, result in zip(sources, results, strict=True) for a in self.merge(source, *result)]
@@ -38,7 +42,7 @@ class FramesParser(Parser):
     def parse(self, **kwargs: Any) -> ExitCode | None:
         """Build the output dataset and the summary."""
         lines = read_results(Path(kwargs["retrieved_temporary_folder"]) / "results.jsonl")
-        sources = self.node.inputs.frames.get_frames()
+        sources = self.sources()
         if not lines and sources:
             return self.exit_codes.ERROR_NO_RESULTS.format(message=self.last_words())
         results = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 #: Largest fraction of space that equal spheres fill, π/√18 (Kepler).
@@ -26,59 +28,72 @@ def lattice_shifts(lattice: np.ndarray, cutoff: float) -> np.ndarray:
     return grid[np.linalg.norm(grid @ lattice, axis=1) <= cutoff + radius]
 
 
-def separations(fractional: np.ndarray, lattice: np.ndarray, cutoff: float) -> np.ndarray:
+def own_vectors(difference: np.ndarray, shifts: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the indices (i, j, s) of vectors that join two atoms of one rigid body, or an atom with itself.
+
+    :param difference: (m, n, 3) unwrapped fractional differences; atoms of one body are not wrapped back into the cell.
+    :param shifts: (k, 3) of :func:`lattice_shifts`.
+    :param same: (m, n) tells which pairs belong to one body.
+    """
+    i, j = np.nonzero(same)
+    pair, shift = np.nonzero((shifts == np.rint(difference[i, j])[:, None]).all(axis=2))
+    return i[pair], j[pair], shift
+
+
+def separations(fractional: np.ndarray, lattice: np.ndarray, cutoff: float, same: np.ndarray) -> np.ndarray:
     """Return the smallest distance (Å) of every pair of atoms, shape (n, n); inf above ``cutoff`` (Å).
 
-    The diagonal is the distance of an atom to its own images.
+    The diagonal is the distance of an atom to its own images. Distances within a rigid body do not count.
+
+    :param same: (n, n) tells which pairs belong to one body; the identity if there are only atoms.
     """
     shifts = lattice_shifts(lattice, cutoff)
     difference = fractional[:, None] - fractional[None, :]
-    difference -= np.rint(difference)
-    vectors = (difference[:, :, None] + shifts) @ lattice
+    vectors = ((difference - np.rint(difference))[:, :, None] + shifts) @ lattice
     squared = np.einsum("ijsx,ijsx->ijs", vectors, vectors)
-    own = np.flatnonzero((shifts == 0).all(axis=1))
-    squared[np.arange(len(fractional)), np.arange(len(fractional)), own] = np.inf
+    squared[own_vectors(difference, shifts, same)] = np.inf
     smallest = np.sqrt(squared.min(axis=2))
     return np.where(smallest <= cutoff, smallest, np.inf)
 
 
-def push_apart(
-    fractional: np.ndarray,
-    lattice: np.ndarray,
-    minimum: np.ndarray,
-    representatives: np.ndarray,
-    symmetrise: np.ndarray,
-    steps: int,
-) -> np.ndarray | None:
-    """Move atoms until every pair is at least its minimum separation apart; the cell is kept.
+class Movable(Protocol):
+    """What :func:`push_apart` moves: atoms of which some determine the others."""
 
-    Every overlapping pair is moved apart along its connecting line, each atom by half of what is missing. Only one atom
-    of an orbit is followed; its displacement determines those of the others.
+    #: (m,) indices of the atoms that are followed.
+    representatives: np.ndarray
+    #: (n, n) tells which atoms belong to one rigid body.
+    same: np.ndarray
 
-    :param fractional: (n, 3) fractional coordinates.
+    def fractional(self) -> np.ndarray:
+        """Return the fractional coordinates of all atoms, shape (n, 3)."""
+
+    def move(self, push: np.ndarray) -> None:
+        """Move as the pushes on the representatives, shape (m, 3) in Å, demand and symmetry and rigidity allow."""
+
+
+def push_apart(assembly: Movable, lattice: np.ndarray, minimum: np.ndarray, steps: int) -> bool:
+    """Move atoms until every pair is at least its minimum separation apart; tell whether that was reached. The cell is kept.
+
+    Every overlapping pair is moved apart along its connecting line, each atom by half of what is missing.
+
     :param lattice: (3, 3) lattice vectors as rows, Å.
     :param minimum: (n, n) minimum separations, Å.
-    :param representatives: (m,) index of one atom per orbit.
-    :param symmetrise: (n, 3, m, 3) fractional displacements of all atoms for those of the representatives.
     :param steps: give up after as many steps.
-    :return: (n, 3) fractional coordinates, or None.
     """
     target = minimum * 1.0005
     shifts = lattice_shifts(lattice, float(target.max()))
-    inverse = np.linalg.inv(lattice)
-    own = int(np.flatnonzero((shifts == 0).all(axis=1))[0])
-    rows = np.arange(len(representatives))
     shift_vectors = shifts @ lattice
-    wanted, kept = target[representatives][:, :, None], minimum[representatives][:, :, None]
+    followed = assembly.representatives
+    same = assembly.same[followed]
+    wanted, kept = target[followed][:, :, None], minimum[followed][:, :, None]
     for _ in range(steps):
-        difference = fractional[representatives][:, None] - fractional[None, :]
-        difference -= np.rint(difference)
-        vectors = (difference @ lattice)[:, :, None] + shift_vectors
+        fractional = assembly.fractional()
+        difference = fractional[followed][:, None] - fractional[None, :]
+        vectors = ((difference - np.rint(difference)) @ lattice)[:, :, None] + shift_vectors
         distances = np.sqrt(np.einsum("ijsx,ijsx->ijs", vectors, vectors))
-        distances[rows, representatives, own] = np.inf
+        distances[own_vectors(difference, shifts, same)] = np.inf
         if (distances >= kept).all():
-            return fractional
+            return True
         overlap = np.clip(wanted - distances, 0, None)
-        push = 0.5 * np.einsum("ijs,ijsx->ix", overlap / np.maximum(distances, 1e-3), vectors)
-        fractional = fractional + np.einsum("nxmy,my->nx", symmetrise, push @ inverse)
-    return None
+        assembly.move(0.5 * np.einsum("ijs,ijsx->ix", overlap / np.maximum(distances, 1e-3), vectors))
+    return False

@@ -98,11 +98,12 @@ def space_groups_by_order() -> dict[int, tuple[int, ...]]:
     return {order: tuple(numbers) for order, numbers in sorted(table.items())}
 
 
-def random_lattice(space_group: int, rng: np.random.Generator, angles: tuple[float, float]) -> np.ndarray:
+def random_lattice(space_group: int, rng: np.random.Generator, angles: tuple[float, float], flatness: float = 0.1) -> np.ndarray:
     """Return random primitive lattice vectors (rows, unit volume) that a space group leaves unchanged.
 
     Lengths of the conventional cell are uniform between :data:`SHORTEST` and 1 before scaling, angles uniform in
-    ``angles`` (degrees), both as far as the crystal system leaves them free.
+    ``angles`` (degrees), both as far as the crystal system leaves them free. The volume of the cell of these angles with edges of
+    length 1 is at least ``flatness``.
     """
     while True:
         a, b, c = rng.uniform(SHORTEST, 1.0, 3)
@@ -123,7 +124,7 @@ def random_lattice(space_group: int, rng: np.random.Generator, angles: tuple[flo
             [[1, cosines[2], cosines[1]], [cosines[2], 1, cosines[0]], [cosines[1], cosines[0], 1]]
         )
         # Three angles that no cell has, or an almost flat cell.
-        if np.linalg.det(gram) > 1e-2 * (a * b * c) ** 2:
+        if np.linalg.det(gram) > (flatness * a * b * c) ** 2:
             break
     lattice = PRIMITIVE_VECTORS[centring(space_group)].T @ np.linalg.cholesky(gram)
     return lattice / np.abs(np.linalg.det(lattice)) ** (1 / 3)
