@@ -23,7 +23,7 @@ from aiida_gaprss import frames as frames_
 from aiida_gaprss.frames import PREDICTION, REFERENCE
 
 #: ``relax_status`` of frames that are no candidates: on their way, or lost.
-NOT_RELAXED = frozenset({"on_the_way", "collapsed", "exploded", "not_finite"})
+NOT_RELAXED = frozenset({"on_the_way", "collapsed", "exploded", "evaporated", "not_finite"})
 
 #: Two frames further apart than this are compared no further.
 ENERGY_TOLERANCE = 0.005  # eV/atom
