@@ -113,6 +113,13 @@ class DiagnosticSearchSettings(RankingSettings):
         return [{kind: n for kind, n in share.items() if n} for share in shares]
 
 
+def scaled(cells: dict[str, int], attempts: int) -> dict[str, int]:
+    """Return the numbers of cells in the same proportions, of ``attempts`` cells in all; a kind that gets none is left out."""
+    total = sum(cells.values())
+    ends = [sum(list(cells.values())[: i + 1]) * attempts // total for i in range(len(cells))]
+    return {kind: n for kind, n in zip(cells, (b - a for a, b in zip([0, *ends], ends, strict=False)), strict=True) if n}
+
+
 class EvaluateSettings(Model):
     """What is evaluated besides energies, forces and virials."""
 

@@ -27,6 +27,9 @@ POSITION_DECIMALS, FORCE_DECIMALS, ENERGY_DECIMALS = 9, 7, 9
 #: Å, of the symmetry that is kept; random cells have theirs to 1e-8.
 SYMMETRY_TOLERANCE = 1e-4
 
+#: Steps from one look at the neighbours to the next: it costs as much as a cheap potential, and atoms do not leave in a step.
+NEIGHBOURS_EVERY = 10
+
 
 class GiveUp(Exception):
     """The relaxation has left the range in which it makes sense, or its time is over."""
@@ -65,7 +68,7 @@ class ConjugateGradients(SciPyFminCG):
     REFUSED = 6
 
     def __init__(self, atoms: RoundedCellFilter, check: Callable[[], None], deadline: float, **kwargs: Any) -> None:
-        super().__init__(atoms, **kwargs)
+        super().__init__(atoms, **kwargs)  # type: ignore[arg-type]  # filters are what its parents are made for
         self.check = check
         self.deadline = deadline
         self.refused = 0
@@ -145,6 +148,7 @@ class Relax(CalculatorTask):
         np.random.seed(int(atoms.info.get("seed", 0)) % 2**32)  # SciPy draws from it, whatever the worker did before
         try:  # before the first energy: a neighbour list of a collapsed cell can exhaust the memory
             self.check(work, volume)
+            self.check_neighbours(work)
         except GiveUp as reason:
             return str(reason), []
         if self.settings["symmetry"] == "kept":
@@ -154,6 +158,8 @@ class Relax(CalculatorTask):
             nonlocal step
             step += 1
             self.check(work, volume)
+            if step % NEIGHBOURS_EVERY == 0:
+                self.check_neighbours(work)
             if self.is_kept(step):
                 snapshots.append(self.snapshot(work, step))
             if time.time() > deadline:
@@ -168,6 +174,7 @@ class Relax(CalculatorTask):
         try:
             converged = optimizer.run(fmax=self.settings["fmax"], steps=self.settings["max_steps"])
             status = "converged" if converged else "max_steps"
+            self.check_neighbours(work)
         except GiveUp as reason:
             status = str(reason)
         if not snapshots or snapshots[-1].info["step"] != step:
@@ -188,7 +195,7 @@ class Relax(CalculatorTask):
         return wanted == "all" or step in wanted
 
     def check(self, atoms: Atoms, start_volume: float) -> None:
-        """Give up a cell that a hole of the potential has collapsed, or that has exploded or evaporated."""
+        """Give up a cell that a hole of the potential has collapsed or blown up."""
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
             raise GiveUp("not_finite")
         volume = atoms.get_volume() / len(atoms)
@@ -197,10 +204,15 @@ class Relax(CalculatorTask):
             raise GiveUp("exploded")
         if volume < low * start_volume or (self.shortest and len(neighbor_list("i", atoms, self.shortest)) > 0):
             raise GiveUp("collapsed")
+
+    def check_neighbours(self, atoms: Atoms) -> None:
+        """Give up a cell with an atom that no other is near."""
         reach = self.settings["max_neighbour_distance"]
         # A sphere of half the reach around an atom that is alone is free of others, and of its own images.
-        if reach and volume * len(atoms) > np.pi / 6 * reach**3 and alone(atoms, reach):
-            raise GiveUp("evaporated")
+        if reach and atoms.get_volume() > np.pi / 6 * reach**3:
+            together = np.unique(neighbor_list("i", atoms, reach))
+            if len(together) < len(atoms):
+                raise GiveUp("evaporated")
 
     def snapshot(self, atoms: Atoms, step: int) -> Atoms:
         # Rounded, so that noise in the last bits is not handed on to labels and fits, where it would grow.
@@ -215,11 +227,6 @@ class Relax(CalculatorTask):
             raise GiveUp("not_finite") from error
         out.info["step"] = step
         return out
-
-
-def alone(atoms: Atoms, reach: float) -> bool:
-    """Tell whether an atom has no neighbour within ``reach``, Å."""
-    return len(np.unique(neighbor_list("i", atoms, reach))) < len(atoms)
 
 
 TASK = Relax()

@@ -7,7 +7,6 @@ import pytest
 import scipy.optimize
 import spglib
 from aiida.orm import Dict
-from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
