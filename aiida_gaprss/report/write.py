@@ -195,6 +195,7 @@ def _failures(record: CampaignRecord) -> list[tuple[str, list[str]]]:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows with a line of all their keys; what a row lacks is left empty."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
