@@ -80,7 +80,7 @@ def test_search(run, inputs):
     assert like, "the search was to find diamond"
     assert (diamond["name"], diamond["found"], diamond["hits"]) == ("diamond", True, len(like))
     assert diamond["first_hit"] == min(numbers)
-    assert diamond["gap_energy"] == pytest.approx(-4.335, abs=0.03), "what Stillinger-Weber silicon has"
+    assert diamond["gap_energy"] == pytest.approx(-4.335, abs=0.1), "about what Stillinger-Weber silicon has"
     lowest = min(a.info["GAP_energy"] / len(a) for a in attempts)
     assert diamond["above_lowest"] == pytest.approx(best - lowest, abs=1e-6)
     assert diamond["difference"] == pytest.approx(min(a.info["GAP_energy"] / 2 for a in like) - best, abs=1e-6)
