@@ -131,13 +131,13 @@ def test_nothing_is_done_to_a_cell_that_is_relaxed(relax):
 @pytest.mark.parametrize("optimizer", ["cg", "lbfgs", "fire"])
 def test_each_end_has_its_name(relax, optimizer):
     settings = {"optimizer": optimizer, "max_steps": 300}
-    wide = {**settings, "volume_factors": (0.01, 100.0)}
     assert relax(copper(pressure=3000.0), **settings, min_distance=2.0)[0] == "collapsed"
     assert relax(copper(pressure=3000.0), **settings, min_distance={"Cu-Cu": 2.0})[0] == "collapsed"
     assert relax(copper(pressure=3000.0), **settings, volume_factors=(0.8, 2.0))[0] == "collapsed"
     if optimizer != "lbfgs":  # it climbs where the curvature is negative
         assert relax(copper(pressure=-100.0), **settings, volume_factors=(0.5, 2.0))[0] == "exploded"
-        status, trail = relax(copper(pressure=-100.0), **wide, max_neighbour_distance=4.0)
+    if optimizer == "fire":  # in the long steps of cg it explodes first
+        status, trail = relax(copper(pressure=-100.0), **settings, volume_factors=(0.01, 100.0), max_neighbour_distance=4.0)
         assert status == trail[-1].info["relax_status"] == "evaporated"
 
 
