@@ -308,6 +308,31 @@ def potential_folder(fitted):
     return fitted[0]
 
 
+@pytest.fixture(scope="session")
+def diamond_folder(fit_with_binary, silicon_frames, sw_settings):
+    """A GAP fitted to Stillinger-Weber silicon that knows diamond: small cells, random ones and crystals displaced."""
+    from ase.build import bulk
+    from quippy.potential import Potential
+
+    calculator = Potential(**sw_settings["arguments"])
+    spec = CellSpec(formula={"Si": 1}, n_atoms=(1, 2), volume_per_atom=(11, 28), min_separation=1.9, n_operations=(1, 2, 4, 8))
+    rng = np.random.default_rng(2)
+    cells = random_cells(spec, 90, seed=3)
+    for name, a, number in (("diamond", 5.43, 24), ("sc", 2.6, 8), ("bcc", 3.2, 8), ("fcc", 4.1, 8), ("hcp", 2.8, 8)):
+        for scale in np.linspace(0.92, 1.09, number):
+            atoms = bulk("Si", name, a=a * scale)
+            atoms.set_cell(atoms.cell.array @ (np.eye(3) + rng.normal(0, 0.03, (3, 3))), scale_atoms=True)
+            atoms.rattle(0.08, rng=rng)
+            cells.append(atoms)
+    for number, atoms in enumerate(cells):
+        atoms.info = {"frame_id": f"small-{number}", "config_type": "small"}
+        label(atoms, calculator)
+    soap = {"kind": "soap", "cutoff": 4.5, "n_max": 6, "l_max": 4, "n_sparse": 120, "delta": 0.5}
+    folder, log = fit_with_binary([silicon_frames[0], *cells], settings={**FIT, "descriptors": [FIT["descriptors"][0], soap]})
+    assert (folder / "gap.xml").is_file(), log
+    return folder
+
+
 @pytest.fixture
 def potential(potential_folder):
     from aiida_gaprss.data.potential import Potential

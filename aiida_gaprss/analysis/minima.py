@@ -23,7 +23,7 @@ from aiida_gaprss import frames as frames_
 from aiida_gaprss.frames import PREDICTION, REFERENCE
 
 #: ``relax_status`` of frames that are no candidates: on their way, or lost.
-NOT_RELAXED = frozenset({"on_the_way", "collapsed", "exploded", "not_finite"})
+NOT_RELAXED = frozenset({"on_the_way", "collapsed", "exploded", "evaporated", "not_finite"})
 
 #: Two frames further apart than this are compared no further.
 ENERGY_TOLERANCE = 0.005  # eV/atom
@@ -91,8 +91,8 @@ def symmetry(atoms: Atoms, symprec: float = 0.05) -> tuple[int, str, int]:
     return 1, "P1", len(atoms)
 
 
-class _Candidate:
-    """A relaxed frame with the numbers that decide most comparisons."""
+class EndPoint:
+    """A relaxed frame with the numbers that decide most comparisons; energy, enthalpy in eV/atom, volume in Å³/atom."""
 
     def __init__(self, atoms: Atoms, index: int, pressure: float) -> None:
         self.atoms = atoms
@@ -116,7 +116,7 @@ class _Candidate:
         structure = AseAtomsAdaptor.get_structure(bare)
         return structure.get_primitive_structure(tolerance=PRIMITIVE_TOLERANCE).get_reduced_structure()
 
-    def near(self, other: _Candidate) -> bool:
+    def near(self, other: EndPoint) -> bool:
         return (
             self.formula == other.formula
             and abs(self.enthalpy - other.enthalpy) <= ENERGY_TOLERANCE
@@ -124,10 +124,29 @@ class _Candidate:
         )
 
 
+def _is_relaxed(atoms: Atoms) -> bool:
+    return (
+        f"{PREDICTION}_energy" in atoms.info
+        and not frames_.is_isolated_atom(atoms)
+        and atoms.info.get("relax_status") not in NOT_RELAXED
+    )
+
+
 def common_pressure(frames: Iterable[Atoms]) -> float:
-    """Return the ``pressure_GPa`` that all ``frames`` share, or 0 if they differ."""
-    pressures = {float(a.info.get("pressure_GPa", 0.0)) for a in frames}
+    """Return the ``pressure_GPa`` that all relaxed ones of ``frames`` share, or 0 if they differ."""
+    pressures = {float(a.info.get("pressure_GPa", 0.0)) for a in frames if _is_relaxed(a)}
     return pressures.pop() if len(pressures) == 1 else 0.0
+
+
+def end_points(frames: Iterable[Atoms], pressure_GPa: float) -> list[EndPoint]:
+    """Return the frames that are end points of relaxations, with their enthalpies at a pressure (see :func:`unique_minima`)."""
+    relaxed = filter(_is_relaxed, frames)
+    return [EndPoint(atoms, index, pressure_GPa) for index, atoms in enumerate(relaxed)]
+
+
+def same_structure(first: EndPoint, second: EndPoint) -> bool:
+    """Tell whether two end points are the same structure."""
+    return first.near(second) and bool(MATCHER.fit(first.structure, second.structure, skip_structure_reduction=True))
 
 
 def unique_minima(
@@ -149,18 +168,11 @@ def unique_minima(
         or 0 if they differ: the enthalpies at different pressures cannot be ranked, the energies can.
     :param symprec: see :func:`symmetry`.
     """
-    relaxed = [
-        atoms
-        for atoms in frames
-        if f"{PREDICTION}_energy" in atoms.info
-        and not frames_.is_isolated_atom(atoms)
-        and atoms.info.get("relax_status") not in NOT_RELAXED
-    ]
-    pressure = common_pressure(relaxed) if pressure_GPa is None else pressure_GPa
-    candidates = [_Candidate(atoms, i, pressure) for i, atoms in enumerate(relaxed)]
+    frames = list(frames)
+    candidates = end_points(frames, common_pressure(frames) if pressure_GPa is None else pressure_GPa)
     _set_excess(candidates)
 
-    groups: list[list[_Candidate]] = []
+    groups: list[list[EndPoint]] = []
     for candidate in sorted(candidates, key=lambda c: (c.excess, c.index)):
         full = limit is not None and len(groups) >= limit
         if candidate.excess > window or (full and not _may_join(candidate, groups)):
@@ -171,7 +183,7 @@ def unique_minima(
         elif not full:
             groups.append([candidate])
 
-    best = [(min(group, key=_Candidate.preference), group) for group in groups]
+    best = [(min(group, key=EndPoint.preference), group) for group in groups]
     _set_excess([candidate for candidate, _ in best])
     best.sort(key=lambda pair: (pair[0].excess, pair[0].index))
     return [_minimum(rank, candidate, group, symprec) for rank, (candidate, group) in enumerate(best, start=1)]
@@ -196,7 +208,7 @@ def ranked_by_reference(minima: Sequence[Minimum], tie: float = 0.001) -> list[M
     return [replace(m, rank=rank) for rank, m in enumerate(ordered, start=1)]
 
 
-def _set_excess(candidates: list[_Candidate]) -> None:
+def _set_excess(candidates: list[EndPoint]) -> None:
     lowest: dict[str, float] = {}
     for candidate in candidates:
         lowest[candidate.formula] = min(candidate.enthalpy, lowest.get(candidate.formula, candidate.enthalpy))
@@ -204,21 +216,22 @@ def _set_excess(candidates: list[_Candidate]) -> None:
         candidate.excess = candidate.enthalpy - lowest[candidate.formula]
 
 
-def _may_join(candidate: _Candidate, groups: list[list[_Candidate]]) -> bool:
+def _may_join(candidate: EndPoint, groups: list[list[EndPoint]]) -> bool:
     return bool(groups) and candidate.excess <= groups[-1][0].excess + ENERGY_TOLERANCE
 
 
-def _find(candidate: _Candidate, groups: list[list[_Candidate]]) -> list[_Candidate] | None:
+def _find(candidate: EndPoint, groups: list[list[EndPoint]]) -> list[EndPoint] | None:
     """Return the group whose lowest member is the same structure; ``groups`` are sorted by that member."""
+    near: list[list[EndPoint]] = []
     for group in reversed(groups):
         if candidate.excess - group[0].excess > ENERGY_TOLERANCE:
-            return None
-        if candidate.near(group[0]) and MATCHER.fit(candidate.structure, group[0].structure, skip_structure_reduction=True):
-            return group
-    return None
+            break
+        near.append(group)
+    near.sort(key=len, reverse=True)  # what was found often is likely to be found again: most searches end with the first
+    return next((group for group in near if same_structure(candidate, group[0])), None)
 
 
-def _minimum(rank: int, candidate: _Candidate, group: list[_Candidate], symprec: float) -> Minimum:
+def _minimum(rank: int, candidate: EndPoint, group: list[EndPoint], symprec: float) -> Minimum:
     atoms = candidate.atoms
     number, symbol, primitive_atoms = symmetry(atoms, symprec)
     reference = frames_.energy(atoms, REFERENCE)

@@ -12,6 +12,7 @@ from aiida_gaprss.cli.campaign import demo, report, run, status, stop, trace
 from aiida_gaprss.cli.fit import fit
 from aiida_gaprss.cli.nodes import dataset, potential
 from aiida_gaprss.cli.scans import committee, learning_curve, tune
+from aiida_gaprss.cli.search import search
 from aiida_gaprss.cli.setup import setup
 
 
@@ -21,7 +22,7 @@ def cli() -> None:
     """Make machine-learned interatomic potentials (GAP) by random structure searching, with full provenance in AiiDA."""
 
 
-for command in (setup, demo, run, fit, learning_curve, tune, committee, status, stop, report, trace, dataset, potential):
+for command in (setup, demo, run, fit, learning_curve, tune, committee, search, status, stop, report, trace, dataset, potential):
     cli.add_command(command)
 
 

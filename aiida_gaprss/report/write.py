@@ -62,9 +62,9 @@ def write_report(record: CampaignRecord, folder: str | Path) -> Path:
         structures.append({"image": _save(figures.structure(minimum), target / name), "minimum": minimum})
 
     summary = summarise(record)
-    _write_csv(target / "generations.csv", [_flatten(row) for row in summary["generations"]])
-    _write_csv(target / "minima.csv", summary["minima"])
-    _write_csv(target / "errors.csv", summary["errors"])
+    write_csv(target / "generations.csv", [_flatten(row) for row in summary["generations"]])
+    write_csv(target / "minima.csv", summary["minima"])
+    write_csv(target / "errors.csv", summary["errors"])
     (target / "minima.xyz").write_text(frames_.dumps(m.atoms for m in record.minima), encoding="utf-8")
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     (target / "report.json").write_text(text + "\n", encoding="utf-8")
@@ -287,7 +287,8 @@ def _failures(record: CampaignRecord) -> list[tuple[str, list[str]]]:
     return [(reason, [f.frame_id for f in record.failures if f.reason == reason]) for reason in reasons]
 
 
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows with a line of all their keys; what a row lacks is left empty."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")

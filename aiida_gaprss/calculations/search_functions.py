@@ -1,0 +1,122 @@
+"""The cheap steps of a search as calcfunctions: make cells, find minima and targets, count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from aiida.engine import calcfunction
+from aiida.orm import Dict, Int, Str
+from ase import Atoms
+
+from aiida_gaprss.analysis.minima import unique_minima
+from aiida_gaprss.analysis.targets import find, names_of
+from aiida_gaprss.calculations.functions import _uuid
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.seeding import stage_seed
+from aiida_gaprss.structures.seeds import make_cells
+from aiida_gaprss.tasks import DiagnosticSearchSettings
+
+
+@calcfunction
+def batch_of_cells(settings: Dict, name: Str, batch: Int, seed: Int) -> Dataset:
+    """Make the random cells of a batch, its kinds of seeds in random order, so that the first attempts are like the others."""
+    model = DiagnosticSearchSettings(**settings.get_dict())
+    counts = model.counts()[batch.value]
+    cells = make_cells(model.seeds, model.formula, counts, stage_seed(seed.value, batch.value, "cells"))
+    order = np.random.default_rng(stage_seed(seed.value, batch.value, "order")).permutation(len(cells))
+    frames = [cells[i] for i in order]
+    for number, atoms in enumerate(frames):
+        atoms.info.update(frame_id=f"{name.value}-{batch.value:03d}-{number:04d}", config_type="random", origin=_uuid())
+        atoms.info["pressure_GPa"] = model.pressure_GPa
+    return Dataset(frames, level_of_theory="unlabelled")
+
+
+@calcfunction
+def given_cells(settings: Dict, name: Str, kind: Str, frames: Dataset) -> Dataset:
+    """Return frames as cells of a search (``again`` or ``target``), at its pressure."""
+    pressure = DiagnosticSearchSettings(**settings.get_dict()).pressure_GPa
+    cells = []
+    for number, source in enumerate(frames.get_frames()):
+        atoms = Atoms(source.numbers, source.positions, cell=source.cell, pbc=True)
+        atoms.info.update(frame_id=f"{name.value}-{kind.value}-{number:04d}", parent=source.info["frame_id"], origin=_uuid())
+        atoms.info.update(config_type=kind.value, pressure_GPa=pressure)
+        cells.append(atoms)
+    return Dataset(cells, level_of_theory="unlabelled")
+
+
+@calcfunction
+def search_results(settings: Dict, targets: Dataset | None = None, **relaxed: Dataset) -> dict[str, Any]:
+    """Find the distinct minima among relaxed cells, and the targets.
+
+    :param relaxed: ``batch_000``, …: random cells; ``again``: frames relaxed once more; ``relaxed_targets``: of the targets.
+    :return: ``minima`` (rows as of :class:`Minimum`), ``minima_frames``; with targets ``found``.
+    """
+    model = DiagnosticSearchSettings(**settings.get_dict())
+    ends = list(_attempts(model, relaxed))
+    again = _ends(relaxed["again"]) if "again" in relaxed else []
+    minima = unique_minima(
+        [*(atoms for _, atoms in ends), *again], window=model.window, limit=model.report, pressure_GPa=model.pressure_GPa
+    )
+    results: dict[str, Any] = {
+        "minima": Dict({"minima": [minimum.as_dict() for minimum in minima]}),
+        "minima_frames": Dataset([minimum.atoms for minimum in minima], level_of_theory="unlabelled"),
+    }
+    if targets is not None:
+        given = targets.get_frames()
+        names = names_of(given)
+        last = _ends(relaxed["relaxed_targets"]) if "relaxed_targets" in relaxed else []
+        by_number = {int(atoms.info["parent"].rpartition("-")[2]): atoms for atoms in last}
+        found = find(
+            dict(zip(names, given, strict=True)),
+            {name: by_number[number] for number, name in enumerate(names) if number in by_number},
+            ends,
+            model.pressure_GPa,
+        )
+        results["found"] = Dict({"targets": [row.as_dict() for row in found]})
+    return results
+
+
+def _ends(node: Dataset) -> list[Atoms]:
+    return [atoms for atoms in node.get_frames() if atoms.info["relax_status"] != "on_the_way"]
+
+
+def _attempts(model: DiagnosticSearchSettings, relaxed: dict[str, Dataset]) -> Iterator[tuple[int, Atoms]]:
+    """Yield number of the attempt, from 1, and end point of every random cell."""
+    before = 0
+    for batch, counts in enumerate(model.counts()):
+        node = relaxed.get(f"batch_{batch:03d}")
+        for atoms in _ends(node) if node is not None else []:
+            yield before + int(atoms.info["parent"].rpartition("-")[2]) + 1, atoms
+        before += sum(counts.values())
+
+
+@calcfunction
+def search_summary(settings: Dict, failures: Dict, **summaries: Dict) -> Dict:
+    """Count the attempts of a search by what became of them, and add up the times.
+
+    :param failures: what went wrong with whole jobs, by name.
+    :param summaries: of the relaxation jobs, ``batch_000``, …, ``again``, ``targets``.
+    """
+    model = DiagnosticSearchSettings(**settings.get_dict())
+    batches = {name: node.get_dict() for name, node in summaries.items() if name.startswith("batch_")}
+    status: Counter[str] = Counter()
+    for summary in batches.values():
+        status.update(summary["status"])
+    ended = sum(summary["done"] for summary in batches.values())
+    every = [node.get_dict() for node in summaries.values()]
+    return Dict(
+        {
+            "attempts": model.attempts,
+            "ended": ended,
+            "converged": status["converged"],
+            "not_reached": model.attempts - ended,
+            "status": dict(sorted(status.items())),
+            "jobs": len(summaries),
+            "failures": failures.get_dict(),
+            "wall_s": round(sum(summary.get("wall_s", 0.0) for summary in every), 2),
+            "cpu_s": round(sum(summary["cpu_s"] for summary in every), 2),
+        }
+    )

@@ -1,0 +1,172 @@
+"""``aiida-gaprss search``: what a potential finds from random cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiida_gaprss.cli.fit import read_yaml, run_or_submit
+from aiida_gaprss.cli.nodes import _load, _profile
+
+if TYPE_CHECKING:
+    from aiida.orm import WorkChainNode
+
+EXAMPLE = "formula: {Si: 1}"
+FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
+
+
+@click.command()
+@click.argument("potential")
+@click.option("--settings", "path", type=FILE, help="YAML file: formula, seeds, cells, and if wanted relax, pressure_GPa, …")
+@click.option("--like", metavar="CAMPAIGN", help="Seeds and settings of this campaign's search; --settings changes them.")
+@click.option("--attempts", type=click.IntRange(min=1), help="Random cells in all, of the kinds in proportion.")
+@click.option("--pressure", type=float, metavar="GPA", help="Pressure of the search.")
+@click.option("--target", "targets", multiple=True, type=FILE, help="Structure to be found (CIF, XYZ, …). Repeatable.")
+@click.option("--target-dataset", metavar="DATASET", help="Structures to be found.")
+@click.option("--again", metavar="DATASET", help="Frames that are relaxed once more, beside the random cells.")
+@click.option("--seed", type=click.IntRange(min=1), default=1, show_default=True, help="Of everything that is random.")
+@click.option("--concurrent", type=click.IntRange(min=1), default=1, show_default=True, help="Jobs at one time.")
+@click.option("--processes", type=click.IntRange(min=1), help="Of each job; default: all cores.")
+@click.option("--wallclock", type=click.IntRange(min=60), metavar="SECONDS", help="Time that each job is given.")
+@click.option("--python", default=None, help="Label of the python that relaxes.")
+@click.option("--submit", is_flag=True, help="Hand it to the daemon and return; afterwards give its pk as POTENTIAL.")
+@click.option(
+    "--report", "folder", type=click.Path(file_okay=False, path_type=Path), help="Folder of results; default: gaprss-search-PK."
+)
+def search(potential: str, **options: Any) -> None:
+    """Relax thousands of random cells with POTENTIAL (pk or uuid) and rank the minima.
+
+    With the pk of a finished search instead of a potential, its results are told and written again.
+    """
+    _profile()
+    from aiida.common.exceptions import MultipleObjectsError, NotExistent
+    from aiida.orm import WorkChainNode, load_node
+
+    from aiida_gaprss.workflows.search import SearchWorkChain
+
+    try:
+        node = load_node(potential)
+    except (NotExistent, MultipleObjectsError, ValueError) as exception:
+        raise click.ClickException(f"no node {potential}: {exception}") from exception
+    if isinstance(node, WorkChainNode) and node.process_label == SearchWorkChain.__name__:
+        if not node.is_terminated:
+            raise click.ClickException(f"search <{node.pk}> has not ended yet; follow it with: verdi process status {node.pk}")
+        tell(node, options["folder"] or Path(f"gaprss-search-{node.pk}"))
+        return
+    done = run_or_submit(SearchWorkChain, search_inputs(_load(potential, "gaprss.potential"), options), "search", options)
+    if done is not None:
+        tell(*done)
+
+
+def search_inputs(potential: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs of the work chain."""
+    from aiida.common.exceptions import MultipleObjectsError, NotExistent
+    from aiida.orm import Dict, Int, load_code
+
+    from aiida_gaprss.config import Codes
+
+    settings = search_settings(options)
+    try:
+        code = load_code(options["python"] or Codes().python)
+    except (NotExistent, MultipleObjectsError, ValueError) as exception:
+        raise click.ClickException(f"{exception}: aiida-gaprss setup registers the codes of this machine") from exception
+    job = {"processes": options["processes"], "max_wallclock_seconds": options["wallclock"]}
+    inputs: dict[str, Any] = {
+        "potential": potential,
+        "settings": Dict(settings),
+        "seed": Int(options["seed"]),
+        "relax": {"code": code, "metadata": {"options": {key: value for key, value in job.items() if value}}},
+        "max_concurrent": options["concurrent"],
+        "metadata": {"label": "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in settings["formula"].items())},
+    }
+    if options["again"]:
+        inputs["again"] = _load(options["again"], "gaprss.dataset")
+    if options["targets"] and options["target_dataset"]:
+        raise click.UsageError("give targets as files (--target) or as a dataset (--target-dataset), not both")
+    if options["target_dataset"]:
+        inputs["targets"] = _load(options["target_dataset"], "gaprss.dataset")
+    if options["targets"]:
+        inputs["targets"] = targets_of(options["targets"])
+    return inputs
+
+
+def search_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of campaign, file and options, checked."""
+    from pydantic import ValidationError
+
+    from aiida_gaprss.cli.campaign import load_campaign_node
+    from aiida_gaprss.tasks import DiagnosticSearchSettings, scaled
+    from aiida_gaprss.validation import complaints
+
+    given: dict[str, Any] = {}
+    if options["like"]:
+        campaign = load_campaign_node(options["like"]).inputs.settings.get_dict()
+        like = campaign.get("search") or {}
+        given = {key: campaign[key] for key in ("formula", "seeds")}
+        given |= {key: value for key, value in like.items() if key in DiagnosticSearchSettings.model_fields}
+    elif options["path"] is None:
+        raise click.UsageError("give --settings FILE with formula, seeds and cells, or --like CAMPAIGN")
+    given |= read_yaml(options["path"], EXAMPLE)
+    if options["pressure"] is not None:
+        given["pressure_GPa"] = options["pressure"]
+    where = options["path"] or f"campaign {options['like']}"
+    try:
+        model = DiagnosticSearchSettings(**given)
+    except ValidationError as error:
+        faults = "\n".join(f"{'.'.join(map(str, place))}: {text}".removeprefix(": ") for place, text in complaints(error))
+        raise click.ClickException(f"{where}:\n{faults}") from error
+    if options["attempts"]:
+        model = model.model_copy(update={"cells": scaled(model.cells, options["attempts"])})
+    return model.model_dump()
+
+
+def targets_of(paths: tuple[Path, ...]) -> Any:
+    """Return the structures of files, each called like its file."""
+    from ase import Atoms
+    from ase.io import read
+
+    from aiida_gaprss.data.dataset import Dataset
+    from aiida_gaprss.frames import FrameError
+
+    frames = []
+    for path in paths:
+        try:
+            atoms = read(path)
+        except Exception as error:  # whatever ASE's readers come across
+            raise click.ClickException(f"{path}: ASE cannot read it: {error or type(error).__name__}") from error
+        if not isinstance(atoms, Atoms) or not atoms.pbc.all():
+            raise click.ClickException(f"{path}: expected a crystal with a cell that repeats in all directions")
+        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+        bare.info.update(frame_id=path.stem, config_type=path.stem)
+        frames.append(bare)
+    try:
+        return Dataset(frames)
+    except FrameError as error:
+        raise click.ClickException(f"--target: {error}") from error
+
+
+def tell(node: WorkChainNode, folder: Path) -> None:
+    """Print minima, targets and counts, and write them."""
+    from aiida_gaprss.cli.campaign import wide_console
+    from aiida_gaprss.report.search import minima_of, write_search
+    from aiida_gaprss.report.tables import duration
+    from aiida_gaprss.report.text import minima_table
+    from aiida_gaprss.workflows.search import in_words
+
+    if "summary" not in node.outputs:
+        raise click.ClickException(f"search <{node.pk}> gave no results: {node.exit_message or node.process_state}")
+    console = wide_console()
+    console.print(minima_table(minima_of(node)))
+    for row in node.outputs.found["targets"] if "found" in node.outputs else []:
+        console.print(in_words(row))
+    summary = node.outputs.summary.get_dict()
+    counts = ", ".join(f"{number} {what}" for what, number in summary["status"].items())
+    if summary["not_reached"]:
+        counts += f", {summary['not_reached']} not reached"
+    console.print(f"{summary['attempts']} attempts: {counts}; jobs took {duration(summary['wall_s'])}")
+    for job, reason in summary["failures"].items():
+        console.print(f"{job}: {reason}")
+    write_search(node, folder)
+    console.print(f"Search <{node.pk}>; minima.csv, minima.xyz, report.json: {folder}")

@@ -1,0 +1,216 @@
+"""Random structure search with one potential: what are its lowest minima, and does it find the structures it should?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.common import AttributeDict
+from aiida.engine import ExitCode, WorkChain, while_
+from aiida.orm import Dict, Int, Str
+from ase import Atoms
+from pydantic import ValidationError
+
+from aiida_gaprss.analysis.targets import names_of
+from aiida_gaprss.calculations.relax import RelaxCalculation
+from aiida_gaprss.calculations.search_functions import batch_of_cells, given_cells, search_results, search_summary
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.selection.sanity import shortest_distances
+from aiida_gaprss.structures.seeds import make_cells
+from aiida_gaprss.tasks import DiagnosticSearchSettings
+from aiida_gaprss.validation import model_validator_for
+
+#: The analysis takes a link of every batch, and links per process cost quadratically.
+MOST_BATCHES = 60
+
+#: Two atoms closer than this times the sum of their covalent radii are in a hole, unless the settings name a distance.
+HARD_CORE = 0.5
+
+
+def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
+    if "settings" not in ports or "settings" not in inputs:
+        return None
+    try:
+        model = DiagnosticSearchSettings(**inputs["settings"].get_dict())
+    except ValidationError:
+        return None  # which the port itself tells
+    batches = len(model.counts())
+    if batches > MOST_BATCHES:
+        least = -(-model.attempts // MOST_BATCHES)
+        return f"settings.batch: {model.batch} makes {batches} jobs of {model.attempts} cells; expected at least {least}"
+    if "seed" in inputs and inputs["seed"].value < 1:
+        return f"seed must be positive, got {inputs['seed'].value}"
+    for kind in model.cells:
+        try:
+            make_cells(model.seeds, model.formula, {kind: 1}, 1)
+        except ValueError as error:
+            return f"settings.seeds.{kind}: {error}"
+    elements = {"settings.formula": sorted(model.formula)}
+    elements |= {key: inputs[key].elements for key in ("again", "targets") if key in inputs}
+    if "potential" in inputs:
+        for where, symbols in elements.items():
+            unknown = sorted(set(symbols) - set(inputs["potential"].elements))
+            if unknown:
+                known = ", ".join(inputs["potential"].elements)
+                return f"{where}: the potential knows {known}, but not {', '.join(unknown)}"
+    if "targets" in inputs:
+        made = _composition(Atoms("".join(f"{symbol}{n}" for symbol, n in model.formula.items())))
+        frames = inputs["targets"].get_frames()
+        for name, atoms in zip(names_of(frames), frames, strict=True):
+            if _composition(atoms) != made:
+                return f"targets: {name} is {_composition(atoms)}, and the search makes {made} only"
+    return None
+
+
+def _composition(atoms: Atoms) -> str:
+    return str(atoms.get_chemical_formula(empirical=True))
+
+
+def _validate_concurrent(value: int, _: Any) -> str | None:
+    return None if value >= 1 else f"expected at least 1, got {value}"
+
+
+class SearchWorkChain(WorkChain):
+    """Relax random cells with a potential, and tell the distinct minima and whether given structures are among them.
+
+    Cells come in batches, each one job. What a batch that fails or ends early has not finished is counted, and the rest goes on.
+    """
+
+    @classmethod
+    def define(cls, spec: Any) -> None:
+        """Define ports, outline and exit codes."""
+        super().define(spec)
+        spec.input("potential", valid_type=Potential, help="The potential that drives the relaxations.")
+        spec.input(
+            "settings",
+            valid_type=Dict,
+            validator=model_validator_for(DiagnosticSearchSettings),
+            help="Formula, seeds, numbers of cells, relaxation (DiagnosticSearchSettings).",
+        )
+        spec.input("seed", valid_type=Int, help="The seed from which those of all cells are derived.")
+        spec.input("name", valid_type=Str, default=lambda: Str("search"), help="The ids of all frames begin with it.")
+        spec.input("again", valid_type=Dataset, required=False, help="Frames that are relaxed once more.")
+        spec.input(
+            "targets",
+            valid_type=Dataset,
+            required=False,
+            help="Structures to be found, named by config_type or frame_id; they are relaxed, too.",
+        )
+        spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("frames", "potential", "settings"))
+        spec.input(
+            "max_concurrent",
+            valid_type=int,
+            non_db=True,
+            default=1,
+            validator=_validate_concurrent,
+            help="Jobs at one time; each takes all cores that it may use.",
+        )
+        spec.inputs.validator = _validate
+        spec.outline(
+            cls.setup,
+            while_(cls.has_jobs)(cls.run_jobs, cls.inspect_jobs),
+            cls.analyse,
+        )
+        spec.output("minima", valid_type=Dict, required=False, help="Distinct minima by enthalpy, lowest first.")
+        spec.output("minima_frames", valid_type=Dataset, required=False, help="Their frames, in that order.")
+        spec.output("found", valid_type=Dict, required=False, help="For every target: hits, first hit, energies.")
+        spec.output("summary", valid_type=Dict, help="Attempts by what became of them, failures of jobs, times.")
+        spec.output_namespace("relaxed", valid_type=Dataset, dynamic=True, help="Relaxed cells: batch_000, …, again, targets.")
+        spec.exit_code(430, "ERROR_NOTHING_RELAXED", message="no cell could be relaxed; the first job: {message}")
+
+    @property
+    def settings(self) -> DiagnosticSearchSettings:
+        """The settings as a model."""
+        return DiagnosticSearchSettings(**self.inputs.settings.get_dict())
+
+    def setup(self) -> None:
+        """Plan the jobs."""
+        settings = self.settings
+        self.ctx.relax_settings = settings.relax.model_dump()
+        elements = Atoms(sorted(settings.formula))
+        self.ctx.relax_settings["min_distance"] = settings.relax.min_distance or shortest_distances(elements, HARD_CORE)
+        self.ctx.relax_settings = Dict(self.ctx.relax_settings)
+        self.ctx.queue = [key for key in ("targets", "again") if key in self.inputs and self.inputs[key].n_frames]
+        self.ctx.queue += [f"batch_{number:03d}" for number in range(len(settings.counts()))]
+        self.ctx.relaxed, self.ctx.summaries, self.ctx.failures = {}, {}, {}
+        where = f"at {settings.pressure_GPa:g} GPa, seed {self.inputs.seed.value}"
+        self.report(f"{settings.attempts} attempts in {len(settings.counts())} jobs {where}")
+
+    def has_jobs(self) -> bool:
+        """Tell whether there is something left to do."""
+        return bool(self.ctx.queue)
+
+    def run_jobs(self) -> None:
+        """Make the next cells and submit their relaxations; cells that cannot be made are a failed job."""
+        number = self.inputs.max_concurrent
+        self.ctx.running, self.ctx.queue = self.ctx.queue[:number], self.ctx.queue[number:]
+        for key in self.ctx.running:
+            try:
+                cells = self.cells(key)
+            except ValueError as error:
+                self.ctx.failures[key] = str(error)
+                self.report(f"{key}: {error}")
+                continue
+            inputs = AttributeDict(self.exposed_inputs(RelaxCalculation, namespace="relax"))
+            inputs |= {"frames": cells, "potential": self.inputs.potential, "settings": self.ctx.relax_settings}
+            inputs.metadata = {**inputs.get("metadata", {}), "call_link_label": key, "label": f"{self.inputs.name.value} {key}"}
+            self.to_context(**{key: self.submit(RelaxCalculation, **inputs)})
+
+    def cells(self, key: str) -> Dataset:
+        """Return the cells of a job."""
+        settings, name = self.inputs.settings, self.inputs.name
+        metadata = {"call_link_label": f"cells_{key}"}
+        if key in ("targets", "again"):
+            return given_cells(settings, name, Str(key.rstrip("s")), self.inputs[key], metadata=metadata)
+        return batch_of_cells(settings, name, Int(int(key.rpartition("_")[2])), self.inputs.seed, metadata=metadata)
+
+    def inspect_jobs(self) -> None:
+        """Keep what the jobs have finished."""
+        for key in self.ctx.running:
+            job = self.ctx.get(key)
+            if job is None:
+                continue
+            if "summary" in job.outputs:
+                self.ctx.summaries[key] = job.outputs.summary
+                status = job.outputs.summary["status"]
+                counts = ", ".join(f"{n} {what}" for what, n in sorted(status.items(), key=lambda item: -item[1]))
+                self.report(f"{key}: {job.inputs.frames.n_frames} cells, of which {counts or 'none ended'}")
+            if "frames" in job.outputs and job.outputs.frames.n_frames:
+                self.ctx.relaxed[key] = job.outputs.frames
+                self.out(f"relaxed.{key}", job.outputs.frames)
+            if not job.is_finished_ok:
+                self.ctx.failures[key] = job.exit_message or str(job.process_state)
+                self.report(f"{key} <{job.pk}>: {self.ctx.failures[key]}; the others go on")
+
+    def analyse(self) -> ExitCode | None:
+        """Find minima and targets."""
+        self.out("summary", search_summary(self.inputs.settings, Dict(self.ctx.failures), **self.ctx.summaries))
+        relaxed = dict(self.ctx.relaxed)
+        if "targets" in relaxed:
+            relaxed["relaxed_targets"] = relaxed.pop("targets")
+        if not set(relaxed) - {"relaxed_targets"}:
+            first = next(iter(self.ctx.failures.values()), "every cell was given up before its first step")
+            return self.exit_codes.ERROR_NOTHING_RELAXED.format(message=first)
+        given = {"targets": self.inputs.targets} if "targets" in self.inputs else {}
+        results = search_results(self.inputs.settings, metadata={"call_link_label": "results"}, **given, **relaxed)
+        for name, node in results.items():
+            self.out(name, node)
+        for minimum in results["minima"]["minima"][:5]:
+            text = f"minimum {minimum['rank']}: {minimum['symbol']} ({minimum['space_group']}), found {minimum['count']} times"
+            self.report(f"{text}, {minimum['gap_enthalpy']:.4f} eV/atom")
+        for row in results["found"]["targets"] if "found" in results else []:
+            self.report(in_words(row))
+        return None
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """Return what became of a target as a line for a reader."""
+    if row["gap_enthalpy"] is None:
+        return f"{row['name']}: not found; its own relaxation: {row['status']}"
+    height = f"{1000 * row['above_lowest']:+.1f} meV/atom from the lowest minimum"
+    if not row["found"]:
+        text = f"{row['name']}: not found; {height}"
+    else:
+        difference = f"{1000 * row['difference']:+.1f} meV/atom from it"
+        text = f"{row['name']}: found {row['hits']} times, first by attempt {row['first_hit']}, {difference}; {height}"
+    return text if row["kept"] else f"{text} (the potential relaxes it to another structure, space group {row['space_group']})"
