@@ -77,7 +77,7 @@ class GenerationSettings(Model):
 
     def most_labels(self) -> int:
         """Return the largest number of frames that can be chosen."""
-        return self.select.at_most(sum(self.cells.values()), len(self.relax.snapshot_steps))
+        return self.select.at_most(sum(self.cells.values()), self.relax.n_snapshots)
 
 
 class CrystalSettings(Model):
@@ -155,13 +155,24 @@ class RssSettings(Model):
         return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in self.formula.items())
 
     @property
+    def used_seeds(self) -> list[Seed]:
+        """The seeds that cells are made of; all, if there are none."""
+        used = _used(self.model_dump())
+        return [seed for name, seed in self.seeds.items() if name in used] or list(self.seeds.values())
+
+    @property
     def min_separation(self) -> float:
-        """Smallest separation of all seeds, Å."""
-        return min(s.smallest_separation(self.formula) for s in self.seeds.values())
+        """Smallest separation of all seeds that are used, Å."""
+        return min(seed.smallest_separation(self.formula) for seed in self.used_seeds)
+
+    @property
+    def hard_core(self) -> float:
+        """Distance of two atoms (Å) at which a relaxation is given up, if its settings name none."""
+        return round(0.5 * self.min_separation, 3)
 
     def sanity_limits(self) -> Limits:
         """Return the limits outside of which a frame is too absurd to be labelled."""
-        ranges = [s.volume_range(self.formula) for s in self.seeds.values()]
+        ranges = [seed.volume_range(self.formula) for seed in self.used_seeds]
         volumes = self.filter.volume_per_atom or (0.4 * min(low for low, _ in ranges), 2.5 * max(high for _, high in ranges))
         return Limits(
             min_distance=self.filter.min_separation_factor * self.min_separation,
@@ -239,12 +250,37 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
     return faults
 
 
+def _seeds(base: dict[str, Any], changes: dict[str, Any], used: set[str], both: dict[str, Any]) -> dict[str, Any]:
+    """Return the seeds of a campaign: those of the protocol count only if they are used, and one of another kind takes nothing over.
+
+    :param both: the two merged.
+    """
+    out = {name: seed for name, seed in both.items() if name in used or name in changes}
+    for name, seed in changes.items():
+        kinds = [given.get("kind", "random") for given in (base.get(name, {}), seed) if isinstance(given, dict)]
+        if len(set(kinds)) > 1:
+            out[name] = seed
+    return out
+
+
+def _used(data: dict[str, Any]) -> set[str]:
+    """Return the names of the seeds that settings, which may have faults, make cells of."""
+    parts = data.get("generations")
+    cells = [part.get("cells") for part in (parts if isinstance(parts, list) else []) if isinstance(part, dict)]
+    search = data.get("search")
+    cells += [data.get("initial"), search.get("cells") if isinstance(search, dict) else None]
+    return {name for counts in cells if isinstance(counts, dict) for name in counts}
+
+
 def complete(protocol: str, changes: dict[str, Any]) -> dict[str, Any]:
     """Return all settings of a campaign: a protocol with changes, and the fits with the protocols that they name in turn.
 
     :raises ValueError: if there is no protocol of that name; of a fit, its message begins with the name of the fit.
     """
-    whole = merged(PROTOCOLS.load(protocol), changes, REPLACED)
+    base = PROTOCOLS.load(protocol)
+    whole = merged(base, changes, REPLACED)
+    if isinstance(whole.get("seeds"), dict):
+        whole["seeds"] = _seeds(base.get("seeds", {}), changes.get("seeds") or {}, _used(whole), whole["seeds"])
     formula = whole.get("formula")
     elements = [str(s) for s in formula if atomic_numbers.get(str(s), 0)] if isinstance(formula, dict) else []
     for name in FITS:

@@ -137,6 +137,7 @@ class Codes(Model):
 
     gap_fit: str = DEFAULT_CODES["gap_fit"]
     python: str = DEFAULT_CODES["python"]
+    buildcell: str | None = Field(None, description="buildcell of AIRSS, which then makes the cells of AIRSS seeds")
     label_python: str | None = Field(None, description="python of an ASE reference or of bundles; default: python")
 
 
@@ -178,6 +179,9 @@ class CampaignConfig(Model):
     start: StartSettings = Field(default_factory=StartSettings)
     crystals: list[str] = Field(
         default_factory=list, description="files of known crystals (cif, POSCAR, extended XYZ, …), for settings.crystals"
+    )
+    targets: list[str] = Field(
+        default_factory=list, description="files of crystals that the final search should find; no fit learns of them"
     )
     reference: Reference
     codes: Codes = Field(default_factory=Codes)
@@ -306,14 +310,17 @@ def check_campaign(text: str, path: Path) -> Campaign:
 def _check_start(config: CampaignConfig, settings: RssSettings, lines: Lines, folder: Path) -> list[Fault]:
     """Return what is wrong with what the campaign begins with, and with the known crystals."""
     found: list[tuple[tuple[str | int, ...], str]] = [
-        (("crystals", index), f"no such file: {folder / name}")
-        for index, name in enumerate(config.crystals)
+        ((key, index), f"no such file: {folder / name}")
+        for key in ("crystals", "targets")
+        for index, name in enumerate(getattr(config, key))
         if not (folder / name).is_file()
     ]
     if config.crystals and settings.crystals is None:
         found.append((("crystals",), "given without settings.crystals, which say how they are distorted"))
     if settings.crystals is not None and not config.crystals:
         found.append((("settings", "crystals"), "needs files of crystals (crystals: [a.cif, …]); or say crystals: null here"))
+    if config.targets and settings.search is None:
+        found.append((("targets",), "given without settings.search, which is to find them"))
     if not (settings.initial or config.start.database or config.start.relabel):
         found.append((("settings", "initial"), "empty, and start names no dataset: nothing to begin with"))
     return [Fault(lines.of(where), _dotted(where), message) for where, message in found]

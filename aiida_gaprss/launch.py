@@ -33,6 +33,7 @@ HOW_TO_GET = {
     "gap_fit": "it comes with quippy-ase (pip install quippy-ase); `aiida-gaprss setup` registers it",
     "python": "a python with quippy-ase; `aiida-gaprss setup` registers it",
     "label_python": "a python with ase and the calculator; `aiida-gaprss setup` registers one",
+    "buildcell": "register it with verdi code create core.code.installed, plugin gaprss.buildcell",
     "quantumespresso": "Debian: apt-get install quantum-espresso; then `aiida-gaprss setup`",
     "castep": "register it with verdi code create core.code.installed, plugin castep.castep",
     "vasp": "register it with verdi code create core.code.installed, plugin vasp.vasp",
@@ -67,8 +68,9 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
             faults.append(Fault(campaign.lines.of(where), ".".join(where), message))
             return None
 
+    buildcell = code(config.codes.buildcell, ("codes", "buildcell"), "buildcell") if config.codes.buildcell else None
     start = {key: _datasets(campaign, key, faults) for key in ("database", "relabel")}
-    crystals = _crystals(campaign, faults)
+    crystals = {key: node for key in ("crystals", "targets") if (node := _crystals(campaign, key, faults)) is not None}
     gap_fit = code(config.codes.gap_fit, ("codes", "gap_fit"), "gap_fit")
     python = code(config.codes.python, ("codes", "python"), "python")
     label: dict[str, Any] = {"max_concurrent": config.max_concurrent, "max_failed_fraction": config.max_failed_fraction}
@@ -106,7 +108,8 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
         "seed": Int(config.seed),
         "name": Str(campaign_name(campaign)),
         **start,
-        **({"crystals": crystals} if crystals is not None else {}),
+        **crystals,
+        **({"buildcell": buildcell} if buildcell is not None else {}),
         "label": label,
         "fit": {"code": gap_fit, "python": python, "metadata": {"options": fit_options}},
         "relax": {"code": python, "metadata": {"options": dict(config.options.relax)}},
@@ -141,25 +144,26 @@ def _datasets(campaign: Campaign, key: str, faults: list[Fault]) -> dict[str, Da
     return found
 
 
-def _crystals(campaign: Campaign, faults: list[Fault]) -> Dataset | None:
-    """Return the known crystals of the files named in ``crystals``, each called after its file."""
+def _crystals(campaign: Campaign, key: str, faults: list[Fault]) -> Dataset | None:
+    """Return the crystals of the files named in ``crystals`` or ``targets``, each called after its file."""
     frames = []
-    for index, name in enumerate(campaign.config.crystals):
+    for index, name in enumerate(getattr(campaign.config, key)):
         path = campaign.path.parent / name
         try:
             crystals: Any = read(path, index=":")
         except Exception as exception:  # ASE's readers raise anything
-            where = ("crystals", index)
-            faults.append(Fault(campaign.lines.of(where), f"crystals.{index}", f"{path} cannot be read: {exception}"))
+            where = (key, index)
+            faults.append(Fault(campaign.lines.of(where), f"{key}.{index}", f"{path} cannot be read: {exception}"))
             continue
         for number, atoms in enumerate(crystals):
             crystal = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-            crystal.info.update(frame_id=path.stem + (f"-{number}" if len(crystals) > 1 else ""), config_type="crystal")
+            label = path.stem + (f"-{number}" if len(crystals) > 1 else "")
+            crystal.info.update(frame_id=label, config_type="crystal" if key == "crystals" else label)
             frames.append(crystal)
     try:
         return Dataset(frames, level_of_theory="unlabelled") if frames else None
     except FrameError as exception:
-        faults.append(Fault(campaign.lines.of(("crystals",)), "crystals", str(exception)))
+        faults.append(Fault(campaign.lines.of((key,)), key, str(exception)))
         return None
 
 

@@ -46,6 +46,13 @@ class RelaxSettings(Model):
         6.0, description="Å; an atom without any other this near ends the relaxation (evaporated); 0: none does"
     )
 
+    @property
+    def n_snapshots(self) -> int:
+        """Largest number of frames kept of a cell besides the last one."""
+        if isinstance(self.snapshot_steps, list):
+            return len(self.snapshot_steps)
+        return -(-self.max_steps // (1 if self.snapshot_steps == "all" else self.snapshot_steps.every))
+
     @field_validator("min_distance")
     @classmethod
     def _pairs(cls, value: float | dict[str, float]) -> float | dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from ase import Atoms
@@ -19,17 +19,28 @@ class HullError(ValueError):
     """Frames that span no hull."""
 
 
+#: Energy or enthalpy of a frame, eV; NaN if it has none.
+Energy = Callable[[Atoms], float]
+
+
+def reference_energy(atoms: Atoms) -> float:
+    """Return the reference energy of a frame, eV; NaN if it has none."""
+    return float(atoms.info.get("REF_energy", np.nan))
+
+
 class Hull:
-    """The convex hull of the reference energies at zero pressure (pymatgen's ``PhaseDiagram``).
+    """The convex hull of energies in composition (pymatgen's ``PhaseDiagram``), by default of the reference energies.
 
     Isolated atoms and dimers in vacuum are no phases: an isolated atom is part of the hull only for an element that has no other
-    frame of its own. Frames without reference energy are left out. The hull of one element is its lowest energy.
+    frame of its own. Frames without energy are left out. The hull of one element is its lowest energy.
 
+    :param energy: of a frame; another one than the reference energy, or an enthalpy.
     :raises HullError: if there is no phase, or an element has neither a frame nor an isolated atom of its own.
     """
 
-    def __init__(self, frames: Sequence[Atoms]) -> None:
-        labelled = [atoms for atoms in frames if _has_energy(atoms)]
+    def __init__(self, frames: Sequence[Atoms], energy: Energy = reference_energy) -> None:
+        self._energy = energy
+        labelled = [atoms for atoms in frames if np.isfinite(energy(atoms))]
         phases = [atoms for atoms in labelled if not fr.is_in_vacuum(atoms)]
         if not phases:
             raise HullError("no convex hull: no labelled frame but atoms and dimers in vacuum")
@@ -43,9 +54,9 @@ class Hull:
         self._lowest: dict[str, Atoms] = {}
         for atoms in [*phases, *corners]:
             key = reduced_formula(atoms)
-            if key not in self._lowest or _energy(atoms) < _energy(self._lowest[key]):
+            if key not in self._lowest or self._per_atom(atoms) < self._per_atom(self._lowest[key]):
                 self._lowest[key] = atoms
-        self._diagram = PhaseDiagram([_entry(atoms) for atoms in self._lowest.values()])
+        self._diagram = PhaseDiagram([self._entry(atoms) for atoms in self._lowest.values()])
         self._energies: dict[str, float] = {}
 
     @property
@@ -72,19 +83,19 @@ class Hull:
         return self._energies[key]
 
     def above(self, atoms: Atoms) -> float:
-        """Return how far a frame lies above the hull, eV/atom; negative below it.
-
-        :raises KeyError: if the frame has no reference energy.
-        """
-        height = _energy(atoms) - self.of(atoms)
+        """Return how far a frame lies above the hull, eV/atom; negative below it, NaN without energy."""
+        height = self._per_atom(atoms) - self.of(atoms)
         return 0.0 if abs(height) < ROUNDING else height
 
     def formation_energy(self, atoms: Atoms) -> float:
-        """Return the energy of a frame relative to the lowest frames of its elements, eV/atom.
+        """Return the energy of a frame relative to the lowest frames of its elements, eV/atom; NaN without energy."""
+        return float(self._diagram.get_form_energy_per_atom(self._entry(atoms)))
 
-        :raises KeyError: if the frame has no reference energy.
-        """
-        return float(self._diagram.get_form_energy_per_atom(_entry(atoms)))
+    def _per_atom(self, atoms: Atoms) -> float:
+        return self._energy(atoms) / len(atoms)
+
+    def _entry(self, atoms: Atoms) -> PDEntry:
+        return PDEntry(Composition(atoms.get_chemical_formula()), self._energy(atoms))
 
     @staticmethod
     def fraction(atoms: Atoms, element: str) -> float:
@@ -100,7 +111,7 @@ def above_hull(frames: Sequence[Atoms]) -> np.ndarray:
     :raises HullError: if an element has neither a frame nor an isolated atom of its own.
     """
     out = np.full(len(frames), np.nan)
-    phases = [n for n, atoms in enumerate(frames) if _has_energy(atoms) and not fr.is_in_vacuum(atoms)]
+    phases = [n for n, atoms in enumerate(frames) if np.isfinite(reference_energy(atoms)) and not fr.is_in_vacuum(atoms)]
     if phases:
         hull = Hull(frames)
         out[phases] = [hull.above(frames[n]) for n in phases]
@@ -131,15 +142,3 @@ def reduced_formula(atoms: Atoms) -> str:
 def phase_name(atoms: Atoms) -> str:
     """Return the composition of a frame as chemists write it, e.g. ``Li2Cu``."""
     return str(Composition(atoms.get_chemical_formula()).reduced_formula)
-
-
-def _has_energy(atoms: Atoms) -> bool:
-    return bool(np.isfinite(atoms.info.get("REF_energy", np.nan)))
-
-
-def _energy(atoms: Atoms) -> float:
-    return float(atoms.info["REF_energy"]) / len(atoms)
-
-
-def _entry(atoms: Atoms) -> PDEntry:
-    return PDEntry(Composition(atoms.get_chemical_formula()), atoms.info["REF_energy"])

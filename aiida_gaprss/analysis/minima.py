@@ -20,6 +20,8 @@ from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from aiida_gaprss import frames as frames_
+from aiida_gaprss.analysis.hull import reference_energy
+from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.frames import PREDICTION, REFERENCE
 
 #: ``relax_status`` of frames that are no candidates: on their way, or lost.
@@ -103,7 +105,7 @@ class EndPoint:
         self.enthalpy = self.energy + pressure * units.GPa * self.volume
         self.status = str(atoms.info.get("relax_status", "unknown"))
         self.converged = self.status == "converged"
-        self.excess = 0.0  # enthalpy above the lowest of the same composition
+        self.excess = 0.0  # enthalpy above the lowest, or above the convex hull
 
     def preference(self) -> tuple[bool, bool, float, int]:
         """Sort key for the representative of a group."""
@@ -160,7 +162,8 @@ def unique_minima(
 
     Frames without ``GAP_energy``, isolated atoms and frames that are no end point of a relaxation (:data:`NOT_RELAXED`)
     are left out; frames that ran out of steps or time stay, flagged ``converged=False``. All predictions should come from
-    one potential. Of several compositions, each has its own lowest.
+    one potential. Structures of several compositions are compared by their heights above the convex hull of them all; if one of
+    the elements has none of its own, each composition has its own lowest.
 
     :param window: structures up to this far above the lowest, eV/atom.
     :param limit: at most so many structures; None for all within the window.
@@ -170,7 +173,9 @@ def unique_minima(
     """
     frames = list(frames)
     candidates = end_points(frames, common_pressure(frames) if pressure_GPa is None else pressure_GPa)
-    _set_excess(candidates)
+    zero = _zero(candidates)
+    for candidate in candidates:
+        candidate.excess = zero.above(candidate.atoms)
 
     groups: list[list[EndPoint]] = []
     for candidate in sorted(candidates, key=lambda c: (c.excess, c.index)):
@@ -184,36 +189,46 @@ def unique_minima(
             groups.append([candidate])
 
     best = [(min(group, key=EndPoint.preference), group) for group in groups]
-    _set_excess([candidate for candidate, _ in best])
+    of_best = _zero([candidate for candidate, _ in best])
+    if zero.hull is None or of_best.hull is not None:
+        zero = of_best  # a representative need not be the lowest of its group
+    for candidate, _ in best:
+        candidate.excess = zero.above(candidate.atoms)
     best.sort(key=lambda pair: (pair[0].excess, pair[0].index))
     return [_minimum(rank, candidate, group, symprec) for rank, (candidate, group) in enumerate(best, start=1)]
 
 
-def ranked_by_reference(minima: Sequence[Minimum], tie: float = 0.001) -> list[Minimum]:
-    """Return the minima in the order of the reference energy where it is known, then the others in that of the potential.
+def ranked_by_reference(minima: Sequence[Minimum], known: Sequence[Atoms] = (), tie: float = 0.001) -> list[Minimum]:
+    """Return the minima in the order of the reference where it is known, then the others in that of the potential.
 
-    The reference is the truth; the potential's own order within its error is chance. Minima that the reference puts within
-    ``tie`` (eV/atom) of the first of them are equal in energy, as the polytypes of diamond are for a short-ranged reference:
-    of these the one with the smallest primitive cell comes first.
+    The reference is the truth; the potential's own order within its error is chance. What counts is the enthalpy at the pressure
+    of the search, and for several compositions its height above the convex hull. Minima that the reference puts within ``tie``
+    (eV/atom) of the first of them are equal in energy, as the polytypes of diamond are for a short-ranged reference: of these
+    the one with the smallest primitive cell comes first.
+
+    :param known: other labelled frames, which the hull goes by, too.
     """
-    checked = sorted((m for m in minima if m.ref_energy is not None), key=lambda m: (m.ref_energy, m.rank))
+    pressure = {m.pressure_GPa for m in minima}.pop() if minima else 0.0
+
+    def enthalpy(atoms: Atoms) -> float:
+        return reference_energy(atoms) + pressure * units.GPa * float(atoms.get_volume())
+
+    zero = EnergyZero([*known, *(m.atoms for m in minima)], enthalpy)
+    heights = {m.rank: zero.above(m.atoms) for m in minima if m.ref_energy is not None}
+    checked = sorted((m for m in minima if m.rank in heights), key=lambda m: (heights[m.rank], m.rank))
     ordered: list[Minimum] = []
     while checked:
-        first = checked[0].ref_energy
-        assert first is not None
-        equal = [m for m in checked if m.ref_energy is not None and m.ref_energy - first <= tie]
-        ordered += sorted(equal, key=lambda m: (m.primitive_atoms, m.ref_energy, m.rank))
+        first = heights[checked[0].rank]
+        equal = [m for m in checked if heights[m.rank] - first <= tie]
+        ordered += sorted(equal, key=lambda m: (m.primitive_atoms, heights[m.rank], m.rank))
         checked = checked[len(equal) :]
     ordered += [m for m in minima if m.ref_energy is None]
     return [replace(m, rank=rank) for rank, m in enumerate(ordered, start=1)]
 
 
-def _set_excess(candidates: list[EndPoint]) -> None:
-    lowest: dict[str, float] = {}
-    for candidate in candidates:
-        lowest[candidate.formula] = min(candidate.enthalpy, lowest.get(candidate.formula, candidate.enthalpy))
-    for candidate in candidates:
-        candidate.excess = candidate.enthalpy - lowest[candidate.formula]
+def _zero(candidates: list[EndPoint]) -> EnergyZero:
+    enthalpies = {id(candidate.atoms): candidate.enthalpy * len(candidate.atoms) for candidate in candidates}
+    return EnergyZero([candidate.atoms for candidate in candidates], lambda atoms: enthalpies[id(atoms)])
 
 
 def _may_join(candidate: EndPoint, groups: list[list[EndPoint]]) -> bool:

@@ -100,3 +100,16 @@ def _find(
 
 def _structure(atoms: Atoms) -> Structure:
     return AseAtomsAdaptor.get_structure(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True))
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """Return what became of a target as a line for a reader."""
+    if row["gap_enthalpy"] is None:
+        return f"{row['name']}: not found; its own relaxation: {row['status']}"
+    height = f"{1000 * row['above_lowest']:+.1f} meV/atom from the lowest minimum"
+    if not row["found"]:
+        text = f"{row['name']}: not found; {height}"
+    else:
+        difference = f"{1000 * row['difference']:+.1f} meV/atom from it"
+        text = f"{row['name']}: found {row['hits']} times, first by attempt {row['first_hit']}, {difference}; {height}"
+    return text if row["kept"] else f"{text} (the potential relaxes it to another structure, space group {row['space_group']})"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.analysis.hull import Hull, HullError, reduced_formula
+from aiida_gaprss.analysis.hull import Energy, Hull, HullError, reduced_formula, reference_energy
 
 #: Kinds of configuration that belong into a fit but into no picture of the bulk.
 NOT_BULK = frozenset({"isolated_atom", "dimer", "trimer"})
@@ -25,15 +26,17 @@ class EnergyZero:
     its own zero, the lowest of its energies: frames of different compositions are then not to be compared.
     """
 
-    def __init__(self, frames: Iterable[Atoms]) -> None:
-        bulk = bulk_frames(frames)
+    def __init__(self, frames: Iterable[Atoms], energy: Energy = reference_energy) -> None:
+        """Take the zero from the energies, or from what else ``energy`` says of a frame (eV)."""
+        self._energy = energy
+        bulk = [a for a in frames if np.isfinite(energy(a)) and a.info.get("config_type") not in NOT_BULK]
         self.hull: Hull | None = None
         self.lowest: dict[str, float] = {}
         try:
-            self.hull = Hull(bulk)
+            self.hull = Hull(bulk, energy)
         except HullError:
             for atoms in bulk:
-                formula, value = reduced_formula(atoms), atoms.info["REF_energy"] / len(atoms)
+                formula, value = reduced_formula(atoms), energy(atoms) / len(atoms)
                 self.lowest[formula] = min(value, self.lowest.get(formula, value))
 
     @property
@@ -50,8 +53,5 @@ class EnergyZero:
         return self.lowest.get(reduced_formula(atoms), 0.0)
 
     def above(self, atoms: Atoms) -> float:
-        """Return the reference energy of a frame above the zero, eV/atom.
-
-        :raises KeyError: if the frame has no reference energy.
-        """
-        return float(atoms.info["REF_energy"]) / len(atoms) - self.of(atoms)
+        """Return the energy of a frame above the zero, eV/atom; NaN without energy."""
+        return self._energy(atoms) / len(atoms) - self.of(atoms)

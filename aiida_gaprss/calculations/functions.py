@@ -15,7 +15,8 @@ from ase import Atoms
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.convergence import low_end_points, progress
 from aiida_gaprss.analysis.hull import hull_weights
-from aiida_gaprss.analysis.minima import Minimum, ranked_by_reference, unique_minima
+from aiida_gaprss.analysis.minima import Minimum, ranked_by_reference
+from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.campaign import RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
@@ -23,6 +24,8 @@ from aiida_gaprss.reference.common import one_line, sorted_by_number
 from aiida_gaprss.seeding import stage_seed
 from aiida_gaprss.selection.generation import choose_frames
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
+from aiida_gaprss.structures.compositions import Weights
+from aiida_gaprss.structures.compositions import text as formula_text
 from aiida_gaprss.structures.dimers import dimer_curve
 from aiida_gaprss.structures.distortions import distorted
 from aiida_gaprss.structures.seeds import make_cells
@@ -35,11 +38,26 @@ def _uuid() -> str:
 
 
 def _cells(
-    settings: RssSettings, counts: dict[str, int], prefix: str, seed: int, weights: Mapping[str, float] | None = None, **info: Any
+    settings: RssSettings,
+    counts: dict[str, int],
+    prefix: str,
+    seed: int,
+    nodes: Mapping[str, Dataset],
+    weights: Weights | None = None,
+    **info: Any,
 ) -> list[Atoms]:
-    frames = make_cells(settings.seeds, settings.formula, counts, seed, weights)
+    """Return random cells; those of a kind that buildcell has made are among ``nodes`` as ``built_<kind>``."""
+    frames: list[Atoms] = []
+    for kind, count in counts.items():
+        built = nodes.get(f"built_{kind}")
+        cells = (
+            make_cells(settings.seeds, settings.formula, {kind: count}, seed, weights) if built is None else built.get_frames()
+        )
+        for atoms in cells:
+            atoms.info.update(config_type="random", **({"origin": _uuid()} if built is None else {}), **info)
+        frames += cells
     for number, atoms in enumerate(frames):
-        atoms.info.update(frame_id=f"{prefix}-{number:04d}", config_type="random", origin=_uuid(), **info)
+        atoms.info["frame_id"] = f"{prefix}-{number:04d}"
     return frames
 
 
@@ -71,7 +89,7 @@ def initial_cells(settings: Dict, name: Str, seed: Int, **nodes: Dataset) -> Dat
     earlier search that are labelled anew.
 
     :param nodes: ``database_…``: labelled frames that the campaign begins with; ``relabel_…``: frames to be labelled anew;
-        ``crystals``: known crystals, if distorted cells of them belong to the start.
+        ``built_…``: cells that buildcell has made of a kind of seed; ``crystals``: known crystals, if distorted cells of them belong to the start.
     """
     model = RssSettings(**settings.get_dict())
     database = _frames({key: node for key, node in nodes.items() if key.startswith("database_")})
@@ -98,7 +116,7 @@ def initial_cells(settings: Dict, name: Str, seed: Int, **nodes: Dataset) -> Dat
         frames += _crystals(model, name.value, stage_seed(seed.value, 0, "crystals"), nodes["crystals"])
     for atoms in frames:
         atoms.info.update(generation=0, origin=_uuid())
-    frames += _cells(model, dict(model.initial), f"{name.value}-g0", seed.value, generation=0)
+    frames += _cells(model, dict(model.initial), f"{name.value}-g0", seed.value, nodes, generation=0)
     return Dataset(frames, level_of_theory="unlabelled")
 
 
@@ -109,16 +127,24 @@ def distorted_crystals(settings: Dict, name: Str, seed: Int, crystals: Dataset) 
 
 
 @calcfunction
-def random_cells_under_pressure(settings: Dict, name: Str, generation: Int, seed: Int, **database: Dataset) -> Dataset:
+def random_cells_under_pressure(settings: Dict, name: Str, generation: Int, seed: Int, **nodes: Dataset) -> Dataset:
     """Make the random cells of a generation, each with a random external pressure.
 
-    :param database: labelled frames, when compositions are drawn toward their convex hull.
+    :param nodes: ``built_…``: cells that buildcell has made of a kind of seed; the others are labelled frames, when compositions
+        are drawn toward their convex hull.
     """
     model = RssSettings(**settings.get_dict())
     number = generation.value
     recipe = model.recipe(number)
-    weights = hull_weights(_frames(database), recipe.hull_bias) if recipe.hull_bias is not None else None
-    frames = _cells(model, dict(recipe.cells), f"{name.value}-g{number}", seed.value, weights, generation=number)
+    weights: Weights | None = None
+    if recipe.hull_bias is not None:
+        database = {key: node for key, node in nodes.items() if not key.startswith("built_")}
+        known = hull_weights(_frames(database), recipe.hull_bias)
+
+        def weights(counts: Mapping[str, int]) -> float:
+            return known.get(formula_text(counts), 1.0)
+
+    frames = _cells(model, dict(recipe.cells), f"{name.value}-g{number}", seed.value, nodes, weights, generation=number)
     for atoms, pressure in zip(
         frames, recipe.pressure.draw(len(frames), stage_seed(seed.value, number, "pressure")), strict=True
     ):
@@ -127,20 +153,26 @@ def random_cells_under_pressure(settings: Dict, name: Str, generation: Int, seed
 
 
 @calcfunction
-def search_cells(settings: Dict, name: Str, seed: Int, **database: Dataset) -> Dataset:
-    """Make the cells of the final search: new random ones, and the lowest that the database holds; all at zero pressure."""
+def search_settings(settings: Dict) -> Dict:
+    """Return the settings of the final search as those of a search by itself."""
     model = RssSettings(**settings.get_dict())
     assert model.search is not None
-    info = {"generation": model.n_generations + 1, "pressure_GPa": 0.0}
-    frames = _cells(model, dict(model.search.cells), f"{name.value}-search", seed.value, None, **info)
+    search = model.search.model_dump(exclude={"again", "label"})
+    search["relax"]["min_distance"] = search["relax"]["min_distance"] or model.hard_core
+    everything = model.model_dump()
+    seeds = {name: everything["seeds"][name] for name in search["cells"]}
+    return Dict({"formula": everything["formula"], "seeds": seeds, **search})
+
+
+@calcfunction
+def lowest_frames(settings: Dict, **database: Dataset) -> Dataset:
+    """Return the lowest labelled frames of the database, which the final search relaxes once more."""
+    model = RssSettings(**settings.get_dict())
+    assert model.search is not None
     known = [a for a in _frames(database) if fr.is_labelled(a) and not fr.is_in_vacuum(a)]
-    known.sort(key=lambda atoms: atoms.info["REF_energy"] / len(atoms))
-    for number, source in enumerate(known[: model.search.again]):
-        atoms = Atoms(source.numbers, source.positions, cell=source.cell, pbc=True)
-        name_again = f"{name.value}-search-again-{number:04d}"
-        atoms.info.update(frame_id=name_again, parent=source.info["frame_id"], config_type="again", origin=_uuid(), **info)
-        frames.append(atoms)
-    return Dataset(frames, level_of_theory="unlabelled")
+    zero = EnergyZero(known)
+    known.sort(key=lambda atoms: (zero.above(atoms), atoms.info["frame_id"]))
+    return Dataset(known[: model.search.again], level_of_theory="unlabelled")
 
 
 @calcfunction
@@ -299,26 +331,22 @@ def merge_labels(frames: Dataset, reason: Str, **parts: Dataset) -> Dataset:
     return Dataset(out, level_of_theory=level)
 
 
-def _minima(frames: list[Atoms], model: RssSettings) -> list[Minimum]:
-    assert model.search is not None
-    return unique_minima(frames, window=model.search.window, limit=model.search.report)
-
-
 @calcfunction
-def lowest_minima(relaxed: Dataset, settings: Dict) -> Dataset:
-    """Return the lowest distinct minima of a search, which are checked against the reference."""
-    model = RssSettings(**settings.get_dict())
-    assert model.search is not None
-    frames = relaxed.get_frames()
-    by_id = {atoms.info["frame_id"]: atoms for atoms in frames}
-    lowest = [by_id[m.frame_id] for m in _minima(frames, model)[: model.search.label]]
-    return Dataset(lowest, level_of_theory="unlabelled")
+def minima_beside_reference(minima: Dict, frames: Dataset, labelled: Dataset, **database: Dataset) -> dict[str, Any]:
+    """Return the minima of a search with the reference energies of those that were checked, which come first.
 
-
-@calcfunction
-def minima_table(relaxed: Dataset, settings: Dict, labelled: Dataset) -> Dict:
-    """Return the distinct minima of a search, lowest first, with the reference energies of those that were checked."""
-    model = RssSettings(**settings.get_dict())
-    checked = {atoms.info["frame_id"]: atoms for atoms in labelled.get_frames()}
-    frames = [checked.get(atoms.info["frame_id"], atoms) for atoms in relaxed.get_frames()]
-    return Dict({"minima": [minimum.as_dict() for minimum in ranked_by_reference(_minima(frames, model))]})
+    :param minima: rows as of :class:`Minimum`, lowest first; ``frames``: theirs.
+    :param labelled: the ones that were checked.
+    :param database: the labelled frames of the campaign; of several elements, the hull is theirs, too.
+    """
+    checked = {atoms.info["frame_id"]: atoms for atoms in labelled.get_frames() if fr.is_labelled(atoms)}
+    found = []
+    for row, atoms in zip(minima["minima"], frames.get_frames(), strict=True):
+        atoms = checked.get(atoms.info["frame_id"], atoms)
+        energy = fr.energy(atoms)
+        found.append(Minimum(**{**row, "ref_energy": None if energy is None else energy / len(atoms)}, atoms=atoms))
+    ranked = ranked_by_reference(found, _frames(database))
+    return {
+        "minima": Dict({"minima": [minimum.as_dict() for minimum in ranked]}),
+        "frames": Dataset([minimum.atoms for minimum in ranked], level_of_theory=labelled.level_of_theory),
+    }

@@ -127,6 +127,7 @@ def finish(node: WorkChainNode, folder: Path) -> None:
 
 def print_report(node: WorkChainNode, folder: Path) -> Path:
     """Print the tables of a campaign and write its report; return the page."""
+    from aiida_gaprss.analysis.targets import in_words
     from aiida_gaprss.report.collect import collect
     from aiida_gaprss.report.text import generations_table, minima_table
     from aiida_gaprss.report.write import write_report
@@ -137,6 +138,8 @@ def print_report(node: WorkChainNode, folder: Path) -> Path:
     console.print(generations_table(record))
     if record.minima:
         console.print(minima_table(record.minima))
+    for row in record.found:
+        console.print(in_words(row))
     checks = sum(minimum.ref_energy is not None for minimum in record.minima)
     labels = f"{record.training_labels()} labels in the training set, {checks} more to check the minima"
     console.print(f"{labels}; campaign {record.label} <{node.pk}>")

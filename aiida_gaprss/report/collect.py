@@ -64,10 +64,11 @@ def collect(node: WorkChainNode) -> CampaignRecord:
         record.final_frames = _with_generations(outputs.predictions.get_frames(), record)
     if "potential" in outputs:
         record.final_potential = outputs.potential.uuid
-    if "minima" in outputs and "relaxed" in outputs and "search" in outputs.relaxed:
-        checked = outputs.minima_frames.get_frames() if "minima_frames" in outputs else []
-        by_id = {a.info["frame_id"]: a for a in [*outputs.relaxed.search.get_frames(), *filter(fr.is_labelled, checked)]}
-        record.minima = [Minimum(**m, atoms=by_id[m["frame_id"]]) for m in outputs.minima["minima"]]
+    if "minima" in outputs:
+        frames = outputs.minima_frames.get_frames()
+        record.minima = [Minimum(**row, atoms=atoms) for row, atoms in zip(outputs.minima["minima"], frames, strict=True)]
+    if "search" in outputs and "found" in outputs.search:
+        record.found = outputs.search.found["targets"]
     return record
 
 
@@ -104,7 +105,12 @@ def _generation(tag: str, outputs: Any, called: Mapping[str, Any]) -> Generation
     if cells is not None and "result" in cells.outputs:
         counts.made = cells.outputs.result.n_frames
     job = called.get(f"{tag}_relax")
-    if job is not None and "summary" in job.outputs:
+    if job is not None and tag == SEARCH and "summary" in job.outputs:
+        summary = job.outputs.summary.get_dict()
+        counts.made = summary["attempts"]
+        counts.relaxed = summary["ended"]
+        counts.relax_status = summary["status"] | ({"not reached": summary["not_reached"]} if summary["not_reached"] else {})
+    elif job is not None and "summary" in job.outputs:
         summary = job.outputs.summary.get_dict()
         counts.relaxed = len({a.info["parent"] for a in job.outputs.frames.get_frames()})
         counts.relax_status = summary["status"]
@@ -116,8 +122,9 @@ def _generation(tag: str, outputs: Any, called: Mapping[str, Any]) -> Generation
         counts.candidates, counts.selected = report["candidates"], report["chosen"]
         counts.chosen_as, counts.rejected = report["chosen_as"], report["rejected"]
     labels = _namespace(outputs, "labels")
-    if "minima_frames" in outputs:
-        labels[SEARCH] = outputs.minima_frames
+    checked = called.get(f"{SEARCH}_label")
+    if checked is not None and "frames" in checked.outputs:
+        labels[SEARCH] = checked.outputs.frames
     frames = labels[tag].get_frames() if tag in labels else []
     if tag in labels:
         labelled = sum(fr.is_labelled(a) for a in frames)

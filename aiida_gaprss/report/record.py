@@ -105,6 +105,7 @@ class CampaignRecord:
     :param generations: the parts of the campaign in the order in which they were made, those that are no generations among them.
     :param stop: when the generations end before their number; None: never.
     :param ended: why there were no more generations, empty while it is open.
+    :param found: what became of the targets of the final search (``analysis.targets.Found``).
     :param final_frames: all labelled frames with ``GAP_*`` predicted by the final potential.
     :param how_to_repeat: overrides the sentence of :meth:`repetition`.
     """
@@ -124,6 +125,7 @@ class CampaignRecord:
     final_frames: list[Atoms] = field(default_factory=list)
     final_potential: str | None = None
     minima: list[Minimum] = field(default_factory=list)
+    found: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     how_to_repeat: str = ""
 

@@ -10,6 +10,7 @@ import numpy as np
 from aiida_gaprss import frames as frames_
 from aiida_gaprss.analysis.convergence import CRITERIA, distribution_change, end_points, new_error
 from aiida_gaprss.analysis.errors import QUANTITIES, Errors, errors, errors_by
+from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
 from aiida_gaprss.report.record import CampaignRecord, Counts
 
@@ -96,9 +97,11 @@ def _rejected(counts: Counts) -> int | None:
     return None if counts.made is None and not counts.rejected else sum(counts.rejected.values())
 
 
-def minima_rows(record: CampaignRecord) -> list[Row]:
-    """Return one row per minimum, energies in eV/atom and meV/atom, volume in Å³/atom."""
-    heights = above_hull(record)
+def minima_rows(minima: Sequence[Minimum], heights: Mapping[str, float] | None = None) -> list[Row]:
+    """Return one row per minimum, energies in eV/atom and meV/atom, volume in Å³/atom.
+
+    :param heights: above the convex hull by the reference, meV/atom, by ``frame_id`` (see :func:`above_hull`).
+    """
     return [
         {
             "rank": m.rank,
@@ -112,7 +115,7 @@ def minima_rows(record: CampaignRecord) -> list[Row]:
             "converged": m.converged,
             "relax_status": m.relax_status,
             "above_lowest_meV/atom": 1000 * m.above_lowest,
-            "above_hull_meV/atom": heights.get(m.frame_id),
+            "above_hull_meV/atom": (heights or {}).get(m.frame_id),
             "E_GAP_eV/atom": m.gap_energy,
             "H_GAP_eV/atom": m.gap_enthalpy,
             "E_ref_eV/atom": m.ref_energy,
@@ -120,7 +123,7 @@ def minima_rows(record: CampaignRecord) -> list[Row]:
             "volume_A3/atom": m.volume,
             "pressure_GPa": m.pressure_GPa,
         }
-        for m in record.minima
+        for m in minima
     ]
 
 

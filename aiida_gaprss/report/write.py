@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from aiida_gaprss import frames as frames_
 from aiida_gaprss.analysis.convergence import CRITERIA
 from aiida_gaprss.analysis.errors import QUANTITIES, UNITS, errors, errors_by
+from aiida_gaprss.analysis.targets import in_words
 from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.report import figures, tables
 from aiida_gaprss.report.record import CampaignRecord
@@ -92,6 +93,7 @@ def write_report(record: CampaignRecord, folder: str | Path) -> Path:
         progress=_progress(record),
         above=zero.words,
         heights=tables.above_hull(record),
+        found=[in_words(row) for row in record.found],
         formulas=len({minimum.formula for minimum in record.minima}) > 1,
         stages=tables.stages(record),
         final_errors=_final_errors(record),
@@ -126,7 +128,8 @@ def summarise(record: CampaignRecord) -> dict[str, Any]:
             "energies": EnergyZero(record.labelled_frames()).words,
             "generations": tables.generation_rows(record),
             "errors": tables.error_rows(record),
-            "minima": tables.minima_rows(record),
+            "minima": tables.minima_rows(record.minima, tables.above_hull(record)),
+            "found": record.found,
             "failures": [{"frame_id": f.frame_id, "reason": f.reason} for f in record.failures],
         }
     )

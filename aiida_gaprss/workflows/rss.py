@@ -6,22 +6,25 @@ from typing import Any
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, WorkChain, if_, while_
-from aiida.orm import Dict, Int, ProcessNode, QueryBuilder, Str
+from aiida.orm import AbstractCode, Dict, Int, List, ProcessNode, QueryBuilder, Str
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.convergence import converged, describe
 from aiida_gaprss.analysis.energies import energy_summary
+from aiida_gaprss.analysis.hull import HullError
+from aiida_gaprss.calculations.buildcell import BuildcellCalculation
 from aiida_gaprss.calculations.describe import DescribeCalculation
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.calculations.functions import (
     distorted_crystals,
     initial_cells,
     low_minima,
-    lowest_minima,
+    lowest_frames,
     measure_progress,
-    minima_table,
+    minima_beside_reference,
+    pick_frames,
     random_cells_under_pressure,
-    search_cells,
+    search_settings,
     select_frames,
 )
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation
@@ -30,9 +33,12 @@ from aiida_gaprss.campaign import GenerationSettings, RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.seeding import stage_seed
+from aiida_gaprss.structures.checks import RandomCellError
+from aiida_gaprss.structures.seeds import AirssSeed
 from aiida_gaprss.tasks import SearchSettings
 from aiida_gaprss.validation import model_validator_for
 from aiida_gaprss.workflows.label import LabelWorkChain
+from aiida_gaprss.workflows.search import SearchWorkChain
 
 
 class RssWorkChain(WorkChain):
@@ -67,6 +73,10 @@ class RssWorkChain(WorkChain):
             "relabel", valid_type=Dataset, dynamic=True, help="Frames that the reference labels first, whatever labels they have."
         )
         spec.input("crystals", valid_type=Dataset, required=False, help="Known crystals, for settings.crystals.")
+        spec.input("targets", valid_type=Dataset, required=False, help="Structures that the final search is to find.")
+        spec.input(
+            "buildcell", valid_type=AbstractCode, required=False, help="Of AIRSS, where relax.code is: makes the AIRSS seeds."
+        )
         spec.expose_inputs(LabelWorkChain, namespace="label", exclude=("frames",))
         spec.expose_inputs(GapFitCalculation, namespace="fit", exclude=("datasets", "settings", "seed"))
         spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("frames", "potential", "settings"))
@@ -74,6 +84,7 @@ class RssWorkChain(WorkChain):
         spec.outline(
             cls.start,
             if_(cls.has_start)(
+                cls.build_cells,
                 cls.make_initial_cells,
                 cls.label,
                 cls.collect_labels,
@@ -81,6 +92,7 @@ class RssWorkChain(WorkChain):
             cls.fit,
             cls.collect_fit,
             while_(cls.next_generation)(
+                cls.build_cells,
                 cls.make_cells,
                 cls.relax,
                 cls.collect_relaxed,
@@ -105,8 +117,7 @@ class RssWorkChain(WorkChain):
                 cls.collect_fit,
             ),
             if_(cls.has_search)(
-                cls.make_search_cells,
-                cls.relax,
+                cls.run_search,
                 cls.choose_lowest,
                 cls.label,
                 cls.collect_minima,
@@ -119,7 +130,9 @@ class RssWorkChain(WorkChain):
             "predictions", valid_type=Dataset, required=False, help="All labelled frames with the final potential's predictions."
         )
         spec.output("minima", valid_type=Dict, required=False, help="Distinct minima of the final search, lowest first.")
-        spec.output("minima_frames", valid_type=Dataset, required=False, help="The lowest minima with labels of the reference.")
+        spec.output("minima_frames", valid_type=Dataset, required=False, help="Their frames, the lowest with labels.")
+        spec.output("search.summary", valid_type=Dict, required=False, help="Attempts by what became of them, times.")
+        spec.output("search.found", valid_type=Dict, required=False, help="For every target: hits, first hit, energies.")
         for name, kind, text in (
             ("labels", Dataset, "labelled frames"),
             ("potentials", Potential, "potential fitted after it"),
@@ -129,6 +142,7 @@ class RssWorkChain(WorkChain):
             ("progress", Dict, "what it changed, in numbers by which the search is ended"),
         ):
             spec.output_namespace(name, valid_type=kind, dynamic=True, help=f"Of every generation (g00, g01, …): {text}.")
+        spec.exit_code(400, "ERROR_CELLS", message="{stage}: the cells cannot be made: {message}")
         spec.exit_code(410, "ERROR_LABELS", message="{stage}: labelling failed: {message}")
         spec.exit_code(420, "ERROR_FIT", message="{stage}: the fit failed: {message}")
         spec.exit_code(430, "ERROR_RELAX", message="{stage}: the relaxations failed: {message}")
@@ -160,15 +174,46 @@ class RssWorkChain(WorkChain):
         asked = self.settings.initial or self.settings.dimers or self.inputs.get("relabel", {})
         return bool(asked or atoms_lack or self.wants_crystals("start"))
 
-    def make_initial_cells(self) -> None:
+    def build_cells(self) -> None:
+        """Let buildcell make the cells of AIRSS seeds, if there is one."""
+        counts = self.recipe.cells if self.ctx.generation else self.settings.initial
+        self.ctx.building = []
+        for kind, count in counts.items() if "buildcell" in self.inputs else ():
+            seed = self.settings.seeds[kind]
+            if isinstance(seed, AirssSeed):
+                self.ctx.building.append(kind)
+                inputs = {**self.python_job(f"buildcell_{kind}"), "buildcell": self.inputs.buildcell}
+                inputs |= {"settings": Dict({"text": seed.text}), "n": Int(count), "seed": self.seed(f"buildcell_{kind}")}
+                inputs |= {"name": Str(f"{self.inputs.name.value}-{self.tag}-{kind}"), "generation": Int(self.ctx.generation)}
+                self.to_context(**{f"built_{kind}": self.submit(BuildcellCalculation, **inputs)})
+
+    def built_cells(self) -> dict[str, Dataset]:
+        """Return what buildcell has made.
+
+        :raises RandomCellError: if that is nothing.
+        """
+        out = {}
+        for key in (f"built_{kind}" for kind in self.ctx.building):
+            job = self.ctx[key]
+            if "frames" not in job.outputs or not job.outputs.frames.n_frames:
+                raise RandomCellError(f"buildcell <{job.pk}>: {job.exit_message or job.process_state}")
+            out[key] = job.outputs.frames
+        return out
+
+    def make_initial_cells(self) -> ExitCode | None:
         """Make isolated atoms and random cells, which are not relaxed."""
         nodes = {**self.ctx.datasets, **{f"relabel_{name}": node for name, node in self.inputs.get("relabel", {}).items()}}
         if self.wants_crystals("start"):
             nodes["crystals"] = self.inputs.crystals
-        self.ctx.to_label = initial_cells(
-            self.inputs.settings, self.inputs.name, self.seed("initial"), metadata=self.called("initial_cells"), **nodes
-        )
+        try:
+            nodes |= self.built_cells()
+            self.ctx.to_label = initial_cells(
+                self.inputs.settings, self.inputs.name, self.seed("initial"), metadata=self.called("initial_cells"), **nodes
+            )
+        except RandomCellError as error:
+            return self.exit_codes.ERROR_CELLS.format(stage=self.stage, message=error)
         self.report(f"generation 0: {self.ctx.to_label.n_frames} frames to label, isolated atoms among them")
+        return None
 
     def next_generation(self) -> bool:
         """Count up; tell whether there is another generation."""
@@ -195,19 +240,24 @@ class RssWorkChain(WorkChain):
         query = QueryBuilder().append(ProcessNode, filters={"uuid": self.node.uuid}, project=[f"extras.{self.STOP}"])
         return "a user ended them" if query.first(flat=True) else None
 
-    def make_cells(self) -> None:
+    def make_cells(self) -> ExitCode | None:
         """Make new random cells, each with a random pressure."""
         known = self.ctx.datasets if self.recipe.hull_bias is not None else {}
-        self.ctx.cells = random_cells_under_pressure(
-            self.inputs.settings,
-            self.inputs.name,
-            Int(self.ctx.generation),
-            self.seed("cells"),
-            metadata=self.called("cells"),
-            **known,
-        )
+        try:
+            self.ctx.cells = random_cells_under_pressure(
+                self.inputs.settings,
+                self.inputs.name,
+                Int(self.ctx.generation),
+                self.seed("cells"),
+                metadata=self.called("cells"),
+                **known,
+                **self.built_cells(),
+            )
+        except (RandomCellError, HullError) as error:
+            return self.exit_codes.ERROR_CELLS.format(stage=self.stage, message=error)
         self.ctx.relax_settings = self.recipe.relax
         self.report(f"generation {self.ctx.generation}: {self.ctx.cells.n_frames} new random cells")
+        return None
 
     def relax(self) -> Any:
         """Relax the cells with the last potential."""
@@ -215,7 +265,7 @@ class RssWorkChain(WorkChain):
         inputs.frames = self.ctx.cells
         inputs.potential = self.ctx.potential
         settings = self.ctx.relax_settings.model_dump()
-        settings["min_distance"] = settings["min_distance"] or round(0.5 * self.settings.min_separation, 3)
+        settings["min_distance"] = settings["min_distance"] or self.settings.hard_core
         inputs.settings = Dict(settings)
         inputs.metadata = {**inputs.get("metadata", {}), **self.called("relax")}
         return ToContext(relax=self.submit(RelaxCalculation, **inputs))
@@ -389,29 +439,38 @@ class RssWorkChain(WorkChain):
         """Tell whether the final potential is used for a search."""
         return self.settings.search is not None
 
-    def make_search_cells(self) -> None:
-        """Make random cells that no potential has seen."""
+    def run_search(self) -> Any:
+        """Relax random cells that no potential has seen, and the lowest frames of the database once more."""
         self.ctx.tag = "search"
-        self.ctx.cells = search_cells(
-            self.inputs.settings,
-            self.inputs.name,
-            self.seed("search"),
-            metadata=self.called("cells"),
-            **self.ctx.datasets,
-        )
-        self.ctx.relax_settings = self.search.relax
-        new = sum(self.search.cells.values())
-        again = self.ctx.cells.n_frames - new
+        settings = self.inputs.settings
+        inputs: dict[str, Any] = {
+            "potential": self.ctx.potential,
+            "settings": search_settings(settings, metadata=self.called("settings")),
+            "seed": self.seed("search"),
+            "name": Str(f"{self.inputs.name.value}-search"),
+            "again": lowest_frames(settings, metadata=self.called("lowest"), **self.ctx.datasets),
+            "relax": self.exposed_inputs(RelaxCalculation, namespace="relax"),
+            "metadata": self.called("relax"),
+        }
+        if "targets" in self.inputs:
+            inputs["targets"] = self.inputs.targets
+        new, again = sum(self.search.cells.values()), inputs["again"].n_frames
         self.report(f"search with the final potential: {new} new random cells, the {again} lowest frames once more")
+        return ToContext(search=self.submit(SearchWorkChain, **inputs))
 
     def choose_lowest(self) -> ExitCode | None:
         """Take the lowest distinct minima, to be checked against the reference."""
-        failed = self.check_relaxations()
-        if failed:
-            return failed
-        relaxed = self.ctx.relax.outputs.frames
-        self.out("relaxed.search", relaxed)
-        self.ctx.to_label = lowest_minima(relaxed, self.inputs.settings, metadata=self.called("lowest_minima"))
+        process = self.ctx.search
+        if "summary" in process.outputs:
+            self.out("search.summary", process.outputs.summary)
+        if "minima" not in process.outputs:
+            return self.exit_codes.ERROR_RELAX.format(stage=self.stage, message=process.exit_message or process.process_state)
+        if "found" in process.outputs:
+            self.out("search.found", process.outputs.found)
+        number = min(self.search.label, process.outputs.minima_frames.n_frames)
+        self.ctx.to_label = pick_frames(
+            process.outputs.minima_frames, List(list(range(number))), metadata=self.called("lowest_minima")
+        )
         return None
 
     def collect_minima(self) -> ExitCode | None:
@@ -419,12 +478,13 @@ class RssWorkChain(WorkChain):
         process = self.ctx.labelling
         if "frames" not in process.outputs:
             return self.exit_codes.ERROR_LABELS.format(stage=self.stage, message=process.exit_message or process.process_state)
-        table = minima_table(
-            self.ctx.relax.outputs.frames, self.inputs.settings, process.outputs.frames, metadata=self.called("minima")
+        found = self.ctx.search.outputs
+        beside = minima_beside_reference(
+            found.minima, found.minima_frames, process.outputs.frames, metadata=self.called("minima"), **self.ctx.datasets
         )
-        self.out("minima", table)
-        self.out("minima_frames", process.outputs.frames)
-        for minimum in table["minima"][:5]:
+        self.out("minima", beside["minima"])
+        self.out("minima_frames", beside["frames"])
+        for minimum in beside["minima"]["minima"][:5]:
             text = f"minimum {minimum['rank']}: {minimum['symbol']} ({minimum['space_group']}), found {minimum['count']} times"
             if minimum["ref_energy"] is not None:
                 error = 1000 * (minimum["gap_energy"] - minimum["ref_energy"])
@@ -533,8 +593,7 @@ def validate_start(inputs: dict[str, Any], ports: Any) -> str | None:
         return f"{given} are given, but no {lacking}"
     known = set(settings.formula)
     others = {f"database.{name}": node for name, node in database.items()} | {f"relabel.{n}": node for n, node in again.items()}
-    if "crystals" in inputs:
-        others["crystals"] = inputs["crystals"]
+    others |= {key: inputs[key] for key in ("crystals", "targets") if key in inputs}
     for name, node in others.items():
         if strange := set(node.elements) - known:
             return f"{name} contains {', '.join(sorted(strange))}, which the formula does not"

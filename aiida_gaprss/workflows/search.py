@@ -10,7 +10,7 @@ from aiida.orm import Dict, Int, Str
 from ase import Atoms
 from pydantic import ValidationError
 
-from aiida_gaprss.analysis.targets import names_of
+from aiida_gaprss.analysis.targets import in_words, names_of
 from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.calculations.search_functions import batch_of_cells, given_cells, search_results, search_summary
 from aiida_gaprss.data.dataset import Dataset
@@ -201,16 +201,3 @@ class SearchWorkChain(WorkChain):
         for row in results["found"]["targets"] if "found" in results else []:
             self.report(in_words(row))
         return None
-
-
-def in_words(row: dict[str, Any]) -> str:
-    """Return what became of a target as a line for a reader."""
-    if row["gap_enthalpy"] is None:
-        return f"{row['name']}: not found; its own relaxation: {row['status']}"
-    height = f"{1000 * row['above_lowest']:+.1f} meV/atom from the lowest minimum"
-    if not row["found"]:
-        text = f"{row['name']}: not found; {height}"
-    else:
-        difference = f"{1000 * row['difference']:+.1f} meV/atom from it"
-        text = f"{row['name']}: found {row['hits']} times, first by attempt {row['first_hit']}, {difference}; {height}"
-    return text if row["kept"] else f"{text} (the potential relaxes it to another structure, space group {row['space_group']})"

@@ -25,7 +25,7 @@ def test_outputs(campaign, sw, evaluated):
     outputs = campaign.outputs
     assert sorted(outputs.labels) == ["g00", "g01"]
     assert sorted(outputs.potentials) == ["g00", "g01"]
-    assert sorted(outputs.relaxed) == ["g01", "search"]
+    assert sorted(outputs.relaxed) == ["g01"]
     first = outputs.labels.g00.get_frames()
     assert [a.info["frame_id"] for a in first[:2]] == ["tiny-atom-Si", "tiny-g0-0000"]
     assert len(first) == 11
