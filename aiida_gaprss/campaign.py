@@ -251,7 +251,7 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
 
 
 def _seeds(base: dict[str, Any], changes: dict[str, Any], used: set[str], both: dict[str, Any]) -> dict[str, Any]:
-    """Return the seeds of a campaign: those of the protocol count only if they are used, and one of another kind takes nothing over.
+    """Return the seeds of a campaign: the protocol's only if they are used; one of another kind takes nothing over from them.
 
     :param both: the two merged.
     """

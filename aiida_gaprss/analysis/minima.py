@@ -208,22 +208,29 @@ def ranked_by_reference(minima: Sequence[Minimum], known: Sequence[Atoms] = (), 
 
     :param known: other labelled frames, which the hull goes by, too.
     """
-    pressure = {m.pressure_GPa for m in minima}.pop() if minima else 0.0
+    pressure = minima[0].pressure_GPa if minima else 0.0
 
     def enthalpy(atoms: Atoms) -> float:
         return reference_energy(atoms) + pressure * units.GPa * float(atoms.get_volume())
 
-    zero = EnergyZero([*known, *(m.atoms for m in minima)], enthalpy)
-    heights = {m.rank: zero.above(m.atoms) for m in minima if m.ref_energy is not None}
-    checked = sorted((m for m in minima if m.rank in heights), key=lambda m: (heights[m.rank], m.rank))
+    frames = [_with_reference(m) for m in minima]
+    zero = EnergyZero([*known, *frames], enthalpy)
+    heights = [(zero.above(frame), m) for frame, m in zip(frames, minima, strict=True) if m.ref_energy is not None]
+    heights.sort(key=lambda pair: (pair[0], pair[1].rank))
     ordered: list[Minimum] = []
-    while checked:
-        first = heights[checked[0].rank]
-        equal = [m for m in checked if heights[m.rank] - first <= tie]
-        ordered += sorted(equal, key=lambda m: (m.primitive_atoms, heights[m.rank], m.rank))
-        checked = checked[len(equal) :]
+    while heights:
+        equal = [pair for pair in heights if not pair[0] - heights[0][0] > tie]
+        ordered += [m for _, m in sorted(equal, key=lambda pair: (pair[1].primitive_atoms, pair[0], pair[1].rank))]
+        heights = heights[len(equal) :]
     ordered += [m for m in minima if m.ref_energy is None]
     return [replace(m, rank=rank) for rank, m in enumerate(ordered, start=1)]
+
+
+def _with_reference(minimum: Minimum) -> Atoms:
+    atoms = minimum.atoms.copy()
+    if minimum.ref_energy is not None:
+        frames_.set_labels(atoms, minimum.ref_energy * len(atoms))
+    return atoms
 
 
 def _zero(candidates: list[EndPoint]) -> EnergyZero:

@@ -89,7 +89,8 @@ def initial_cells(settings: Dict, name: Str, seed: Int, **nodes: Dataset) -> Dat
     earlier search that are labelled anew.
 
     :param nodes: ``database_…``: labelled frames that the campaign begins with; ``relabel_…``: frames to be labelled anew;
-        ``built_…``: cells that buildcell has made of a kind of seed; ``crystals``: known crystals, if distorted cells of them belong to the start.
+        ``built_…``: cells that buildcell has made of a kind of seed; ``crystals``: known crystals, if distorted cells of them
+        belong to the start.
     """
     model = RssSettings(**settings.get_dict())
     database = _frames({key: node for key, node in nodes.items() if key.startswith("database_")})

@@ -60,10 +60,14 @@ def test_where_every_labelled_frame_comes_from(campaign):
 def test_minima(campaign):
     minima = campaign.outputs.minima["minima"]
     assert minima == sorted(minima, key=lambda m: m["rank"])
-    checked = campaign.outputs.minima_frames.get_frames()
+    frames = campaign.outputs.minima_frames.get_frames()
+    assert [a.info["frame_id"] for a in frames] == [m["frame_id"] for m in minima]
+    checked = [a for a in frames if fr.is_labelled(a)]
     assert 1 <= len(checked) <= 2
-    assert all(fr.is_labelled(a) for a in checked)
-    assert sum(m["ref_energy"] is not None for m in minima) == len(checked)
+    assert checked == frames[: len(checked)], "the reference comes first"
+    assert [m["ref_energy"] for m in minima[: len(checked)]] == [a.info["REF_energy"] / len(a) for a in checked]
+    assert all(m["ref_energy"] is None for m in minima[len(checked) :])
+    assert campaign.outputs.search.summary["attempts"] == 4
 
 
 def test_the_same_seed_gives_the_same_cells(run, campaign, campaign_codes, campaign_text, tmp_path):
