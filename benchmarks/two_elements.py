@@ -1,8 +1,8 @@
 """Searches of two elements, with the convex hull they find: python benchmarks/two_elements.py [FOLDER] [--generations 5].
 
-Copper and gold with ASE's EMT, from nothing: the hull of the search beside ordered alloys that are known, relaxed with EMT itself.
-With GAPRSS_DATA, also lithium and copper: the frames of a published search (VASP) are imported, a GAP fitted to them stands in for
-DFT, and the campaign begins with these frames, labelled anew.
+Copper and gold with ASE's EMT, from nothing: the hull of the search beside ordered alloys that are known, relaxed with EMT
+itself. With GAPRSS_DATA, also lithium and copper: the frames of a published search (VASP) are imported, a GAP fitted to them
+stands in for DFT, and the campaign begins with these frames, labelled anew.
 """
 
 from __future__ import annotations
@@ -125,9 +125,8 @@ def known_alloys(hull: Any) -> None:
         energy = alloy.get_potential_energy()
         alloy.calc = None
         alloy.info["REF_energy"] = energy
-        print(
-            f"  {name}: {1000 * hull.formation_energy(alloy):+.1f} meV/atom, {1000 * hull.above(alloy):+.1f} from the hull of the search"
-        )
+        formation, above = 1000 * hull.formation_energy(alloy), 1000 * hull.above(alloy)
+        print(f"  {name}: {formation:+.1f} meV/atom, {above:+.1f} from the hull of the search")
 
 
 def lithium_copper(folder: Path, generations: int) -> None:
@@ -164,7 +163,7 @@ def lithium_copper(folder: Path, generations: int) -> None:
         f"  the GAP that stands in for VASP: {errors['energy']['rmse']:.1f} meV/atom, {errors['forces']['rmse']:.3f} eV/Å",
         flush=True,
     )
-    results["potential"].export(folder / "reference")
+    results["potential"].to_folder(folder / "reference")
     content = {
         "reference": {
             "ase": {
