@@ -37,6 +37,8 @@ class CalculatorTask:
         """Make the calculator."""
         self.settings = settings
         self.calculator = load_class(settings["calculator"])(**settings["arguments"])
+        if hasattr(self.calculator, "set_default_properties"):  # quippy: else the stress is a calculation of its own
+            self.calculator.set_default_properties(["energy", "forces", "stress"])
 
     def single_point(self, atoms: Atoms, prefix: str, stress: bool = True) -> Atoms:
         """Return a copy of ``atoms`` with energy (eV; the one the forces are derivatives of), forces (eV/Å) and virial (eV).
