@@ -100,7 +100,7 @@ def test_regularisation(run, inputs, silicon_frames):
         ({"settings": {"descriptors": FIT["descriptors"]}}, "sigma: missing"),
         ({"datasets": "none"}, "give at least one dataset"),
         ({"datasets": "no isolated atom"}, "no isolated atom for Si"),
-        ({"datasets": "doubled"}, "frames in more than one dataset: atom-Si"),
+        ({"datasets": "doubled"}, "frames in more than one dataset: cell-00"),
         ({"datasets": "two levels"}, r"labelled at 2 levels of theory: PBE \| Stillinger-Weber"),
         ({"datasets": "unlabelled"}, "there is nothing to fit"),
     ],

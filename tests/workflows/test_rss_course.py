@@ -1,11 +1,15 @@
 """The course of a campaign: what it may begin with, what is added at its end, and what ends it."""
 
+import json
+import sys
+
 import pytest
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
 from aiida.orm import Dict
 from ase.build import bulk
 from ase.io import write
+from ase.neighborlist import neighbor_list
 from click.testing import CliRunner
 
 from aiida_gaprss import frames as fr
@@ -128,6 +132,98 @@ def test_rules_that_need_soap_vectors_and_variances(run, campaign_codes, text, t
     taken = [name for name, why in report["reasons"].items() if why == "chosen: variance of all"]
     left = [name for name, why in report["reasons"].items() if why.startswith("not needed")]
     assert min(uncertain[name] for name in taken) >= max(uncertain[name] for name in left)
+
+
+def test_one_process_and_two_make_the_same_campaign(run, campaign, campaign_codes, campaign_text, tmp_path):
+    """The fixture runs with all cores."""
+    text = campaign_text + "options: {relax: {processes: 1}, label: {processes: 1}}\n"
+    _, again = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "a.yaml")))
+    told = ("origin", "potential", "label_uuid")  # uuids
+
+    def content(node):
+        sets = {f"labels {tag}": node.outputs.labels[tag] for tag in node.outputs.labels}
+        sets |= {f"relaxed {tag}": node.outputs.relaxed[tag] for tag in node.outputs.relaxed}
+        sets["minima"] = node.outputs.minima_frames
+        frames = {name: dataset.get_frames() for name, dataset in sets.items()}
+        for atoms in (atoms for frames_ in frames.values() for atoms in frames_):
+            for key in told:
+                atoms.info.pop(key, None)
+        return {name: fr.dumps(frames_) for name, frames_ in frames.items()}
+
+    assert content(again) == content(campaign)
+    assert again.outputs.minima.get_dict() == campaign.outputs.minima.get_dict()
+    _, other = run(RssWorkChain, **builder_inputs(check_campaign(text.replace("seed: 11", "seed: 12"), tmp_path / "a.yaml")))
+    ours, theirs = content(other), content(again)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name] != theirs[name] for name in ours)
+
+
+def test_a_potential_with_holes_costs_cells_and_no_labels(run, campaign_codes, text, tmp_path):
+    """Four dilute cells teach nothing of short distances; under pressure cells fall into the holes."""
+    for old, new in {
+        "name: tiny": "name: holes",
+        "initial: {random: 10}": "initial: {random: 4}",
+        "volume_per_atom: [17.0, 24.0]": "volume_per_atom: [30.0, 60.0]",
+        "min_separation: 2.1": "min_separation: 2.6",
+        "n_operations: [1, 2]": "n_operations: [1]",
+        "width_GPa: 10.0": "width_GPa: 1000.0",
+        "cells: {random: 6}": "cells: {random: 12}",
+        "max_steps: 12": "max_steps: 60",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "a.yaml")))
+    assert node.is_finished_ok, node.exit_message
+    (job,) = [process for process in node.called if process.process_label == "RelaxCalculation"]
+    status = job.outputs.summary["status"]
+    assert sum(status.values()) == 12, "every cell is accounted for"
+    assert status.get("collapsed", 0) + status.get("exploded", 0) >= 3
+    report = node.outputs.selections.g01.get_dict()
+    assert report["rejected"]["absurd"] >= status.get("collapsed", 0)
+    assert report["chosen"] + sum(report["rejected"].values()) == report["candidates"] == len(report["reasons"])
+    limits = check_campaign(text, tmp_path / "a.yaml").settings.sanity_limits()
+    for atoms in node.outputs.labels.g01.get_frames():
+        assert fr.is_labelled(atoms)
+        assert limits.volume_per_atom[0] <= atoms.get_volume() / len(atoms) <= limits.volume_per_atom[1]
+        assert not len(neighbor_list("i", atoms, limits.min_distance))
+
+
+#: In the place of buildcell: two atoms in a cube, where the #SEED of the seed says.
+BUILDCELL = """#!{python}
+import random, sys
+random.seed(sys.stdin.read())
+a = random.uniform(3.3, 3.6)
+rows = [" ".join(str(a * (i == j)) for j in range(3)) for i in range(3)]
+print("%BLOCK LATTICE_CART", *rows, "%ENDBLOCK LATTICE_CART", sep="\\n")
+other = " ".join(str(random.uniform(0.42, 0.58)) for _ in range(3))
+print("%BLOCK POSITIONS_FRAC", "Si 0.0 0.0 0.0", "Si " + other, "%ENDBLOCK POSITIONS_FRAC", sep="\\n")
+"""
+
+
+@pytest.fixture
+def buildcell_code(aiida_code_installed, aiida_localhost, tmp_path):
+    script = tmp_path / "buildcell"
+    script.write_text(BUILDCELL.format(python=sys.executable))
+    script.chmod(0o755)
+    return aiida_code_installed(label=f"buildcell-{tmp_path.name}", computer=aiida_localhost, filepath_executable=str(script))
+
+
+def test_cells_of_an_airss_seed_by_buildcell(run, campaign_codes, text, tmp_path, buildcell_code):
+    seed = "#TARGVOL=20\n#SPECIES=Si%NUM=2\n#MINSEP=2.0\n"
+    text = text.replace("name: tiny", "name: built").replace(
+        text[text.index("    random:") : text.index("  initial:")], f"    airss: {{kind: airss, text: {json.dumps(seed)}}}\n"
+    )
+    text = text.replace("{random: 10}", "{airss: 8}").replace("{random: 6}", "{airss: 4}")
+    text += f"codes: {{buildcell: {buildcell_code.full_label}}}\n"
+    _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "a.yaml")))
+    assert node.is_finished_ok, node.exit_message
+    jobs = [process for process in node.called if process.process_label == "BuildcellCalculation"]
+    assert [job.inputs.n.value for job in jobs] == [8, 4]
+    cells = [atoms for atoms in node.outputs.labels.g00.get_frames() if not fr.is_isolated_atom(atoms)]
+    assert [atoms.info["frame_id"] for atoms in cells] == [f"built-g0-{n:04d}" for n in range(8)]
+    assert {atoms.info["origin"] for atoms in cells} == {jobs[0].uuid}
+    made = jobs[0].outputs.frames.get_frames()
+    assert all((a.positions == b.positions).all() for a, b in zip(cells, made, strict=True))
 
 
 def test_a_user_ends_the_generations(campaign_codes, text, tmp_path):
