@@ -46,3 +46,12 @@ find_pw() {
         return 1
     fi
 }
+
+# keep_aiida_in FOLDER: make the AiiDA profile there, unless AIIDA_PATH says where.
+keep_aiida_in() {
+    if [ -z "${AIIDA_PATH:-}" ]; then
+        export AIIDA_PATH=$1
+        mkdir -p "$AIIDA_PATH"
+        echo "AiiDA lives in $AIIDA_PATH; to look around later: export AIIDA_PATH=$AIIDA_PATH"
+    fi
+}

@@ -173,7 +173,8 @@ def lowest_frames(settings: Dict, **database: Dataset) -> Dataset:
     known = [a for a in _frames(database) if fr.is_labelled(a) and not fr.is_in_vacuum(a)]
     zero = EnergyZero(known)
     known.sort(key=lambda atoms: (zero.above(atoms), atoms.info["frame_id"]))
-    return Dataset(known[: model.search.again], level_of_theory="unlabelled")
+    levels = sorted({node.level_of_theory for node in database.values()})
+    return Dataset(known[: model.search.again], level_of_theory=" | ".join(levels))
 
 
 @calcfunction

@@ -27,7 +27,7 @@ from aiida_gaprss.selection.settings import (
 )
 
 #: How a relaxation ends at a point that is worth a label as an end point.
-ENDS = ("converged", "max_steps")
+ENDS = ("converged", "max_steps", "stalled")
 
 #: Parts of the tolerance within which a frame is in the database already, so that its minimum teaches nothing.
 IN_DATABASE = 0.3

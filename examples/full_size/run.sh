@@ -8,11 +8,7 @@ work=${GAPRSS_WORK:-$here/work}
 mkdir -p "$work"
 cp "$here/campaign.yaml" "$work/"
 python "$here/make_crystals.py" "$work"
-if [ -z "${AIIDA_PATH:-}" ]; then
-    export AIIDA_PATH=$work/aiida
-    mkdir -p "$AIIDA_PATH"
-    echo "AiiDA lives in $AIIDA_PATH; to look around later: export AIIDA_PATH=$AIIDA_PATH"
-fi
+keep_aiida_in "$work/aiida"
 aiida-gaprss setup
 seed=${1:-1}
 time aiida-gaprss run "$work/campaign.yaml" --seed "$seed" --report "$work/report-seed$seed"
