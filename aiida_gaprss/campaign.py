@@ -24,6 +24,7 @@ from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.protocols import Protocols, merged
 from aiida_gaprss.selection.sanity import Limits
 from aiida_gaprss.selection.settings import SelectionSettings
+from aiida_gaprss.structures.compositions import text
 from aiida_gaprss.structures.random_cells import RandomCellError
 from aiida_gaprss.structures.seeds import Seed
 from aiida_gaprss.tasks import RelaxSettings, SearchSettings
@@ -152,7 +153,7 @@ class RssSettings(Model):
     @property
     def formula_text(self) -> str:
         """The formula unit as chemists write it."""
-        return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in self.formula.items())
+        return text(self.formula)
 
     @property
     def used_seeds(self) -> list[Seed]:

@@ -10,30 +10,33 @@ from aiida.orm import ProcessNode, WorkChainNode
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.analysis.convergence import StopSettings
 from aiida_gaprss.analysis.errors import QUANTITIES
 from aiida_gaprss.analysis.minima import Minimum
-from aiida_gaprss.campaign import RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.report.record import CRYSTALS, DATABASE, SEARCH, CampaignRecord, Counts, Failure, GenerationRecord
+from aiida_gaprss.structures.compositions import text as formula_text
 from aiida_gaprss.workflows.rss import RssWorkChain
 
 
 def collect(node: WorkChainNode) -> CampaignRecord:
     """Return the record of a finished, failed or running ``RssWorkChain``; what is not there yet is left empty."""
-    settings = RssSettings(**node.inputs.settings.get_dict())
+    settings = node.inputs.settings.get_dict()  # not as a model: an archive may be older than this version
+    formula = formula_text(settings["formula"])
+    generations = settings.get("max_generations") or len(settings["generations"])
     outputs = node.outputs
     labels, database = _namespace(outputs, "labels"), _namespace(node.inputs, "database")
     record = CampaignRecord(
-        title=f"GAP-RSS of {settings.formula_text}",
+        title=f"GAP-RSS of {formula}",
         uuid=node.uuid,
         label=node.inputs.name.value,
         seed=node.inputs.seed.value,
-        formula=settings.formula_text,
+        formula=formula,
         reference=next((d.level_of_theory for d in [*labels.values(), *database.values()]), ""),
         protocol=node.description.removeprefix("GAP-RSS, protocol "),
         versions=_versions(node),
         state=_state(node),
-        stop=settings.stop,
+        stop=StopSettings(**settings["stop"]) if settings.get("stop") else None,
         ended=node.base.extras.get(RssWorkChain.ENDED, ""),
     )
     called: dict[str, Any] = {link.link_label: link.node for link in node.base.links.get_outgoing(node_class=ProcessNode).all()}
@@ -49,8 +52,8 @@ def collect(node: WorkChainNode) -> CampaignRecord:
         generation = _generation(tag, outputs, called)
         generation.seconds = seconds.get(tag, {})
         record.generations.append(generation)
-    if settings.n_generations and not record.ended and f"g{settings.n_generations:02d}" in labels:
-        record.ended = f"all {settings.n_generations} generations have been made"
+    if generations and not record.ended and f"g{generations:02d}" in labels:
+        record.ended = f"all {generations} generations have been made"
     for generation in record.generations:
         record.failures += [
             Failure(a.info["frame_id"], str(a.info.get("label_status", "unknown")))
