@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: Gives the steps whose message was lost with a broker to the new one.
+REPAIR = "verdi daemon stop; verdi process repair --force; verdi daemon start"
+
 
 def daemon_trouble() -> str | None:
     """Return why submitted campaigns stand still and what to do about it, or None if the daemon can do its work.
@@ -29,5 +32,5 @@ def daemon_trouble() -> str | None:
     known = broker.probe_service_status()
     waiting, listeners = known.get("pending_tasks"), known.get("task_subscribers")
     if isinstance(waiting, int) and waiting and listeners == 0:
-        return f"{waiting} steps wait, and no worker of the daemon hears its message broker; this mends it: verdi daemon restart"
+        return f"{waiting} steps wait, and no worker of the daemon hears its message broker; this mends it: {REPAIR}"
     return None
