@@ -203,9 +203,9 @@ def select_frames(
         recipe,
         model.sanity_limits(),
         seed.value,
-        most.value if most is not None else None,
         vectors.get_array("vectors") if vectors else None,
         np.concatenate([node.get_array("vectors") for node in described]) if described else None,
+        most.value if most is not None else None,
     )
     return {"frames": Dataset(chosen, level_of_theory="unlabelled"), "report": Dict(report)}
 

@@ -39,9 +39,9 @@ def choose_frames(
     settings: SelectionSettings,
     limits: Limits,
     seed: int,
-    most: int | None = None,
     vectors: np.ndarray | None = None,
     known_vectors: np.ndarray | None = None,
+    most: int | None = None,
 ) -> tuple[list[Atoms], dict[str, Any]]:
     """Return the frames to be labelled, in the order of the candidates, and a report with the fate of every candidate.
 
@@ -49,9 +49,9 @@ def choose_frames(
         ``pressure_GPa``, and ``GAP_local_variance``, which the rule ``variance`` needs.
     :param known: labelled frames of the database; atoms and dimers in vacuum among them are passed over.
     :param limits: what is too absurd to be labelled.
-    :param most: no more frames than this, whatever the rules would take; the rules that come first have the first choice.
     :param vectors: (candidates, m), needed if ``settings.vectors`` is given; rows of frames without a vector are nan.
     :param known_vectors: (known, m), the same for the database.
+    :param most: no more frames than this, whatever the rules would take; the rules that come first have the first choice.
     :return: frames, and a report: ``candidates``, ``chosen``, ``chosen_as`` by rule, ``rejected`` by kind of reason, and
         ``reasons`` with one text for every candidate, by ``frame_id``.
     :raises ValueError: for candidates without energy or variance, or vectors that are missing or of the wrong number.

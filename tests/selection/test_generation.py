@@ -11,6 +11,7 @@ from aiida_gaprss.selection.fingerprints import fingerprints
 from aiida_gaprss.selection.generation import choose_frames
 from aiida_gaprss.selection.sanity import Limits
 from aiida_gaprss.selection.settings import SelectionSettings
+from aiida_gaprss.tasks import RelaxSettings
 
 LIMITS = Limits(min_distance=1.4, volume_per_atom=(5.0, 60.0))
 
@@ -35,8 +36,8 @@ def relaxed(run_batch, silicon_cells, sw_settings):
     cells = [atoms.copy() for atoms in silicon_cells[1:]]
     for number, atoms in enumerate(cells):
         atoms.info["pressure_GPa"] = 2.0 * number
-    settings = {"optimizer": "lbfgs", "fmax": 0.05, "max_steps": 40, "snapshot_steps": [2], "min_distance": 1.0}
-    settings |= {"volume_factors": [0.2, 4.0], "calculator": sw_settings["calculator"], "arguments": sw_settings["arguments"]}
+    settings = RelaxSettings(fmax=0.05, max_steps=40, snapshot_steps=[2], min_distance=1.0).model_dump()
+    settings |= {"calculator": sw_settings["calculator"], "arguments": sw_settings["arguments"]}
     done, lines, _ = run_batch("relax", cells, settings)
     assert done.returncode == 0, done.stderr
     frames = []
