@@ -119,7 +119,10 @@ wait $job
         )
         script.chmod(0o755)
         return aiida_code_installed(
-            label=script.name, computer=aiida_localhost, default_calc_job_plugin="gaprss.label", filepath_executable=str(script)
+            label=f"{script.name}-{tmp_path.name}",  # another test's code of the same label would be taken
+            computer=aiida_localhost,
+            default_calc_job_plugin="gaprss.label",
+            filepath_executable=str(script),
         )
 
     return make
