@@ -171,6 +171,14 @@ class RssSettings(Model):
         """Distance of two atoms (Å) at which a relaxation is given up, if its settings name none."""
         return round(0.5 * self.min_separation, 3)
 
+    def final_search(self) -> dict[str, Any]:
+        """Return the settings of the final search as those of a search by itself (``DiagnosticSearchSettings``)."""
+        everything = self.model_dump()
+        search = {key: value for key, value in everything["search"].items() if key not in ("again", "label")}
+        search["relax"]["min_distance"] = search["relax"]["min_distance"] or self.hard_core
+        seeds = {name: everything["seeds"][name] for name in search["cells"]}
+        return {"formula": everything["formula"], "seeds": seeds, **search}
+
     def sanity_limits(self) -> Limits:
         """Return the limits outside of which a frame is too absurd to be labelled."""
         ranges = [seed.volume_range(self.formula) for seed in self.used_seeds]
@@ -236,16 +244,16 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
             continue
         except ValueError as exception:
             faults.append(((name, "descriptors"), str(exception)))
-    box = data.get("isolated_atom_box", 15.0)
-    try:
-        cutoff = FitSettings(**mapping(data.get("fit"))).cutoff
-    except ValueError:
-        cutoff = 0.0
     most = data.get("max_generations")
     if isinstance(generations, list) and isinstance(most, int) and most < len(generations):
         faults.append((("max_generations",), f"{most} is less than the {len(generations)} generations there are recipes for"))
     if most and not generations:
         faults.append((("max_generations",), "there is no generation to be repeated"))
+    box = data.get("isolated_atom_box", 15.0)
+    try:
+        cutoff = FitSettings(**mapping(data.get("fit"))).cutoff
+    except ValueError:
+        cutoff = 0.0
     if isinstance(box, float | int) and box <= cutoff:
         faults.append((("isolated_atom_box",), f"the box ({box} Å) must exceed the cutoff ({cutoff} Å)"))
     return faults

@@ -83,6 +83,7 @@ class RankingSettings(Model):
     relax: RelaxSettings = Field(default_factory=lambda: RelaxSettings(snapshot_steps=[]))
     window: PositiveFloat = Field(0.5, description="eV/atom above the lowest within which minima are reported")
     report: PositiveInt = Field(10, description="number of minima reported")
+    batch: PositiveInt = Field(500, description="cells in one job; other batches are other cells")
 
 
 class SearchSettings(RankingSettings):
@@ -97,7 +98,6 @@ class DiagnosticSearchSettings(RankingSettings):
 
     formula: dict[str, PositiveInt] = Field(min_length=1, description="atoms per formula unit")
     seeds: dict[str, Seed] = Field(min_length=1, description="kinds of random cells by name")
-    batch: PositiveInt = Field(500, description="cells in one job; other batches are other cells")
 
     @model_validator(mode="after")
     def _known_kinds(self) -> DiagnosticSearchSettings:

@@ -10,6 +10,7 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.structures.compositions import reduced, text
 
 #: eV/atom; a height smaller than this is rounding.
 ROUNDING = 1e-9
@@ -119,7 +120,7 @@ def above_hull(frames: Sequence[Atoms]) -> np.ndarray:
 
 
 def hull_weights(frames: Sequence[Atoms], kT: float) -> dict[str, float]:
-    """Return by reduced composition (Hill order) the weight exp(−d/kT) with which cells of it should be drawn.
+    """Return by reduced composition (see :func:`reduced_formula`) the weight exp(−d/kT) with which cells of it should be drawn.
 
     d (eV/atom) is how far the lowest labelled frame of that composition lies above the convex hull. A composition that is not
     there is not known to be bad: whoever draws should give it the weight 1.
@@ -135,8 +136,8 @@ def hull_weights(frames: Sequence[Atoms], kT: float) -> dict[str, float]:
 
 
 def reduced_formula(atoms: Atoms) -> str:
-    """Return the composition of a frame as its smallest formula in Hill order, e.g. ``CuLi2``."""
-    return str(atoms.symbols.formula.reduce()[0].format("hill"))
+    """Return the composition of a frame as its smallest formula, elements in alphabetical order, e.g. ``CuLi2``."""
+    return text(reduced(atoms.symbols.formula.count()))
 
 
 def phase_name(atoms: Atoms) -> str:

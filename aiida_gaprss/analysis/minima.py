@@ -20,7 +20,7 @@ from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from aiida_gaprss import frames as frames_
-from aiida_gaprss.analysis.hull import reference_energy
+from aiida_gaprss.analysis.hull import reduced_formula, reference_energy
 from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.frames import PREDICTION, REFERENCE
 
@@ -99,7 +99,7 @@ class EndPoint:
     def __init__(self, atoms: Atoms, index: int, pressure: float) -> None:
         self.atoms = atoms
         self.index = index
-        self.formula = atoms.get_chemical_formula(empirical=True)
+        self.formula = reduced_formula(atoms)
         self.volume = abs(float(atoms.cell.volume)) / len(atoms)
         self.energy = float(atoms.info[f"{PREDICTION}_energy"]) / len(atoms)
         self.enthalpy = self.energy + pressure * units.GPa * self.volume

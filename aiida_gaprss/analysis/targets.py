@@ -11,6 +11,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from aiida_gaprss.analysis.hull import reduced_formula
 from aiida_gaprss.analysis.minima import EndPoint, end_points, same_structure, symmetry
 
 #: A relaxation may change the density of what was given, not its structure; tolerances of George et al. 2020.
@@ -70,7 +71,7 @@ def find(
 def _find(
     name: str, given: Atoms, relaxed: Atoms | None, ends: Sequence[EndPoint], number_of: Mapping[int, int], pressure_GPa: float
 ) -> Found:
-    formula = given.get_chemical_formula(empirical=True)
+    formula = reduced_formula(given)
     group = symmetry(given)[0]
     status = "lost" if relaxed is None else str(relaxed.info.get("relax_status"))
     targets = [] if relaxed is None else end_points([relaxed], pressure_GPa)

@@ -156,13 +156,7 @@ def random_cells_under_pressure(settings: Dict, name: Str, generation: Int, seed
 @calcfunction
 def search_settings(settings: Dict) -> Dict:
     """Return the settings of the final search as those of a search by itself."""
-    model = RssSettings(**settings.get_dict())
-    assert model.search is not None
-    search = model.search.model_dump(exclude={"again", "label"})
-    search["relax"]["min_distance"] = search["relax"]["min_distance"] or model.hard_core
-    everything = model.model_dump()
-    seeds = {name: everything["seeds"][name] for name in search["cells"]}
-    return Dict({"formula": everything["formula"], "seeds": seeds, **search})
+    return Dict(RssSettings(**settings.get_dict()).final_search())
 
 
 @calcfunction

@@ -74,6 +74,11 @@ class BaseSeed(Model):
 
     kind: str
 
+    @property
+    def of_campaign(self) -> bool:
+        """Whether all cells have the composition of the campaign."""
+        return False
+
     @abstractmethod
     def spec(self, formula: CampaignFormula) -> CheckedSpec:
         """Return the specification of the cells.
@@ -131,6 +136,11 @@ class RandomSeed(BaseSeed):
         "less in small volumes",
     )
     n_operations: list[PositiveInt] = Field(default=[1], description="symmetry operations, drawn evenly from the list")
+
+    @property
+    def of_campaign(self) -> bool:
+        """Whether all cells have the composition of the campaign."""
+        return self.formula is None
 
     def spec(self, formula: CampaignFormula) -> CellSpec:
         """Return the specification for the seed's own or the campaign's formula."""

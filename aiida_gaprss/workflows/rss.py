@@ -38,7 +38,7 @@ from aiida_gaprss.structures.seeds import AirssSeed
 from aiida_gaprss.tasks import SearchSettings
 from aiida_gaprss.validation import model_validator_for
 from aiida_gaprss.workflows.label import LabelWorkChain
-from aiida_gaprss.workflows.search import SearchWorkChain
+from aiida_gaprss.workflows.search import SearchWorkChain, validate_search
 
 
 class RssWorkChain(WorkChain):
@@ -157,7 +157,7 @@ class RssWorkChain(WorkChain):
         self.ctx.tag = "g00"
         self.ctx.datasets = {f"database_{name}": node for name, node in self.inputs.get("database", {}).items()}
         self.ctx.minima = {}
-        self.ctx.vectors = {}
+        self.ctx.vectors, self.ctx.vector_settings = {}, None
         self.ctx.ended = None
         settings = self.settings
         most = settings.label_budget() + sum(node.n_frames for node in self.inputs.get("relabel", {}).values())
@@ -282,6 +282,8 @@ class RssWorkChain(WorkChain):
     def examine(self) -> Any:
         """Find out what the rules of selection go by: SOAP vectors of what has none yet, uncertainties of the predictions."""
         select = self.recipe.select
+        if select.vectors and self.ctx.vector_settings != select.vectors.model_dump():
+            self.ctx.vector_settings, self.ctx.vectors = select.vectors.model_dump(), {}  # others are not to be compared
         self.ctx.examined = [tag for tag in self.ctx.datasets if tag not in self.ctx.vectors] if select.vectors else []
         if select.vectors:
             settings = Dict({**select.vectors.model_dump(), "elements": sorted(self.settings.formula)})
@@ -597,6 +599,10 @@ def validate_start(inputs: dict[str, Any], ports: Any) -> str | None:
     for name, node in others.items():
         if strange := set(node.elements) - known:
             return f"{name} contains {', '.join(sorted(strange))}, which the formula does not"
+    if settings.search is not None:
+        targets = {"targets": inputs["targets"]} if "targets" in inputs else {}
+        if fault := validate_search({"settings": Dict(settings.final_search()), **targets}, {"settings"}):
+            return f"the final search: {fault}"
     for name, node in database.items():
         if not node.base.attributes.get("energies"):
             return f"database.{name} has no labels; frames to be labelled go into relabel"

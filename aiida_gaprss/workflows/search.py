@@ -10,12 +10,14 @@ from aiida.orm import Dict, Int, Str
 from ase import Atoms
 from pydantic import ValidationError
 
+from aiida_gaprss.analysis.hull import reduced_formula
 from aiida_gaprss.analysis.targets import in_words, names_of
 from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.calculations.search_functions import batch_of_cells, given_cells, search_results, search_summary
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.selection.sanity import shortest_distances
+from aiida_gaprss.structures.compositions import reduced, text
 from aiida_gaprss.structures.seeds import make_cells
 from aiida_gaprss.tasks import DiagnosticSearchSettings
 from aiida_gaprss.validation import model_validator_for
@@ -27,7 +29,8 @@ MOST_BATCHES = 60
 HARD_CORE = 0.5
 
 
-def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
+def validate_search(inputs: dict[str, Any], ports: Any) -> str | None:
+    """Check that the cells can be made, that the potential knows them, and that the targets can be found."""
     if "settings" not in ports or "settings" not in inputs:
         return None
     try:
@@ -53,17 +56,13 @@ def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
             if unknown:
                 known = ", ".join(inputs["potential"].elements)
                 return f"{where}: the potential knows {known}, but not {', '.join(unknown)}"
-    if "targets" in inputs:
-        made = _composition(Atoms("".join(f"{symbol}{n}" for symbol, n in model.formula.items())))
+    if "targets" in inputs and all(model.seeds[kind].of_campaign for kind in model.cells):
+        made = text(reduced(model.formula))
         frames = inputs["targets"].get_frames()
         for name, atoms in zip(names_of(frames), frames, strict=True):
-            if _composition(atoms) != made:
-                return f"targets: {name} is {_composition(atoms)}, and the search makes {made} only"
+            if reduced_formula(atoms) != made:
+                return f"targets: {name} is {reduced_formula(atoms)}, and the search makes {made} only"
     return None
-
-
-def _composition(atoms: Atoms) -> str:
-    return str(atoms.get_chemical_formula(empirical=True))
 
 
 def _validate_concurrent(value: int, _: Any) -> str | None:
@@ -105,7 +104,7 @@ class SearchWorkChain(WorkChain):
             validator=_validate_concurrent,
             help="Jobs at one time; each takes all cores that it may use.",
         )
-        spec.inputs.validator = _validate
+        spec.inputs.validator = validate_search
         spec.outline(
             cls.setup,
             while_(cls.has_jobs)(cls.run_jobs, cls.inspect_jobs),

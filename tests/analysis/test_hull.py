@@ -6,8 +6,9 @@ from ase import Atoms
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
-from aiida_gaprss.analysis.hull import Hull, HullError, above_hull, phase_name
+from aiida_gaprss.analysis.hull import Hull, HullError, above_hull, phase_name, reduced_formula
 from aiida_gaprss.analysis.zero import EnergyZero
+from aiida_gaprss.structures.compositions import reduced, text
 
 
 def frame(formula, energy_per_atom, kind="random"):
@@ -89,3 +90,8 @@ def test_one_element_and_none():
     assert EnergyZero([]).words == "above the lowest"
     assert EnergyZero([]).of(frames[0]) == 0.0
     assert np.isnan(above_hull([frame("Si", 0.0, "isolated_atom")])).all()
+
+
+def test_a_formula_is_written_as_seeds_write_it():
+    """Weights of compositions are looked up by it; in the order of Hill carbon would come first."""
+    assert reduced_formula(Atoms("C6Al8")) == text(reduced({"Al": 8, "C": 6})) == "Al4C3"

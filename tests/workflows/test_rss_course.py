@@ -134,6 +134,31 @@ def test_rules_that_need_soap_vectors_and_variances(run, campaign_codes, text, t
     assert min(uncertain[name] for name in taken) >= max(uncertain[name] for name in left)
 
 
+def test_vectors_of_other_settings_are_not_compared(run, campaign_codes, text, tmp_path):
+    generation = (
+        "    - {{cells: {{random: 4}}, relax: {{max_steps: 3, snapshot_steps: []}}, "
+        "select: {{vectors: {{cutoff: 4.0, n_max: 4, l_max: {l_max}}}, rules: [{{by: cur, n: 1}}]}}}}\n"
+    )
+    generations = "".join(generation.format(l_max=l_max) for l_max in (2, 1))
+    text = text.replace(text[text.index("    - cells:") : text.index("  fit:")], generations).replace("name: tiny", "name: other")
+    _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "a.yaml")))
+    assert node.is_finished_ok, node.exit_message
+    jobs = [process.base.links.get_incoming().first().link_label for process in node.called]
+    assert [label for label in jobs if label.startswith("g02_describe")] == [
+        *("g02_describe_candidates", "g02_describe_g00", "g02_describe_g01")
+    ]
+
+
+def test_a_final_search_that_cannot_be_is_refused_before_the_campaign(run, campaign_codes, campaign_text, tmp_path):
+    text = campaign_text.replace("cells: {random: 4}", "cells: {random: 40000}")
+    assert text != campaign_text
+    inputs = builder_inputs(check_campaign(text, tmp_path / "a.yaml"))
+    with pytest.raises(
+        ValueError, match=r"the final search: settings.batch: 500 makes 80 jobs of 40000 cells; expected at least 667"
+    ):
+        run(RssWorkChain, **inputs)
+
+
 def test_one_process_and_two_make_the_same_campaign(run, campaign, campaign_codes, campaign_text, tmp_path):
     """The fixture runs with all cores."""
     text = campaign_text + "options: {relax: {processes: 1}, label: {processes: 1}}\n"
