@@ -1,49 +1,22 @@
-"""The campaign file: read YAML, check it against the models, and name every fault with its line."""
+"""The campaign file, checked against the models."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError
 
 from aiida_gaprss.campaign import FITS, RssSettings, complete, consistency
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.seeds import with_texts
 from aiida_gaprss.tasks import LabelSettings
-from aiida_gaprss.validation import Model, complaints
+from aiida_gaprss.validation import Model
+from aiida_gaprss.yamlfile import ConfigError, Fault, Lines, dotted, faults_of, parse, read
 
 #: Names that ``aiida-gaprss setup`` gives to the codes of the local machine.
 DEFAULT_CODES = {"gap_fit": "gap_fit@localhost", "python": "gaprss-python@localhost"}
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault of a campaign file; line 0 where the file says nothing."""
-
-    line: int
-    where: str
-    message: str
-
-    def __str__(self) -> str:
-        """Return ``line 12, settings.seeds: ...``."""
-        place = f"line {self.line}" if self.line else "not in the file"
-        return f"{place}, {self.where}: {self.message}" if self.where else f"{place}: {self.message}"
-
-
-class ConfigError(ValueError):
-    """A campaign file with faults, all of them at once."""
-
-    def __init__(self, path: str, faults: list[Fault]) -> None:
-        """Keep the faults in the order of the file."""
-        self.faults = sorted(faults, key=lambda fault: (fault.line, fault.where))
-        number = "1 error" if len(faults) == 1 else f"{len(faults)} errors"
-        super().__init__("\n".join([f"{path}: {number}", *(f"  {fault}" for fault in self.faults)]))
 
 
 class FrameReference(Model):
@@ -209,41 +182,12 @@ class Campaign:
     lines: Lines
 
 
-class Lines:
-    """Where the keys of a YAML file stand."""
-
-    def __init__(self, root: Any) -> None:
-        """Keep the tree that ruamel.yaml has read."""
-        self.root = root
-
-    def of(self, location: tuple[str | int, ...]) -> int:
-        """Return the line of the deepest part of ``location`` that is in the file, 1 if none is."""
-        line, node = 1, self.root
-        for part in location:
-            if not isinstance(node, CommentedBase):
-                break
-            try:
-                if isinstance(node, CommentedMap) and part in node:
-                    line = node.lc.key(part)[0] + 1
-                elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
-                    line = node.lc.item(part)[0] + 1
-                else:
-                    break
-            except (KeyError, AttributeError):
-                break
-            node = node[part]
-        return line
-
-
 def load_campaign(path: str | Path) -> Campaign:
     """Read and check a campaign file.
 
     :raises ConfigError: with every fault and its line.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(str(path), [Fault(0, "", "no such file")])
-    return check_campaign(path.read_text(encoding="utf-8"), path)
+    return check_campaign(read(path), Path(path))
 
 
 def check_campaign(text: str, path: Path) -> Campaign:
@@ -251,22 +195,13 @@ def check_campaign(text: str, path: Path) -> Campaign:
 
     :raises ConfigError: with every fault and its line.
     """
-    try:
-        root = YAML(typ="rt").load(text)
-    except MarkedYAMLError as exception:
-        mark = exception.problem_mark or exception.context_mark
-        fault = Fault(mark.line + 1 if mark else 1, "", f"not readable as YAML: {exception.problem or exception}")
-        raise ConfigError(str(path), [fault]) from exception
-    if not isinstance(root, CommentedMap):
-        raise ConfigError(str(path), [Fault(1, "", "expected keys and values, e.g. 'protocol: quick'")])
-    lines = Lines(root)
-    data: dict[str, Any] = YAML(typ="safe").load(text)
+    data, lines = parse(text, path, "protocol: quick")
     faults: list[Fault] = []
     config: CampaignConfig | None = None
     try:
         config = CampaignConfig(**data)
     except ValidationError as error:
-        faults += _faults(error, lines, ())
+        faults += faults_of(error, lines, ())
     except TypeError as exception:
         raise ConfigError(str(path), [Fault(1, "", f"keys must be words: {exception}")]) from exception
 
@@ -292,10 +227,10 @@ def check_campaign(text: str, path: Path) -> Campaign:
         try:
             settings = RssSettings(**whole)
         except ValidationError as error:
-            faults += _faults(error, lines, ("settings",))
+            faults += faults_of(error, lines, ("settings",))
             known = {fault.where for fault in faults}
             for location, message in consistency(whole):
-                where = _dotted(("settings", *location))
+                where = dotted(("settings", *location))
                 if where not in known:
                     faults.append(Fault(lines.of(("settings", *location)), where, message))
     if config and settings and config.reference.per_frame:
@@ -323,7 +258,7 @@ def _check_start(config: CampaignConfig, settings: RssSettings, lines: Lines, fo
         found.append((("targets",), "given without settings.search, which is to find them"))
     if not (settings.initial or config.start.database or config.start.relabel):
         found.append((("settings", "initial"), "empty, and start names no dataset: nothing to begin with"))
-    return [Fault(lines.of(where), _dotted(where), message) for where, message in found]
+    return [Fault(lines.of(where), dotted(where), message) for where, message in found]
 
 
 def _check_pseudos(name: str, reference: FrameReference, settings: RssSettings, lines: Lines, folder: Path) -> list[Fault]:
@@ -334,27 +269,8 @@ def _check_pseudos(name: str, reference: FrameReference, settings: RssSettings, 
     place: tuple[str, ...] = ("reference", name, "pseudos")
     for symbol in settings.formula:
         if symbol not in reference.pseudos:
-            faults.append(Fault(lines.of(place), _dotted(place), f"no pseudopotential for {symbol}"))
+            faults.append(Fault(lines.of(place), dotted(place), f"no pseudopotential for {symbol}"))
     for symbol, text in reference.pseudos.items():
         if text.lower().endswith(reference.FILES) and not (folder / text).is_file():
-            faults.append(Fault(lines.of((*place, symbol)), _dotted((*place, symbol)), f"no such file: {folder / text}"))
+            faults.append(Fault(lines.of((*place, symbol)), dotted((*place, symbol)), f"no such file: {folder / text}"))
     return faults
-
-
-def _faults(error: ValidationError, lines: Lines, prefix: tuple[str, ...]) -> list[Fault]:
-    out = []
-    for location, message in complaints(error):
-        # A check across fields says in its message where the fault lies.
-        parts = message.split("\n") if not location else [message]
-        for part in parts:
-            place = location
-            match = None if location else re.match(r"^([A-Za-z_][\w.]*): (.*)", part)
-            if match:
-                place = tuple(int(p) if p.isdigit() else p for p in match[1].split("."))
-                part = match[2]
-            out.append(Fault(lines.of((*prefix, *place)), _dotted((*prefix, *place)), part))
-    return out
-
-
-def _dotted(location: tuple[str | int, ...]) -> str:
-    return ".".join(str(part) for part in location)

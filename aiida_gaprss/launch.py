@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from aiida.orm import AbstractCode, Dict, Float, Int, List, Str, WorkChainNode, 
 from ase import Atoms
 from ase.io import read
 
+from aiida_gaprss.computers import fit_options, job_options
 from aiida_gaprss.config import (
     Campaign,
     CastepReference,
-    ConfigError,
-    Fault,
     FrameReference,
     QuantumEspressoReference,
     VaspReference,
@@ -28,6 +26,7 @@ from aiida_gaprss.config import (
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.frames import FrameError
 from aiida_gaprss.reference import PER_FRAME, castep
+from aiida_gaprss.yamlfile import ConfigError, Fault
 
 HOW_TO_GET = {
     "gap_fit": "it comes with quippy-ase (pip install quippy-ase); `aiida-gaprss setup` registers it",
@@ -68,6 +67,9 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
             faults.append(Fault(campaign.lines.of(where), ".".join(where), message))
             return None
 
+    def options_at(where: AbstractCode | None, given: dict[str, Any]) -> dict[str, Any]:
+        return job_options(where.computer if where is not None else None, given)
+
     buildcell = code(config.codes.buildcell, ("codes", "buildcell"), "buildcell") if config.codes.buildcell else None
     start = {key: _datasets(campaign, key, faults) for key in ("database", "relabel")}
     crystals = {key: node for key in ("crystals", "targets") if (node := _crystals(campaign, key, faults)) is not None}
@@ -81,28 +83,27 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
         label["ase"] = {
             "code": label_python,
             "settings": Dict(config.reference.ase.model_dump()),
-            "metadata": {"options": dict(config.options.label)},
+            "metadata": {"options": options_at(label_python, config.options.label)},
         }
     elif config.reference.per_frame:
         name, reference = config.reference.per_frame
+        dft = code(reference.code, ("reference", name, "code"), name)
         label[name] = {
-            "code": code(reference.code, ("reference", name, "code"), name),
-            **_frame_by_frame(reference),
+            "code": dft,
+            **_frame_by_frame(reference, options_at(dft, reference.options)),
             **_potentials(campaign, name, reference, faults),
         }
         if config.bundle is not None:
             label["bundle"] = {
                 "code": label_python,
                 "frames_per_job": config.bundle.frames_per_job,
-                "metadata": {"options": dict(config.bundle.options)},
+                "metadata": {"options": options_at(label_python, config.bundle.options)},
             }
         sound = not any(fault.where.startswith(f"reference.{name}.pseudos") for fault in faults)
         faults += _faults_of_inputs(campaign, name, label[name], sound)
     if faults:
         raise ConfigError(str(campaign.path), faults)
     assert gap_fit is not None
-    here = gap_fit.computer is not None and gap_fit.computer.hostname == "localhost"
-    fit_options = {"threads": os.cpu_count() or 1, **config.options.fit} if here else config.options.fit
     return {
         "settings": Dict(campaign.settings.model_dump()),
         "seed": Int(config.seed),
@@ -111,8 +112,8 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
         **crystals,
         **({"buildcell": buildcell} if buildcell is not None else {}),
         "label": label,
-        "fit": {"code": gap_fit, "python": python, "metadata": {"options": fit_options}},
-        "relax": {"code": python, "metadata": {"options": dict(config.options.relax)}},
+        "fit": {"code": gap_fit, "python": python, "metadata": {"options": fit_options(gap_fit, config.options.fit)}},
+        "relax": {"code": python, "metadata": {"options": options_at(python, config.options.relax)}},
         "metadata": {"label": campaign_name(campaign), "description": f"GAP-RSS, protocol {config.protocol}"},
     }
 
@@ -167,12 +168,12 @@ def _crystals(campaign: Campaign, key: str, faults: list[Fault]) -> Dataset | No
         return None
 
 
-def _frame_by_frame(reference: FrameReference) -> dict[str, Any]:
+def _frame_by_frame(reference: FrameReference, options: dict[str, Any]) -> dict[str, Any]:
     """Return the inputs that all references that label frame by frame have."""
     inputs: dict[str, Any] = {
         "parameters": Dict(reference.parameters),
         "kpoint_spacing": Float(reference.kpoint_spacing),
-        "options": Dict(reference.options),
+        "options": Dict(options),
     }
     if reference.isolated_parameters:
         inputs["isolated_parameters"] = Dict(reference.isolated_parameters)

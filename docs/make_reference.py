@@ -11,13 +11,14 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from aiida_gaprss.campaign import PROTOCOLS, RssSettings
+from aiida_gaprss.computers import ComputerSettings
 from aiida_gaprss.config import CampaignConfig
 
 HEAD = """# Campaign file: all options
 
 Made by `docs/make_reference.py` from the models that check the file. A campaign file holds the keys of the first table;
 `settings` holds those of *RssSettings*, as changes of the protocol (mappings are merged key by key; `formula`, `initial` and
-`cells` are replaced).
+`cells` are replaced). *ComputerSettings* are those of the file for `aiida-gaprss setup --computer`.
 
 Protocols: {protocols}.
 """
@@ -75,7 +76,7 @@ def reference() -> str:
     """Return the page."""
     protocols = ", ".join(f"`{name}`" for name in PROTOCOLS.names())
     lines = [*HEAD.format(protocols=protocols).splitlines(), ""]
-    waiting: list[type[BaseModel]] = [CampaignConfig, RssSettings]
+    waiting: list[type[BaseModel]] = [CampaignConfig, RssSettings, ComputerSettings]
     done: list[type[BaseModel]] = []
     while waiting:
         model = waiting.pop(0)

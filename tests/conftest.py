@@ -73,23 +73,31 @@ def gap_fit_binary():
 
 
 @pytest.fixture
-def python_code(aiida_code_installed, aiida_localhost):
-    return aiida_code_installed(
-        label="gaprss-python",
-        computer=aiida_localhost,
-        default_calc_job_plugin="gaprss.label",
-        filepath_executable=sys.executable,
-    )
+def code_here(aiida_code_installed, aiida_localhost):
+    """Return a code of this machine by its full name; AiiDA's own fixture takes one of another computer for it."""
+
+    def code_here(label, path, plugin):
+        from aiida.common.exceptions import NotExistent
+        from aiida.orm import load_code
+
+        try:
+            return load_code(f"{label}@{aiida_localhost.label}")
+        except NotExistent:
+            return aiida_code_installed(
+                label=label, computer=aiida_localhost, default_calc_job_plugin=plugin, filepath_executable=str(path)
+            )
+
+    return code_here
 
 
 @pytest.fixture
-def gap_fit_code(aiida_code_installed, aiida_localhost, gap_fit_binary):
-    return aiida_code_installed(
-        label="gap_fit",
-        computer=aiida_localhost,
-        default_calc_job_plugin="gaprss.gap_fit",
-        filepath_executable=str(gap_fit_binary),
-    )
+def python_code(code_here):
+    return code_here("gaprss-python", sys.executable, "gaprss.label")
+
+
+@pytest.fixture
+def gap_fit_code(code_here, gap_fit_binary):
+    return code_here("gap_fit", gap_fit_binary, "gaprss.gap_fit")
 
 
 @pytest.fixture

@@ -4,5 +4,6 @@ set -euo pipefail
 source "$(dirname "$0")/../examples/environment.sh"
 use_environment dev
 find_pw || echo "the tests with real DFT will be skipped"
+bash "$project/examples/cluster/cluster.sh" install || echo "the tests on a cluster will be skipped"
 cd "$project"
 exec python -m pytest "$@"

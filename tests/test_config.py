@@ -1,9 +1,10 @@
 import pytest
 
 from aiida_gaprss.campaign import PROTOCOLS, complete
-from aiida_gaprss.config import ConfigError, check_campaign, load_campaign
+from aiida_gaprss.config import check_campaign, load_campaign
 from aiida_gaprss.launch import builder_inputs, campaign_name
 from aiida_gaprss.seeding import stage_seed
+from aiida_gaprss.yamlfile import ConfigError
 
 
 @pytest.fixture

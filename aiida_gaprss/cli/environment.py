@@ -183,29 +183,35 @@ def find_pw(path: str | None) -> Finding:
     return Finding("pw.x", binary, f"Quantum ESPRESSO {version[1]}" if version else "")
 
 
-def register(label: str, finding: Finding, plugin: str, prepend_text: str = "") -> Any:
-    """Return the code ``label@localhost`` for a finding; an older code of that label at another path is renamed."""
+def register(
+    label: str,
+    finding: Finding,
+    plugin: str,
+    computer: Any,
+    prepend_text: str = "",
+    append_text: str = "",
+    mpi: bool = False,
+) -> Any:
+    """Return the code ``label`` of a computer for a finding; an older code of that label that differs is renamed."""
     from aiida.common.exceptions import NotExistent
     from aiida.orm import InstalledCode, load_code
 
-    computer = local_computer()
+    asked: dict[str, Any] = {
+        "filepath_executable": str(finding.found),
+        "default_calc_job_plugin": plugin,
+        "prepend_text": prepend_text,
+        "append_text": append_text,
+        "with_mpi": mpi,
+    }
     try:
         code = load_code(f"{label}@{computer.label}")
-        if str(code.filepath_executable) == finding.found:
+        if all(str(getattr(code, key)) == str(value) for key, value in asked.items()):
             _set_extras(code, finding)
             return code
         code.label = f"{label}-{code.pk}"
     except NotExistent:
         pass
-    code = InstalledCode(
-        label=label,
-        computer=computer,
-        filepath_executable=str(finding.found),
-        default_calc_job_plugin=plugin,
-        prepend_text=prepend_text,
-        with_mpi=False,
-        description=finding.detail,
-    ).store()
+    code = InstalledCode(label=label, computer=computer, description=finding.detail, **asked).store()
     _set_extras(code, finding)
     return code
 
@@ -227,9 +233,9 @@ def set_up_codes(python: str | None, gap_fit: str | None, pw: str | None) -> lis
             version, _ = try_gap_fit(own)
         if version is not None:
             found_python.extras[GAP_VERSION_EXTRA] = version
-        register("gaprss-python", found_python, "gaprss.label")
+        register("gaprss-python", found_python, "gaprss.label", local_computer())
     if found_fit.found:
-        register("gap_fit", found_fit, "gaprss.gap_fit")
+        register("gap_fit", found_fit, "gaprss.gap_fit", local_computer())
     if found_pw.found:
-        register("pw", found_pw, "quantumespresso.pw", prepend_text="export OMP_NUM_THREADS=1")
+        register("pw", found_pw, "quantumespresso.pw", local_computer(), prepend_text="export OMP_NUM_THREADS=1")
     return [found_python, found_fit, found_pw]

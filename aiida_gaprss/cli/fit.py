@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,16 +108,9 @@ def run_or_submit(process: type[WorkChain], inputs: dict[str, Any], what: str, o
 
 def read_yaml(path: Path | None, example: str) -> dict[str, Any]:
     """Return the keys and values of a file, or of none."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from aiida_gaprss.yamlfile import parse, read
 
-    try:
-        given: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8")) if path else {}
-    except YAMLError as error:
-        raise click.ClickException(f"{path}: {error}") from error
-    if not isinstance(given, dict):
-        raise click.ClickException(f"{path}: expected keys and values, e.g. '{example}'")
-    return given
+    return parse(read(path), path, example)[0] if path else {}
 
 
 def _settings(protocol: str | None, path: Path | None) -> dict[str, Any]:
@@ -136,6 +128,7 @@ def fit_inputs(nodes: dict[str, Any], settings: dict[str, Any], options: dict[st
     from aiida.common.exceptions import MultipleObjectsError, NotExistent
     from aiida.orm import Bool, Dict, Float, Int, load_code
 
+    from aiida_gaprss.computers import fit_options
     from aiida_gaprss.config import Codes
 
     codes = {"gap_fit": options["gap_fit"] or Codes().gap_fit, "python": options["python"] or Codes().python}
@@ -143,10 +136,9 @@ def fit_inputs(nodes: dict[str, Any], settings: dict[str, Any], options: dict[st
         code, python = (load_code(label) for label in codes.values())
     except (NotExistent, MultipleObjectsError, ValueError) as exception:
         raise click.ClickException(f"{exception}: aiida-gaprss setup registers the codes of this machine") from exception
-    here = code.computer is not None and code.computer.hostname == "localhost"
-    threads = options["threads"] or (os.cpu_count() or 1 if here else 1)
+    job = fit_options(code, {"threads": options["threads"]} if options["threads"] else {})
     inputs: dict[str, Any] = {
-        "fit": {"code": code, "python": python, "metadata": {"options": {"threads": threads}}},
+        "fit": {"code": code, "python": python, "metadata": {"options": job}},
         "datasets": nodes,
         "settings": Dict(settings),
         "seed": Int(options["seed"]),

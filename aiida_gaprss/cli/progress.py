@@ -51,7 +51,8 @@ def run_with_progress(process: type[WorkChain], inputs: dict[str, Any]) -> WorkC
     from aiida.manage import get_manager
 
     console = Console(highlight=False)
-    runner = get_manager().create_runner(communicator=None)  # no broker: everything runs in this process
+    # No broker: everything runs in this process, which has to ask whether a child has ended; AiiDA would do so once a minute.
+    runner = get_manager().create_runner(communicator=None, poll_interval=INTERVAL)
     handler = _Reports(console)
     logger = logging.getLogger("aiida")
     before = [(h, h.level) for h in logger.handlers]

@@ -65,6 +65,7 @@ def search_inputs(potential: Any, options: dict[str, Any]) -> dict[str, Any]:
     from aiida.common.exceptions import MultipleObjectsError, NotExistent
     from aiida.orm import Dict, Int, load_code
 
+    from aiida_gaprss.computers import job_options
     from aiida_gaprss.config import Codes
 
     settings = search_settings(options)
@@ -72,12 +73,16 @@ def search_inputs(potential: Any, options: dict[str, Any]) -> dict[str, Any]:
         code = load_code(options["python"] or Codes().python)
     except (NotExistent, MultipleObjectsError, ValueError) as exception:
         raise click.ClickException(f"{exception}: aiida-gaprss setup registers the codes of this machine") from exception
-    job = {"processes": options["processes"], "max_wallclock_seconds": options["wallclock"]}
+    asked = {"processes": options["processes"], "max_wallclock_seconds": options["wallclock"]}
+    job = job_options(code.computer, {key: value for key, value in asked.items() if value})
     inputs: dict[str, Any] = {
         "potential": potential,
         "settings": Dict(settings),
         "seed": Int(options["seed"]),
-        "relax": {"code": code, "metadata": {"options": {key: value for key, value in job.items() if value}}},
+        "relax": {
+            "code": code,
+            "metadata": {"options": job_options(code.computer, {key: value for key, value in job.items() if value})},
+        },
         "max_concurrent": options["concurrent"],
         "metadata": {"label": "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in settings["formula"].items())},
     }

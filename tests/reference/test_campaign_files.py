@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import recorded
 
-from aiida_gaprss.config import ConfigError, check_campaign
+from aiida_gaprss.config import check_campaign
 from aiida_gaprss.launch import builder_inputs
 from aiida_gaprss.reference import PER_FRAME
+from aiida_gaprss.yamlfile import ConfigError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "references.md").read_text(encoding="utf-8")
 REFERENCES = re.findall(r"```yaml\n(reference:.*?)```", PAGE, re.DOTALL)

@@ -14,10 +14,11 @@ from click.testing import CliRunner
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.cli import cli
-from aiida_gaprss.config import ConfigError, check_campaign
+from aiida_gaprss.config import check_campaign
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.launch import builder_inputs, campaign_name
 from aiida_gaprss.workflows.rss import RssWorkChain
+from aiida_gaprss.yamlfile import ConfigError
 
 
 @pytest.fixture
