@@ -24,6 +24,7 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
 from aiida_gaprss.reference.common import attempts, level_node, one_line, shared
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
+from aiida_gaprss.workflows.pot import FAILED, draw
 
 #: Links per process cost quadratically; results are gathered in shards of this many frames.
 SHARD = 25
@@ -274,15 +275,16 @@ class LabelWorkChain(WorkChain):
         name = reference_of(self.inputs)
         assert name is not None
         sizes = {index: len(self.ctx.left.frame(index)) for index in self.ctx.todo}
-        # Dealt out by size, so that the lanes end together.
+        # The largest first, so that the lanes end together.
         order = sorted(sizes, key=lambda index: (-sizes[index], index))
         lanes = min(self.inputs.max_concurrent, len(order))
         self.report(f"labelling {len(order)} frames with {PER_FRAME[name].NAME}, {lanes} at a time")
+        pot = List(order).store()
         for lane in range(lanes):
             process = self.submit(
                 LabelLaneWorkChain,
                 frames=self.ctx.left,
-                indices=List(order[lane::lanes]),
+                pot=pot,
                 failures_allowed=self.failures_allowed - self.ctx.failed,
                 metadata={"call_link_label": f"lane_{lane + 1}" + (f"_round_{self.ctx.rounds}" if self.ctx.rounds > 1 else "")},
                 **{name: self.inputs[name]},
@@ -404,17 +406,16 @@ def gather(frames: Dataset, results: dict[int, Result], name: str, inputs: Any) 
 
 
 class LabelLaneWorkChain(WorkChain):
-    """Label frames one after another with a frame-by-frame reference."""
-
-    #: Extra of the node that tells the other lanes how many frames have failed in this one.
-    FAILED = "gaprss_failed"
+    """Label frames one after another with a frame-by-frame reference, until none is left that no other lane has begun."""
 
     @classmethod
     def define(cls, spec: Any) -> None:
         """Define ports and outline."""
         super().define(spec)
         spec.input("frames", valid_type=Dataset)
-        spec.input("indices", valid_type=List, help="Frames of this lane, in the order in which they are labelled.")
+        spec.input(
+            "pot", valid_type=List, help="Frames to label, of which the lanes with this same input draw one after another."
+        )
         spec.input(
             "failures_allowed",
             valid_type=int,
@@ -434,46 +435,42 @@ class LabelLaneWorkChain(WorkChain):
 
     def start(self) -> None:
         """Begin with the first frame."""
-        self.ctx.position = 0
+        self.ctx.drawn = 0
         self.ctx.attempt = 0
         self.ctx.shard = {}
         self.ctx.failed = 0
         self.ctx.shards = 0
         self.ctx.name = reference_of(self.inputs)
 
-    @property
-    def index(self) -> int:
-        """Number of the present frame."""
-        return int(self.inputs.indices[self.ctx.position])
-
     def has_next(self) -> bool:
-        """Tell whether a frame is left, and the others have not failed too often."""
-        if self.ctx.position >= len(self.inputs.indices):
-            return False
-        if "failures_allowed" in self.inputs and self.ctx.attempt == 0:
-            lanes = self.node.caller.called if self.node.caller is not None else [self.node]
-            failed = sum(lane.base.extras.get(self.FAILED, 0) for lane in lanes if lane.process_label == self.node.process_label)
-            if failed > self.inputs.failures_allowed:
-                self.report(f"ends: {failed} frames have failed, {self.inputs.failures_allowed} may")
+        """Draw the next frame, unless the present one is tried again; tell whether there is one."""
+        if self.ctx.attempt == 0:
+            drawn = draw(self.node, self.inputs.pot, self.ctx.drawn, failures_allowed=self.inputs.get("failures_allowed"))
+            if not drawn:
                 return False
+            (self.ctx.index,) = drawn
+            self.ctx.drawn += 1
         return True
 
     def label_next(self) -> Any:
         """Submit the calculation of the next frame, or of the same with other settings."""
-        frame = self.inputs.frames.frame(self.index)
+        frame = self.inputs.frames.frame(self.ctx.index)
+        link = f"frame_{self.ctx.index:04d}" + (f"_retry_{self.ctx.attempt}" if self.ctx.attempt else "")
+        begun = self.node.base.links.get_outgoing(node_class=ProcessNode, link_label_filter=link).first()
+        if begun is not None:  # before the daemon was stopped, so soon that this lane knows nothing of it
+            return ToContext(current=begun.node)
         if self.ctx.attempt == 0:
-            self.ctx.structure = frame_structure(self.inputs.frames, shared(Int(self.index)))
+            self.ctx.structure = frame_structure(self.inputs.frames, shared(Int(self.ctx.index)))
         process, inputs = PER_FRAME[self.ctx.name].submission(
             self.inputs[self.ctx.name], self.ctx.structure, fr.is_in_vacuum(frame), self.ctx.attempt
         )
-        link = f"frame_{self.index:04d}" + (f"_retry_{self.ctx.attempt}" if self.ctx.attempt else "")
         inputs["metadata"] = {"call_link_label": link, "label": frame.info["frame_id"]}
         return ToContext(current=self.submit(process, **inputs))
 
     def inspect(self) -> None:
         """Remember the calculation and whether it gave labels; a failed one is tried again while there are settings to try."""
         process: ProcessNode = self.ctx.current
-        failure = result_of(process, self.ctx.name, self.inputs.frames.frame(self.index))
+        failure = result_of(process, self.ctx.name, self.inputs.frames.frame(self.ctx.index))
         if failure is not None:
             again = self.ctx.attempt + 1 < attempts(self.inputs[self.ctx.name])
             self.report(f"frame {process.label} <{process.pk}>: {failure}" + ("; tried again" if again else ""))
@@ -481,9 +478,8 @@ class LabelLaneWorkChain(WorkChain):
                 self.ctx.attempt += 1
                 return
             self.ctx.failed += 1
-            self.node.base.extras.set(self.FAILED, self.ctx.failed)
-        self.ctx.shard[str(self.index)] = (process.pk, self.ctx.attempt, failure)
-        self.ctx.position += 1
+            self.node.base.extras.set(FAILED, self.ctx.failed)
+        self.ctx.shard[str(self.ctx.index)] = (process.pk, self.ctx.attempt, failure)
         self.ctx.attempt = 0
 
     def shard_is_full(self) -> bool:
@@ -503,4 +499,4 @@ class LabelLaneWorkChain(WorkChain):
         self.out(f"shards.shard_{self.ctx.shards:04d}", shard)
         self.ctx.shards += 1
         self.ctx.shard = {}
-        self.report(f"{self.ctx.position} of {len(self.inputs.indices)} frames of this lane done, {self.ctx.failed} failed")
+        self.report(f"{self.ctx.drawn} frames of this lane done, {self.ctx.failed} failed")
