@@ -100,6 +100,7 @@ class GapFitCalculation(CalcJob):
         )
         info.retrieve_temporary_list = [(f"{Potential.XML}*", ".", 0), "results.jsonl"]
         info.retrieve_list = [self.LOG, "gap_fit.err"]
+        info.provenance_exclude_list = [self.TRAINING]  # it is the datasets once more
         if "python" in self.inputs:
             evaluate = CodeInfo()
             evaluate.code_uuid = self.inputs.python.uuid

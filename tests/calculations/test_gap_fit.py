@@ -30,6 +30,9 @@ def test_a_fit(run, inputs, silicon_frames, evaluated):
     assert outputs["potential"].elements == ["Si"]
     assert outputs["potential"].base.attributes.get("sigma")["sigma"]["energy"] == 0.005
     assert outputs["potential"].creator.pk == node.pk
+    names = node.base.repository.list_object_names()
+    assert GapFitCalculation.CONFIG in names
+    assert GapFitCalculation.TRAINING not in names, "the datasets are not kept once more"
 
     # The training errors, told by quippy without our runner.
     predictions = evaluated(silicon_frames, outputs["potential"].calculator())
