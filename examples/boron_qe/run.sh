@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Boron from random cells with real DFT (PBE, Quantum ESPRESSO): bash examples/boron_qe/run.sh [SEED]
+# Boron from random cells with real DFT (PBE, Quantum ESPRESSO): bash examples/boron_qe/run.sh [SEED] [long]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source "$here/../environment.sh"
@@ -7,11 +7,15 @@ use_environment qe
 find_pw
 work=${GAPRSS_WORK:-$here/work}
 mkdir -p "$work"
-cp "$here/campaign.yaml" "$work/"
+cp "$here/campaign.yaml" "$here/long.yaml" "$work/"
 python "$here/make_pseudopotential.py" "$work/pseudo"
 keep_aiida_in "$work/aiida"
 aiida-gaprss setup
 seed=${1:-1}
+if [ "${2:-}" = long ]; then
+    python "$here/make_target.py" "$work"
+    exec aiida-gaprss run "$work/long.yaml" --seed "$seed" --report "$work/report-long-seed$seed"
+fi
 aiida-gaprss run "$work/campaign.yaml" --seed "$seed" --report "$work/report-seed$seed"
 frame=$(python "$here/check.py" "$work/report-seed$seed" --frame)
 echo
