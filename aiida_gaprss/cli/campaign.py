@@ -95,10 +95,13 @@ def submit_campaign(campaign: Campaign) -> None:
     from aiida.common.exceptions import InvalidOperation
     from aiida.engine import submit as aiida_submit
 
+    from aiida_gaprss.cli.daemon import lack_of_slots, processes_at_once
     from aiida_gaprss.launch import builder_inputs
     from aiida_gaprss.workflows.rss import RssWorkChain
 
     inputs = builder_inputs(campaign)
+    if lack := lack_of_slots(processes_at_once(inputs)):
+        raise click.ClickException(f"the campaign cannot be submitted: {lack}")
     try:
         node = aiida_submit(RssWorkChain, **inputs)
     except InvalidOperation as exception:

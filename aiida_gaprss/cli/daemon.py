@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 #: Gives the steps whose message was lost with a broker to the new one.
 REPAIR = "verdi daemon stop; verdi process repair --force; verdi daemon start"
 
@@ -34,3 +36,43 @@ def daemon_trouble() -> str | None:
     if isinstance(waiting, int) and waiting and listeners == 0:
         return f"{waiting} steps wait, and no worker of the daemon hears its message broker; this mends it: {REPAIR}"
     return None
+
+
+def processes_at_once(inputs: dict[str, Any]) -> int:
+    """Return how many processes of a campaign may live at one time: each of them takes a slot of the daemon, also while it waits.
+
+    :param inputs: of ``RssWorkChain``.
+    """
+    from aiida_gaprss.reference import PER_FRAME
+
+    label = inputs["label"]
+    if not any(name in label for name in PER_FRAME):
+        return 4  # the campaign, its search, two jobs
+    each = 1 if "bundle" in label else 3  # else: a lane, the work chain of the plugin, its calculation
+    return 2 + each * int(label["max_concurrent"])
+
+
+def lack_of_slots(needed: int) -> str | None:
+    """Return what to do if the daemon has not the slots for ``needed`` more processes, or None.
+
+    Where those that wait fill all slots, what they wait for never begins.
+    """
+    from aiida.engine.daemon.client import DaemonException, get_daemon_client
+    from aiida.manage.configuration import get_config_option
+    from aiida.orm import ProcessNode, QueryBuilder
+
+    try:
+        workers = get_daemon_client().get_number_of_workers(timeout=5)
+    except DaemonException:  # not running, or busy: that is told elsewhere
+        return None
+    each = int(get_config_option("daemon.worker_process_slots"))
+    states = {"attributes.process_state": {"in": ["created", "running", "waiting"]}}
+    alive = QueryBuilder().append(ProcessNode, filters=states).count()
+    if alive + needed <= workers * each:
+        return None
+    enough = -(-(alive + needed) // max(workers, 1))
+    return (
+        f"it has up to {needed} processes at one time, {alive} are alive already, and the daemon has slots for {workers * each} "
+        f"({workers} workers, {each} each): they would wait for calculations that never begin. Lower max_concurrent, or: "
+        f"verdi config set daemon.worker_process_slots {enough}; verdi daemon restart"
+    )
