@@ -146,7 +146,7 @@ def _datasets(campaign: Campaign, key: str, faults: list[Fault]) -> dict[str, Da
 
 
 def _crystals(campaign: Campaign, key: str, faults: list[Fault]) -> Dataset | None:
-    """Return the crystals of the files named in ``crystals`` or ``targets``, each called after its file."""
+    """Return the crystals of the files in ``crystals`` or ``targets``, called by their ``name`` in the file, or after it."""
     frames = []
     for index, name in enumerate(getattr(campaign.config, key)):
         path = campaign.path.parent / name
@@ -158,7 +158,8 @@ def _crystals(campaign: Campaign, key: str, faults: list[Fault]) -> Dataset | No
             continue
         for number, atoms in enumerate(crystals):
             crystal = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-            label = path.stem + (f"-{number}" if len(crystals) > 1 else "")
+            label = str(atoms.info.get("name", path.stem + (f"-{number}" if len(crystals) > 1 else "")))
+            label = re.sub(r"[^\w.+-]+", "-", label)
             crystal.info.update(frame_id=label, config_type="crystal" if key == "crystals" else label)
             frames.append(crystal)
     try:

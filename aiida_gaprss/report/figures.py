@@ -88,7 +88,7 @@ def png(figure: Figure, dpi: int = 160) -> bytes:
     """Return a figure as PNG: the same figure, the same bytes."""
     buffer = io.BytesIO()
     with house_style():
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.06)
     return buffer.getvalue()
 
 

@@ -24,7 +24,15 @@ def crystals() -> list[Atoms]:
         cell=[5.0, 5.0, 2.75],
         pbc=True,
     )
-    return [bulk("Si", "diamond", a=5.431), lonsdaleite, beta_tin, bulk("Si", "sc", a=2.61)]
+    named = {
+        "diamond": bulk("Si", "diamond", a=5.431),
+        "lonsdaleite": lonsdaleite,
+        "beta-tin": beta_tin,
+        "simple-cubic": bulk("Si", "sc", a=2.61),
+    }
+    for name, atoms in named.items():
+        atoms.info["name"] = name
+    return list(named.values())
 
 
 if __name__ == "__main__":

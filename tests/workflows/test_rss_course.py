@@ -47,13 +47,15 @@ def test_a_campaign_goes_on_from_another_one(run, campaign, campaign_codes, text
 
 
 def test_known_crystals_come_last(run, campaign, campaign_codes, text, tmp_path):
-    write(tmp_path / "diamond.cif", bulk("Si"))
-    text = text.replace("  fit:", "  crystals: {number: 3, displacement: 0.1}\n  fit:") + "crystals: [diamond.cif]\n"
+    crystal = bulk("Si")
+    crystal.info["name"] = "diamond of Si"
+    write(tmp_path / "known.extxyz", crystal)
+    text = text.replace("  fit:", "  crystals: {number: 3, displacement: 0.1}\n  fit:") + "crystals: [known.extxyz]\n"
     text = text.replace("name: tiny", "name: crystals")
     _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "a.yaml")))
     assert node.is_finished_ok, node.exit_message
     frames = node.outputs.labels.crystals.get_frames()
-    assert [a.info["frame_id"] for a in frames] == [f"crystals-crystal-diamond-{n:04d}" for n in range(4)]
+    assert [a.info["frame_id"] for a in frames] == [f"crystals-crystal-diamond-of-Si-{n:04d}" for n in range(4)]
     assert all(fr.is_labelled(a) and a.info["config_type"] == "crystal" for a in frames)
     assert frames[0].info["REF_energy"] / 2 == pytest.approx(-4.335, abs=2e-3), "the crystal itself, at ASE's lattice constant"
     for name in ("g00", "g01"):
