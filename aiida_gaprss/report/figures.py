@@ -167,28 +167,41 @@ def _scatter(axes: Axes, generations: Sequence[GenerationRecord], points: Sequen
 
 
 def hull(record: CampaignRecord) -> Figure | None:
-    """Formation energy (eV/atom) against composition by generation, and the convex hull with its phases; for two elements."""
+    """Formation energy (eV/atom) against composition by generation, and the convex hull with its phases; for two elements.
+
+    The hull is that of all labels: the minima of the last search that the reference has checked are among them.
+    """
     shown = _with_frames(record)
-    found = EnergyZero(record.labelled_frames()).hull
+    checked = record.checked_minima()
+    found = EnergyZero([*record.labelled_frames(), *checked]).hull
     if not shown or found is None or len(found.elements) != 2:
         return None
     first, second = found.elements
-    points = [np.array([(found.fraction(a, second), found.formation_energy(a)) for a in frames]) for _, frames in shown]
-    every = np.concatenate(points)
+
+    def places(frames: Sequence[Atoms]) -> np.ndarray:
+        return np.array([(found.fraction(a, second), found.formation_energy(a)) for a in frames]).reshape(-1, 2)
+
+    points = [places(frames) for _, frames in shown]
+    every = np.concatenate([*points, places(checked)])
     line = np.array([(found.fraction(a, second), found.formation_energy(a)) for a in found.stable])
     depth = float(-line[:, 1].min())
     # The hull is shallow where random cells are high: what lies far above it is left out.
     top = min(float(every[:, 1].max()) + 0.1 * depth, max(4 * depth, 1.1 * float(np.median(every[:, 1])), 0.02))
     bottom = -1.3 * depth - 0.1 * top
     with house_style():
-        figure = Figure(figsize=_wide(len(shown) + 1))
+        figure = Figure(figsize=_wide(len(shown) + 1 + bool(checked)))
         axes = figure.add_subplot()
-        _scatter(axes, [g for g, _ in shown], points, 26 if len(every) < 500 else 12)
+        size = 26 if len(every) < 500 else 12
+        _scatter(axes, [g for g, _ in shown], points, size)
+        if checked:
+            marked = f"minima of the search ({len(checked)})"
+            x, y = places(checked).T
+            axes.scatter(x, y, s=1.6 * size, marker="D", facecolors="none", edgecolors=VERMILION, linewidths=1.4, label=marked)
         axes.plot(line[:, 0], line[:, 1], "o-", color="#111827", markersize=5, linewidth=1.4, label="convex hull")
-        for atoms, (x, y) in zip(found.stable, line, strict=True):
-            side = {0.0: "left", 1.0: "right"}.get(float(x), "center")
+        for atoms, place in zip(found.stable, line, strict=True):
+            side = {0.0: "left", 1.0: "right"}.get(float(place[0]), "center")
             name = subscripts(phase_name(atoms))
-            axes.annotate(name, (x, y), xytext=(0, -6), textcoords="offset points", ha=side, va="top")
+            axes.annotate(name, (place[0], place[1]), xytext=(0, -6), textcoords="offset points", ha=side, va="top")
         _note_outside(axes, int((every[:, 1] > top).sum()), len(every))
         axes.set(xlim=(-0.03, 1.03), ylim=(bottom, top), ylabel="Formation energy (eV/atom)")
         axes.set_xlabel(f"Atomic fraction of {second} in {first}–{second}")

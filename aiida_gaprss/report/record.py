@@ -134,6 +134,10 @@ class CampaignRecord:
         kept = [a for generation in self.generations for a in generation.frames if frames_.is_labelled(a)]
         return kept or [a for a in self.final_frames if frames_.is_labelled(a)]
 
+    def checked_minima(self) -> list[Atoms]:
+        """Return the minima of the last search that the reference has labelled, with these labels."""
+        return [m.atoms for m in self.minima if m.ref_energy is not None and frames_.is_labelled(m.atoms)]
+
     def training_labels(self) -> int:
         """Return the number of labels in the training set, isolated atoms among them."""
         return sum(generation.labelled for generation in self.generations if generation.tag != SEARCH)

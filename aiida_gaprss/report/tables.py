@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from aiida_gaprss import frames as frames_
 from aiida_gaprss.analysis.convergence import CRITERIA, distribution_change, end_points, new_error
 from aiida_gaprss.analysis.errors import QUANTITIES, Errors, errors, errors_by
 from aiida_gaprss.analysis.minima import Minimum
@@ -133,7 +132,7 @@ def above_hull(record: CampaignRecord) -> dict[str, float]:
     The hull is that of the labelled frames and of the minima that the reference has checked; others are left out. There are no
     such numbers for a single element, where the energies themselves say it.
     """
-    checked = [m.atoms for m in record.minima if m.ref_energy is not None and frames_.is_labelled(m.atoms)]
+    checked = record.checked_minima()
     hull = EnergyZero([*record.labelled_frames(), *checked]).hull
     if hull is None or len(hull.elements) == 1:
         return {}

@@ -321,6 +321,27 @@ def test_two_elements_are_drawn_above_their_hull(alloy, tmp_path):
     assert summary["generations"][2]["median_energy_eV/atom"] == pytest.approx(np.median(heights), abs=1e-9)
 
 
+def test_the_hull_is_that_of_the_checked_minima_too(alloy):
+    """A minimum of the last search below all that was learnt is a phase of the figure."""
+    (crystal,) = alloy.generations.pop().frames
+    line = next(line for line in hull(alloy).axes[0].lines if line.get_label() == "convex hull")
+    below = line.get_ydata().min() - 0.1
+    frames = alloy.labelled_frames()
+    pure = [min(a.info["REF_energy"] / len(a) for a in frames if set(a.symbols) == {s}) for s in ("Cu", "Au")]
+    shift = below - formation(crystal, pure)
+    crystal.info["REF_energy"] += len(crystal) * shift
+    crystal.info.update(GAP_energy=crystal.info["REF_energy"], relax_status="converged", config_type="minimum", step=1)
+    crystal.arrays["GAP_forces"] = crystal.arrays["REF_forces"]
+    alloy.minima = unique_minima([crystal])
+    axes = hull(alloy).axes[0]
+    (line,) = (line for line in axes.lines if line.get_label() == "convex hull")
+    x, y = line.get_data()
+    assert y.min() == pytest.approx(below, abs=1e-9)
+    assert x[y.argmin()] == 0.5
+    (points,) = (points for points in axes.collections if points.get_label() == "minima of the search (1)")
+    assert points.get_offsets()[0].tolist() == pytest.approx([0.5, below], abs=1e-9)
+
+
 def test_without_a_pure_element_the_page_says_how_energies_compare(alloy, tmp_path):
     for generation in alloy.generations:
         generation.frames = [a for a in generation.frames if len(set(a.symbols)) == 2]
