@@ -72,8 +72,8 @@ class GenerationSettings(Model):
     select: SelectionSettings
     hull_bias: PositiveFloat | None = Field(
         None,
-        description="eV/atom; compositions are drawn with weight exp(-d/hull_bias), d the lowest distance above the convex hull "
-        "that the database has at a composition (0 where it has none); for seeds with ranges of composition",
+        description="eV/atom; compositions are drawn with weight exp(-d/hull_bias), at least 0.1, d the height of their lowest "
+        "relaxed frame above the convex hull of the database (0 where it has none); for seeds with ranges of composition",
     )
 
     def most_labels(self) -> int:

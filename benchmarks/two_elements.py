@@ -39,7 +39,7 @@ def settings(elements: str, generations: int) -> dict[str, Any]:
         rules = [{"by": "lowest", "n": 10}, {"by": "farthest", "n": 10}, {"by": "farthest", "of": "snapshots", "n": 6}]
         return {
             "cells": {"random": 80},
-            "hull_bias": 0.05,
+            "hull_bias": 0.1,
             "pressure": {"width_GPa": width},
             "relax": {"max_steps": 60, "snapshot_steps": [5]},
             "select": {"rules": rules if width else rules[:2]},

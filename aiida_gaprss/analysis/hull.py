@@ -16,6 +16,10 @@ from aiida_gaprss.structures.compositions import reduced, text
 ROUNDING = 1e-9
 
 
+#: ``relax_status`` of the end points of relaxations that went well, or far.
+END_POINT = frozenset({"converged", "max_steps"})
+
+
 class HullError(ValueError):
     """Frames that span no hull."""
 
@@ -119,20 +123,25 @@ def above_hull(frames: Sequence[Atoms]) -> np.ndarray:
     return out
 
 
+#: Of a composition, however high its relaxed frames lie: a few cells need not have found its best structures.
+LEAST_WEIGHT = 0.1
+
+
 def hull_weights(frames: Sequence[Atoms], kT: float) -> dict[str, float]:
     """Return by reduced composition (see :func:`reduced_formula`) the weight exp(−d/kT) with which cells of it should be drawn.
 
-    d (eV/atom) is how far the lowest labelled frame of that composition lies above the convex hull. A composition that is not
-    there is not known to be bad: whoever draws should give it the weight 1.
+    d (eV/atom) is how far the lowest labelled end point of a relaxation of that composition lies above the convex hull of all
+    labels. Random cells tell nothing of it before they are relaxed: a composition that has no end point is not there, and whoever
+    draws should give it the weight 1. No weight is below :data:`LEAST_WEIGHT`.
 
     :raises HullError: if the frames span no hull.
     """
     lowest: dict[str, float] = {}
     for atoms, height in zip(frames, above_hull(frames), strict=True):
-        if np.isfinite(height):
+        if np.isfinite(height) and atoms.info.get("relax_status") in END_POINT:
             key = reduced_formula(atoms)
             lowest[key] = min(float(height), lowest.get(key, np.inf))
-    return {key: float(np.exp(-height / kT)) for key, height in sorted(lowest.items())}
+    return {key: max(float(np.exp(-height / kT)), LEAST_WEIGHT) for key, height in sorted(lowest.items())}
 
 
 def reduced_formula(atoms: Atoms) -> str:

@@ -6,7 +6,7 @@ from ase import Atoms
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
-from aiida_gaprss.analysis.hull import Hull, HullError, above_hull, phase_name, reduced_formula
+from aiida_gaprss.analysis.hull import LEAST_WEIGHT, Hull, HullError, above_hull, hull_weights, phase_name, reduced_formula
 from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.structures.compositions import reduced, text
 
@@ -34,6 +34,19 @@ def by_hand():
         (frame("CuAu3", -2.65), -0.4, 0.0),
         (frame("CuAu7", -2.225), -0.1, 0.1),
     ]
+
+
+def test_weights_of_compositions(by_hand):
+    """Only what relaxations have ended at tells how good a composition is, and none is given up."""
+    frames = [atoms for atoms, _, _ in by_hand]
+    assert hull_weights(frames, 0.1) == {}, "random cells, not relaxed"
+    ended = {1: "converged", 4: "converged", 7: "max_steps"}  # by their place in the list
+    for place, atoms in enumerate(frames):
+        atoms.info["relax_status"] = ended.get(place, "on_the_way")
+    # Heights of their lowest end points: Cu 0.5 and CuAu 0.1 (their frames at 0 are none), CuAu7 0.1.
+    assert hull_weights(frames, 0.1) == pytest.approx({"Cu": LEAST_WEIGHT, "AuCu": np.exp(-1), "Au7Cu": np.exp(-1)})
+    frames[0].info["relax_status"] = "converged"
+    assert hull_weights(frames, 0.1)["Cu"] == 1.0
 
 
 def test_two_elements_by_hand(by_hand):
