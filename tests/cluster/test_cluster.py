@@ -72,7 +72,8 @@ def profile(cluster):
     """A profile on PostgreSQL and RabbitMQ whose daemon runs, and the computer ``cluster`` with its codes."""
     cluster("bash", SCRIPT, "profile", "cluster")
     text = (SCRIPT.parent / "computer.yaml").read_text().replace("/tmp/gaprss-cluster/", f"{cluster.folder}/cluster/")
-    # The kernels of the BLAS that are used here.
+    # As many threads as here, and the kernels of the BLAS that are used here.
+    text = text.replace("num_cores_per_mpiproc: 2", f"num_cores_per_mpiproc: {os.cpu_count()}")
     kernels = f"export OPENBLAS_CORETYPE={core}" if (core := os.environ.get("OPENBLAS_CORETYPE")) else '""'
     text = re.sub(r"^prepend_text:.*$", f"prepend_text: {kernels}", text, flags=re.M)
     if not Path("/usr/bin/pw.x").exists():
