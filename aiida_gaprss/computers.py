@@ -55,16 +55,29 @@ class ComputerSettings(Model):
         description="of all jobs there, where a campaign gives none: account, queue_name, max_wallclock_seconds, resources, …",
     )
     environment: EnvironmentSettings | None = None
-    python: str | None = Field(None, description="python with quippy and ase there, if there is one, instead of environment")
-    gap_fit: str | None = Field(None, description="default: the gap_fit that comes with quippy")
+    python: str | None = Field(
+        None, pattern=r"^/", description="python with quippy and ase there, if there is one, instead of environment"
+    )
+    gap_fit: str | None = Field(None, pattern=r"^/", description="default: the gap_fit that comes with quippy")
     gap_fit_mpi: bool = Field(False, description="it is a build for MPI: run with the mpirun_command")
     codes: dict[str, CodeSettings] = Field(default_factory=dict, description="other programs by the labels they get")
 
     @field_validator("work_dir")
     @classmethod
     def _absolute(cls, value: str) -> str:
+        try:
+            value.format(username="")
+        except (KeyError, IndexError, ValueError) as exception:
+            raise ValueError("the only thing in braces can be {username}") from exception
         if not value.startswith("/"):
             raise ValueError("expected an absolute path, e.g. /scratch/{username}/gaprss")
+        return value
+
+    @field_validator("label")
+    @classmethod
+    def _another(cls, value: str) -> str:
+        if value == "localhost":
+            raise ValueError("this is the name of this machine; give it another")
         return value
 
     @field_validator("options")
@@ -103,10 +116,16 @@ def job_options(computer: Any, given: dict[str, Any]) -> dict[str, Any]:
     return {**computer.get_property(JOB_OPTIONS, {}), **given}
 
 
+def is_here(code: Any) -> bool:
+    """Tell whether a code is one of this machine."""
+    return bool(code.computer is not None and code.computer.hostname == "localhost")
+
+
 def fit_options(code: Any, given: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a job of gap_fit: as many OpenMP threads as it has cores, if ``threads`` are not given."""
     options = job_options(code.computer, given)
     if "threads" not in options:
-        here = code.computer is not None and code.computer.hostname == "localhost"
-        options["threads"] = (os.cpu_count() or 1) if here else options.get("resources", {}).get("num_cores_per_mpiproc", 1)
+        options["threads"] = (
+            (os.cpu_count() or 1) if is_here(code) else options.get("resources", {}).get("num_cores_per_mpiproc", 1)
+        )
     return options

@@ -10,14 +10,11 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.selection.generation import ENDS
 from aiida_gaprss.structures.compositions import reduced, text
 
 #: eV/atom; a height smaller than this is rounding.
 ROUNDING = 1e-9
-
-
-#: ``relax_status`` of the end points of relaxations that went well, or far.
-END_POINT = frozenset({"converged", "max_steps"})
 
 
 class HullError(ValueError):
@@ -138,7 +135,7 @@ def hull_weights(frames: Sequence[Atoms], kT: float) -> dict[str, float]:
     """
     lowest: dict[str, float] = {}
     for atoms, height in zip(frames, above_hull(frames), strict=True):
-        if np.isfinite(height) and atoms.info.get("relax_status") in END_POINT:
+        if np.isfinite(height) and atoms.info.get("relax_status") in ENDS:
             key = reduced_formula(atoms)
             lowest[key] = min(float(height), lowest.get(key, np.inf))
     return {key: max(float(np.exp(-height / kT)), LEAST_WEIGHT) for key, height in sorted(lowest.items())}

@@ -36,31 +36,30 @@ def set_up_computer(settings: ComputerSettings, console: Console, check: bool) -
     console.print(f"computer [bold]{computer.label}[/]: {computer.hostname}, {settings.transport}, {settings.scheduler}")
     with connection(computer) as transport:
         shell = Shell(transport, settings.prepend_text)
-        user = shell("whoami", "cannot run a command").strip()
+        user = shell("whoami", "cannot run a command")
         work_dir = settings.work_dir.format(username=user)
         shell(f"mkdir -p {shlex.quote(work_dir)} && test -w {shlex.quote(work_dir)}", f"work_dir {work_dir} cannot be written to")
         console.print(f"  [green]found[/]    user {user}, {work_dir}")
         python = settings.python or install(settings.environment, shell, console)  # type: ignore[arg-type]  # one of them is given
         probe = shell(f"{shlex.quote(python)} -c {shlex.quote(PROBE)}", f"{python} has no quippy and ase")
-        found = json.loads(probe.strip().splitlines()[-1])
+        found = json.loads(probe)
         gap_fit = settings.gap_fit or found["gap_fit"]
         if gap_fit is None:
             raise click.ClickException(f"{python}: its quippy has no gap_fit; say gap_fit: PATH, or install quippy-ase 0.9.14")
-        shell(f"test -x {shlex.quote(gap_fit)}", f"{gap_fit} is not an executable file")
-        console.print(f"  [green]found[/]    python with quippy: {python} (ase {found['ase']})", soft_wrap=True)
-        console.print(f"  [green]found[/]    gap_fit: {gap_fit}", soft_wrap=True)
+        programs: dict[str, tuple[Finding, str, dict[str, Any]]] = {
+            "gaprss-python": (Finding("python with quippy", python, f"ase {found['ase']}"), "gaprss.label", {}),
+            "gap_fit": (Finding("gap_fit", gap_fit), "gaprss.gap_fit", {"mpi": settings.gap_fit_mpi}),
+        }
         for label, code in settings.codes.items():
-            shell(f"test -x {shlex.quote(code.executable)}", f"codes.{label}: {code.executable} is not an executable file")
-            console.print(f"  [green]found[/]    {label}: {code.executable}", soft_wrap=True)
-    codes = {
-        "gaprss-python": register("gaprss-python", Finding("python", python, f"ase {found['ase']}"), "gaprss.label", computer),
-        "gap_fit": register("gap_fit", Finding("gap_fit", gap_fit), "gaprss.gap_fit", computer, mpi=settings.gap_fit_mpi),
-    }
-    for label, code in settings.codes.items():
-        finding = Finding(label, code.executable)
-        register(label, finding, code.plugin, computer, code.prepend_text, code.append_text, code.mpi)
+            more = {"prepend_text": code.prepend_text, "append_text": code.append_text, "mpi": code.mpi}
+            programs[label] = (Finding(f"codes.{label}", code.executable), code.plugin, more)
+        for finding, _, _ in programs.values():
+            path = str(finding.found)
+            shell(f"test -x {shlex.quote(path)}", f"{finding.name}: {path} is not an executable file")
+            finding.tell(console)
+    codes = {label: register(label, finding, plugin, computer, **more) for label, (finding, plugin, more) in programs.items()}
     if check:
-        run_check(codes, console)
+        run_check(codes["gap_fit"], codes["gaprss-python"], console)
 
 
 def make_computer(settings: ComputerSettings) -> Computer:
@@ -131,7 +130,7 @@ class Shell:
         self.prepend_text = prepend_text
 
     def __call__(self, command: str, fault: str) -> str:
-        """Return what a command prints.
+        """Return the last line that a command prints: modules and logins have things of their own to say before.
 
         :raises click.ClickException: with ``fault`` and the last line of its standard error, if it fails.
         """
@@ -139,12 +138,12 @@ class Shell:
         if status != 0:
             said = (error.strip().splitlines() or [f"status {status}"])[-1]
             raise click.ClickException(f"{fault}: {said}")
-        return str(output)
+        return (output.strip().splitlines() or [""])[-1]
 
 
 def install(environment: EnvironmentSettings, shell: Shell, console: Console) -> str:
     """Return the python of an environment on the computer, which is made if it is not there."""
-    folder = shell(f"eval echo {environment.folder}", f"environment.folder {environment.folder}").strip()
+    folder = shell(f"eval echo {environment.folder}", f"environment.folder {environment.folder}")
     python = f"{folder}/bin/python"
     packages = environment.packages
     version = f"{environment.python} -c 'import sys; print(sys.version_info[1])'"
@@ -159,7 +158,7 @@ def install(environment: EnvironmentSettings, shell: Shell, console: Console) ->
     return python
 
 
-def run_check(codes: dict[str, Any], console: Console) -> None:
+def run_check(gap_fit: Any, python: Any, console: Console) -> None:
     """Fit and evaluate a small potential in one job there, and compare its energies with those of this machine.
 
     :raises click.ClickException: if the job fails, or the machines disagree.
@@ -174,12 +173,12 @@ def run_check(codes: dict[str, Any], console: Console) -> None:
     started = time.monotonic()
     results, node = run_get_node(
         GapFitCalculation,
-        code=codes["gap_fit"],
-        python=codes["gaprss-python"],
+        code=gap_fit,
+        python=python,
         datasets={"copper": _copper()},
         settings=Dict(CHECK_FIT),
         seed=Int(1),
-        metadata={"label": "check of the computer", "options": fit_options(codes["gap_fit"], {})},
+        metadata={"label": "check of the computer", "options": fit_options(gap_fit, {})},
     )
     seconds = time.monotonic() - started
     if not node.is_finished_ok:
@@ -187,7 +186,7 @@ def run_check(codes: dict[str, Any], console: Console) -> None:
         look = f"its folder there: {node.get_remote_workdir()}; its messages: verdi process report {node.pk}"
         raise click.ClickException(f"the job <{node.pk}> failed: {said}; {look}")
     potential = results["potential"]
-    for code in codes.values():
+    for code in (gap_fit, python):
         code.base.extras.set(GAP_VERSION_EXTRA, potential.gap_version)
     console.print(f"  [green]works[/]    job <{node.pk}> in {seconds:.0f} s: {results['results']['gap_fit']}")
     difference = _difference(potential, results["predictions"])
@@ -226,7 +225,7 @@ def _copper() -> Any:
             atoms.rattle(0.1, rng=rng)
         atoms.info = {"frame_id": f"check-{number:02d}", "config_type": "copper" if number else "isolated_atom"}
         atoms.calc = EMT()
-        virial = (-atoms.get_stress(voigt=False) * atoms.get_volume()).reshape(9)
+        virial = fr.virial_from_stress(atoms.get_stress(), atoms.get_volume())
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
         atoms.calc = None
         fr.set_labels(atoms, energy, forces, virial)

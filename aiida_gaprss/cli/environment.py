@@ -11,11 +11,14 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aiida_gaprss.fitting import GAP_VERSION_EXTRA
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PROBE = """
 import json, os, sys
@@ -35,6 +38,14 @@ class Finding:
     detail: str = ""
     how_to_get: str = ""
     extras: dict[str, Any] = field(default_factory=dict)
+
+    def tell(self, console: Console) -> None:
+        """Print whether it was found."""
+        if self.found:
+            detail = f" ({self.detail})" if self.detail else ""
+            console.print(f"  [green]found[/]    {self.name}: {self.found}{detail}", soft_wrap=True)
+        else:
+            console.print(f"  [yellow]missing[/]  {self.name}: {self.detail}. {self.how_to_get}", soft_wrap=True)
 
 
 def load_or_make_profile(make: bool = True) -> str:

@@ -49,10 +49,7 @@ def setup(path: Path | None, check: bool, python: str | None, gap_fit: str | Non
         return
     findings = set_up_codes(python, gap_fit, pw)
     for finding in findings:
-        if finding.found:
-            console.print(f"  [green]found[/]    {finding.name}: {finding.found} ({finding.detail})", soft_wrap=True)
-        else:
-            console.print(f"  [yellow]missing[/]  {finding.name}: {finding.detail}. {finding.how_to_get}", soft_wrap=True)
+        finding.tell(console)
     if not all(finding.found for finding in findings[:2]):
         raise click.ClickException("without gap_fit and a python with quippy no campaign can run")
     console.print("Ready. Next: aiida-gaprss demo, or aiida-gaprss run CONFIG.yaml")

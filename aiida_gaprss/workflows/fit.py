@@ -24,6 +24,7 @@ from aiida_gaprss.calculations.fit_functions import (
     with_delta,
 )
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation, checked_training_set, training_set
+from aiida_gaprss.computers import is_here
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.fitting.forecast import Forecast, forecast
@@ -79,7 +80,7 @@ def memory_limit(inputs: Any) -> float | None:
     if asked:
         return float(asked) / 1000.0
     code = fit.get("code")
-    if code is not None and code.computer is not None and code.computer.hostname == "localhost":
+    if code is not None and is_here(code):
         import psutil
 
         return float(psutil.virtual_memory().total) / 1e6

@@ -95,6 +95,9 @@ def test_options_of_the_computer_reach_the_jobs(setup, file, campaign_text, tmp_
     ("changes", "message"),
     [
         ({"work_dir": "scratch"}, "work_dir: expected an absolute path"),
+        ({"work_dir": "/scratch/{user}"}, "work_dir: the only thing in braces can be {username}"),
+        ({"label": "localhost"}, "label: this is the name of this machine"),
+        ({"gap_fit": "gap_fit"}, "gap_fit: String should match pattern '^/'"),
         ({"environment": {"folder": "~/env"}}, "python: give either this, or environment"),
         ({"python": None}, "python: give either this, or environment"),
         ({"options": {"wallclock": 1}}, "'wallclock' is no option of an AiiDA job"),
@@ -124,6 +127,13 @@ def test_faults_of_the_file(file, changes, message):
 )
 def test_faults_of_the_computer(setup, file, changes, message):
     assert message in setup("--computer", file(f"faulty-{abs(hash(message))}", **changes))
+
+
+def test_a_login_that_talks(setup, file):
+    """What modules and logins print is not taken for an answer."""
+    text = setup("--computer", file("talking", prepend_text="echo Welcome to the cluster"), "--no-check")
+    assert "Ready." in text
+    assert "Welcome" not in text
 
 
 def test_a_job_that_fails(setup, file, tmp_path):
