@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +25,28 @@ FIT = {
     "sigma": {"energy": 0.005, "forces": 0.05, "virial": 0.05},
     "config_type_sigma": {"isolated_atom": {"energy": 0.0001, "forces": 0.01, "virial": 1.0}},
 }
+
+
+def shell_in(folder, **variables):
+    """Return a function that runs commands in a folder with an AiiDA of its own there, and returns what they print."""
+    (folder / "aiida").mkdir()
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("AIIDA")},
+        "AIIDA_PATH": str(folder / "aiida"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONWARNINGS": "ignore",
+        **variables,
+    }
+
+    def shell(*command, check=True):
+        done = subprocess.run(
+            [str(c) for c in command], cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+        text = done.stdout + done.stderr
+        assert done.returncode == 0 or not check, f"{command}: {text}"
+        return text
+
+    return shell
 
 
 def prepare_batch(folder, task, frames, settings, extra=None):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import zmq
+from helpers import shell_in
 
 from aiida_gaprss.cli.daemon import REPAIR
 
@@ -38,22 +38,7 @@ print("RESULT", node.is_finished_ok, len(names), len(set(names)), energies, node
 @pytest.fixture
 def shell(tmp_path):
     """Run commands with an AiiDA of their own; its daemon is stopped at the end in any case."""
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("AIIDA")},
-        "AIIDA_PATH": str(tmp_path / "aiida"),
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "PYTHONWARNINGS": "ignore",
-    }
-    (tmp_path / "aiida").mkdir()
-
-    def shell(*command, check=True):
-        done = subprocess.run(
-            [str(c) for c in command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        text = done.stdout + done.stderr
-        assert done.returncode == 0 or not check, f"{command}: {text}"
-        return text
-
+    shell = shell_in(tmp_path)
     yield shell
     shell("verdi", "daemon", "stop", check=False)
     for pid in daemon_processes(tmp_path, b""):  # also what a killed daemon leaves running

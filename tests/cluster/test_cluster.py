@@ -3,12 +3,12 @@
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from helpers import shell_in
 
 PROJECT = Path(__file__).parents[2]
 SCRIPT = PROJECT / "examples" / "cluster" / "cluster.sh"
@@ -34,29 +34,8 @@ def cluster():
     if os.geteuid() != 0 or lacking:
         pytest.skip(f"needs root and Debian's packages (cluster.sh install); not here: {', '.join(lacking) or 'root'}")
     folder = Path(tempfile.mkdtemp(prefix="gaprss-cluster-", dir="/tmp"))
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith(("AIIDA", "GAPRSS_CLUSTER"))},
-        "AIIDA_PATH": str(folder / "aiida"),
-        "GAPRSS_CLUSTER": str(folder / "cluster"),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONWARNINGS": "ignore",
-    }
     folder.chmod(0o755)
-    (folder / "aiida").mkdir()
-
-    def run(*command, check=True):
-        done = subprocess.run(
-            [str(part) for part in command],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout + done.stderr
-
+    run = shell_in(folder, GAPRSS_CLUSTER=str(folder / "cluster"))
     run.folder = folder
     try:
         run("bash", SCRIPT, "start")
