@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, Validat
 from aiida_gaprss.campaign import FITS, RssSettings, complete, consistency
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.seeds import with_texts
-from aiida_gaprss.tasks import LabelSettings
+from aiida_gaprss.tasks import LabelSettings, ScratchPolicy
 from aiida_gaprss.validation import Model
 from aiida_gaprss.yamlfile import ConfigError, Fault, Lines, dotted, faults_of, parse, read
 
@@ -162,6 +162,11 @@ class CampaignConfig(Model):
     max_concurrent: PositiveInt = Field(2, description="frame-by-frame calculations, or bundles, at one time")
     bundle: BundleSettings | None = Field(None, description="calculate many frames in one job (DFT codes)")
     max_failed_fraction: float = Field(0.3, ge=0, le=1, description="of the labels of a generation")
+    scratch: ScratchPolicy = Field(
+        "finished",
+        description="scratch folders on the computers that are removed when their jobs have been evaluated: "
+        "keep (none), finished (of those that ended well), all",
+    )
 
     @field_validator("bundle")
     @classmethod

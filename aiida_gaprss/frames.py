@@ -87,6 +87,13 @@ def set_labels(
         atoms.info[f"{prefix}_virial"] = np.array(virial, dtype=float).reshape(9)
 
 
+def drop_labels(atoms: Atoms) -> None:
+    """Take all labels off, and what is said of them: those of another reference must not pass for new ones."""
+    for key in [name for name in atoms.info if name.startswith((f"{REFERENCE}_", "label_"))]:
+        del atoms.info[key]
+    atoms.arrays.pop(f"{REFERENCE}_forces", None)
+
+
 def take_labels(atoms: Atoms, source: Atoms) -> None:
     """Give ``atoms`` the reference labels of ``source``, the same structure, with where they come from."""
     for store, other in ((atoms.info, source.info), (atoms.arrays, source.arrays)):

@@ -114,6 +114,7 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
         "label": label,
         "fit": {"code": gap_fit, "python": python, "metadata": {"options": fit_options(gap_fit, config.options.fit)}},
         "relax": {"code": python, "metadata": {"options": options_at(python, config.options.relax)}},
+        "scratch": config.scratch,
         "metadata": {"label": campaign_name(campaign), "description": f"GAP-RSS, protocol {config.protocol}"},
     }
 

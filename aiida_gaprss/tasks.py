@@ -19,6 +19,9 @@ from pydantic import (
 from aiida_gaprss.structures.seeds import Seed
 from aiida_gaprss.validation import Model
 
+#: Scratch folders that are removed when their jobs have been evaluated: of no job, of those that ended well, of all.
+ScratchPolicy = Literal["keep", "finished", "all"]
+
 
 class EveryStep(Model):
     """Steps at equal distances, the first one among them."""

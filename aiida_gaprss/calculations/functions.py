@@ -250,6 +250,7 @@ def settle_labels(frames: Dataset, min_distance_factor: Float, level: Str, **kno
             fr.take_labels(atoms, source)
             settled.append(atoms)
         elif reason is not None:
+            fr.drop_labels(atoms)
             atoms.info["label_status"] = f"failed: absurd, not calculated: {reason}"
             settled.append(atoms)
         else:
@@ -275,6 +276,7 @@ def gather_labels(frames: Dataset, indices: List, reference: Str, level: Dict, f
     out = []
     for index in indices.get_list():
         atoms = frames.frame(index)
+        fr.drop_labels(atoms)
         reason = failures.get_dict().get(str(index))
         if index in given:
             nodes = given[index]
@@ -322,6 +324,7 @@ def merge_labels(frames: Dataset, reason: Str, **parts: Dataset) -> Dataset:
         if atoms.info["frame_id"] in best:
             out.append(best[atoms.info["frame_id"]])
         elif reason.value:
+            fr.drop_labels(atoms)
             atoms.info["label_status"] = f"failed: {reason.value}"
             out.append(atoms)
     return Dataset(out, level_of_theory=level)

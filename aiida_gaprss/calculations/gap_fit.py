@@ -58,6 +58,12 @@ class GapFitCalculation(CalcJob):
         spec.input("metadata.options.resources", valid_type=dict, default={"num_machines": 1, "num_mpiprocs_per_machine": 1})
         spec.input("metadata.options.withmpi", valid_type=bool, default=False)
         spec.input("metadata.options.threads", valid_type=int, default=1, help="OpenMP threads of gap_fit.")
+        spec.input(
+            "metadata.options.keep_predictions",
+            valid_type=bool,
+            default=True,
+            help="Store the training set with predictions; their errors are in the results anyway.",
+        )
         spec.inputs.validator = _validate_inputs
         spec.output("potential", valid_type=Potential, required=False)
         spec.output("results", valid_type=Dict, required=False, help="Counts, memory, warnings and training errors.")

@@ -14,6 +14,7 @@ from aiida_gaprss.cli.nodes import dataset, potential
 from aiida_gaprss.cli.scans import committee, learning_curve, tune
 from aiida_gaprss.cli.search import search
 from aiida_gaprss.cli.setup import setup
+from aiida_gaprss.cli.storage import storage
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,7 +23,24 @@ def cli() -> None:
     """Make machine-learned interatomic potentials (GAP) by random structure searching, with full provenance in AiiDA."""
 
 
-for command in (setup, demo, run, fit, learning_curve, tune, committee, search, status, stop, report, trace, dataset, potential):
+COMMANDS = (
+    setup,
+    demo,
+    run,
+    status,
+    stop,
+    report,
+    trace,
+    storage,
+    fit,
+    learning_curve,
+    tune,
+    committee,
+    search,
+    dataset,
+    potential,
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

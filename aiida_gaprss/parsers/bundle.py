@@ -7,6 +7,7 @@ import zipfile
 
 from ase import Atoms
 
+from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.bundle import bundled_reference
 from aiida_gaprss.parsers.frames import FramesParser
 from aiida_gaprss.reference import PER_FRAME, set_labels_of_step
@@ -18,6 +19,7 @@ class BundleParser(FramesParser):
 
     def merge(self, source: Atoms, status: str, results: list[Atoms]) -> list[Atoms]:
         """Return the frame with its labels, or with the reason why there are none."""
+        fr.drop_labels(source)
         source.info["label_uuid"] = self.node.uuid
         if status.startswith("not reached"):
             source.info["label_status"] = status

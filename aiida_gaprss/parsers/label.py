@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ase import Atoms
 
+from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.label import LabelCalculation
 from aiida_gaprss.parsers.frames import FramesParser
 
@@ -13,6 +14,7 @@ class LabelParser(FramesParser):
 
     def merge(self, source: Atoms, status: str, results: list[Atoms]) -> list[Atoms]:
         """Return the frame with its labels and status."""
+        fr.drop_labels(source)
         for atoms in results:
             source.info.update({key: value for key, value in atoms.info.items() if key.startswith("REF_")})
             source.arrays.update({key: value for key, value in atoms.arrays.items() if key.startswith("REF_")})

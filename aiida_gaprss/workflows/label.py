@@ -25,6 +25,7 @@ from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
 from aiida_gaprss.reference.common import attempts, level_node, one_line, shared
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 from aiida_gaprss.workflows.pot import FAILED, draw
+from aiida_gaprss.workflows.scratch import clean_scratch, define_scratch
 
 #: Links per process cost quadratically; results are gathered in shards of this many frames.
 SHARD = 25
@@ -120,6 +121,7 @@ class LabelWorkChain(WorkChain):
             default=0.3,
             help="Fraction of failed frames above which no more are tried, and this is a failure.",
         )
+        define_scratch(spec)
         spec.inputs.validator = _validate
         spec.outline(
             cls.settle,
@@ -194,6 +196,7 @@ class LabelWorkChain(WorkChain):
         if not job.is_finished_ok:
             self.ctx.failure = job.exit_message or str(job.process_state)
             self.report(f"labelling job <{job.pk}>: {self.ctx.failure}")
+        clean_scratch(self, [job])
 
     def is_bundled(self) -> bool:
         """Tell whether many frames go into one job."""
@@ -254,6 +257,7 @@ class LabelWorkChain(WorkChain):
                         continue
                     self.ctx.failed += 1
                 self.ctx.todo.remove(index)
+        clean_scratch(self, [self.ctx[f"bundle_{number}"] for number in range(1, len(self.ctx.bundles) + 1)])
         self.ctx.setbacks += stuck
         self.tell_what_is_left("its job ended before")
 
@@ -286,6 +290,7 @@ class LabelWorkChain(WorkChain):
                 frames=self.ctx.left,
                 pot=pot,
                 failures_allowed=self.failures_allowed - self.ctx.failed,
+                scratch=self.inputs.scratch,
                 metadata={"call_link_label": f"lane_{lane + 1}" + (f"_round_{self.ctx.rounds}" if self.ctx.rounds > 1 else "")},
                 **{name: self.inputs[name]},
             )
@@ -310,6 +315,7 @@ class LabelWorkChain(WorkChain):
             self.ctx.failed += sum(shard.n_frames - shard.base.attributes.get("energies") for shard in shards)
             done = {a.info["frame_id"] for shard in shards for a in shard.get_frames()}
             self.ctx.todo = [index for index in self.ctx.todo if self.ctx.left.frame(index).info["frame_id"] not in done]
+        clean_scratch(self, [lane for lane in self.ctx.lanes if not lane.is_finished_ok])
         self.ctx.setbacks += bool(self.ctx.todo)
         self.tell_what_is_left("its lane broke down")
 
@@ -423,6 +429,7 @@ class LabelLaneWorkChain(WorkChain):
             required=False,
             help="When more have failed in this lane and its sisters together, no further frame is begun.",
         )
+        define_scratch(spec)
         for name, module in PER_FRAME.items():
             spec.input_namespace(name, required=False, populate_defaults=False)
             module.define(spec.inputs[name])
@@ -440,6 +447,7 @@ class LabelLaneWorkChain(WorkChain):
         self.ctx.shard = {}
         self.ctx.failed = 0
         self.ctx.shards = 0
+        self.ctx.ended = []
         self.ctx.name = reference_of(self.inputs)
 
     def has_next(self) -> bool:
@@ -470,6 +478,7 @@ class LabelLaneWorkChain(WorkChain):
     def inspect(self) -> None:
         """Remember the calculation and whether it gave labels; a failed one is tried again while there are settings to try."""
         process: ProcessNode = self.ctx.current
+        self.ctx.ended.append(process.pk)
         failure = result_of(process, self.ctx.name, self.inputs.frames.frame(self.ctx.index))
         if failure is not None:
             again = self.ctx.attempt + 1 < attempts(self.inputs[self.ctx.name])
@@ -497,6 +506,8 @@ class LabelLaneWorkChain(WorkChain):
         }
         shard = gather(self.inputs.frames, results, self.ctx.name, self.inputs[self.ctx.name])
         self.out(f"shards.shard_{self.ctx.shards:04d}", shard)
+        clean_scratch(self, [load_node(pk) for pk in self.ctx.ended])
+        self.ctx.ended = []
         self.ctx.shards += 1
         self.ctx.shard = {}
         self.report(f"{self.ctx.drawn} frames of this lane done, {self.ctx.failed} failed")

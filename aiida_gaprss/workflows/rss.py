@@ -38,6 +38,7 @@ from aiida_gaprss.structures.seeds import AirssSeed
 from aiida_gaprss.tasks import SearchSettings
 from aiida_gaprss.validation import model_validator_for
 from aiida_gaprss.workflows.label import LabelWorkChain
+from aiida_gaprss.workflows.scratch import clean_scratch, define_scratch
 from aiida_gaprss.workflows.search import SearchWorkChain, validate_search
 
 
@@ -77,9 +78,10 @@ class RssWorkChain(WorkChain):
         spec.input(
             "buildcell", valid_type=AbstractCode, required=False, help="Of AIRSS, where relax.code is: makes the AIRSS seeds."
         )
-        spec.expose_inputs(LabelWorkChain, namespace="label", exclude=("frames",))
+        spec.expose_inputs(LabelWorkChain, namespace="label", exclude=("frames", "scratch"))
         spec.expose_inputs(GapFitCalculation, namespace="fit", exclude=("datasets", "settings", "seed"))
         spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("frames", "potential", "settings"))
+        define_scratch(spec)
         spec.inputs.validator = validate_start
         spec.outline(
             cls.start,
@@ -341,7 +343,7 @@ class RssWorkChain(WorkChain):
     def label(self) -> Any:
         """Label the chosen frames with the reference."""
         inputs = AttributeDict(self.exposed_inputs(LabelWorkChain, namespace="label"))
-        inputs.frames = self.ctx.to_label
+        inputs |= {"frames": self.ctx.to_label, "scratch": self.inputs.scratch}
         inputs.metadata = {**inputs.get("metadata", {}), **self.called("label")}
         return ToContext(labelling=self.submit(LabelWorkChain, **inputs))
 
@@ -381,6 +383,7 @@ class RssWorkChain(WorkChain):
             energy, forces = results["errors"]["energy"]["rmse"], results["errors"]["forces"]["rmse"]
             text += f"; training RMSE {energy:.1f} meV/atom, {forces:.3f} eV/Å"
         self.report(text)
+        self.clean()
         return None
 
     def look_back(self) -> Any:
@@ -430,8 +433,8 @@ class RssWorkChain(WorkChain):
         self.report(f"known crystals: {self.ctx.to_label.n_frames} distorted cells to label")
 
     def has_final_fit(self) -> bool:
-        """Tell whether there is a last fit, with settings of its own or to more frames."""
-        return self.settings.final_fit is not None or self.wants_crystals("end")
+        """Tell whether there is a last fit: with settings of its own, to more frames, or as none was known to be the last."""
+        return self.settings.final_fit is not None or self.wants_crystals("end") or not self.ctx.keep
 
     def fit_tightly(self) -> Any:
         """Fit the final potential to the same database."""
@@ -452,6 +455,7 @@ class RssWorkChain(WorkChain):
             "name": Str(f"{self.inputs.name.value}-search"),
             "again": lowest_frames(settings, metadata=self.called("lowest"), **self.ctx.datasets),
             "relax": self.exposed_inputs(RelaxCalculation, namespace="relax"),
+            "scratch": self.inputs.scratch,
             "metadata": self.called("relax"),
         }
         if "targets" in self.inputs:
@@ -500,9 +504,22 @@ class RssWorkChain(WorkChain):
         self.out("results", self.ctx.gap_fit.outputs.results)
         if "predictions" in self.ctx.gap_fit.outputs:
             self.out("predictions", self.ctx.gap_fit.outputs.predictions)
+        self.clean()
         self.report(f"finished: final potential <{self.ctx.potential.pk}>; for the report: aiida-gaprss report {self.node.pk}")
 
     # --- helpers ---
+
+    def clean(self) -> None:
+        """Remove what ended jobs have left in the scratch; labelling and search do that themselves."""
+        others = {"LabelWorkChain", "SearchWorkChain"}
+        clean_scratch(self, [process for process in self.node.called if process.process_label not in others])
+
+    @property
+    def may_be_last(self) -> bool:
+        """Tell whether the fit of this generation may be the last one, whose predictions are kept."""
+        settings = self.settings
+        another = settings.final_fit is not None or self.wants_crystals("end")
+        return not another and (settings.stop is not None or self.ctx.generation == settings.n_generations)
 
     @property
     def settings(self) -> RssSettings:
@@ -560,6 +577,8 @@ class RssWorkChain(WorkChain):
         inputs.seed = self.seed(stage)
         inputs.metadata = {**inputs.get("metadata", {}), **self.called(stage)}
         self.ctx.final = stage == "final_fit"
+        self.ctx.keep = self.ctx.final or self.may_be_last
+        inputs.metadata["options"] = {**inputs.metadata.get("options", {}), "keep_predictions": self.ctx.keep}
         return ToContext(gap_fit=self.submit(GapFitCalculation, **inputs))
 
     def python_job(self, stage: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from aiida_gaprss.structures.compositions import reduced, text
 from aiida_gaprss.structures.seeds import make_cells
 from aiida_gaprss.tasks import DiagnosticSearchSettings
 from aiida_gaprss.validation import model_validator_for
+from aiida_gaprss.workflows.scratch import clean_scratch, define_scratch
 
 #: The analysis takes a link of every batch, and links per process cost quadratically.
 MOST_BATCHES = 60
@@ -104,6 +105,7 @@ class SearchWorkChain(WorkChain):
             validator=_validate_concurrent,
             help="Jobs at one time; each takes all cores that it may use.",
         )
+        define_scratch(spec)
         spec.inputs.validator = validate_search
         spec.outline(
             cls.setup,
@@ -180,6 +182,7 @@ class SearchWorkChain(WorkChain):
             if not job.is_finished_ok:
                 self.ctx.failures[key] = job.exit_message or str(job.process_state)
                 self.report(f"{key} <{job.pk}>: {self.ctx.failures[key]}; the others go on")
+            clean_scratch(self, [job])
 
     def analyse(self) -> ExitCode | None:
         """Find minima and targets."""
