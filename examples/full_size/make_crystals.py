@@ -1,4 +1,7 @@
-"""Write the known crystals of the campaign: four structures of silicon at their Stillinger-Weber volumes (nearly)."""
+"""Write the known crystals of the campaign: four structures of silicon at their Stillinger-Weber volumes (nearly).
+
+The fit learns of their supercells (``crystals.extxyz``), the search is to find the cells (``targets.extxyz``).
+"""
 
 from __future__ import annotations
 
@@ -35,5 +38,10 @@ def crystals() -> list[Atoms]:
     return list(named.values())
 
 
+#: Of these crystals; with 155 atoms in all as large as those of boron, which have 12, 28, 8 and 106.
+SUPERCELLS = {"diamond": (4, 4, 2), "lonsdaleite": (2, 2, 2), "beta-tin": (2, 2, 2), "simple-cubic": (3, 3, 3)}
+
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) / "crystals.extxyz", crystals())
+    folder = Path(sys.argv[1])
+    write(folder / "targets.extxyz", crystals())
+    write(folder / "crystals.extxyz", [atoms.repeat(SUPERCELLS[atoms.info["name"]]) for atoms in crystals()])
