@@ -1,11 +1,11 @@
-"""A campaign on a cluster: wall time, share of the engine, memory, storage; and the same campaign on one machine without services.
+"""A campaign on a cluster: wall time, share of the engine, memory, storage; and the same campaign without services.
 
 python benchmarks/at_scale.py [CAMPAIGN.yaml] [--no-embedded] [--folder FOLDER]
 
-As root on Debian or Ubuntu: starts the cluster of examples/cluster (SLURM behind SSH, PostgreSQL, RabbitMQ), runs the campaign there
-through the daemon, and looks at it every two seconds. Then runs it again on a profile with SQLite and jobs of this machine, and compares
-all labels, relaxed frames and minima byte for byte. All files are in FOLDER (default: a temporary one): samples.csv, and the
-report of either.
+As root on Debian or Ubuntu: starts the cluster of examples/cluster (SLURM behind SSH, PostgreSQL, RabbitMQ), runs the campaign
+there through the daemon, and looks at it every two seconds. Then runs it again on a profile with SQLite and jobs of this machine,
+and compares all labels, relaxed frames and minima byte for byte. All files are in FOLDER (default: a temporary one): samples.csv,
+and the report of either.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ from aiida_gaprss.data.dataset import Dataset
 
 #: The status of frames that a job had no time for.
 NOT_REACHED = "not reached: the job ended before"
+#: The status of frames whose calculation the end of a job's time cut off.
+TIME_LIMIT = "time_limit"
 
 
 class FramesParser(Parser):
@@ -59,7 +61,7 @@ class FramesParser(Parser):
         return None
 
     def summary(self, lines: dict[int, dict[str, Any]], total: int) -> dict[str, Any]:
-        """Return counts by status and times."""
+        """Return counts by status and times, and the numbers of frames that were not reached or cut off, if there are any."""
         try:
             summary = json.loads(self.retrieved.base.repository.get_object_content("summary.json", "r"))
         except (FileNotFoundError, json.JSONDecodeError):
@@ -67,6 +69,12 @@ class FramesParser(Parser):
         summary["frames"] = total
         summary["done"] = len(lines)
         summary["status"] = dict(sorted(Counter(line["status"].split(":")[0] for line in lines.values()).items()))
+        for key, indices in (
+            ("left", [index for index in range(total) if index not in lines]),
+            ("cut", [index for index, line in sorted(lines.items()) if line["status"] == TIME_LIMIT]),
+        ):
+            if indices:
+                summary[key] = indices
         summary["work_s"] = round(sum(line["seconds"] for line in lines.values()), 3)
         summary["cpu_s"] = round(sum(line["cpu"] for line in lines.values()), 3)
         return summary
@@ -82,14 +90,15 @@ class FramesParser(Parser):
 
 
 def read_results(path: Path) -> dict[int, dict[str, Any]]:
-    """Return the finished results by index of the input frame; a line cut off by a kill is left out."""
+    """Return the finished results by index of the input frame; what a kill or a full disk has left of others is left out."""
     results: dict[int, dict[str, Any]] = {}
     if not path.is_file():
         return results
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             line = json.loads(text)
         except json.JSONDecodeError:
             continue
-        results[line["index"]] = line
+        if isinstance(line, dict):
+            results[line["index"]] = line
     return results

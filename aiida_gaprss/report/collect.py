@@ -107,7 +107,7 @@ def _generation(tag: str, outputs: Any, called: Mapping[str, Any]) -> Generation
     cells = called.get(f"{tag}_cells", called.get(f"{tag}_initial_cells"))
     if cells is not None and "result" in cells.outputs:
         counts.made = cells.outputs.result.n_frames
-    job = called.get(f"{tag}_relax")
+    job = called.get(f"{tag}_relax_joined", called.get(f"{tag}_relax"))
     if job is not None and tag == SEARCH and "summary" in job.outputs:
         summary = job.outputs.summary.get_dict()
         counts.made = summary["attempts"]

@@ -13,7 +13,6 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.bundle import BundleCalculation
 from aiida_gaprss.calculations.functions import (
     frame_structure,
-    frames_not_reached,
     gather_labels,
     merge_labels,
     pick_frames,
@@ -25,13 +24,14 @@ from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
 from aiida_gaprss.reference.common import attempts, level_node, one_line, shared
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 from aiida_gaprss.workflows.pot import FAILED, draw
+from aiida_gaprss.workflows.repeat import RepeatingWorkChain
 from aiida_gaprss.workflows.scratch import clean_scratch, define_scratch
 
 #: Links per process cost quadratically; results are gathered in shards of this many frames.
 SHARD = 25
 #: At most so many datasets are merged by one calcfunction.
 FAN_IN = 40
-#: A batch that was cut off, lanes that broke down, or bundles that gave nothing are continued so many times.
+#: Lanes that broke down, or bundles that gave nothing are continued so many times.
 ROUNDS = 5
 
 #: The label of the link to the calculation of a frame: its number, and which attempt it is.
@@ -71,7 +71,7 @@ def _validate(inputs: dict[str, Any], _: Any) -> str | None:
     return None
 
 
-class LabelWorkChain(WorkChain):
+class LabelWorkChain(RepeatingWorkChain):
     """Give every frame of a dataset the labels of one reference.
 
     A frame whose calculation fails stays in the output with the reason in ``label_status``; only when too many fail does
@@ -121,12 +121,11 @@ class LabelWorkChain(WorkChain):
             default=0.3,
             help="Fraction of failed frames above which no more are tried, and this is a failure.",
         )
-        define_scratch(spec)
         spec.inputs.validator = _validate
         spec.outline(
             cls.settle,
             if_(cls.is_batch)(
-                while_(cls.batch_is_unfinished)(cls.run_batch, cls.inspect_batch),
+                if_(cls.has_frames_left)(cls.run_batch, while_(cls.jobs_are_left)(cls.repeat_jobs), cls.inspect_batch),
             ).else_(
                 while_(cls.frames_are_left)(
                     if_(cls.is_bundled)(cls.run_bundles, cls.inspect_bundles).else_(cls.run_lanes, cls.inspect_lanes),
@@ -169,34 +168,25 @@ class LabelWorkChain(WorkChain):
         """Tell whether all frames go into one job."""
         return reference_of(self.inputs) == "ase"
 
-    def batch_is_unfinished(self) -> bool:
-        """Tell whether frames are left that the last job did not reach."""
-        if self.ctx.rounds == 0:
-            return bool(self.ctx.left.n_frames)
-        return self.ctx.incomplete and self.ctx.rounds < ROUNDS
+    def has_frames_left(self) -> bool:
+        """Tell whether there is anything to calculate."""
+        return bool(self.ctx.left.n_frames)
 
-    def run_batch(self) -> Any:
-        """Submit one job for the frames that are left."""
-        self.ctx.rounds += 1
+    def run_batch(self) -> None:
+        """Submit one job for all frames."""
         inputs = AttributeDict(self.exposed_inputs(LabelCalculation, namespace="ase"))
         inputs.frames = self.ctx.left
-        if self.ctx.rounds > 1:
-            inputs.frames = frames_not_reached(self.ctx.parts[-1])
-        inputs.setdefault("metadata", {})["call_link_label"] = f"batch_{self.ctx.rounds}"
-        return ToContext(batch=self.submit(LabelCalculation, **inputs))
+        inputs.setdefault("metadata", {})["call_link_label"] = "batch"
+        self.submit_job("batch", LabelCalculation, **inputs)
 
     def inspect_batch(self) -> None:
-        """Keep what the job finished."""
-        job: ProcessNode = self.ctx.batch
-        self.ctx.incomplete = job.exit_status == LabelCalculation.exit_codes.ERROR_INCOMPLETE.status
-        if "frames" in job.outputs:
-            self.ctx.parts.append(job.outputs.frames)
-        else:
-            self.ctx.incomplete = False
-        if not job.is_finished_ok:
-            self.ctx.failure = job.exit_message or str(job.process_state)
-            self.report(f"labelling job <{job.pk}>: {self.ctx.failure}")
-        clean_scratch(self, [job])
+        """Keep what the job, and those that went on where it ended, finished."""
+        batch = self.outcome("batch")
+        if "frames" in batch.outputs:
+            self.ctx.parts.append(batch.outputs["frames"])
+        if batch.failure:
+            self.ctx.failure = batch.failure
+            self.report(f"labelling job <{batch.job.pk}>: {self.ctx.failure}")
 
     def is_bundled(self) -> bool:
         """Tell whether many frames go into one job."""

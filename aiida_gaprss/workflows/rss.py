@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.common import AttributeDict
-from aiida.engine import ExitCode, ToContext, WorkChain, if_, while_
+from aiida.engine import ExitCode, ToContext, if_, while_
 from aiida.orm import AbstractCode, Dict, Int, List, ProcessNode, QueryBuilder, Str
 
 from aiida_gaprss import frames as fr
@@ -38,11 +38,11 @@ from aiida_gaprss.structures.seeds import AirssSeed
 from aiida_gaprss.tasks import SearchSettings
 from aiida_gaprss.validation import model_validator_for
 from aiida_gaprss.workflows.label import LabelWorkChain
-from aiida_gaprss.workflows.scratch import clean_scratch, define_scratch
+from aiida_gaprss.workflows.repeat import RepeatingWorkChain
 from aiida_gaprss.workflows.search import SearchWorkChain, validate_search
 
 
-class RssWorkChain(WorkChain):
+class RssWorkChain(RepeatingWorkChain):
     """Make a GAP from random cells and single-point labels alone.
 
     The outline is the method: random cells are labelled and fitted; then, generation by generation, new random cells are
@@ -81,31 +81,38 @@ class RssWorkChain(WorkChain):
         spec.expose_inputs(LabelWorkChain, namespace="label", exclude=("frames", "scratch"))
         spec.expose_inputs(GapFitCalculation, namespace="fit", exclude=("datasets", "settings", "seed"))
         spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("frames", "potential", "settings"))
-        define_scratch(spec)
         spec.inputs.validator = validate_start
+        again = [while_(cls.jobs_are_left)(cls.repeat_jobs)]
         spec.outline(
             cls.start,
             if_(cls.has_start)(
                 cls.build_cells,
+                *again,
                 cls.make_initial_cells,
                 cls.label,
                 cls.collect_labels,
             ),
             cls.fit,
+            *again,
             cls.collect_fit,
             while_(cls.next_generation)(
                 cls.build_cells,
+                *again,
                 cls.make_cells,
                 cls.relax,
+                *again,
                 cls.collect_relaxed,
                 cls.examine,
+                *again,
                 cls.select,
                 if_(cls.has_chosen)(
                     cls.label,
                     cls.collect_labels,
                     cls.fit,
+                    *again,
                     cls.collect_fit,
                     cls.look_back,
+                    *again,
                     cls.judge,
                 ),
             ),
@@ -116,6 +123,7 @@ class RssWorkChain(WorkChain):
             ),
             if_(cls.has_final_fit)(
                 cls.fit_tightly,
+                *again,
                 cls.collect_fit,
             ),
             if_(cls.has_search)(
@@ -187,19 +195,19 @@ class RssWorkChain(WorkChain):
                 inputs = {**self.python_job(f"buildcell_{kind}"), "buildcell": self.inputs.buildcell}
                 inputs |= {"settings": Dict({"text": seed.text}), "n": Int(count), "seed": self.seed(f"buildcell_{kind}")}
                 inputs |= {"name": Str(f"{self.inputs.name.value}-{self.tag}-{kind}"), "generation": Int(self.ctx.generation)}
-                self.to_context(**{f"built_{kind}": self.submit(BuildcellCalculation, **inputs)})
+                self.submit_job(f"built_{kind}", BuildcellCalculation, **inputs)
 
     def built_cells(self) -> dict[str, Dataset]:
         """Return what buildcell has made.
 
         :raises RandomCellError: if that is nothing.
         """
-        out = {}
+        out: dict[str, Any] = {}
         for key in (f"built_{kind}" for kind in self.ctx.building):
-            job = self.ctx[key]
-            if "frames" not in job.outputs or not job.outputs.frames.n_frames:
-                raise RandomCellError(f"buildcell <{job.pk}>: {job.exit_message or job.process_state}")
-            out[key] = job.outputs.frames
+            built = self.outcome(key)
+            if "frames" not in built.outputs or not built.outputs["frames"].n_frames:
+                raise RandomCellError(f"buildcell <{built.job.pk}>: {built.failure or 'no cells'}")
+            out[key] = built.outputs["frames"]
         return out
 
     def make_initial_cells(self) -> ExitCode | None:
@@ -261,7 +269,7 @@ class RssWorkChain(WorkChain):
         self.report(f"generation {self.ctx.generation}: {self.ctx.cells.n_frames} new random cells")
         return None
 
-    def relax(self) -> Any:
+    def relax(self) -> None:
         """Relax the cells with the last potential."""
         inputs = AttributeDict(self.exposed_inputs(RelaxCalculation, namespace="relax"))
         inputs.frames = self.ctx.cells
@@ -270,18 +278,20 @@ class RssWorkChain(WorkChain):
         settings["min_distance"] = settings["min_distance"] or self.settings.hard_core
         inputs.settings = Dict(settings)
         inputs.metadata = {**inputs.get("metadata", {}), **self.called("relax")}
-        return ToContext(relax=self.submit(RelaxCalculation, **inputs))
+        self.submit_job("relax", RelaxCalculation, **inputs)
 
     def collect_relaxed(self) -> ExitCode | None:
         """Take over the relaxed cells and their snapshots, the candidates for labels."""
-        failed = self.check_relaxations()
-        if failed:
-            return failed
-        self.ctx.candidates = self.ctx.relax.outputs.frames
+        relaxed = self.outcome("relax")
+        if "frames" not in relaxed.outputs or not relaxed.outputs["frames"].n_frames:
+            return self.exit_codes.ERROR_RELAX.format(stage=self.stage, message=relaxed.failure or "no frames")
+        if relaxed.failure:
+            self.report(f"{self.stage}: relaxation job <{relaxed.job.pk}>: {relaxed.failure}; going on with the rest")
+        self.ctx.candidates = self.ctx.relaxed = relaxed.outputs["frames"]
         self.out(f"relaxed.{self.tag}", self.ctx.candidates)
         return None
 
-    def examine(self) -> Any:
+    def examine(self) -> None:
         """Find out what the rules of selection go by: SOAP vectors of what has none yet, uncertainties of the predictions."""
         select = self.recipe.select
         if select.vectors and self.ctx.vector_settings != select.vectors.model_dump():
@@ -291,10 +301,10 @@ class RssWorkChain(WorkChain):
             settings = Dict({**select.vectors.model_dump(), "elements": sorted(self.settings.formula)})
             for tag, frames in [("candidates", self.ctx.candidates), *((t, self.ctx.datasets[t]) for t in self.ctx.examined)]:
                 inputs = {**self.python_job(f"describe_{tag}"), "frames": frames, "settings": settings}
-                self.to_context(**{f"describe_{tag}": self.submit(DescribeCalculation, **inputs)})
+                self.submit_job(f"describe_{tag}", DescribeCalculation, **inputs)
         if select.uses("variance"):
             inputs = {**self.python_job("variances"), "frames": self.ctx.candidates, "settings": Dict({"variances": True})}
-            self.to_context(variances=self.submit(EvaluateCalculation, potential=self.ctx.potential, **inputs))
+            self.submit_job("variances", EvaluateCalculation, potential=self.ctx.potential, **inputs)
 
     def select(self) -> ExitCode | None:
         """Choose the frames worth a label."""
@@ -302,15 +312,16 @@ class RssWorkChain(WorkChain):
         more: dict[str, Any] = {}
         candidates = self.ctx.candidates
         if select.uses("variance"):
-            if "frames" not in self.ctx.variances.outputs:
-                return self.exit_codes.ERROR_EXAMINE.format(stage=self.stage, message=self.ctx.variances.exit_message)
-            candidates = self.ctx.variances.outputs.frames
+            variances = self.outcome("variances")
+            if "frames" not in variances.outputs:
+                return self.exit_codes.ERROR_EXAMINE.format(stage=self.stage, message=variances.failure)
+            candidates = variances.outputs["frames"]
         if select.vectors:
             for tag in ("candidates", *self.ctx.examined):
-                job = self.ctx[f"describe_{tag}"]
-                if "vectors" not in job.outputs:
-                    return self.exit_codes.ERROR_EXAMINE.format(stage=self.stage, message=job.exit_message)
-                self.ctx.vectors[tag] = job.outputs.vectors
+                described = self.outcome(f"describe_{tag}")
+                if "vectors" not in described.outputs:
+                    return self.exit_codes.ERROR_EXAMINE.format(stage=self.stage, message=described.failure)
+                self.ctx.vectors[tag] = described.outputs["vectors"]
             more = {f"{tag}_vectors": node for tag, node in self.ctx.vectors.items() if tag != "candidates"}
             more["vectors"] = self.ctx.vectors.pop("candidates")
         if settings.max_labels is not None:
@@ -345,7 +356,7 @@ class RssWorkChain(WorkChain):
         inputs = AttributeDict(self.exposed_inputs(LabelWorkChain, namespace="label"))
         inputs |= {"frames": self.ctx.to_label, "scratch": self.inputs.scratch}
         inputs.metadata = {**inputs.get("metadata", {}), **self.called("label")}
-        return ToContext(labelling=self.submit(LabelWorkChain, **inputs))
+        return ToContext(labelling=self.submit_once(LabelWorkChain, **inputs))
 
     def collect_labels(self) -> ExitCode | None:
         """Add the new labels to the database."""
@@ -364,15 +375,16 @@ class RssWorkChain(WorkChain):
                 return self.exit_codes.ERROR_LABELS.format(stage=self.stage, message=f"isolated atom {name}: {reason}")
         return None
 
-    def fit(self) -> Any:
+    def fit(self) -> None:
         """Fit a potential to everything labelled so far, with smooth settings."""
-        return self.submit_fit(self.settings.fit.model_dump(), "fit")
+        self.submit_fit(self.settings.fit.model_dump(), "fit")
 
     def collect_fit(self) -> ExitCode | None:
         """Take over the new potential."""
-        process = self.ctx.gap_fit
-        if not process.is_finished_ok:
-            return self.exit_codes.ERROR_FIT.format(stage=self.stage, message=process.exit_message or process.process_state)
+        fit = self.outcome("gap_fit")
+        if fit.failure:
+            return self.exit_codes.ERROR_FIT.format(stage=self.stage, message=fit.failure)
+        process = fit.job
         self.ctx.potential = process.outputs.potential
         tag = "final" if self.ctx.final else self.tag
         self.out(f"potentials.{tag}", process.outputs.potential)
@@ -383,18 +395,15 @@ class RssWorkChain(WorkChain):
             energy, forces = results["errors"]["energy"]["rmse"], results["errors"]["forces"]["rmse"]
             text += f"; training RMSE {energy:.1f} meV/atom, {forces:.3f} eV/Å"
         self.report(text)
-        self.clean()
         return None
 
-    def look_back(self) -> Any:
+    def look_back(self) -> None:
         """Evaluate the new potential on the low minima that the one before has found."""
         if self.settings.stop is None:
-            return None
-        self.ctx.minima[self.tag] = low_minima(
-            self.ctx.relax.outputs.frames, self.inputs.settings, metadata=self.called("low_minima")
-        )
+            return
+        self.ctx.minima[self.tag] = low_minima(self.ctx.relaxed, self.inputs.settings, metadata=self.called("low_minima"))
         inputs = {**self.python_job("evaluate"), "frames": self.ctx.minima[self.tag], "potential": self.ctx.potential}
-        return ToContext(evaluate=self.submit(EvaluateCalculation, **inputs))
+        self.submit_job("evaluate", EvaluateCalculation, **inputs)
 
     def judge(self) -> None:
         """Measure what this generation has changed; end the search if that is little enough."""
@@ -402,14 +411,14 @@ class RssWorkChain(WorkChain):
         if stop is None:
             return
         nodes = {f"seen_{tag}": node for tag, node in self.ctx.minima.items() if tag != self.tag}
-        if "frames" in self.ctx.evaluate.outputs:
-            nodes["evaluated"] = self.ctx.evaluate.outputs.frames
+        if "frames" in (evaluated := self.outcome("evaluate").outputs):
+            nodes["evaluated"] = evaluated["frames"]
         before = f"g{self.ctx.generation - 1:02d}"
         if before in self.ctx.datasets:
             nodes["labelled_before"] = self.ctx.datasets[before]
         row = measure_progress(
             self.inputs.settings,
-            self.ctx.relax.outputs.frames,
+            self.ctx.relaxed,
             self.ctx.datasets[self.tag],
             metadata=self.called("progress"),
             **nodes,
@@ -436,9 +445,9 @@ class RssWorkChain(WorkChain):
         """Tell whether there is a last fit: with settings of its own, to more frames, or as none was known to be the last."""
         return self.settings.final_fit is not None or self.wants_crystals("end") or not self.ctx.keep
 
-    def fit_tightly(self) -> Any:
+    def fit_tightly(self) -> None:
         """Fit the final potential to the same database."""
-        return self.submit_fit((self.settings.final_fit or self.settings.fit).model_dump(), "final_fit")
+        self.submit_fit((self.settings.final_fit or self.settings.fit).model_dump(), "final_fit")
 
     def has_search(self) -> bool:
         """Tell whether the final potential is used for a search."""
@@ -462,7 +471,7 @@ class RssWorkChain(WorkChain):
             inputs["targets"] = self.inputs.targets
         new, again = sum(self.search.cells.values()), inputs["again"].n_frames
         self.report(f"search with the final potential: {new} new random cells, the {again} lowest frames once more")
-        return ToContext(search=self.submit(SearchWorkChain, **inputs))
+        return ToContext(search=self.submit_once(SearchWorkChain, **inputs))
 
     def choose_lowest(self) -> ExitCode | None:
         """Take the lowest distinct minima, to be checked against the reference."""
@@ -504,15 +513,9 @@ class RssWorkChain(WorkChain):
         self.out("results", self.ctx.gap_fit.outputs.results)
         if "predictions" in self.ctx.gap_fit.outputs:
             self.out("predictions", self.ctx.gap_fit.outputs.predictions)
-        self.clean()
         self.report(f"finished: final potential <{self.ctx.potential.pk}>; for the report: aiida-gaprss report {self.node.pk}")
 
     # --- helpers ---
-
-    def clean(self) -> None:
-        """Remove what ended jobs have left in the scratch; labelling and search do that themselves."""
-        others = {"LabelWorkChain", "SearchWorkChain"}
-        clean_scratch(self, [process for process in self.node.called if process.process_label not in others])
 
     @property
     def may_be_last(self) -> bool:
@@ -569,7 +572,7 @@ class RssWorkChain(WorkChain):
         """Return the metadata that name a stage in the provenance graph."""
         return {"call_link_label": f"{self.tag}_{stage}", "label": f"{self.inputs.name.value} {self.tag} {stage}"}
 
-    def submit_fit(self, settings: dict[str, Any], stage: str) -> Any:
+    def submit_fit(self, settings: dict[str, Any], stage: str) -> None:
         """Submit a fit to all datasets."""
         inputs = AttributeDict(self.exposed_inputs(GapFitCalculation, namespace="fit"))
         inputs.datasets = dict(self.ctx.datasets)
@@ -579,22 +582,12 @@ class RssWorkChain(WorkChain):
         self.ctx.final = stage == "final_fit"
         self.ctx.keep = self.ctx.final or self.may_be_last
         inputs.metadata["options"] = {**inputs.metadata.get("options", {}), "keep_predictions": self.ctx.keep}
-        return ToContext(gap_fit=self.submit(GapFitCalculation, **inputs))
+        self.submit_job("gap_fit", GapFitCalculation, **inputs)
 
     def python_job(self, stage: str) -> dict[str, Any]:
         """Return the code and the options of another job that runs where the relaxations do."""
         options = {key: value for key, value in self.inputs.relax.metadata.options.items() if key != "parser_name"}
         return {"code": self.inputs.relax.code, "metadata": {"options": options, **self.called(stage)}}
-
-    def check_relaxations(self) -> ExitCode | None:
-        """Go on with what a relaxation job has finished; stop if that is nothing."""
-        job = self.ctx.relax
-        usable = "frames" in job.outputs and job.outputs.frames.n_frames > 0
-        if not usable:
-            return self.exit_codes.ERROR_RELAX.format(stage=self.stage, message=job.exit_message or job.process_state)
-        if not job.is_finished_ok:
-            self.report(f"{self.stage}: relaxation job <{job.pk}>: {job.exit_message}; going on with the rest")
-        return None
 
 
 #: What the parts of a campaign that are no generations are called.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.common import AttributeDict
-from aiida.engine import ExitCode, WorkChain, while_
+from aiida.engine import ExitCode, while_
 from aiida.orm import Dict, Int, Str
 from ase import Atoms
 from pydantic import ValidationError
@@ -21,7 +21,7 @@ from aiida_gaprss.structures.compositions import reduced, text
 from aiida_gaprss.structures.seeds import make_cells
 from aiida_gaprss.tasks import DiagnosticSearchSettings
 from aiida_gaprss.validation import model_validator_for
-from aiida_gaprss.workflows.scratch import clean_scratch, define_scratch
+from aiida_gaprss.workflows.repeat import RepeatingWorkChain
 
 #: The analysis takes a link of every batch, and links per process cost quadratically.
 MOST_BATCHES = 60
@@ -70,10 +70,11 @@ def _validate_concurrent(value: int, _: Any) -> str | None:
     return None if value >= 1 else f"expected at least 1, got {value}"
 
 
-class SearchWorkChain(WorkChain):
+class SearchWorkChain(RepeatingWorkChain):
     """Relax random cells with a potential, and tell the distinct minima and whether given structures are among them.
 
-    Cells come in batches, each one job. What a batch that fails or ends early has not finished is counted, and the rest goes on.
+    Cells come in batches, each one job. What a batch that ends early has not finished goes into another job; what is left when
+    that fails, too, is counted, and the rest goes on.
     """
 
     @classmethod
@@ -105,11 +106,10 @@ class SearchWorkChain(WorkChain):
             validator=_validate_concurrent,
             help="Jobs at one time; each takes all cores that it may use.",
         )
-        define_scratch(spec)
         spec.inputs.validator = validate_search
         spec.outline(
             cls.setup,
-            while_(cls.has_jobs)(cls.run_jobs, cls.inspect_jobs),
+            while_(cls.has_jobs)(cls.run_jobs, while_(cls.jobs_are_left)(cls.repeat_jobs), cls.inspect_jobs),
             cls.analyse,
         )
         spec.output("minima", valid_type=Dict, required=False, help="Distinct minima by enthalpy, lowest first.")
@@ -155,7 +155,7 @@ class SearchWorkChain(WorkChain):
             inputs = AttributeDict(self.exposed_inputs(RelaxCalculation, namespace="relax"))
             inputs |= {"frames": cells, "potential": self.inputs.potential, "settings": self.ctx.relax_settings}
             inputs.metadata = {**inputs.get("metadata", {}), "call_link_label": key, "label": f"{self.inputs.name.value} {key}"}
-            self.to_context(**{key: self.submit(RelaxCalculation, **inputs)})
+            self.submit_job(key, RelaxCalculation, **inputs)
 
     def cells(self, key: str) -> Dataset:
         """Return the cells of a job."""
@@ -168,21 +168,20 @@ class SearchWorkChain(WorkChain):
     def inspect_jobs(self) -> None:
         """Keep what the jobs have finished."""
         for key in self.ctx.running:
-            job = self.ctx.get(key)
-            if job is None:
+            if key in self.ctx.failures:
                 continue
-            if "summary" in job.outputs:
-                self.ctx.summaries[key] = job.outputs.summary
-                status = job.outputs.summary["status"]
-                counts = ", ".join(f"{n} {what}" for what, n in sorted(status.items(), key=lambda item: -item[1]))
-                self.report(f"{key}: {job.inputs.frames.n_frames} cells, of which {counts or 'none ended'}")
-            if "frames" in job.outputs and job.outputs.frames.n_frames:
-                self.ctx.relaxed[key] = job.outputs.frames
-                self.out(f"relaxed.{key}", job.outputs.frames)
-            if not job.is_finished_ok:
-                self.ctx.failures[key] = job.exit_message or str(job.process_state)
-                self.report(f"{key} <{job.pk}>: {self.ctx.failures[key]}; the others go on")
-            clean_scratch(self, [job])
+            batch = self.outcome(key)
+            if "summary" in batch.outputs:
+                self.ctx.summaries[key] = batch.outputs["summary"]
+                summary = batch.outputs["summary"].get_dict()
+                counts = ", ".join(f"{n} {what}" for what, n in sorted(summary["status"].items(), key=lambda item: -item[1]))
+                self.report(f"{key}: {summary['frames']} cells, of which {counts or 'none ended'}")
+            if "frames" in batch.outputs and batch.outputs["frames"].n_frames:
+                self.ctx.relaxed[key] = batch.outputs["frames"]
+                self.out(f"relaxed.{key}", batch.outputs["frames"])
+            if batch.failure:
+                self.ctx.failures[key] = batch.failure
+                self.report(f"{key} <{batch.job.pk}>: {batch.failure}; the others go on")
 
     def analyse(self) -> ExitCode | None:
         """Find minima and targets."""

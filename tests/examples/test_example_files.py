@@ -23,7 +23,7 @@ def test_campaigns(path, tmp_path):
     shutil.copy(path, tmp_path)
     (tmp_path / "pseudo").mkdir()
     # What the scripts of the examples make.
-    for name in ("pseudo/B.pbe-n-paw-ld1.UPF", "alpha-B12.cif", "crystals.extxyz"):
+    for name in ("pseudo/B.pbe-n-paw-ld1.UPF", "alpha-B12.cif", "crystals.extxyz", "targets.extxyz"):
         (tmp_path / name).touch()
     assert load_campaign(tmp_path / path.name).settings.label_budget() > 10
 

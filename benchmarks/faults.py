@@ -1,0 +1,553 @@
+"""A campaign on the test cluster, undisturbed and then once with each of many faults: does it end, the same, and at what price?
+
+python benchmarks/faults.py [--seed N] [--only NAME ...] [--list]
+
+Root on Debian or Ubuntu, as for examples/cluster/cluster.sh. Everything is in GAPRSS_CLUSTER (default /tmp/gaprss-faults) and
+removed at the end. A fault comes at a chosen moment (so many frames of a job are there), or after a random time, drawn with the seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[1]
+CLUSTER = Path(os.environ.get("GAPRSS_CLUSTER", "/tmp/gaprss-faults"))
+SCRATCH = CLUSTER / "scratch"
+WORK = CLUSTER / "work"
+SCRIPT = PROJECT / "examples" / "cluster" / "cluster.sh"
+ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if not key.startswith("AIIDA")},
+    "GAPRSS_CLUSTER": str(CLUSTER),
+    "AIIDA_PATH": str(WORK),
+    "SLURM_CONF": str(CLUSTER / "slurm" / "slurm.conf"),
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "PYTHONWARNINGS": "ignore",
+}
+WORKERS = 2
+
+#: Stillinger-Weber silicon that takes its time, so that a batch of labels can be hit in the middle.
+SLOW = """
+import time
+from quippy.potential import Potential
+class Slow(Potential):
+    def calculate(self, *args, **kwargs):
+        time.sleep(0.25)
+        super().calculate(*args, **kwargs)
+"""
+
+CAMPAIGN = """\
+name: tiny
+seed: 11
+reference:
+  ase: {ase}
+codes: {{gap_fit: gap_fit@cluster, python: gaprss-python@cluster}}
+options:
+  label: {{prepend_text: export PYTHONPATH={work}, processes: 2}}
+  relax: {{processes: 1{relax}}}
+settings:
+  formula: {{Si: 1}}
+  seeds:
+    random: {{n_atoms: [2, 3], volume_per_atom: [17.0, 24.0], min_separation: 2.1, n_operations: [1, 2]}}
+  initial: {{random: 10}}
+  generations:
+    - cells: {{random: 20}}
+      pressure: {{width_GPa: 10.0}}
+      relax: {{max_steps: 60, snapshot_steps: [3]}}
+      select:
+        rules:
+          - {{by: lowest, n: 2}}
+          - {{by: farthest, n: 4}}
+          - {{by: farthest, of: snapshots, n: 4}}
+  fit:
+    descriptors:
+      - {{kind: distance_2b, cutoff: 4.5, n_sparse: 10}}
+      - {{kind: soap, cutoff: 4.5, n_max: 8, l_max: 6, n_sparse: 60, delta: 0.5}}
+    sigma: {{energy: 0.005, forces: 0.05, virial: 0.05}}
+    config_type_sigma: {{isolated_atom: {{energy: 0.0001, forces: 0.01, virial: 1.0}}}}
+  final_fit: null
+  search:
+    cells: {{random: 10}}
+    relax: {{max_steps: 40, fmax: 0.1}}
+    label: 2
+"""
+
+#: Prints the results of a campaign, and what was calculated for them.
+DUMP = """
+import json, re, sys
+from collections import Counter
+from pathlib import Path
+from aiida import load_profile, orm
+load_profile()
+node = orm.load_node(int(sys.argv[1]))
+texts = {"labels": "", "relaxed": "", "minima": ""}
+for name in ("labels", "relaxed"):
+    if name in node.outputs:
+        texts[name] = "".join(node.outputs[name][key].text() for key in sorted(node.outputs[name]))
+if "minima_frames" in node.outputs:
+    texts["minima"] = node.outputs.minima_frames.text() + json.dumps(node.outputs.minima.get_dict(), sort_keys=True)
+uuid = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+jobs, frames = Counter(), Counter()
+for job in node.called_descendants:
+    if isinstance(job, orm.CalcJobNode):
+        jobs[job.process_label] += 1
+        path = Path(job.get_remote_workdir() or "/nowhere") / "results.jsonl"
+        if path.is_file():
+            frames[job.process_label] += path.read_text(errors="replace").count("\\n")
+said = [log.message for log in orm.Log.collection.get_logs_for(node)]
+print("DUMP" + json.dumps({
+    "ok": node.is_finished_ok, "state": node.process_state.value, "message": node.exit_message or (node.exception or "")[-300:],
+    "texts": {key: uuid.sub("UUID", text) for key, text in texts.items()}, "jobs": jobs, "frames": frames,
+    "said": [text for text in said if "ended before" in text],
+}))
+"""
+
+
+def run(*command: Any, check: bool = True, seconds: float = 600) -> str:
+    """Run a command and return what it says."""
+    try:
+        done = subprocess.run(
+            [str(word) for word in command],
+            cwd=WORK,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "no answer"
+    if check and done.returncode:
+        raise RuntimeError(f"{command}: {done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def cluster(*words: str, **variables: str) -> None:
+    """Call cluster.sh."""
+    run("env", *(f"{key}={value}" for key, value in variables.items()), "bash", SCRIPT, *words)
+
+
+def query(sql: str) -> list[list[str]]:
+    """Ask the database itself, which does not load the daemon."""
+    text = run(
+        *(
+            "psql",
+            "-q",
+            "-A",
+            "-t",
+            "-F",
+            "\t",
+            "-h",
+            CLUSTER / "postgresql",
+            "-p",
+            25432,
+            "-U",
+            "postgres",
+            "-d",
+            "faults",
+            "-c",
+            sql,
+        )
+    )
+    return [line.split("\t") for line in text.splitlines() if line]
+
+
+def processes(*words: str) -> list[int]:
+    """Return the processes of our daemon whose command has all these words."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                variables = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if f"AIIDA_PATH={WORK}".encode() in variables and all(any(word in part for part in command) for word in words):
+                found.append(int(entry.name))
+    return found
+
+
+@dataclass
+class Campaign:
+    """A campaign that the daemon runs."""
+
+    pk: int
+    began: float = field(default_factory=time.monotonic)
+    by_hand: list[str] = field(default_factory=list)
+
+    def state(self) -> str:
+        return query(f"select attributes->>'process_state' from db_dbnode where id = {self.pk}")[0][0]
+
+    def jobs(self, label: str) -> list[tuple[int, str, str, Path]]:
+        """Return the jobs of a kind that have not ended: pk, state, number in the queue, folder."""
+        rows = query(
+            "select id, attributes->>'state', attributes->>'job_id', attributes->>'remote_workdir' from db_dbnode "
+            f"where id > {self.pk} and attributes->>'process_label' = '{label}' "
+            "and attributes->>'process_state' not in ('finished', 'excepted', 'killed') order by id"
+        )
+        return [(int(row[0]), row[1], row[2], Path(row[3] or "/nowhere")) for row in rows]
+
+    def wait_for(self, label: str, frames: int = 0, nth: int = 1) -> tuple[str, Path]:
+        """Wait until the nth job of a kind runs and has written so many results; return its number and its folder."""
+        seen: list[int] = []
+        while time.monotonic() - self.began < 300:
+            for pk, _, number, folder in self.jobs(label):
+                seen += [] if pk in seen else [pk]
+                if seen.index(pk) == nth - 1 and number:
+                    path = folder / "results.jsonl"
+                    done = path.read_text().count("\n") if path.is_file() else 0
+                    if (folder / "_scheduler-stderr.txt").exists() and done >= frames:
+                        return number, folder
+            time.sleep(0.05)
+        raise RuntimeError(f"no {label} was seen")
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end; do what the documents say where nothing has moved for long."""
+        last, moved, tried = "", time.monotonic(), 0
+        while self.state() not in ("finished", "excepted", "killed") and time.monotonic() - self.began < seconds:
+            now = str([*query(f"select max(mtime), count(*) from db_dbnode where id >= {self.pk}"), queue()])
+            if now != last:
+                last, moved = now, time.monotonic()
+            paused = query(
+                f"select id from db_dbnode where id > {self.pk} and attributes->>'paused' = 'true' "
+                "and attributes->>'process_state' not in ('finished', 'excepted', 'killed')"
+            )
+            if paused:
+                self.hand("verdi process play --all")
+                moved = time.monotonic()
+            elif time.monotonic() - moved > 130 and tried < 2:
+                tried += 1
+                for command in ("verdi daemon stop", "verdi process repair --force", f"verdi daemon start {WORKERS}"):
+                    self.hand(command)
+                moved = time.monotonic()
+            time.sleep(0.5)
+
+    def hand(self, command: str) -> None:
+        """Do what a user has to do."""
+        self.by_hand.append(command)
+        run(*command.split(), check=False)
+
+
+def queue() -> list[str]:
+    """Return the jobs in the queue."""
+    return run("squeue", "-h", "-o", "%i", check=False).split()
+
+
+def next_job() -> int:
+    """Return how many jobs SLURM has been given."""
+    match = re.search(r"NEXT_JOB_ID\s*=\s*(\d+)", run("scontrol", "show", "config", check=False))
+    return int(match[1]) if match else 0
+
+
+def kill(pids: list[int]) -> None:
+    """Kill processes without a word."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+# --- the faults ---
+
+
+def daemon_killed(campaign: Campaign) -> None:
+    kill(processes("verdi"))
+    time.sleep(3)
+    campaign.hand(f"verdi daemon start {WORKERS}")
+
+
+def worker_killed(campaign: Campaign) -> None:
+    kill(processes("daemon", "worker")[:1])
+
+
+def daemon_restarted(campaign: Campaign) -> None:
+    campaign.hand("verdi daemon stop")
+    time.sleep(3)
+    campaign.hand(f"verdi daemon start {WORKERS}")
+
+
+def broker_restarted(campaign: Campaign) -> None:
+    cluster("stop", "rabbitmq")
+    time.sleep(5)
+    cluster("start", "rabbitmq")
+
+
+def database_restarted(campaign: Campaign) -> None:
+    cluster("stop", "postgresql", PG_STOP="fast")
+    time.sleep(3)
+    cluster("start", "postgresql")
+
+
+def database_crashed(campaign: Campaign) -> None:
+    cluster("stop", "postgresql", PG_STOP="immediate")
+    time.sleep(3)
+    cluster("start", "postgresql")
+
+
+def ssh_cut(campaign: Campaign) -> None:
+    cluster("stop", "sshd")
+    time.sleep(30)
+    cluster("start", "sshd")
+
+
+def controller_restarted(campaign: Campaign) -> None:
+    kill([int((CLUSTER / "slurm" / "slurmctld.pid").read_text())])
+    time.sleep(10)
+    run("slurmctld")
+
+
+def node_rebooted(campaign: Campaign) -> None:
+    campaign.wait_for("RelaxCalculation", 5)
+    kill([int((CLUSTER / "slurm" / "slurmd.pid").read_text())])
+    run("pkill", "-KILL", "-f", "slurmstepd:", check=False)
+    run("pkill", "-KILL", "-u", "gaprss-hpc", "-f", "batch.py", check=False)
+    time.sleep(5)
+    cluster("start", "slurm")
+
+
+def cancelled(label: str, frames: int = 0, nth: int = 1) -> Callable[[Campaign], None]:
+    def cancel(campaign: Campaign) -> None:
+        number, _ = campaign.wait_for(label, frames, nth)
+        run("scancel", number)
+
+    return cancel
+
+
+def cancelled_twice(campaign: Campaign) -> None:
+    for nth in (1, 2):
+        number, _ = campaign.wait_for("RelaxCalculation", 4, nth)
+        run("scancel", number)
+
+
+def job_killed(campaign: Campaign) -> None:
+    """As the kernel does for lack of memory: python and its workers, not the job script."""
+    campaign.wait_for("LabelCalculation", 4)
+    run("pkill", "-KILL", "-u", "gaprss-hpc", "-f", "batch.py label", check=False)
+
+
+def disk_full(campaign: Campaign) -> None:
+    """The scratch folder is a small file system in this run; something else fills it for half a minute."""
+    campaign.wait_for("RelaxCalculation", 4)
+    ballast = SCRATCH / "ballast"
+    with ballast.open("wb") as handle:
+        try:
+            while True:
+                handle.write(b"x" * 4096)
+                handle.flush()
+        except OSError:
+            pass
+    time.sleep(30)
+    ballast.unlink()
+
+
+def cut_after_the_end(label: str, name: str) -> Callable[[Campaign], None]:
+    def cut(campaign: Campaign) -> None:
+        """The daemon is away when the job ends, and finds half a file."""
+        number, folder = campaign.wait_for(label)
+        campaign.hand("verdi daemon stop")
+        while number in queue():
+            time.sleep(0.3)
+        path = folder / name
+        os.truncate(path, path.stat().st_size // 2)
+        campaign.hand(f"verdi daemon start {WORKERS}")
+
+    return cut
+
+
+@dataclass
+class Fault:
+    """What happens, and when."""
+
+    what: str
+    inject: Callable[[Campaign], None]
+    when: str = ""  #: empty: after a random time
+    relax: str = ""  #: further options of the relaxations
+    small_disk: bool = False
+
+
+RELAXING, LABELLING, FITTING = "relaxing, 5 of 20 cells done", "labelling, 4 of 11 frames done", "fitting"
+
+
+def at(label: str, frames: int, fault: Callable[[Campaign], None]) -> Callable[[Campaign], None]:
+    def inject(campaign: Campaign) -> None:
+        campaign.wait_for(label, frames)
+        fault(campaign)
+
+    return inject
+
+
+def nothing(campaign: Campaign) -> None:
+    """No fault."""
+
+
+FAULTS = {
+    "daemon-kill-1": Fault("daemon killed", daemon_killed),
+    "daemon-kill-2": Fault("daemon killed", daemon_killed),
+    "daemon-kill-3": Fault("daemon killed", daemon_killed),
+    "worker-kill-1": Fault("one worker killed", worker_killed),
+    "worker-kill-2": Fault("one worker killed", at("RelaxCalculation", 5, worker_killed), RELAXING),
+    "daemon-restart": Fault("daemon stopped and started", at("RelaxCalculation", 5, daemon_restarted), RELAXING),
+    "broker-1": Fault("RabbitMQ down for 5 s", broker_restarted),
+    "broker-2": Fault("RabbitMQ down for 5 s", broker_restarted),
+    "broker-3": Fault("RabbitMQ down for 5 s", broker_restarted),
+    "database-fast": Fault("PostgreSQL restarted", at("RelaxCalculation", 5, database_restarted), RELAXING),
+    "database-1": Fault("PostgreSQL restarted", database_restarted),
+    "database-crash": Fault("PostgreSQL killed (-m immediate)", at("RelaxCalculation", 5, database_crashed), RELAXING),
+    "database-crash-1": Fault("PostgreSQL killed (-m immediate)", database_crashed),
+    "ssh-1": Fault("SSH cut, down for 30 s", ssh_cut),
+    "ssh-2": Fault("SSH cut, down for 30 s", ssh_cut),
+    "ssh-3": Fault("SSH cut, down for 30 s", ssh_cut),
+    "cancel-relax": Fault("relaxations cancelled", cancelled("RelaxCalculation", 5), RELAXING),
+    "cancel-relax-twice": Fault("relaxations cancelled, twice", cancelled_twice, "4 of 20, then 4 of the rest"),
+    "cancel-fit": Fault("fit cancelled", cancelled("GapFitCalculation"), FITTING),
+    "cancel-label": Fault("labels cancelled", cancelled("LabelCalculation", 4), LABELLING),
+    "cancel-search": Fault(
+        "relaxations of the search cancelled", cancelled("RelaxCalculation", 3, 3), "searching, 3 of 10 cells done"
+    ),
+    "job-kill": Fault("python of the labels killed", job_killed, LABELLING),
+    "memory": Fault("relaxations ask for 120 MB", nothing, "from the start", relax=", max_memory_kb: 120000"),
+    "wall-time": Fault("relaxations get 8 s", nothing, "from the start", relax=", max_wallclock_seconds: 8"),
+    "disk-full": Fault("scratch full for 30 s", disk_full, RELAXING, small_disk=True),
+    "half-results": Fault(
+        "half of the results lost before they are fetched", cut_after_the_end("RelaxCalculation", "results.jsonl"), "relaxing"
+    ),
+    "half-potential": Fault(
+        "half of gap.xml lost before it is fetched", cut_after_the_end("GapFitCalculation", "gap.xml"), FITTING
+    ),
+    "slurmctld": Fault("slurmctld killed, down for 10 s", at("RelaxCalculation", 5, controller_restarted), RELAXING),
+    "slurmctld-1": Fault("slurmctld killed, down for 10 s", controller_restarted),
+    "node": Fault("node reboots", node_rebooted, RELAXING),
+}
+
+
+# --- one run ---
+
+
+def mounted() -> bool:
+    return os.path.ismount(SCRATCH)
+
+
+def one_run(fault: Fault, delay: float) -> dict[str, Any]:
+    """Run a campaign with a fault; return what came of it."""
+    if fault.small_disk:
+        run("mount", "-t", "tmpfs", "-o", "size=60m,mode=777", "tmpfs", SCRATCH)
+    text = (WORK / "campaign.in").read_text().replace("@relax@", fault.relax)
+    (WORK / "tiny.yaml").write_text(text)
+    before, started = next_job(), time.monotonic()
+    match = re.search(r"<(\d+)>", run("aiida-gaprss", "run", "--submit", "tiny.yaml"))
+    assert match is not None
+    campaign = Campaign(int(match[1]))
+    try:
+        if not fault.when:
+            time.sleep(max(0.0, delay - (time.monotonic() - started)))
+        fault.inject(campaign)
+        campaign.wait(500)
+    finally:
+        wall = time.monotonic() - campaign.began
+        state = campaign.state()
+        if state not in ("finished", "excepted", "killed"):
+            run("verdi", "process", "report", campaign.pk, check=False)
+        text = run(sys.executable, "-c", DUMP, campaign.pk)
+        if fault.small_disk:
+            run("umount", "-l", SCRATCH)
+    out: dict[str, Any] = json.loads(text[text.index("DUMP") + 4 :].splitlines()[0])
+    return out | {"wall": wall, "by_hand": campaign.by_hand, "slurm": next_job() - before, "state": state, "pk": campaign.pk}
+
+
+def start() -> None:
+    """Start the cluster, a profile, the computer and the daemon."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    CLUSTER.chmod(0o755)
+    WORK.chmod(0o755)
+    cluster("start")
+    cluster("profile", "faults")
+    text = (SCRIPT.parent / "computer.yaml").read_text().replace("/tmp/gaprss-cluster/", f"{CLUSTER}/")
+    (WORK / "computer.yaml").write_text(text[: text.index("codes:")])
+    run("aiida-gaprss", "setup", "--computer", WORK / "computer.yaml")
+    (WORK / "slow_silicon.py").write_text(SLOW)
+    from common import stillinger_weber
+
+    ase = {**stillinger_weber(), "calculator": "slow_silicon.Slow"}
+    (WORK / "campaign.in").write_text(CAMPAIGN.format(ase=json.dumps(ase), work=WORK, relax="@relax@"))
+    run("verdi", "daemon", "start", WORKERS)
+
+
+def wipe() -> None:
+    """Leave nothing behind."""
+    run("verdi", "daemon", "stop", check=False)
+    kill(processes("verdi"))
+    if mounted():
+        run("umount", "-l", SCRATCH, check=False)
+    run("bash", SCRIPT, "wipe", check=False)
+    shutil.rmtree(CLUSTER, ignore_errors=True)
+
+
+def row(fault: Fault, when: str, result: dict[str, Any], normal: dict[str, Any]) -> str:
+    """Return a row of the table."""
+    if not result["ok"]:
+        end = f"**{result['state']}**: {result['message'].strip()}"
+    else:
+        different = [key for key, text in result["texts"].items() if text != normal["texts"][key]]
+        end = f"**differs**: {', '.join(different)}" if different else "identical"
+    twice = {key: n - normal["frames"].get(key, 0) for key, n in result["frames"].items()}
+    twice = {key.removesuffix("Calculation"): n for key, n in twice.items() if n}
+    jobs = {key: n - normal["jobs"].get(key, 0) for key, n in result["jobs"].items()}
+    jobs = {key.removesuffix("Calculation"): n for key, n in jobs.items() if n}
+    again = ", ".join([f"{n:+d} frames {key}" for key, n in twice.items()] + [f"{n:+d} job {key}" for key, n in jobs.items()])
+    lost = result["slurm"] - normal["slurm"] - sum(jobs.values())
+    again += f", {lost:+d} job in the queue" if lost else ""
+    said = "; ".join(re.sub(r" <\d+>", "", text.split("|")[-1]) for text in result["said"])
+    hand = "; ".join(result["by_hand"]) or "nothing"
+    extra = f"{result['wall'] - normal['wall']:+.0f} s"
+    return f"| {fault.what} | {when} | {said or 'went on'} | {hand} | {extra} | {end} | {again or 'nothing'} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="*", default=[*FAULTS])
+    parser.add_argument("--list", action="store_true")
+    given = parser.parse_args()
+    if given.list:
+        print("\n".join(FAULTS))
+        return
+    try:
+        start()
+        normal = one_run(Fault("none", nothing, "never"), 0.0)
+        assert normal["ok"], normal["message"]
+        print(f"undisturbed: {normal['wall']:.0f} s, jobs {normal['jobs']}, frames {normal['frames']}\n", flush=True)
+        print(
+            "| fault | when | what happened | by hand | wall time | result | calculated again |\n|---|---|---|---|---|---|---|",
+            flush=True,
+        )
+        for name in given.only:
+            fault = FAULTS[name]
+            delay = random.Random(f"{given.seed} {name}").uniform(2.0, normal["wall"] - 3.0)
+            try:
+                result = one_run(fault, delay)
+            except (RuntimeError, ValueError) as error:
+                print(
+                    f"| {fault.what} | {fault.when or f'{delay:.1f} s'} | could not be tried: {str(error)[-300:]} |", flush=True
+                )
+                continue
+            print(row(fault, fault.when or f"random: {delay:.1f} s", result, normal), flush=True)
+    finally:
+        if not os.environ.get("GAPRSS_KEEP"):
+            wipe()
+
+
+if __name__ == "__main__":
+    main()
