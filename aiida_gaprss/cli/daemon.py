@@ -48,7 +48,7 @@ def processes_at_once(inputs: dict[str, Any]) -> int:
     label = inputs["label"]
     if not any(name in label for name in PER_FRAME):
         return 4  # the campaign, its search, two jobs
-    each = 1 if "bundle" in label else 3  # else: a lane, the work chain of the plugin, its calculation
+    each = 2 if "bundle" in label else 3  # a lane, its job; or a lane, the work chain of the plugin, its calculation
     return 2 + each * int(label["max_concurrent"])
 
 

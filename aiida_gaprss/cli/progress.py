@@ -15,7 +15,7 @@ from rich.console import Console
 INTERVAL = 1.0
 
 #: Reports of our own work chains; those of the plugins beneath would drown them.
-OURS = re.compile(r"\[\d+\|(Rss|Label|LabelLane|Search|Fit|LearningCurve|Hyperparameters|Committee)WorkChain\|")
+OURS = re.compile(r"\[\d+\|(Rss|Label|LabelLane|BundleLane|Search|Fit|LearningCurve|Hyperparameters|Committee)WorkChain\|")
 
 #: What a user calls them.
 WHAT = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, WorkChain, append_, if_, while_
@@ -31,8 +31,10 @@ from aiida_gaprss.workflows.scratch import clean_scratch, define_scratch
 SHARD = 25
 #: At most so many datasets are merged by one calcfunction.
 FAN_IN = 40
-#: Lanes that broke down, or bundles that gave nothing are continued so many times.
+#: Frames whose lanes broke down go into other lanes so many times.
 ROUNDS = 5
+#: Of bundles, if their inputs do not say.
+FRAMES_PER_JOB = 50
 
 #: The label of the link to the calculation of a frame: its number, and which attempt it is.
 CALL_LABEL = re.compile(r"frame_(\d+)(?:_retry_(\d+))?")
@@ -102,7 +104,7 @@ class LabelWorkChain(RepeatingWorkChain):
                 "help": "Give it, and frames of a frame-by-frame reference are calculated many in one job.",
             },
         )
-        spec.input("bundle.frames_per_job", valid_type=int, non_db=True, required=False, help="Default: 50.")
+        spec.input("bundle.frames_per_job", valid_type=int, non_db=True, required=False, help=f"Default: {FRAMES_PER_JOB}.")
         spec.input_namespace(
             "known", valid_type=Dataset, dynamic=True, help="Labelled frames of the same level of theory; not calculated again."
         )
@@ -127,9 +129,7 @@ class LabelWorkChain(RepeatingWorkChain):
             if_(cls.is_batch)(
                 if_(cls.has_frames_left)(cls.run_batch, while_(cls.jobs_are_left)(cls.repeat_jobs), cls.inspect_batch),
             ).else_(
-                while_(cls.frames_are_left)(
-                    if_(cls.is_bundled)(cls.run_bundles, cls.inspect_bundles).else_(cls.run_lanes, cls.inspect_lanes),
-                ),
+                while_(cls.frames_are_left)(cls.run_lanes, cls.inspect_lanes),
             ),
             cls.finish,
         )
@@ -188,69 +188,6 @@ class LabelWorkChain(RepeatingWorkChain):
             self.ctx.failure = batch.failure
             self.report(f"labelling job <{batch.job.pk}>: {self.ctx.failure}")
 
-    def is_bundled(self) -> bool:
-        """Tell whether many frames go into one job."""
-        return "bundle" in self.inputs
-
-    def run_bundles(self) -> None:
-        """Submit jobs of many frames each, so many at a time."""
-        self.ctx.rounds += 1
-        self.ctx.bundles = []
-        name = reference_of(self.inputs)
-        assert name is not None
-        inputs = AttributeDict(self.exposed_inputs(BundleCalculation, namespace="bundle"))
-        per_job = self.inputs.bundle.get("frames_per_job", 50)
-        tries = self.ctx.setdefault("tries", {})
-        for attempt in sorted({tries.get(index, 0) for index in self.ctx.todo}):
-            todo = [index for index in self.ctx.todo if tries.get(index, 0) == attempt]
-            for start in range(0, len(todo), per_job):
-                if len(self.ctx.bundles) == self.inputs.max_concurrent:
-                    break
-                number = len(self.ctx.bundles) + 1
-                frames = pick_frames(self.ctx.left, List(todo[start : start + per_job]))
-                metadata = {**inputs.get("metadata", {}), "call_link_label": f"bundle_{self.ctx.rounds}_{number}"}
-                process = self.submit(
-                    BundleCalculation,
-                    code=inputs.code,
-                    frames=frames,
-                    attempt=shared(Int(attempt)),
-                    metadata=metadata,
-                    **{name: self.inputs[name]},
-                )
-                self.ctx.bundles.append(process.pk)
-                self.to_context(**{f"bundle_{number}": process})
-        self.report(f"labelling {len(self.ctx.todo)} frames with {PER_FRAME[name].NAME}, {per_job} in a job")
-
-    def inspect_bundles(self) -> None:
-        """Keep what the jobs finished; frames they did not reach, and failed ones with settings left to try, are left."""
-        name = reference_of(self.inputs)
-        assert name is not None
-        number_of = {self.ctx.left.frame(index).info["frame_id"]: index for index in self.ctx.todo}
-        tries = attempts(self.inputs[name])
-        stuck = True
-        for number in range(1, len(self.ctx.bundles) + 1):
-            job = self.ctx[f"bundle_{number}"]
-            if not job.is_finished_ok:
-                self.ctx.failure = job.exit_message or str(job.process_state)
-                self.report(f"job <{job.pk}>: {self.ctx.failure}")
-            if "frames" not in job.outputs:
-                continue
-            self.ctx.parts.append(job.outputs.frames)
-            for atoms in job.outputs.frames.get_frames():
-                index = number_of[atoms.info["frame_id"]]
-                if str(atoms.info["label_status"]).startswith("not reached"):
-                    continue
-                stuck = False
-                if not fr.is_labelled(atoms):
-                    self.ctx.tries[index] = self.ctx.tries.get(index, 0) + 1
-                    if self.ctx.tries[index] < tries:
-                        continue
-                    self.ctx.failed += 1
-                self.ctx.todo.remove(index)
-        clean_scratch(self, [self.ctx[f"bundle_{number}"] for number in range(1, len(self.ctx.bundles) + 1)])
-        self.ctx.setbacks += stuck
-        self.tell_what_is_left("its job ended before")
-
     @property
     def failures_allowed(self) -> int:
         """Number of frames that may fail."""
@@ -262,8 +199,8 @@ class LabelWorkChain(RepeatingWorkChain):
             self.ctx.todo = list(range(self.ctx.left.n_frames))
         return bool(self.ctx.todo) and self.ctx.setbacks < ROUNDS and self.ctx.failed <= self.failures_allowed
 
-    def run_lanes(self) -> Any:
-        """Start lanes that label one frame after another, side by side."""
+    def run_lanes(self) -> None:
+        """Start lanes side by side, each of which labels one frame, or one bundle of frames, after another."""
         self.ctx.rounds += 1
         self.ctx.lanes = []
         name = reference_of(self.inputs)
@@ -271,49 +208,63 @@ class LabelWorkChain(RepeatingWorkChain):
         sizes = {index: len(self.ctx.left.frame(index)) for index in self.ctx.todo}
         # The largest first, so that the lanes end together.
         order = sorted(sizes, key=lambda index: (-sizes[index], index))
-        lanes = min(self.inputs.max_concurrent, len(order))
-        self.report(f"labelling {len(order)} frames with {PER_FRAME[name].NAME}, {lanes} at a time")
+        per_job, where, more = 1, "", {}
+        lane_class: type[WorkChain] = LabelLaneWorkChain
+        if "bundle" in self.inputs:
+            per_job = self.inputs.bundle.get("frames_per_job", FRAMES_PER_JOB)
+            where = f"{per_job} in a job, "
+            lane_class, more = BundleLaneWorkChain, {"bundle": self.inputs.bundle}
+        lanes = min(self.inputs.max_concurrent, -(-len(order) // per_job))
+        self.report(f"labelling {len(order)} frames with {PER_FRAME[name].NAME}, {where}{lanes} at a time")
         pot = List(order).store()
         for lane in range(lanes):
             process = self.submit(
-                LabelLaneWorkChain,
+                lane_class,
                 frames=self.ctx.left,
                 pot=pot,
                 failures_allowed=self.failures_allowed - self.ctx.failed,
                 scratch=self.inputs.scratch,
                 metadata={"call_link_label": f"lane_{lane + 1}" + (f"_round_{self.ctx.rounds}" if self.ctx.rounds > 1 else "")},
                 **{name: self.inputs[name]},
+                **more,
             )
             self.to_context(lanes=append_(process))
-        return None
 
     def inspect_lanes(self) -> None:
         """Keep what the lanes finished, also what a lane that broke down had not yet gathered."""
-        name = reference_of(self.inputs)
-        assert name is not None
+        frames: list[Any] = []
+        failure = "its lane broke down"
         for lane in self.ctx.lanes:
             shards = [lane.outputs.shards[key] for key in sorted(lane.outputs.shards)] if "shards" in lane.outputs else []
             if not lane.is_finished_ok:
-                reason = lane.exit_message or str(lane.process_state)
-                self.report(f"lane <{lane.pk}> broke down: {reason}")
-                gathered = {a.info["frame_id"] for shard in shards for a in shard.get_frames()}
-                results = results_of_lane(lane, name, self.ctx.left, attempts(self.inputs[name]))
-                rest = {i: result for i, result in results.items() if self.ctx.left.frame(i).info["frame_id"] not in gathered}
-                if rest:
-                    shards.append(gather(self.ctx.left, rest, name, self.inputs[name]))
+                failure = str(lane.exit_message or f"its lane ended {lane.process_state}")
+                self.report(f"lane <{lane.pk}> broke down: {failure}")
+                shards += self.not_gathered(lane, shards)
             self.ctx.parts += shards
-            self.ctx.failed += sum(shard.n_frames - shard.base.attributes.get("energies") for shard in shards)
-            done = {a.info["frame_id"] for shard in shards for a in shard.get_frames()}
-            self.ctx.todo = [index for index in self.ctx.todo if self.ctx.left.frame(index).info["frame_id"] not in done]
+            frames += [atoms for shard in shards for atoms in shard.get_frames()]
         clean_scratch(self, [lane for lane in self.ctx.lanes if not lane.is_finished_ok])
+        done = {atoms.info["frame_id"] for atoms in frames if not is_not_reached(atoms)}
+        self.ctx.failed += len(done - {atoms.info["frame_id"] for atoms in frames if fr.is_labelled(atoms)})
+        self.ctx.todo = [index for index in self.ctx.todo if self.ctx.left.frame(index).info["frame_id"] not in done]
         self.ctx.setbacks += bool(self.ctx.todo)
-        self.tell_what_is_left("its lane broke down")
-
-    def tell_what_is_left(self, reason: str) -> None:
-        """Remember why the frames that are left have no label, should they be left for good."""
-        if self.ctx.todo:
+        stuck = BundleLaneWorkChain.exit_codes.ERROR_NO_LABELS.status
+        if not done and all(lane.exit_status == stuck for lane in self.ctx.lanes):  # each of them has tried several times
+            self.ctx.setbacks = ROUNDS
+        if self.ctx.todo:  # should they be left for good
             many = self.ctx.failed > self.failures_allowed
-            self.ctx.failure = "not tried: too many others failed" if many else reason
+            self.ctx.failure = "not tried: too many others failed" if many else failure
+
+    def not_gathered(self, lane: ProcessNode, shards: list[Dataset]) -> list[Dataset]:
+        """Return what a lane that broke down had finished besides its shards."""
+        name = reference_of(self.inputs)
+        assert name is not None
+        if "bundle" in self.inputs:
+            jobs = [job for job in lane.called if job.process_label == BundleCalculation.__name__ and "frames" in job.outputs]
+            return [job.outputs.frames for job in jobs]
+        gathered = {a.info["frame_id"] for shard in shards for a in shard.get_frames()}
+        results = results_of_lane(lane, name, self.ctx.left, attempts(self.inputs[name]))
+        rest = {i: result for i, result in results.items() if self.ctx.left.frame(i).info["frame_id"] not in gathered}
+        return [gather(self.ctx.left, rest, name, self.inputs[name])] if rest else []
 
     def finish(self) -> ExitCode | None:
         """Merge the parts and count."""
@@ -343,6 +294,11 @@ class LabelWorkChain(RepeatingWorkChain):
         if total - labelled > self.inputs.max_failed_fraction * total:
             return self.exit_codes.ERROR_TOO_MANY_FAILED.format(failed=total - labelled, total=total, message=first)
         return None
+
+
+def is_not_reached(atoms: Any) -> bool:
+    """Tell whether no job has come to this frame."""
+    return str(atoms.info["label_status"]).startswith("not reached")
 
 
 def reason_of_failure(process: ProcessNode) -> str:
@@ -401,12 +357,12 @@ def gather(frames: Dataset, results: dict[int, Result], name: str, inputs: Any) 
     return gather_labels(frames, List(sorted(results)), Str(name), level, Dict(failures), **outputs)
 
 
-class LabelLaneWorkChain(WorkChain):
-    """Label frames one after another with a frame-by-frame reference, until none is left that no other lane has begun."""
+class LaneWorkChain(WorkChain):
+    """Draws frames for a frame-by-frame reference from a pot, until there is none left that no other lane has begun."""
 
     @classmethod
     def define(cls, spec: Any) -> None:
-        """Define ports and outline."""
+        """Define the ports that all lanes have."""
         super().define(spec)
         spec.input("frames", valid_type=Dataset)
         spec.input(
@@ -419,16 +375,37 @@ class LabelLaneWorkChain(WorkChain):
             required=False,
             help="When more have failed in this lane and its sisters together, no further frame is begun.",
         )
-        define_scratch(spec)
         for name, module in PER_FRAME.items():
             spec.input_namespace(name, required=False, populate_defaults=False)
             module.define(spec.inputs[name])
+        spec.output_namespace("shards", valid_type=Dataset, dynamic=True)
+
+    def draw(self, most: int) -> list[int]:
+        """Return the numbers of up to so many frames that no lane has begun."""
+        allowed = self.inputs.get("failures_allowed")
+        drawn = draw(self.node, self.inputs.pot, self.ctx.drawn, most=most, failures_allowed=allowed)
+        self.ctx.drawn += len(drawn)
+        return drawn
+
+    def count_failure(self) -> None:
+        """Let the sisters know that a frame has failed for good."""
+        self.ctx.failed += 1
+        self.node.base.extras.set(FAILED, self.ctx.failed)
+
+
+class LabelLaneWorkChain(LaneWorkChain):
+    """Label frames one after another, each in a calculation of its own."""
+
+    @classmethod
+    def define(cls, spec: Any) -> None:
+        """Define the outline."""
+        super().define(spec)
+        define_scratch(spec)
         spec.outline(
             cls.start,
             while_(cls.has_next)(cls.label_next, cls.inspect, if_(cls.shard_is_full)(cls.gather)),
             if_(cls.has_rest)(cls.gather),
         )
-        spec.output_namespace("shards", valid_type=Dataset, dynamic=True)
 
     def start(self) -> None:
         """Begin with the first frame."""
@@ -443,11 +420,10 @@ class LabelLaneWorkChain(WorkChain):
     def has_next(self) -> bool:
         """Draw the next frame, unless the present one is tried again; tell whether there is one."""
         if self.ctx.attempt == 0:
-            drawn = draw(self.node, self.inputs.pot, self.ctx.drawn, failures_allowed=self.inputs.get("failures_allowed"))
+            drawn = self.draw(1)
             if not drawn:
                 return False
             (self.ctx.index,) = drawn
-            self.ctx.drawn += 1
         return True
 
     def label_next(self) -> Any:
@@ -476,8 +452,7 @@ class LabelLaneWorkChain(WorkChain):
             if again:
                 self.ctx.attempt += 1
                 return
-            self.ctx.failed += 1
-            self.node.base.extras.set(FAILED, self.ctx.failed)
+            self.count_failure()
         self.ctx.shard[str(self.ctx.index)] = (process.pk, self.ctx.attempt, failure)
         self.ctx.attempt = 0
 
@@ -501,3 +476,70 @@ class LabelLaneWorkChain(WorkChain):
         self.ctx.shards += 1
         self.ctx.shard = {}
         self.report(f"{self.ctx.drawn} frames of this lane done, {self.ctx.failed} failed")
+
+
+class BundleLaneWorkChain(LaneWorkChain, RepeatingWorkChain):
+    """Label frames bundle after bundle, each in one job; what a job has not reached or could not label goes into the next."""
+
+    @classmethod
+    def define(cls, spec: Any) -> None:
+        """Define ports, outline and exit code."""
+        super().define(spec)
+        spec.expose_inputs(BundleCalculation, namespace="bundle", include=("code", "metadata"))
+        spec.input("bundle.frames_per_job", valid_type=int, non_db=True, default=FRAMES_PER_JOB)
+        spec.outline(
+            cls.start,
+            while_(cls.has_next)(cls.run_bundle, while_(cls.jobs_are_left)(cls.repeat_jobs), cls.inspect),
+            cls.finish,
+        )
+        spec.exit_code(400, "ERROR_NO_LABELS", message="its job gave nothing: {message}")
+
+    def start(self) -> None:
+        """Begin with nothing drawn."""
+        self.ctx.drawn = self.ctx.failed = self.ctx.number = self.ctx.attempt = 0
+        self.ctx.again = []
+        self.ctx.failure = None
+        self.ctx.name = reference_of(self.inputs)
+
+    def has_next(self) -> bool:
+        """Draw the next frames, unless there are such that are tried again with other settings."""
+        if self.ctx.failure:
+            return False
+        self.ctx.attempt = self.ctx.attempt + 1 if self.ctx.again else 0
+        self.ctx.indices = self.ctx.again or self.draw(self.inputs.bundle.frames_per_job)
+        return bool(self.ctx.indices)
+
+    def run_bundle(self) -> None:
+        """Submit the job of these frames."""
+        self.ctx.number += 1
+        inputs = AttributeDict(self.exposed_inputs(BundleCalculation, namespace="bundle"))
+        inputs |= {"frames": pick_frames(self.inputs.frames, List(self.ctx.indices)), self.ctx.name: self.inputs[self.ctx.name]}
+        inputs.attempt = shared(Int(self.ctx.attempt))
+        inputs.metadata = {**inputs.get("metadata", {}), "call_link_label": f"bundle_{self.ctx.number}"}
+        self.submit_job("bundle", BundleCalculation, **inputs)
+
+    def inspect(self) -> None:
+        """Keep what the job finished; failed frames are tried again while there are settings to try."""
+        bundle = self.outcome("bundle")
+        if bundle.failure:
+            self.report(f"job <{bundle.job.pk}>: {bundle.failure}")
+        if "frames" not in bundle.outputs:
+            self.ctx.failure = bundle.failure or "no frames"
+            return
+        self.out(f"shards.shard_{self.ctx.number:04d}", bundle.outputs["frames"])
+        frames = {atoms.info["frame_id"]: atoms for atoms in cast(Dataset, bundle.outputs["frames"]).get_frames()}
+        failed = []
+        for index in self.ctx.indices:
+            atoms = frames[self.inputs.frames.frame(index).info["frame_id"]]
+            if not fr.is_labelled(atoms) and not is_not_reached(atoms):
+                failed.append(index)
+        last = self.ctx.attempt + 1 == attempts(self.inputs[self.ctx.name])
+        self.ctx.again = [] if last else failed
+        for _ in failed if last else ():
+            self.count_failure()
+        if all(is_not_reached(atoms) for atoms in frames.values()):
+            self.ctx.failure = bundle.failure or "no frame was reached"
+
+    def finish(self) -> ExitCode | None:
+        """Tell whether the lane ended because its jobs give nothing."""
+        return self.exit_codes.ERROR_NO_LABELS.format(message=self.ctx.failure) if self.ctx.failure else None

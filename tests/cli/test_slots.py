@@ -30,7 +30,7 @@ def workers(aiida_profile, monkeypatch):
     [
         ({"ase": {}, "max_concurrent": 2}, 4),
         ({"quantumespresso": {}, "max_concurrent": 20}, 62),
-        ({"vasp": {}, "max_concurrent": 20, "bundle": {}}, 22),
+        ({"vasp": {}, "max_concurrent": 20, "bundle": {}}, 42),
     ],
 )
 def test_processes_of_a_campaign(label, processes):

@@ -181,6 +181,65 @@ def test_labels_at_another_level_are_not_taken_for_known(espresso, dataset):
         run_process(LabelWorkChain, frames=Dataset([boron(0)]), quantumespresso=espresso, known={"sw": dataset})
 
 
+def bundles(node):
+    """The jobs in which many frames were calculated."""
+    jobs = [child for child in node.called_descendants if child.process_label == "BundleCalculation"]
+    return sorted(jobs, key=lambda job: job.pk)
+
+
+def test_lanes_draw_bundles(run, espresso, python_code):
+    """Two lanes do five bundles; failed frames are tried again with other settings, by the lane that had them."""
+    parameters = espresso["parameters"].get_dict()
+    parameters["ELECTRONS"]["electron_maxstep"] = 6  # enough for some
+    espresso |= {"parameters": Dict(parameters), "retries": List([{"ELECTRONS": {"electron_maxstep": 100}}])}
+    frames = [boron(number) for number in range(10)]
+    outputs, node = run(
+        LabelWorkChain,
+        frames=Dataset(frames),
+        quantumespresso=espresso,
+        max_concurrent=2,
+        bundle={"code": python_code, "frames_per_job": 2, "metadata": {"options": {"processes": 1}}},
+    )
+    assert node.is_finished_ok, node.exit_message
+    labelled = outputs["frames"].get_frames()
+    assert [a.info["frame_id"] for a in labelled] == [a.info["frame_id"] for a in frames]
+    assert all(fr.is_labelled(a) for a in labelled)
+    jobs = bundles(node)
+    first = [job for job in jobs if job.inputs.attempt.value == 0]
+    names = [a.info["frame_id"] for job in first for a in job.inputs.frames.get_frames()]
+    assert sorted(names) == sorted(a.info["frame_id"] for a in frames), "each once, two in a job"
+    assert len(first) == 5
+    assert len({job.caller.pk for job in first}) == 2
+    again = {a.info["frame_id"] for job in jobs if job.inputs.attempt.value == 1 for a in job.inputs.frames.get_frames()}
+    assert again == {a.info["frame_id"] for a in labelled if a.info.get("label_attempt") == 2}
+    assert again, "six steps were enough for all of them"
+
+
+def test_a_bundle_that_is_cut_off(run, espresso, dying_python):
+    """Its finished frames count; another job does the rest."""
+    frames = [boron(number) for number in range(6)]
+    bundle = {"code": dying_python(2), "metadata": {"options": {"processes": 1}}}
+    outputs, node = run(LabelWorkChain, frames=Dataset(frames), quantumespresso=espresso, bundle=bundle)
+    assert node.is_finished_ok, node.exit_message
+    labelled = outputs["frames"].get_frames()
+    assert [a.info["frame_id"] for a in labelled if fr.is_labelled(a)] == [a.info["frame_id"] for a in frames]
+    first, second = bundles(node)
+    assert Counter(a.info["label_uuid"] for a in labelled)[first.uuid] >= 2
+    assert first.inputs.frames.n_frames == 6
+    assert second.inputs.frames.n_frames == Counter(a.info["label_uuid"] for a in labelled)[second.uuid]
+
+
+def test_bundles_that_give_nothing(run, espresso, code_here):
+    """After three jobs of a lane there is no hope, and no other frame is begun."""
+    code = code_here("no-python", "/bin/false", "gaprss.label")
+    frames = [boron(number) for number in range(6)]
+    bundle = {"code": code, "frames_per_job": 2}
+    _, node = run(LabelWorkChain, frames=Dataset(frames), quantumespresso=espresso, bundle=bundle, max_concurrent=1)
+    assert node.exit_status == LabelWorkChain.exit_codes.ERROR_NOTHING_LABELLED.status
+    assert "its job gave nothing" in node.exit_message
+    assert len(bundles(node)) == 3
+
+
 def test_bundled_frames_get_the_same_labels(run, espresso, python_code):
     frames = [boron(number) for number in range(6)] + [Atoms("B", cell=[7] * 3, pbc=True), boron(7, "unreadable")]
     frames[6].info.update(frame_id="atom", config_type="isolated_atom")
@@ -188,8 +247,7 @@ def test_bundled_frames_get_the_same_labels(run, espresso, python_code):
     bundle = {"code": python_code, "frames_per_job": 5, "metadata": {"options": {"processes": 2}}}
     outputs, node = run(LabelWorkChain, frames=dataset, quantumespresso=espresso, bundle=bundle)
     assert node.is_finished_ok, node.exit_message
-    jobs = [child for child in node.called if child.process_label == "BundleCalculation"]
-    assert len(jobs) == 2
+    assert len(bundles(node)) == 2
     one_by_one, _ = run(LabelWorkChain, frames=dataset, quantumespresso=espresso)
     assert outputs["frames"].level_of_theory == one_by_one["frames"].level_of_theory
     for ours, theirs in zip(outputs["frames"].get_frames(), one_by_one["frames"].get_frames(), strict=True):
