@@ -106,7 +106,7 @@ class RepeatingWorkChain(WorkChain):
     calculated again, and the outcome is in the order of the frames, the same as without the mishap.
     """
 
-    def submit_once(self, process: Any, **inputs: Any) -> ProcessNode:
+    def submit_once(self, process: Any, /, **inputs: Any) -> ProcessNode:
         """Submit a process with a label of its own among those that this work chain calls.
 
         It may have been submitted already, before the daemon was killed, so soon that this work chain knows nothing of it.
@@ -117,7 +117,7 @@ class RepeatingWorkChain(WorkChain):
                 return cast(ProcessNode, link.node)
         return self.submit(process, **inputs)
 
-    def submit_job(self, name: str, process: Any, **inputs: Any) -> None:
+    def submit_job(self, name: str, process: Any, /, **inputs: Any) -> None:
         """Submit the first job of this name."""
         job = self.submit_once(process, **inputs)
         self.ctx.setdefault("jobs", {})[name] = [job.pk]
