@@ -3,7 +3,8 @@
 python benchmarks/faults.py [--seed N] [--only NAME ...] [--list]
 
 Root on Debian or Ubuntu, as for examples/cluster/cluster.sh. Everything is in GAPRSS_CLUSTER (default /tmp/gaprss-faults) and
-removed at the end. A fault comes at a chosen moment (so many frames of a job are there), or after a random time, drawn with the seed.
+removed at the end. A fault comes at a chosen moment (so many frames of a job are there), or after a random time, drawn with the
+seed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from aiida_gaprss.config import load_campaign
 
 PROJECT = Path(__file__).resolve().parents[1]
 CLUSTER = Path(os.environ.get("GAPRSS_CLUSTER", "/tmp/gaprss-faults"))
@@ -44,7 +47,7 @@ import time
 from quippy.potential import Potential
 class Slow(Potential):
     def calculate(self, *args, **kwargs):
-        time.sleep(0.25)
+        time.sleep(0.2)
         super().calculate(*args, **kwargs)
 """
 
@@ -65,7 +68,7 @@ settings:
   generations:
     - cells: {{random: 20}}
       pressure: {{width_GPa: 10.0}}
-      relax: {{max_steps: 60, snapshot_steps: [3]}}
+      relax: {{max_steps: 50, snapshot_steps: [3]}}
       select:
         rules:
           - {{by: lowest, n: 2}}
@@ -74,13 +77,13 @@ settings:
   fit:
     descriptors:
       - {{kind: distance_2b, cutoff: 4.5, n_sparse: 10}}
-      - {{kind: soap, cutoff: 4.5, n_max: 8, l_max: 6, n_sparse: 60, delta: 0.5}}
+      - {{kind: soap, cutoff: 4.5, n_max: 6, l_max: 4, n_sparse: 40, delta: 0.5}}
     sigma: {{energy: 0.005, forces: 0.05, virial: 0.05}}
     config_type_sigma: {{isolated_atom: {{energy: 0.0001, forces: 0.01, virial: 1.0}}}}
   final_fit: null
   search:
-    cells: {{random: 10}}
-    relax: {{max_steps: 40, fmax: 0.1}}
+    cells: {{random: 8}}
+    relax: {{max_steps: 30, fmax: 0.1}}
     label: 2
 """
 
@@ -414,9 +417,7 @@ FAULTS = {
     "cancel-relax-twice": Fault("relaxations cancelled, twice", cancelled_twice, "4 of 20, then 4 of the rest"),
     "cancel-fit": Fault("fit cancelled", cancelled("GapFitCalculation"), FITTING),
     "cancel-label": Fault("labels cancelled", cancelled("LabelCalculation", 4), LABELLING),
-    "cancel-search": Fault(
-        "relaxations of the search cancelled", cancelled("RelaxCalculation", 3, 3), "searching, 3 of 10 cells done"
-    ),
+    "cancel-search": Fault("relaxations of the search cancelled", cancelled("RelaxCalculation", 3, 3), "searching, 3 cells done"),
     "job-kill": Fault("python of the labels killed", job_killed, LABELLING),
     "memory": Fault("relaxations ask for 120 MB", nothing, "from the start", relax=", max_memory_kb: 120000"),
     "wall-time": Fault("relaxations get 8 s", nothing, "from the start", relax=", max_wallclock_seconds: 8"),
@@ -467,22 +468,27 @@ def one_run(fault: Fault, delay: float) -> dict[str, Any]:
     return out | {"wall": wall, "by_hand": campaign.by_hand, "slurm": next_job() - before, "state": state, "pk": campaign.pk}
 
 
-def start() -> None:
-    """Start the cluster, a profile, the computer and the daemon."""
+def start(edit: Callable[[str], str]) -> None:
+    """Start the cluster, a profile, the computer and the daemon; ``edit`` changes what is told of the computer."""
     WORK.mkdir(parents=True, exist_ok=True)
     CLUSTER.chmod(0o755)
     WORK.chmod(0o755)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     cluster("start")
     cluster("profile", "faults")
     text = (SCRIPT.parent / "computer.yaml").read_text().replace("/tmp/gaprss-cluster/", f"{CLUSTER}/")
-    (WORK / "computer.yaml").write_text(text[: text.index("codes:")])
+    (WORK / "computer.yaml").write_text(edit(text))
     run("aiida-gaprss", "setup", "--computer", WORK / "computer.yaml")
-    (WORK / "slow_silicon.py").write_text(SLOW)
-    from common import stillinger_weber
-
-    ase = {**stillinger_weber(), "calculator": "slow_silicon.Slow"}
-    (WORK / "campaign.in").write_text(CAMPAIGN.format(ase=json.dumps(ase), work=WORK, relax="@relax@"))
     run("verdi", "daemon", "start", WORKERS)
+
+
+def write_campaign() -> None:
+    """Write the campaign, but for what a fault changes in it."""
+    reference = load_campaign(PROJECT / "aiida_gaprss" / "examples" / "silicon_sw.yaml").config.reference.ase
+    assert reference is not None
+    (WORK / "slow_silicon.py").write_text(SLOW)
+    ase = {**reference.model_dump(), "calculator": "slow_silicon.Slow"}
+    (WORK / "campaign.in").write_text(CAMPAIGN.format(ase=json.dumps(ase), work=WORK, relax="@relax@"))
 
 
 def wipe() -> None:
@@ -509,7 +515,7 @@ def row(fault: Fault, when: str, result: dict[str, Any], normal: dict[str, Any])
     again = ", ".join([f"{n:+d} frames {key}" for key, n in twice.items()] + [f"{n:+d} job {key}" for key, n in jobs.items()])
     lost = result["slurm"] - normal["slurm"] - sum(jobs.values())
     again += f", {lost:+d} job in the queue" if lost else ""
-    said = "; ".join(re.sub(r" <\d+>", "", text.split("|")[-1]) for text in result["said"])
+    said = "; ".join(re.sub(r" <\d+>", "", text.split("]: ")[-1]) for text in result["said"])
     hand = "; ".join(result["by_hand"]) or "nothing"
     extra = f"{result['wall'] - normal['wall']:+.0f} s"
     return f"| {fault.what} | {when} | {said or 'went on'} | {hand} | {extra} | {end} | {again or 'nothing'} |"
@@ -525,7 +531,8 @@ def main() -> None:
         print("\n".join(FAULTS))
         return
     try:
-        start()
+        start(lambda text: text[: text.index("codes:")])
+        write_campaign()
         normal = one_run(Fault("none", nothing, "never"), 0.0)
         assert normal["ok"], normal["message"]
         print(f"undisturbed: {normal['wall']:.0f} s, jobs {normal['jobs']}, frames {normal['frames']}\n", flush=True)

@@ -113,7 +113,7 @@ class RepeatingWorkChain(WorkChain):
         super().define(spec)
         define_scratch(spec)
 
-    def submit_once(self, process: Any, **inputs: Any) -> ProcessNode:
+    def submit_once(self, process: Any, /, **inputs: Any) -> ProcessNode:
         """Submit a process with a label of its own among those that this work chain calls.
 
         It may have been submitted already, before the daemon was killed, so soon that this work chain knows nothing of it.
@@ -124,7 +124,7 @@ class RepeatingWorkChain(WorkChain):
                 return cast(ProcessNode, link.node)
         return self.submit(process, **inputs)
 
-    def submit_job(self, name: str, process: Any, **inputs: Any) -> None:
+    def submit_job(self, name: str, process: Any, /, **inputs: Any) -> None:
         """Submit the first job of this name."""
         job = self.submit_once(process, **inputs)
         self.ctx.setdefault("jobs", {})[name] = [job.pk]

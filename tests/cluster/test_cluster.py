@@ -1,69 +1,8 @@
 """Campaigns on a cluster: SLURM behind SSH, PostgreSQL, RabbitMQ, a daemon. ``examples/cluster/cluster.sh`` starts it here."""
 
-import os
-import re
-import shutil
-import sys
-import tempfile
-from pathlib import Path
-
 import pytest
-from helpers import shell_in
-
-PROJECT = Path(__file__).parents[2]
-SCRIPT = PROJECT / "examples" / "cluster" / "cluster.sh"
-PROGRAMS = ("slurmctld", "slurmd", "munged", "/usr/sbin/sshd", "rabbitmqctl", "runuser")
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
-
-DUMP = """
-import re, sys
-from aiida import load_profile, orm
-load_profile()
-node = orm.load_node(sys.argv[1])
-texts = [space[key].text() for space in (node.outputs.labels, node.outputs.relaxed) for key in sorted(space)]
-texts.append(node.outputs.minima_frames.text())
-print(re.sub("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", "".join(texts)))
-"""
-
-
-@pytest.fixture(scope="session")
-def cluster():
-    """The script that drives the cluster, which runs, and the environment of its commands."""
-    lacking = [program for program in PROGRAMS if not shutil.which(program)]
-    if os.geteuid() != 0 or lacking:
-        pytest.skip(f"needs root and Debian's packages (cluster.sh install); not here: {', '.join(lacking) or 'root'}")
-    folder = Path(tempfile.mkdtemp(prefix="gaprss-cluster-", dir="/tmp"))
-    folder.chmod(0o755)
-    run = shell_in(folder, GAPRSS_CLUSTER=str(folder / "cluster"))
-    run.folder = folder
-    try:
-        run("bash", SCRIPT, "start")
-        yield run
-    finally:
-        run("verdi", "daemon", "stop", check=False)
-        run("bash", SCRIPT, "wipe", check=False)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def profile(cluster):
-    """A profile on PostgreSQL and RabbitMQ whose daemon runs, and the computer ``cluster`` with its codes."""
-    cluster("bash", SCRIPT, "profile", "cluster")
-    text = (SCRIPT.parent / "computer.yaml").read_text().replace("/tmp/gaprss-cluster/", f"{cluster.folder}/cluster/")
-    # As many threads as here, and the kernels of the BLAS that are used here.
-    text = text.replace("num_cores_per_mpiproc: 2", f"num_cores_per_mpiproc: {os.cpu_count()}")
-    kernels = f"export OPENBLAS_CORETYPE={core}" if (core := os.environ.get("OPENBLAS_CORETYPE")) else '""'
-    text = re.sub(r"^prepend_text:.*$", f"prepend_text: {kernels}", text, flags=re.M)
-    if not Path("/usr/bin/pw.x").exists():
-        text = text[: text.index("codes:")]
-    (cluster.folder / "computer.yaml").write_text(text)
-    said = cluster("aiida-gaprss", "setup", "--computer", cluster.folder / "computer.yaml")
-    assert "installing quippy-ase" in said  # nothing was there before
-    assert "works    job <" in said
-    assert "agrees   its energies are those of this machine" in said
-    cluster("verdi", "daemon", "start", 2)
-    return said
 
 
 def test_the_compute_side_is_installed_once(cluster, profile):
@@ -72,17 +11,6 @@ def test_the_compute_side_is_installed_once(cluster, profile):
     assert "gap_fit: " in said
 
 
-def test_a_campaign_is_the_same_as_here(cluster, profile, campaign, campaign_text):
+def test_a_campaign_is_the_same_as_here(campaigns, campaign_text, results_here):
     """Same frames, labels, relaxed cells and minima, byte for byte, as over SQLite and local jobs."""
-    text = campaign_text + "codes: {gap_fit: gap_fit@cluster, python: gaprss-python@cluster}\n"
-    (cluster.folder / "tiny.yaml").write_text(text)
-    said = cluster("aiida-gaprss", "run", "--submit", "tiny.yaml")
-    pk = re.search(r"<(\d+)>", said)[1]
-    cluster("timeout", 500, "bash", "-c", f"until verdi process show {pk} | grep -qE '^state +(Fin|Exc|Kil)'; do sleep 1; done")
-    assert "finished" in cluster("aiida-gaprss", "status", pk)
-    (cluster.folder / "dump.py").write_text(DUMP)
-    there = cluster(sys.executable, "dump.py", pk)
-    texts = [space[key].text() for space in (campaign.outputs.labels, campaign.outputs.relaxed) for key in sorted(space)]
-    texts.append(campaign.outputs.minima_frames.text())
-    here = re.sub("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", "".join(texts)) + "\n"
-    assert there == here
+    assert campaigns.results(campaigns.submit(campaign_text)) == results_here
