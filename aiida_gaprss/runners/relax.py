@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.constraints import FixSymmetry
-from ase.filters import FrechetCellFilter
+from ase.data import atomic_numbers
+from ase.filters import UnitCellFilter
 from ase.neighborlist import neighbor_list
 from ase.optimize import FIRE, LBFGS
 from ase.optimize.optimize import Optimizer
@@ -27,33 +28,129 @@ POSITION_DECIMALS, FORCE_DECIMALS, ENERGY_DECIMALS = 9, 7, 9
 #: Å, of the symmetry that is kept; random cells have theirs to 1e-8.
 SYMMETRY_TOLERANCE = 1e-4
 
-#: Steps from one look at the neighbours to the next: it costs as much as a cheap potential, and atoms do not leave in a step.
+#: Steps from one look at the neighbours to the next: atoms do not leave in a step.
 NEIGHBOURS_EVERY = 10
+
+#: Å beyond the shortest distance allowed, up to which pairs are listed.
+SKIN = 1.0
 
 
 class GiveUp(Exception):
     """The relaxation has left the range in which it makes sense, or its time is over."""
 
 
-class RoundedCellFilter(FrechetCellFilter):
-    """A cell filter that swallows the noise in the last bits.
+class LogCellFilter(UnitCellFilter):
+    """Positions and cell for an optimiser: z, and below it the number of atoms times U, where F = exp(U) deforms the first cell.
 
-    From one process to the next the same GAP gives the same forces only to about 1e-15 eV/Å, and SciPy's matrix exponential,
-    which moves the cell, estimates norms with numpy's global random numbers. A long relaxation now and then makes another minimum
-    of that. Rounded far above the noise and far below ``fmax``, the numbers that steer are the same.
+    Atoms are at F z. As ASE's ``FrechetCellFilter``, without the rotations: U is symmetric, and so all follows from its
+    eigenvalues λ, at a hundredth of the cost of matrix functions. Where the derivative of the enthalpy by F is -V F⁻ᵀ with the
+    virial V (ASE's ``UnitCellFilter``), that by U in its eigenvectors is -V_ij sinh(λ_i - λ_j)/(λ_i - λ_j), by the formula of
+    Daleckii and Krein (N. J. Higham, Functions of Matrices, SIAM 2008, theorem 3.11).
+
+    What passes is rounded: from one process to the next the same GAP gives the same forces only to about 1e-15 eV/Å, and a long
+    relaxation now and then makes another minimum of that. Far above the noise and far below ``fmax``, the numbers that steer are
+    the same.
     """
 
+    def __init__(self, atoms: Atoms, scalar_pressure: float) -> None:
+        super().__init__(atoms, cell_factor=1.0, scalar_pressure=scalar_pressure)
+        self.forces: np.ndarray | None = None  # optimisers ask for them three times a step
+
     def get_positions(self) -> np.ndarray:
-        return np.round(super().get_positions(), POSITION_DECIMALS)
+        out = super().get_positions()
+        stretches, axes = np.linalg.eigh((out[-3:] + out[-3:].T) / 2)
+        out[-3:] = len(self.atoms) * (axes * np.log(stretches)) @ axes.T
+        return np.round(out, POSITION_DECIMALS)
 
     def set_positions(self, new: np.ndarray, **kwargs: Any) -> None:  # type: ignore[override]  # as its parent
-        super().set_positions(np.round(new, POSITION_DECIMALS), **kwargs)
+        self.forces = None
+        new = np.round(new, POSITION_DECIMALS)
+        logs, axes = np.linalg.eigh((new[-3:] + new[-3:].T) / (2 * len(self.atoms)))
+        new[-3:] = (axes * np.exp(logs)) @ axes.T
+        super().set_positions(new, **kwargs)
 
     def get_forces(self, **kwargs: Any) -> np.ndarray:
-        return np.round(super().get_forces(**kwargs), FORCE_DECIMALS)
+        if self.forces is None:
+            stress = self.atoms.get_stress(voigt=False) + self.scalar_pressure * np.eye(3)
+            deformation = self.deform_grad()
+            stretches, axes = np.linalg.eigh((deformation + deformation.T) / 2)
+            differences = np.subtract.outer(np.log(stretches), np.log(stretches))
+            factors = np.sinc(1j * differences / np.pi).real  # sinh(x)/x
+            virial = -self.atoms.get_volume() * axes.T @ stress @ axes
+            cell = axes @ (virial * factors) @ axes.T / len(self.atoms)
+            self.forces = np.round(np.vstack([self.atoms.get_forces() @ deformation, cell]), FORCE_DECIMALS)
+        return self.forces.copy()
 
     def get_potential_energy(self, force_consistent: bool = True, **kwargs: Any) -> float:
         return float(round(super().get_potential_energy(force_consistent), ENERGY_DECIMALS))
+
+
+class Distances:
+    """Tells whether atoms of one cell have come too close, or are alone, with few neighbour lists.
+
+    After a list that told the distances d, atoms have moved by at most u within a cell that has been stretched by at least
+    ``low`` and at most ``high`` (the singular values of its deformation). Distances are now between low d - 2u and high d + 2u;
+    as long as these keep the limits, no new list is needed (after L. Verlet, Phys. Rev. 159, 98 (1967)).
+    """
+
+    listed: Atoms
+    neighbours: Atoms
+
+    def __init__(self, shortest: np.ndarray, reach: float) -> None:
+        """:param shortest: Å, by atomic numbers, -inf for pairs that may be at any distance; :param reach: Å, see ``alone``."""
+        self.shortest = shortest
+        self.limit = float(shortest.max())
+        self.reach = reach
+        self.room, self.nearest = -math.inf, math.inf  # Å: what is known after a list
+
+    def too_close(self, atoms: Atoms) -> bool:
+        """Tell whether two atoms are closer than ``shortest``."""
+        if self.limit <= 0:
+            return False
+        if self.room > 0:
+            low, _, moved = changes(self.listed, atoms)
+            if low * (self.limit + self.room) - 2 * moved > max(low, 1) * self.limit:
+                return False
+        first, second, distances = neighbor_list("ijd", atoms, self.limit + SKIN)
+        room = distances - self.shortest[atoms.numbers[first], atoms.numbers[second]]
+        self.room = float(room.min(initial=SKIN))
+        self.listed = atoms.copy()
+        return self.room < 0
+
+    def alone(self, atoms: Atoms) -> bool:
+        """Tell whether an atom has no other within ``reach``."""
+        # A sphere of half the reach around an atom that is alone is free of others, and of its own images.
+        if not self.reach or atoms.get_volume() <= np.pi / 6 * self.reach**3:
+            return False
+        if self.nearest < self.reach:
+            _, high, moved = changes(self.neighbours, atoms)
+            if high * self.nearest + 2 * moved < self.reach:
+                return False
+        first, distances = neighbor_list("id", atoms, self.reach)
+        nearest = np.full(len(atoms), math.inf)
+        np.minimum.at(nearest, first, distances)
+        self.nearest = nearest.max()
+        self.neighbours = atoms.copy()
+        return not self.nearest < self.reach
+
+
+def shortest_distances(limits: float | dict[str, float]) -> np.ndarray:
+    """Return the shortest distances allowed (Å) by atomic numbers, from one for all or from some by pair (``Li-Cu``)."""
+    if not isinstance(limits, dict):
+        return np.full((119, 119), limits)
+    out = np.full((119, 119), -math.inf)
+    for pair, limit in limits.items():
+        first, second = (atomic_numbers[symbol] for symbol in pair.split("-"))
+        out[first, second] = out[second, first] = limit
+    return out
+
+
+def changes(before: Atoms, after: Atoms) -> tuple[float, float, float]:
+    """Return the smallest and the largest stretch of the cell, and how far (Å) an atom has moved besides."""
+    deformation = np.linalg.solve(before.cell.array, after.cell.array)
+    stretches = np.linalg.svd(deformation, compute_uv=False)
+    moved = np.linalg.norm(after.positions - before.positions @ deformation, axis=1).max()
+    return float(stretches[-1]), float(stretches[0]), float(moved)
 
 
 class ConjugateGradients(SciPyFminCG):
@@ -67,7 +164,7 @@ class ConjugateGradients(SciPyFminCG):
     #: Refused trials of one line search before the cell is given up; each shortens the step to about a third.
     REFUSED = 6
 
-    def __init__(self, atoms: RoundedCellFilter, check: Callable[[], None], deadline: float, **kwargs: Any) -> None:
+    def __init__(self, atoms: LogCellFilter, check: Callable[[], None], deadline: float, **kwargs: Any) -> None:
         super().__init__(atoms, **kwargs)  # type: ignore[arg-type]  # filters are what its parents are made for
         self.check = check
         self.deadline = deadline
@@ -130,10 +227,7 @@ class Relax(CalculatorTask):
     def setup(self, settings: dict[str, Any]) -> None:
         """Make the calculator."""
         super().setup(settings)
-        shortest = settings["min_distance"]
-        if isinstance(shortest, dict):
-            shortest = {tuple(pair.split("-")): distance for pair, distance in shortest.items()}
-        self.shortest: float | dict[Any, float] = shortest
+        self.shortest = shortest_distances(settings["min_distance"])
         if settings["symmetry"] == "kept":
             import spglib  # noqa: F401  a machine without it says so at once
 
@@ -145,7 +239,7 @@ class Relax(CalculatorTask):
         pressure = float(atoms.info.get("pressure_GPa", 0.0)) * units.GPa
         snapshots: list[Atoms] = []
         step = -1
-        np.random.seed(int(atoms.info.get("seed", 0)) % 2**32)  # SciPy draws from it, whatever the worker did before
+        self.distances = Distances(self.shortest, self.settings["max_neighbour_distance"])
         try:  # before the first energy: a neighbour list of a collapsed cell can exhaust the memory
             self.check(work, volume)
             self.check_neighbours(work)
@@ -165,7 +259,7 @@ class Relax(CalculatorTask):
             if time.time() > deadline:
                 raise GiveUp("time_limit")
 
-        filtered = RoundedCellFilter(work, scalar_pressure=pressure)
+        filtered = LogCellFilter(work, scalar_pressure=pressure)
         if self.settings["optimizer"] == "cg":
             optimizer: Optimizer = ConjugateGradients(filtered, lambda: self.check(work, volume), deadline, logfile=None)
         else:
@@ -202,17 +296,13 @@ class Relax(CalculatorTask):
         low, high = self.settings["volume_factors"]
         if volume > high * start_volume:
             raise GiveUp("exploded")
-        if volume < low * start_volume or (self.shortest and len(neighbor_list("i", atoms, self.shortest)) > 0):
+        if volume < low * start_volume or self.distances.too_close(atoms):
             raise GiveUp("collapsed")
 
     def check_neighbours(self, atoms: Atoms) -> None:
         """Give up a cell with an atom that no other is near."""
-        reach = self.settings["max_neighbour_distance"]
-        # A sphere of half the reach around an atom that is alone is free of others, and of its own images.
-        if reach and atoms.get_volume() > np.pi / 6 * reach**3:
-            together = np.unique(neighbor_list("i", atoms, reach))
-            if len(together) < len(atoms):
-                raise GiveUp("evaporated")
+        if self.distances.alone(atoms):
+            raise GiveUp("evaporated")
 
     def snapshot(self, atoms: Atoms, step: int) -> Atoms:
         # Rounded, so that noise in the last bits is not handed on to labels and fits, where it would grow.

@@ -147,14 +147,14 @@ def test_the_number_of_processes_changes_nothing(run_batch):
 def test_noise_in_the_last_bits_of_the_forces_changes_nothing(monkeypatch):
     """Compiled potentials repeat their forces to about 1e-15 only; a relaxation must not feel it."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    from relax import RoundedCellFilter
+    from relax import LogCellFilter
 
     ways = []
     for seed in (1, 2):
         cell = bulk("Cu", a=3.7, cubic=True)
         cell.rattle(0.3, seed=3)
         cell.calc = NoisyEMT(seed)
-        filtered = RoundedCellFilter(cell, scalar_pressure=0.01)
+        filtered = LogCellFilter(cell, scalar_pressure=0.01)
         LBFGS(filtered, logfile=None).run(fmax=1e-3, steps=40)
         ways.append((cell.positions.tolist(), cell.cell.tolist(), filtered.get_potential_energy()))
     assert ways[0] == ways[1]
@@ -198,7 +198,10 @@ def test_steps_are_those_of_the_optimiser(run_batch):
     _, lines, _ = run_batch("relax", [cell], relax_settings(snapshot_steps=[4], max_steps=6))
     cell.calc = EMT()
     LBFGS(FrechetCellFilter(cell, scalar_pressure=2.0 / 160.21766), logfile=None).run(fmax=0.005, steps=4)
-    assert np.allclose(frames_of(lines[0])[0].cell.array, cell.cell.array, atol=1e-6)
+    ours = frames_of(lines[0])[0]
+    # ASE's cell turns while it deforms, ours does not.
+    assert np.allclose(ours.cell.cellpar(), cell.cell.cellpar(), atol=5e-5)
+    assert np.allclose(ours.get_scaled_positions(), cell.get_scaled_positions(), atol=1e-6)
 
 
 def test_collapsed_and_exploded_cells_are_given_up(run_batch):

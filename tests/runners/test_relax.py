@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.optimize
 import spglib
 from aiida.orm import Dict
@@ -59,7 +60,7 @@ def test_a_step_of_cg_is_a_line_search(relax):
     status, trail = relax(copper(), optimizer="cg", snapshot_steps="all", max_steps=9, fmax=1e-6)
     work = copper()
     work.calc = EMT()
-    cell = FrechetCellFilter(work, scalar_pressure=5.0 / GPA)
+    cell = relax.module.LogCellFilter(work, scalar_pressure=5.0 / GPA)
 
     def energy(x):
         cell.set_positions(x.reshape(-1, 3))
@@ -125,6 +126,62 @@ def test_nothing_is_done_to_a_cell_that_is_relaxed(relax):
         assert (status, again.info["step"]) == ("converged", 0)
 
 
+# --- the cell as a degree of freedom ---
+
+
+def strained_copper(relax, seed):
+    """A cell far from where its filter began, with the filter."""
+    atoms = copper(seed)
+    atoms.calc = EMT()
+    cell = relax.module.LogCellFilter(atoms, scalar_pressure=5.0 / GPA)
+    u = np.random.default_rng(seed).normal(0, 0.15, (3, 3))
+    x = cell.get_positions()
+    x[-3:] += len(atoms) * (u + u.T) / 2
+    cell.set_positions(x)
+    return atoms, cell, x
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_deformation_is_the_exponential_of_what_the_optimiser_sees(relax, seed):
+    """Against the matrix functions of SciPy."""
+    atoms, cell, x = strained_copper(relax, seed)
+    deformation = scipy.linalg.expm(x[-3:] / len(atoms))
+    assert np.allclose(atoms.cell.array, copper().cell.array @ deformation.T, atol=1e-8)
+    assert np.allclose(atoms.positions, x[:-3] @ deformation.T, atol=1e-8)
+    assert np.allclose(cell.get_positions(), x, atol=1e-8)
+    assert np.allclose(scipy.linalg.logm(cell.deform_grad()) * len(atoms), x[-3:], atol=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_forces_are_derivatives_of_the_enthalpy(relax, seed):
+    """Against finite differences, and against the symmetric part of what ASE says (it turns the cell, too)."""
+    atoms, cell, x = strained_copper(relax, seed)
+    forces = cell.get_forces()
+    exact = FrechetCellFilter(atoms, scalar_pressure=5.0 / GPA)
+    exact.orig_cell = cell.orig_cell
+    theirs = exact.get_forces()
+    assert np.allclose(forces[:-3], theirs[:-3], atol=1e-7)
+    assert np.allclose(forces[-3:], (theirs[-3:] + theirs[-3:].T) / 2, atol=1e-6)
+    for row, column in np.ndindex(len(x), 3):
+        enthalpies = []
+        for sign in (1, -1):
+            moved = x.copy()
+            moved[row, column] += sign * 1e-4
+            if row >= len(atoms):  # U is symmetric: half of the change for either of the two
+                moved[-3:] = (moved[-3:] + moved[-3:].T) / 2
+            cell.set_positions(moved)
+            enthalpies.append(cell.get_potential_energy())
+        assert -(enthalpies[0] - enthalpies[1]) / 2e-4 == pytest.approx(forces[row, column], abs=2e-5)
+
+
+def test_a_cell_that_was_not_deformed(relax):
+    """Equal eigenvalues: the derivative has no division by zero."""
+    atoms = copper()
+    atoms.calc = EMT()
+    forces = relax.module.LogCellFilter(atoms, scalar_pressure=5.0 / GPA).get_forces()
+    assert np.allclose(forces, FrechetCellFilter(atoms, scalar_pressure=5.0 / GPA).get_forces(), atol=1e-6)
+
+
 # --- cells that are given up ---
 
 
@@ -145,6 +202,35 @@ def test_distances_by_pair(relax):
     atoms = bulk("CuAu", "rocksalt", a=5.6)
     assert relax(atoms, min_distance={"Cu-Cu": 3.5, "Au-Cu": 1.5}, max_steps=1)[0] == "max_steps"
     assert relax(atoms, min_distance={"Au-Cu": 2.9})[0] == "collapsed", "in either order"
+
+
+@pytest.mark.parametrize("limits", [1.9, {"Cu-Cu": 1.8, "Au-Cu": 2.1}])
+def test_bounds_on_distances_say_what_neighbour_lists_say(relax, monkeypatch, limits):
+    """Cells on random ways: the answer of every step is that of a list, and few lists are made."""
+    if isinstance(limits, dict):
+        cutoffs = {tuple(pair.split("-")): limit for pair, limit in limits.items()}
+    else:
+        cutoffs = limits
+    lists = []
+    original = relax.module.neighbor_list
+    monkeypatch.setattr(relax.module, "neighbor_list", lambda *args: lists.append(args) or original(*args))
+    answers, steps = Counter(), 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        atoms = bulk("CuAu", "rocksalt", a=5.2).repeat((2, 1, 1))
+        growth = (-0.006, 0.006)[seed % 2]
+        distances = relax.module.Distances(relax.module.shortest_distances(limits), reach=3.3)
+        for _ in range(60):
+            steps += 1
+            atoms.positions += rng.normal(0, 0.02, atoms.positions.shape)
+            strain = growth * np.eye(3) + rng.normal(0, 0.003, (3, 3))
+            atoms.set_cell(atoms.cell @ (np.eye(3) + strain), scale_atoms=True)
+            close = len(original("i", atoms, cutoffs)) > 0
+            alone = atoms.get_volume() > np.pi / 6 * 3.3**3 and len(set(original("i", atoms, 3.3))) < len(atoms)
+            assert (distances.too_close(atoms), distances.alone(atoms)) == (close, alone)
+            answers.update([("close", close), ("alone", alone)])
+    assert min(answers[name, value] for name in ("close", "alone") for value in (False, True)) > 10, answers
+    assert len(lists) < steps
 
 
 @pytest.mark.parametrize(
