@@ -201,7 +201,7 @@ def status(campaign: str | None) -> None:
         return
     from aiida.orm import Log
 
-    from aiida_gaprss.cli.daemon import daemon_trouble
+    from aiida_gaprss.cli.daemon import daemon_trouble, paused_processes
     from aiida_gaprss.cli.progress import running_stage
     from aiida_gaprss.report.collect import collect
     from aiida_gaprss.report.text import generations_table
@@ -214,8 +214,10 @@ def status(campaign: str | None) -> None:
         console.print(f"{log.time.astimezone():%H:%M:%S} {tidy(log.message)}")
     if record.state == "running" and (now := running_stage(node)):
         console.print(f"now: {now}")
-    if not node.is_terminated and (trouble := daemon_trouble()):
-        console.print(trouble)
+    if not node.is_terminated:
+        for trouble in (paused_processes(), daemon_trouble()):
+            if trouble:
+                console.print(trouble)
 
 
 def tidy(message: str) -> str:

@@ -38,6 +38,23 @@ def daemon_trouble() -> str | None:
     return None
 
 
+def paused_processes() -> str | None:
+    """Return how many processes of the profile AiiDA has paused, why, and what to do about it; None if there is none.
+
+    It pauses a calculation whose computer it could not reach five times in a row, at longer and longer intervals.
+    """
+    from aiida.orm import ProcessNode, QueryBuilder
+
+    filters = {"attributes.paused": True, "attributes.process_state": {"in": ["created", "running", "waiting"]}}
+    query = QueryBuilder().append(ProcessNode, filters=filters, project=["id", "attributes.process_status"])
+    found = query.order_by({ProcessNode: "id"}).all()
+    if not found:
+        return None
+    number = "1 process is paused" if len(found) == 1 else f"{len(found)} processes are paused"
+    pk, reason = found[0]
+    return f"{number} (<{pk}>: {reason}); when the cause is gone: verdi process play --all"
+
+
 def processes_at_once(inputs: dict[str, Any]) -> int:
     """Return how many processes of a campaign may live at one time: each of them takes a slot of the daemon, also while it waits.
 

@@ -1,11 +1,13 @@
 """Slots of the daemon, before a campaign is handed to it."""
 
 import pytest
+from aiida.engine import ProcessState
 from aiida.engine.daemon.client import DaemonClient, DaemonNotRunningException
 from aiida.manage import get_manager
+from aiida.orm import CalcJobNode
 
 from aiida_gaprss.cli import campaign as command
-from aiida_gaprss.cli.daemon import lack_of_slots, processes_at_once
+from aiida_gaprss.cli.daemon import lack_of_slots, paused_processes, processes_at_once
 
 
 @pytest.fixture
@@ -74,3 +76,18 @@ def test_a_campaign_is_refused(workers, campaign_text, campaign_codes, tmp_path)
     with pytest.raises(ClickException, match=r"cannot be submitted: .* slots for 3 \(1 workers, 3 each\)"):
         command.submit_campaign(check_campaign(campaign_text, tmp_path / "c.yaml"))
     assert QueryBuilder().append(WorkChainNode).count() == before
+
+
+def test_paused_processes(aiida_profile):
+    """AiiDA itself pauses what it cannot submit or retrieve; nothing goes on until somebody says so."""
+    assert paused_processes() is None
+    node = CalcJobNode().store()
+    node.set_process_state(ProcessState.WAITING)
+    node.set_process_status("Pausing after failed transport task: upload_calculation failed 5 times consecutively")
+    assert paused_processes() is None
+    node.pause()
+    text = paused_processes()
+    assert text.startswith(f"1 process is paused (<{node.pk}>: Pausing after failed transport task: upload_calculation failed")
+    assert text.endswith("when the cause is gone: verdi process play --all")
+    node.set_process_state(ProcessState.KILLED)
+    assert paused_processes() is None
