@@ -109,7 +109,7 @@ for job in node.called_descendants:
         path = Path(job.get_remote_workdir() or "/nowhere") / "results.jsonl"
         if path.is_file():
             frames[job.process_label] += path.read_text(errors="replace").count("\\n")
-said = [log.message for log in orm.Log.collection.get_logs_for(node)]
+said = [log.message for n in (node, *node.called_descendants) for log in orm.Log.collection.get_logs_for(n)]
 print("DUMP" + json.dumps({
     "ok": node.is_finished_ok, "state": node.process_state.value, "message": node.exit_message or (node.exception or "")[-300:],
     "texts": {key: uuid.sub("UUID", text) for key, text in texts.items()}, "jobs": jobs, "frames": frames,
@@ -515,7 +515,9 @@ def row(fault: Fault, when: str, result: dict[str, Any], normal: dict[str, Any])
     again = ", ".join([f"{n:+d} frames {key}" for key, n in twice.items()] + [f"{n:+d} job {key}" for key, n in jobs.items()])
     lost = result["slurm"] - normal["slurm"] - sum(jobs.values())
     again += f", {lost:+d} job in the queue" if lost else ""
-    said = "; ".join(re.sub(r" <\d+>", "", text.split("]: ")[-1]) for text in result["said"])
+    said = "; ".join(
+        re.sub(r" <\d+>|; the output holds those that are finished.", "", text.split("]: ")[-1]) for text in result["said"]
+    )
     hand = "; ".join(result["by_hand"]) or "nothing"
     extra = f"{result['wall'] - normal['wall']:+.0f} s"
     return f"| {fault.what} | {when} | {said or 'went on'} | {hand} | {extra} | {end} | {again or 'nothing'} |"
