@@ -198,13 +198,18 @@ class RssSettings(Model):
         """Return the settings of a generation, from 1: the last one stands for all that follow."""
         return self.generations[min(generation, len(self.generations)) - 1]
 
-    def label_budget(self) -> int:
-        """Return the largest number of reference calculations the campaign can ask for, without those of the known crystals."""
+    def label_budget(self, crystals: int = 0, relabel: int = 0) -> int:
+        """Return the largest number of reference calculations the campaign can ask for.
+
+        :param crystals: number of known crystals that it is given; ``relabel``: number of frames to be labelled anew.
+        """
         chosen = sum(self.recipe(number).most_labels() for number in range(1, self.n_generations + 1))
         n = len(self.formula)
         dimers = self.dimers.points * n * (n + 1) // 2 if self.dimers else 0
-        most = n + dimers + sum(self.initial.values()) + chosen
-        return min(most, self.max_labels or most) + (self.search.label if self.search else 0)
+        distorted = crystals * (1 + self.crystals.number) if self.crystals else 0
+        at_end = distorted if self.crystals and self.crystals.when == "end" else 0
+        most = n + dimers + sum(self.initial.values()) + relabel + distorted - at_end + chosen
+        return min(most, self.max_labels or most) + at_end + (self.search.label if self.search else 0)
 
 
 def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:

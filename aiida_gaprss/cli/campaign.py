@@ -72,8 +72,10 @@ def run(config: Path, submit: bool, seed: int | None, check: bool, folder: Path 
     from aiida_gaprss.launch import builder_inputs, campaign_name
 
     if check:
-        builder_inputs(campaign)
-        click.echo(f"{config}: good; campaign {campaign_name(campaign)}, at most {campaign.settings.label_budget()} labels")
+        from aiida_gaprss.workflows.rss import label_budget
+
+        most = label_budget(builder_inputs(campaign))
+        click.echo(f"{config}: good; campaign {campaign_name(campaign)}, at most {most} labels")
         return
     if submit:
         submit_campaign(campaign)

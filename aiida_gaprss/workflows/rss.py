@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiida.common import AttributeDict
@@ -170,7 +171,7 @@ class RssWorkChain(RepeatingWorkChain):
         self.ctx.vectors, self.ctx.vector_settings = {}, None
         self.ctx.ended = None
         settings = self.settings
-        most = settings.label_budget() + sum(node.n_frames for node in self.inputs.get("relabel", {}).values())
+        most = label_budget(self.inputs)
         text = f"campaign {self.inputs.name.value}, seed {self.inputs.seed.value}: {settings.n_generations} generations, "
         self.report(text + f"at most {most} labels")
         if self.ctx.datasets:
@@ -592,6 +593,13 @@ class RssWorkChain(RepeatingWorkChain):
 
 #: What the parts of a campaign that are no generations are called.
 STAGES = {"crystals": "known crystals", "search": "search"}
+
+
+def label_budget(inputs: Mapping[str, Any]) -> int:
+    """Return the largest number of reference calculations that a campaign with these inputs can ask for."""
+    crystals = inputs["crystals"].n_frames if "crystals" in inputs else 0
+    relabel = sum(node.n_frames for node in inputs.get("relabel", {}).values())
+    return RssSettings(**inputs["settings"].get_dict()).label_budget(crystals, relabel)
 
 
 def validate_start(inputs: dict[str, Any], ports: Any) -> str | None:

@@ -17,7 +17,7 @@ from aiida_gaprss.cli import cli
 from aiida_gaprss.config import check_campaign
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.launch import builder_inputs, campaign_name
-from aiida_gaprss.workflows.rss import RssWorkChain
+from aiida_gaprss.workflows.rss import RssWorkChain, label_budget
 from aiida_gaprss.yamlfile import ConfigError
 
 
@@ -56,6 +56,8 @@ def test_known_crystals_come_last(run, campaign, campaign_codes, text, tmp_path)
     assert node.is_finished_ok, node.exit_message
     frames = node.outputs.labels.crystals.get_frames()
     assert [a.info["frame_id"] for a in frames] == [f"crystals-crystal-diamond-of-Si-{n:04d}" for n in range(4)]
+    labelled = sum(labels.n_frames for labels in node.outputs.labels.values())
+    assert labelled == label_budget(node.inputs), "what the check of a campaign file says"
     assert all(fr.is_labelled(a) and a.info["config_type"] == "crystal" for a in frames)
     assert frames[0].info["REF_energy"] / 2 == pytest.approx(-4.335, abs=2e-3), "the crystal itself, at ASE's lattice constant"
     for name in ("g00", "g01"):
