@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from aiida.common import AttributeDict
@@ -595,10 +594,10 @@ class RssWorkChain(RepeatingWorkChain):
 STAGES = {"crystals": "known crystals", "search": "search"}
 
 
-def label_budget(inputs: Mapping[str, Any]) -> int:
+def label_budget(inputs: Any) -> int:
     """Return the largest number of reference calculations that a campaign with these inputs can ask for."""
     crystals = inputs["crystals"].n_frames if "crystals" in inputs else 0
-    relabel = sum(node.n_frames for node in inputs.get("relabel", {}).values())
+    relabel = sum(inputs["relabel"][key].n_frames for key in inputs["relabel"]) if "relabel" in inputs else 0
     return RssSettings(**inputs["settings"].get_dict()).label_budget(crystals, relabel)
 
 
