@@ -265,7 +265,8 @@ def test_a_user_ends_the_generations(campaign_codes, text, tmp_path):
     runner.run(process)
     node = process.node
     assert node.is_finished_ok, node.exit_message
-    assert sorted(node.outputs.potentials) == ["g00"]
+    assert sorted(node.outputs.potentials) == ["final", "g00"]
+    assert node.outputs.predictions.n_frames == node.outputs.labels.g00.n_frames
     assert node.base.extras.get(RssWorkChain.ENDED) == "a user ended them"
     too_late = CliRunner().invoke(cli, ["stop", str(node.pk)])
     assert too_late.exit_code != 0
