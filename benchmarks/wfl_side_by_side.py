@@ -65,9 +65,10 @@ LABEL = """
 import sys, time
 from aiida import load_profile
 load_profile()
-from aiida.engine import run_get_node
+from aiida.manage import get_manager
 from aiida.orm import Dict, load_code
 from ase.io import read
+from aiida_gaprss.cli.progress import CHILD_INTERVAL
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.workflows.label import LabelWorkChain
 import json
@@ -79,7 +80,8 @@ ase = {
     "settings": Dict({key: settings[key] for key in ("calculator", "arguments")}),
     "metadata": {"options": {"processes": settings["processes"]}},
 }
-outputs, node = run_get_node(LabelWorkChain, frames=Dataset(frames), ase=ase)
+runner = get_manager().create_runner(communicator=None, poll_interval=CHILD_INTERVAL)  # as aiida-gaprss run
+outputs, node = runner.run_get_node(LabelWorkChain, frames=Dataset(frames), ase=ase)
 assert node.is_finished_ok, node.exit_message
 open("ours-label.extxyz", "w").write(outputs["frames"].text())
 print(json.dumps({"wall_s": time.perf_counter() - started}))
@@ -212,10 +214,11 @@ def compare_minima(sides: list[Side]) -> None:
         volumes = np.array([a.get_volume() for a in frames])
         lowest[side.name] = (energies + PRESSURE * units.GPa * volumes) / [len(a) for a in frames]
         difference = lowest[side.name] - lowest["ours"]
+        mean, median = np.mean(lowest[side.name]), np.median(lowest[side.name])
         print(
-            f"  {side.name}: {converged} of {len(frames)} converged in {sum(steps)} steps; enthalpies {np.mean(lowest[side.name]):.3f}"
-            f" eV/atom in the mean, {np.median(lowest[side.name]):.3f} in the median; within 2 meV/atom of ours"
-            f" {(abs(difference) < 0.002).sum()}, higher {(difference > 0.002).sum()}, lower {(difference < -0.002).sum()}"
+            f"  {side.name}: {converged} of {len(frames)} converged, {sum(steps)} steps; enthalpy {mean:.3f} eV/atom in the mean,"
+            f" {median:.3f} in the median; within 2 meV/atom of ours {(abs(difference) < 0.002).sum()},"
+            f" higher {(difference > 0.002).sum()}, lower {(difference < -0.002).sum()}"
         )
 
 
@@ -243,12 +246,9 @@ def table(cells: int, calls: dict[str, int], runs: dict[str, list[tuple[float, .
 
     for i, what in enumerate(("whole command, s", "without its start, s")):
         columns = [[run[i] for run in column] for column in runs.values()]
-        ours = columns[0]
-        line(what, [f"{min(c):.2f} ({statistics.median(c):.2f})" for c in columns])
-        line(
-            "  ours is faster by",
-            [f"{min(c) / min(ours):.2f} ({statistics.median(c) / statistics.median(ours):.2f})" for c in columns],
-        )
+        pairs = [(min(column), statistics.median(column)) for column in columns]
+        line(what, ["{:.2f} ({:.2f})".format(*pair) for pair in pairs])
+        line("  ours is faster by", [f"{best / pairs[0][0]:.2f} ({median / pairs[0][1]:.2f})" for best, median in pairs])
     best = {name: [min(run[i] for run in column) for i in range(3)] for name, column in runs.items()}
     line("cells/s", [f"{cells / best[name][0]:.2f}" for name in runs])
     line("evaluations", [f"{calls[name]}" for name in runs])

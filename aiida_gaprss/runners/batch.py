@@ -34,8 +34,8 @@ SUMMARY = "summary.json"
 INPUT = "input.extxyz"
 SETTINGS = "settings.json"
 
-#: Bytes of freed memory that a worker keeps. quippy takes and frees such an amount in every call, and uses some MB of it; given back
-#: to the system, and taken again page by page, these are 1.3 ms of the 2.7 ms that a call for a small cell needs.
+#: Bytes of freed memory that a worker keeps. quippy takes and frees such an amount in every call, and uses some MB of it; given
+#: back to the system, and taken again page by page, these are 1.3 ms of the 2.7 ms that a call for a small cell needs.
 KEPT_MEMORY = 128 * 1024**2
 
 #: So many frames that kill their workers, and none that does not, end the batch.
