@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
-from scipy.stats import wasserstein_distance
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.energies import energies_per_atom
@@ -98,6 +97,8 @@ def distribution_change(earlier: Sequence[Atoms], later: Sequence[Atoms]) -> flo
 
     The mean distance that energies must be moved to turn one distribution into the other: robust for small samples, without bins.
     """
+    from scipy.stats import wasserstein_distance  # half a second, which commands that do not need it are spared
+
     first, second = energies_per_atom(earlier), energies_per_atom(later)
     return float(wasserstein_distance(first, second)) if len(first) and len(second) else None
 

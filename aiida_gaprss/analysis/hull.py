@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
-from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.selection.generation import ENDS
 from aiida_gaprss.structures.compositions import reduced, text
+
+if TYPE_CHECKING:
+    from pymatgen.analysis.phase_diagram import PDEntry
 
 #: eV/atom; a height smaller than this is rounding.
 ROUNDING = 1e-9
@@ -41,6 +44,9 @@ class Hull:
     """
 
     def __init__(self, frames: Sequence[Atoms], energy: Energy = reference_energy) -> None:
+        # Brings plotly and matplotlib along: a second, which commands and daemons that need no hull are spared.
+        from pymatgen.analysis.phase_diagram import PhaseDiagram
+
         self._energy = energy
         labelled = [atoms for atoms in frames if np.isfinite(energy(atoms))]
         phases = [atoms for atoms in labelled if not fr.is_in_vacuum(atoms)]
@@ -97,6 +103,8 @@ class Hull:
         return self._energy(atoms) / len(atoms)
 
     def _entry(self, atoms: Atoms) -> PDEntry:
+        from pymatgen.analysis.phase_diagram import PDEntry
+
         return PDEntry(Composition(atoms.get_chemical_formula()), self._energy(atoms))
 
     @staticmethod

@@ -12,7 +12,8 @@ from aiida.engine import WorkChain
 from aiida.orm import CalcJobNode, ProcessNode, WorkChainNode
 from rich.console import Console
 
-INTERVAL = 1.0
+#: Seconds from one look to the next: at what is going on, to show it, and whether a child has ended.
+INTERVAL, CHILD_INTERVAL = 1.0, 0.2
 
 #: Reports of our own work chains; those of the plugins beneath would drown them.
 OURS = re.compile(r"\[\d+\|(Rss|Label|LabelLane|BundleLane|Search|Fit|LearningCurve|Hyperparameters|Committee)WorkChain\|")
@@ -52,7 +53,7 @@ def run_with_progress(process: type[WorkChain], inputs: dict[str, Any]) -> WorkC
 
     console = Console(highlight=False)
     # No broker: everything runs in this process, which has to ask whether a child has ended; AiiDA would do so once a minute.
-    runner = get_manager().create_runner(communicator=None, poll_interval=INTERVAL)
+    runner = get_manager().create_runner(communicator=None, poll_interval=CHILD_INTERVAL)
     handler = _Reports(console)
     logger = logging.getLogger("aiida")
     before = [(h, h.level) for h in logger.handlers]

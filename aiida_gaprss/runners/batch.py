@@ -34,6 +34,10 @@ SUMMARY = "summary.json"
 INPUT = "input.extxyz"
 SETTINGS = "settings.json"
 
+#: Bytes of freed memory that a worker keeps. quippy takes and frees such an amount in every call, and uses some MB of it; given
+#: back to the system, and taken again page by page, these are 1.3 ms of the 2.7 ms that a call for a small cell needs.
+KEPT_MEMORY = 128 * 1024**2
+
 #: So many frames that kill their workers, and none that does not, end the batch.
 HOPELESS = 4
 
@@ -54,8 +58,12 @@ _setup_failure = ""
 
 def _start_worker(task: Task, settings: dict[str, Any]) -> None:
     global _task, _setup_failure
-    if sys.platform == "linux":  # a worker must not outlive a killed parent
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.prctl(1, signal.SIGKILL)  # a worker must not outlive a killed parent
+        if hasattr(libc, "mallopt"):  # glibc, see mallopt(3): M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            libc.mallopt(-1, KEPT_MEMORY)
+            libc.mallopt(-3, KEPT_MEMORY)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         task.setup(settings)

@@ -283,10 +283,11 @@ class LabelWorkChain(RepeatingWorkChain):
                 merge_labels(self.inputs.frames, reason, **{f"part_{i:02d}": p for i, p in enumerate(group)}) for group in groups
             ]
         self.out("frames", parts[0])
-        frames = parts[0].get_frames()
-        reasons = [str(a.info.get("label_status")) for a in frames if not fr.is_labelled(a)]
         total = self.inputs.frames.n_frames
-        labelled = len(frames) - len(reasons)
+        labelled = parts[0].base.attributes.get("energies")
+        reasons: list[str] = []
+        if labelled < parts[0].n_frames:
+            reasons = [str(a.info.get("label_status")) for a in parts[0].get_frames() if not fr.is_labelled(a)]
         self.report(f"{labelled} of {total} frames labelled, {total - labelled} failed")
         first = reasons[0] if reasons else self.ctx.get("failure", "unknown")
         if labelled == 0:
