@@ -475,7 +475,7 @@ def start(edit: Callable[[str], str]) -> None:
     WORK.chmod(0o755)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     cluster("start")
-    if not (WORK / ".aiida" / "config.json").exists():
+    if not re.search(r"^\W*faults$", run("verdi", "profile", "list", check=False), re.M):
         cluster("profile", "faults")
     text = (SCRIPT.parent / "computer.yaml").read_text().replace("/tmp/gaprss-cluster/", f"{CLUSTER}/")
     (WORK / "computer.yaml").write_text(edit(text))
