@@ -318,7 +318,7 @@ def node_rebooted(campaign: Campaign) -> None:
     run("pkill", "-KILL", "-f", "slurmstepd:", check=False)
     run("pkill", "-KILL", "-u", "gaprss-hpc", "-f", "batch.py", check=False)
     time.sleep(5)
-    cluster("start", "slurm")
+    run("slurmd", "-b")  # tells that the node was booted
 
 
 def cancelled(label: str, frames: int = 0, nth: int = 1) -> Callable[[Campaign], None]:
@@ -444,7 +444,7 @@ def mounted() -> bool:
 def one_run(fault: Fault, delay: float) -> dict[str, Any]:
     """Run a campaign with a fault; return what came of it."""
     if fault.small_disk:
-        run("mount", "-t", "tmpfs", "-o", "size=60m,mode=777", "tmpfs", SCRATCH)
+        run("mount", "-t", "tmpfs", "-o", "size=300m,mode=777", "tmpfs", SCRATCH)
     text = (WORK / "campaign.in").read_text().replace("@relax@", fault.relax)
     (WORK / "tiny.yaml").write_text(text)
     before, started = next_job(), time.monotonic()
@@ -475,11 +475,12 @@ def start(edit: Callable[[str], str]) -> None:
     WORK.chmod(0o755)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     cluster("start")
-    cluster("profile", "faults")
+    if not re.search(r"^\W*faults$", run("verdi", "profile", "list", check=False), re.M):
+        cluster("profile", "faults")
     text = (SCRIPT.parent / "computer.yaml").read_text().replace("/tmp/gaprss-cluster/", f"{CLUSTER}/")
     (WORK / "computer.yaml").write_text(edit(text))
     run("aiida-gaprss", "setup", "--computer", WORK / "computer.yaml")
-    run("verdi", "daemon", "start", WORKERS)
+    run("verdi", "daemon", "start", WORKERS, check=False)  # it may run already
 
 
 def write_campaign() -> None:
@@ -547,7 +548,7 @@ def main() -> None:
             delay = random.Random(f"{given.seed} {name}").uniform(2.0, normal["wall"] - 3.0)
             try:
                 result = one_run(fault, delay)
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, OSError) as error:
                 print(
                     f"| {fault.what} | {fault.when or f'{delay:.1f} s'} | could not be tried: {str(error)[-300:]} |", flush=True
                 )
