@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
-from ase.stress import voigt_6_to_full_3x3_stress
+from ase.calculators.calculator import Calculator
 
 
 def stripped(atoms: Atoms) -> Atoms:
@@ -48,12 +47,12 @@ class CalculatorTask:
         """
         work, out = stripped(atoms), stripped(atoms)
         work.info, out.info = {}, {}
-        self.calculator.calculate(work, ["energy", "forces", *(["stress"] if stress else [])], all_changes)
-        results = self.calculator.results
-        out.info[f"{prefix}_energy"] = float(results.get("free_energy", results["energy"]))
-        out.arrays[f"{prefix}_forces"] = np.array(results["forces"])
+        work.calc = self.calculator
+        consistent = "free_energy" in self.calculator.implemented_properties
+        out.info[f"{prefix}_energy"] = float(work.get_potential_energy(force_consistent=consistent))
+        out.arrays[f"{prefix}_forces"] = np.array(work.get_forces())
         if stress:
-            out.info[f"{prefix}_virial"] = (-voigt_6_to_full_3x3_stress(results["stress"]) * work.get_volume()).reshape(9)
+            out.info[f"{prefix}_virial"] = (-work.get_stress(voigt=False) * work.get_volume()).reshape(9)
         values = [out.info[f"{prefix}_energy"], out.arrays[f"{prefix}_forces"], out.info.get(f"{prefix}_virial", 0.0)]
         if not all(np.isfinite(value).all() for value in values):
             raise ArithmeticError("the calculator returned a value that is not a finite number")
