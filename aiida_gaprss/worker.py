@@ -21,6 +21,7 @@ def watch_connections() -> None:
         return
     _watched = True
     from aiida.manage import get_manager
+    from kiwipy.rmq import RmqThreadCommunicator
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
@@ -30,7 +31,7 @@ def watch_connections() -> None:
             _end("database")
 
     communicator = get_manager().get_communicator()
-    if communicator is not None and hasattr(communicator, "add_close_callback"):  # RabbitMQ
+    if isinstance(communicator, RmqThreadCommunicator):
         communicator.add_close_callback(_connection_closed)
 
 
