@@ -15,8 +15,11 @@ from ase.io import write
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.runners import FOLDER
+from aiida_gaprss.worker import watch_connections
 
 POTENTIAL_FOLDER = "potential"
+
+watch_connections()  # all calculations and work chains of this package come by here
 
 
 class FramesCalculation(CalcJob):
