@@ -307,7 +307,8 @@ def ssh_cut(campaign: Campaign) -> None:
 
 
 def controller_restarted(campaign: Campaign) -> None:
-    kill([int((CLUSTER / "slurm" / "slurmctld.pid").read_text())])
+    # Not by SIGKILL: it would forget jobs of the last seconds, give their numbers again, and drain the node for it.
+    os.kill(int((CLUSTER / "slurm" / "slurmctld.pid").read_text()), signal.SIGTERM)
     time.sleep(10)
     run("slurmctld")
 
@@ -428,8 +429,8 @@ FAULTS = {
     "half-potential": Fault(
         "half of gap.xml lost before it is fetched", cut_after_the_end("GapFitCalculation", "gap.xml"), FITTING
     ),
-    "slurmctld": Fault("slurmctld killed, down for 10 s", at("RelaxCalculation", 5, controller_restarted), RELAXING),
-    "slurmctld-1": Fault("slurmctld killed, down for 10 s", controller_restarted),
+    "slurmctld": Fault("slurmctld down for 10 s", at("RelaxCalculation", 5, controller_restarted), RELAXING),
+    "slurmctld-1": Fault("slurmctld down for 10 s", controller_restarted),
     "node": Fault("node reboots", node_rebooted, RELAXING),
 }
 
