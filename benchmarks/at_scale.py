@@ -28,6 +28,9 @@ SCRIPT = PROJECT / "examples" / "cluster" / "cluster.sh"
 DEMO = PROJECT / "aiida_gaprss" / "examples" / "silicon_sw.yaml"
 CODES = "codes: {gap_fit: gap_fit@cluster, python: gaprss-python@cluster}\n"
 
+#: Of the cluster: another one may run beside it.
+NUMBER = 7
+
 #: Seconds from one look to the next.
 EVERY = 2.0
 
@@ -97,10 +100,10 @@ class Machine:
 
 def sample(machine: Machine, daemon: list[psutil.Process]) -> dict[str, float]:
     """Return memory of the daemon's processes and of all jobs (MB), and the numbers of jobs that run and wait."""
-    states = machine.run("squeue", "--noheader", "--format=%T").split()
+    states = machine.run("squeue", "--noheader", "--format=%T", check=False).split()
     job = 0
     for process in psutil.process_iter(["username"]):
-        if process.info["username"] == "gaprss-hpc":
+        if process.info["username"] == f"gaprss-hpc-{NUMBER}":
             try:
                 job += process.memory_info().rss
             except psutil.Error:
@@ -119,7 +122,7 @@ def on_the_cluster(machine: Machine, campaign: Path, workers: int) -> tuple[str,
     """Run a campaign through the daemon on the cluster, which is there; print figures."""
     machine.run("bash", SCRIPT, "profile", "cluster")
     computer = (SCRIPT.parent / "computer.yaml").read_text().replace("/tmp/gaprss-cluster/", f"{machine.folder}/cluster/")
-    computer = computer[: computer.index("codes:")]
+    computer = computer[: computer.index("codes:")].replace("hostname: gaprss-cluster", f"hostname: gaprss-cluster-{NUMBER}")
     (machine.folder / "computer.yaml").write_text(re.sub("max_wallclock_seconds.*", "max_wallclock_seconds: 14400", computer))
     print(machine.run("aiida-gaprss", "setup", "--computer", "computer.yaml"), flush=True)
     machine.run("verdi", "daemon", "start", workers)
@@ -192,7 +195,11 @@ def main() -> None:
     folder.chmod(0o755)
     print(f"all files are in {folder}", flush=True)
     cluster = Machine(folder / "cluster-side")
-    cluster.environment["GAPRSS_CLUSTER"] = str(cluster.folder / "cluster")
+    cluster.environment |= {
+        "GAPRSS_CLUSTER": str(cluster.folder / "cluster"),
+        "GAPRSS_CLUSTER_NUMBER": str(NUMBER),
+        "SLURM_CONF": str(cluster.folder / "cluster" / "slurm" / "slurm.conf"),
+    }
     for path in arguments.campaign.parent.glob("*.extxyz"):
         (cluster.folder / path.name).write_bytes(path.read_bytes())
     try:

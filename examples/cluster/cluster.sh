@@ -11,13 +11,17 @@
 #
 # Debian or Ubuntu, as root (a container will do). All files are in GAPRSS_CLUSTER (default /tmp/gaprss-cluster), jobs run as the
 # user gaprss-hpc whose home is in there. Ports: SSH 2022, SLURM 26817 and 26818, PostgreSQL 25432, RabbitMQ 25673.
+# GAPRSS_CLUSTER_NUMBER=1 makes another one beside it: in /tmp/gaprss-cluster-1, user gaprss-hpc-1, host gaprss-cluster-1, ports + 10.
 set -euo pipefail
 
-folder=${GAPRSS_CLUSTER:-/tmp/gaprss-cluster}
-user=gaprss-hpc
-host=gaprss-cluster                     # as in: ssh gaprss-cluster
+number=${GAPRSS_CLUSTER_NUMBER:-0}
+suffix=$([ "$number" = 0 ] || echo "-$number")
+folder=${GAPRSS_CLUSTER:-/tmp/gaprss-cluster$suffix}
+user=gaprss-hpc$suffix
+host=gaprss-cluster$suffix              # as in: ssh gaprss-cluster
 cpus=${GAPRSS_CLUSTER_CPUS:-$(nproc --all)}   # may be more than there are, to have many jobs run at one time
-ssh_port=2022 slurmctld_port=26817 slurmd_port=26818 postgresql_port=25432 rabbitmq_port=25673 epmd_port=24369
+ssh_port=$((2022 + 10 * number)) slurmctld_port=$((26817 + 10 * number)) slurmd_port=$((26818 + 10 * number))
+postgresql_port=$((25432 + 10 * number)) rabbitmq_port=$((25673 + 10 * number)) epmd_port=$((24369 + 10 * number))
 services="munge slurm sshd postgresql rabbitmq"
 export SLURM_CONF=$folder/slurm/slurm.conf
 
