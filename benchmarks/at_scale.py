@@ -91,7 +91,8 @@ class Machine:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("AIIDA_PATH") == self.environment["AIIDA_PATH"] and "daemon" in process.cmdline():
+                of_this = process.environ().get("AIIDA_PATH", "").startswith(self.environment["AIIDA_PATH"])
+                if of_this and "daemon" in process.cmdline():
                     found.append(process)
             except psutil.Error:
                 continue
