@@ -33,7 +33,8 @@ def cluster():
         pytest.skip(f"needs root and Debian's packages (cluster.sh install); not here: {', '.join(lacking) or 'root'}")
     folder = Path(tempfile.mkdtemp(prefix="gaprss-cluster-", dir="/tmp"))
     folder.chmod(0o755)
-    run = shell_in(folder, GAPRSS_CLUSTER=str(folder / "cluster"))
+    # A number of its own: another cluster of this machine is left alone.
+    run = shell_in(folder, GAPRSS_CLUSTER=str(folder / "cluster"), GAPRSS_CLUSTER_NUMBER="9")
     run.folder = folder
     try:
         run("bash", SCRIPT, "start")
@@ -49,6 +50,7 @@ def profile(cluster):
     """A profile on PostgreSQL and RabbitMQ whose daemon runs, and the computer ``cluster`` with its codes."""
     cluster("bash", SCRIPT, "profile", "cluster")
     text = (SCRIPT.parent / "computer.yaml").read_text().replace("/tmp/gaprss-cluster/", f"{cluster.folder}/cluster/")
+    text = text.replace("hostname: gaprss-cluster", "hostname: gaprss-cluster-9")
     # As many threads as here, and the kernels of the BLAS that are used here.
     text = text.replace("num_cores_per_mpiproc: 2", f"num_cores_per_mpiproc: {os.cpu_count()}")
     kernels = f"export OPENBLAS_CORETYPE={core}" if (core := os.environ.get("OPENBLAS_CORETYPE")) else '""'

@@ -11,6 +11,10 @@ def test_the_compute_side_is_installed_once(cluster, profile):
     assert "gap_fit: " in said
 
 
-def test_a_campaign_is_the_same_as_here(campaigns, campaign_text, results_here):
-    """Same frames, labels, relaxed cells and minima, byte for byte, as over SQLite and local jobs."""
-    assert campaigns.results(campaigns.submit(campaign_text)) == results_here
+def test_a_campaign_is_the_same_as_here(cluster, campaigns, campaign_text, results_here):
+    """Same frames, labels, relaxed cells and minima, byte for byte, as over SQLite and local jobs; the scratch is empty."""
+    pk = campaigns.submit(campaign_text)
+    assert campaigns.results(pk) == results_here
+    said = cluster("aiida-gaprss", "storage", pk)
+    assert "50,000 labels like these" in said
+    assert "in the scratch" not in said
