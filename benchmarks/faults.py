@@ -346,11 +346,10 @@ def disk_full(campaign: Campaign) -> None:
     """The scratch folder is a small file system in this run; something else fills it for half a minute."""
     campaign.wait_for("RelaxCalculation", 4)
     ballast = SCRATCH / "ballast"
-    with ballast.open("wb") as handle:
+    with ballast.open("wb", buffering=0) as handle:
         try:
             while True:
                 handle.write(b"x" * 4096)
-                handle.flush()
         except OSError:
             pass
     time.sleep(30)

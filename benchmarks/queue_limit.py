@@ -45,7 +45,7 @@ node = submit(
         "code": load_code("pw@cluster"),
         "pseudos": {"B": pseudo},
         "parameters": Dict({"SYSTEM": system, "ELECTRONS": {"conv_thr": 1e-6, "electron_maxstep": 100, "mixing_beta": 0.4}}),
-        "kpoint_spacing": Float(1.0),
+        "kpoint_spacing": Float(0.5),
         "max_iterations": Int(1),
         "options": Dict(options),
     },
