@@ -167,19 +167,29 @@ def query(sql: str) -> list[list[str]]:
     return [line.split("\t") for line in text.splitlines() if line]
 
 
-def processes(*words: str) -> list[int]:
-    """Return the processes of our daemon whose command has all these words."""
+def with_variable(variable: str, *words: str) -> list[int]:
+    """Return the processes with this in their environment whose command has all these words."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                command = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                command = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
                 variables = (entry / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if f"AIIDA_PATH={WORK}".encode() in variables and all(any(word in part for part in command) for word in words):
+            if variable.encode() in variables and all(word in command for word in words):
                 found.append(int(entry.name))
     return found
+
+
+def processes(*words: str) -> list[int]:
+    """Return the processes of our daemon whose command has all these words."""
+    return with_variable(f"AIIDA_PATH={WORK}", *words)
+
+
+def jobs_of_user(word: str) -> list[int]:
+    """Return the processes of jobs of this cluster whose command has this word."""
+    return with_variable(f"HOME={CLUSTER}/home", word)
 
 
 @dataclass
@@ -316,8 +326,7 @@ def controller_restarted(campaign: Campaign) -> None:
 def node_rebooted(campaign: Campaign) -> None:
     campaign.wait_for("RelaxCalculation", 5)
     kill([int((CLUSTER / "slurm" / "slurmd.pid").read_text())])
-    run("pkill", "-KILL", "-f", "slurmstepd:", check=False)
-    run("pkill", "-KILL", "-u", "gaprss-hpc", "-f", "batch.py", check=False)
+    kill(with_variable(f"SLURM_CONF={CLUSTER}/slurm/slurm.conf", "slurmstepd") + jobs_of_user("batch.py"))
     time.sleep(5)
     run("slurmd", "-b")  # tells that the node was booted
 
@@ -339,7 +348,7 @@ def cancelled_twice(campaign: Campaign) -> None:
 def job_killed(campaign: Campaign) -> None:
     """As the kernel does for lack of memory: python and its workers, not the job script."""
     campaign.wait_for("LabelCalculation", 4)
-    run("pkill", "-KILL", "-u", "gaprss-hpc", "-f", "batch.py label", check=False)
+    kill(jobs_of_user("batch.py label"))
 
 
 def disk_full(campaign: Campaign) -> None:

@@ -197,7 +197,7 @@ END
 # Connections live on in processes of their own: they end, too.
 stop_sshd() {
     end "$folder/ssh/pid"
-    pkill -f "^sshd: $user" || true
+    pkill -f "^sshd: $user( |@|\$)" || true
 }
 runs_sshd() { pid_of "$folder/ssh/pid"; }
 forget_host() { [ ! -e ~/.ssh/config ] || sed -i "\\|^Include $folder/ssh/config\$|d" ~/.ssh/config; }
