@@ -1,6 +1,8 @@
 """Labels by pw.x through SLURM, of which so many may be in the queue at one time: are they, and never more?
 
-python benchmarks/queue_limit.py [FRAMES] [MOST]      default: 500 frames, 20 at one time
+python benchmarks/queue_limit.py [FRAMES] [MOST] [SECONDS]      default: 500 frames, 20 at one time, jobs of 30 s
+
+pw.x itself needs half a second for these cells; before it, the job sleeps, so that it is as long as a short job of a real calculation.
 
 Root on Debian or Ubuntu and Debian's quantum-espresso. Everything is in GAPRSS_CLUSTER and removed at the end.
 """
@@ -35,7 +37,7 @@ for number in range(int(sys.argv[1])):
 with next(Path.cwd().glob("*.UPF")).open("rb") as handle:
     pseudo = UpfData(handle).store()
 system = {"ecutwfc": 15.0, "ecutrho": 60.0, "occupations": "smearing", "smearing": "mv", "degauss": 0.05}
-options = {"max_wallclock_seconds": 600, "max_memory_kb": 200000}
+options = {"max_wallclock_seconds": 600, "max_memory_kb": 800000, "prepend_text": f"sleep {sys.argv[3]}"}
 options["resources"] = {"num_machines": 1, "num_mpiprocs_per_machine": 1, "num_cores_per_mpiproc": 1}
 node = submit(
     LabelWorkChain,
@@ -95,7 +97,7 @@ def below(intervals: list[tuple[float, float]], most: int) -> tuple[float, float
 
 
 def main() -> None:
-    frames, most = (int(x) for x in (sys.argv[1:3] + ["500", "20"][len(sys.argv) - 1 :]))
+    frames, most, seconds = (int(x) for x in (sys.argv[1:4] + ["500", "20", "30"][len(sys.argv) - 1 :]))
     ENVIRONMENT["GAPRSS_CLUSTER_CPUS"] = str(max(most, os.cpu_count() or 1))
     samples: list[tuple[float, int]] = []
     done = threading.Event()
@@ -108,7 +110,7 @@ def main() -> None:
         start(str)
         run(sys.executable, PROJECT / "examples" / "boron_qe" / "make_pseudopotential.py", WORK)
         began = time.time()
-        pk = int(run(sys.executable, "-c", SUBMIT, frames, most).split("PK")[1].split()[0])
+        pk = int(run(sys.executable, "-c", SUBMIT, frames, most, seconds).split("PK")[1].split()[0])
         watch = threading.Thread(target=sample)
         watch.start()
         while query(f"select attributes->>'process_state' from db_dbnode where id = {pk}")[0][0] not in (
@@ -125,7 +127,9 @@ def main() -> None:
         waiting = [n for when, n in samples if intervals[0][0] < when < intervals[-1][0]]
         status, labels, engine = run(sys.executable, "-c", RESULT, pk).split("RESULT")[1].split()[:3]
         cycle = sum(end - begin for begin, end in intervals) / len(intervals)
-        print(f"{frames} frames, {most} at one time: {wall:.0f} s, {wall / frames:.2f} s a label; exit status {status}")
+        print(
+            f"{frames} frames, {most} at one time, jobs of {seconds} s and pw.x: {wall:.0f} s, {wall / frames:.2f} s a label; exit status {status}"
+        )
         print(f"labels: {labels}, lost: {frames - int(labels)}")
         print(f"most jobs in the queue at one time: {max(n for _, n in samples)}")
         print(f"jobs in the queue while frames wait, mean: {sum(waiting) / max(len(waiting), 1):.1f}")
