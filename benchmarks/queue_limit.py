@@ -2,7 +2,8 @@
 
 python benchmarks/queue_limit.py [FRAMES] [MOST] [SECONDS]      default: 500 frames, 20 at one time, jobs of 30 s
 
-pw.x itself needs half a second for these cells; before it, the job sleeps, so that it is as long as a short job of a real calculation.
+pw.x itself needs half a second for these cells; before it, the job sleeps, so that it is as long as a short one of a real
+calculation.
 
 Root on Debian or Ubuntu and Debian's quantum-espresso. Everything is in GAPRSS_CLUSTER and removed at the end.
 """
@@ -127,9 +128,8 @@ def main() -> None:
         waiting = [n for when, n in samples if intervals[0][0] < when < intervals[-1][0]]
         status, labels, engine = run(sys.executable, "-c", RESULT, pk).split("RESULT")[1].split()[:3]
         cycle = sum(end - begin for begin, end in intervals) / len(intervals)
-        print(
-            f"{frames} frames, {most} at one time, jobs of {seconds} s and pw.x: {wall:.0f} s, {wall / frames:.2f} s a label; exit status {status}"
-        )
+        print(f"{frames} frames, {most} at one time, jobs of {seconds} s and pw.x")
+        print(f"{wall:.0f} s, {wall / frames:.2f} s a label; exit status {status}")
         print(f"labels: {labels}, lost: {frames - int(labels)}")
         print(f"most jobs in the queue at one time: {max(n for _, n in samples)}")
         print(f"jobs in the queue while frames wait, mean: {sum(waiting) / max(len(waiting), 1):.1f}")
