@@ -28,6 +28,12 @@ binary = os.path.join(folder, "gap_fit")
 print(json.dumps({"ase": ase.__version__, "gap_fit": binary if os.access(binary, os.X_OK) else None, "python": sys.executable}))
 """
 
+#: Lines before pw.x: one thread; and a folder of its own for Open MPI, which otherwise keeps one for all programs of a user,
+#: and one of them may remove it while another begins.
+PW_PREPEND = """\
+export OMP_NUM_THREADS=1 OMPI_MCA_orte_tmpdir_base=$(mktemp -d)
+trap 'rm -rf "$OMPI_MCA_orte_tmpdir_base"' EXIT"""
+
 
 @dataclass
 class Finding:
@@ -248,5 +254,5 @@ def set_up_codes(python: str | None, gap_fit: str | None, pw: str | None) -> lis
     if found_fit.found:
         register("gap_fit", found_fit, "gaprss.gap_fit", local_computer())
     if found_pw.found:
-        register("pw", found_pw, "quantumespresso.pw", local_computer(), prepend_text="export OMP_NUM_THREADS=1")
+        register("pw", found_pw, "quantumespresso.pw", local_computer(), prepend_text=PW_PREPEND)
     return [found_python, found_fit, found_pw]

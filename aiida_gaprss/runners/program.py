@@ -9,6 +9,7 @@ import subprocess
 import time
 import zipfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ase import Atoms
@@ -35,13 +36,19 @@ class Program:
         """Run the program; what it printed is judged where the packed files are read."""
         name = str(atoms.info["frame_id"])
         folder = Path(self.settings["folders"][name])
-        with open(folder / self.settings["output"], "wb") as output, open(folder / "stderr.txt", "wb") as errors:
+        with (
+            open(folder / self.settings["output"], "wb") as output,
+            open(folder / "stderr.txt", "wb") as errors,
+            # Open MPI keeps one folder for all programs of a user there, which one may remove while another begins.
+            TemporaryDirectory(prefix="gaprss-") as temporary,
+        ):
             process = subprocess.Popen(
                 ["/bin/bash", "-c", self.settings["command"]],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
+                env={**os.environ, "TMPDIR": temporary},
                 start_new_session=True,
             )
             try:

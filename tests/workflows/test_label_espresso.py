@@ -14,6 +14,7 @@ from ase.units import GPa
 from helpers import three_cells
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.cli.environment import PW_PREPEND
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.immigration import read_outputs
 from aiida_gaprss.workflows.label import LabelWorkChain
@@ -39,7 +40,7 @@ def espresso(aiida_code_installed, aiida_localhost, tmp_path):
         computer=aiida_localhost,
         default_calc_job_plugin="quantumespresso.pw",
         filepath_executable=shutil.which("pw.x"),
-        prepend_text="export OMP_NUM_THREADS=1",
+        prepend_text=PW_PREPEND,
         with_mpi=False,
     )
     system = {"ecutwfc": 40.0, "ecutrho": 240.0, "occupations": "smearing", "smearing": "mv", "degauss": 0.02}

@@ -13,6 +13,7 @@ from aiida.orm import Dict, Float, Int, List, load_node
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.cli.environment import PW_PREPEND
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.workflows import label
 from aiida_gaprss.workflows.label import LabelWorkChain, result_of
@@ -62,7 +63,7 @@ def espresso(aiida_code_installed, aiida_localhost, tmp_path):
         computer=aiida_localhost,
         default_calc_job_plugin="quantumespresso.pw",
         filepath_executable=str(faulty),
-        prepend_text="export OMP_NUM_THREADS=1",
+        prepend_text=PW_PREPEND,
         with_mpi=False,
     )
     system = {"ecutwfc": 20.0, "ecutrho": 120.0, "occupations": "smearing", "smearing": "mv", "degauss": 0.05}
