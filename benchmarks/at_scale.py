@@ -29,7 +29,7 @@ DEMO = PROJECT / "aiida_gaprss" / "examples" / "silicon_sw.yaml"
 CODES = "codes: {gap_fit: gap_fit@cluster, python: gaprss-python@cluster}\n"
 
 #: Of the cluster: another one may run beside it.
-NUMBER = 7
+NUMBER = int(os.environ.get("GAPRSS_CLUSTER_NUMBER", "7"))
 
 #: Seconds from one look to the next.
 EVERY = 2.0
