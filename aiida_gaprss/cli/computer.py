@@ -198,6 +198,7 @@ def run_check(gap_fit: Any, python: Any, console: Console) -> None:
         )
     else:
         console.print(f"  [green]agrees[/]   its energies are those of this machine to {max(difference, 1e-16):.0e} eV")
+    node.outputs.remote_folder._clean()
 
 
 #: A fit of a second.

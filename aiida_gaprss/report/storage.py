@@ -16,6 +16,9 @@ from aiida.orm import CalcJobNode, Data, Node, ProcessNode, QueryBuilder, Remote
 #: Databases limit the number of values in a query.
 CHUNK = 500
 
+#: Bytes of the database of a profile without nodes.
+EMPTY_DATABASE = {"postgresql": 10_000_000, "sqlite": 200_000}
+
 #: Stages that do not grow with the number of labels.
 FIXED = ("search",)
 
@@ -38,6 +41,7 @@ class StorageUse:
     scratch_folders: int
     profile_nodes: int
     database: int
+    empty_database: int
     repository: int
 
     def forecast(self, labels: int) -> tuple[int, int]:
@@ -54,7 +58,8 @@ class StorageUse:
         factor = {stage.stage: 1.0 if stage.stage in FIXED else labels / known for stage in self.stages}
         nodes = sum(factor[stage.stage] * stage.nodes for stage in self.stages)
         size = sum(factor[stage.stage] * stage.bytes for stage in self.stages)
-        return round(size), round(nodes * self.database / self.profile_nodes)
+        each = max(self.database - self.empty_database, 0) / self.profile_nodes
+        return round(size), self.empty_database + round(nodes * each)
 
 
 def storage_use(campaign: WorkChainNode) -> StorageUse:
@@ -78,7 +83,7 @@ def storage_use(campaign: WorkChainNode) -> StorageUse:
     with _container() as container:
         total = container.get_total_size()
     repository = total.total_size_packed_on_disk + total.total_size_loose
-    return StorageUse(stages, scratch, QueryBuilder().append(Node).count(), _database_size(), repository)
+    return StorageUse(stages, scratch, QueryBuilder().append(Node).count(), *_database_sizes(), repository)
 
 
 def _children(campaign: WorkChainNode) -> dict[str, list[int]]:
@@ -156,15 +161,18 @@ def _uncleaned(processes: Iterable[int]) -> int:
     return count
 
 
-def _database_size() -> int:
-    """Return the bytes of the database of a profile, on PostgreSQL or SQLite."""
+def _database_sizes() -> tuple[int, int]:
+    """Return the bytes of the database of the profile, on PostgreSQL or SQLite, and of one without nodes."""
     from sqlalchemy import text
 
     storage: Any = get_manager().get_profile_storage()
     session = storage.get_session()
-    if session.get_bind().dialect.name == "postgresql":
-        return int(session.execute(text("select pg_database_size(current_database())")).scalar())
-    return sum(path.stat().st_size for path in Path(session.get_bind().url.database).parent.glob("database.sqlite*"))
+    dialect = session.get_bind().dialect.name
+    if dialect == "postgresql":
+        size = int(session.execute(text("select pg_database_size(current_database())")).scalar())
+    else:
+        size = sum(path.stat().st_size for path in Path(session.get_bind().url.database).parent.glob("database.sqlite*"))
+    return size, EMPTY_DATABASE[dialect]
 
 
 def _chunks(values: Iterable[int]) -> Iterator[list[int]]:
