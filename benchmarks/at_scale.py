@@ -133,6 +133,7 @@ def on_the_cluster(machine: Machine, campaign: Path, workers: int) -> tuple[str,
     pk = re.search(r"<(\d+)>", machine.run("aiida-gaprss", "run", "--submit", here))[1]  # type: ignore[index]
     os.environ["AIIDA_PATH"] = machine.environment["AIIDA_PATH"]
     from aiida import load_profile
+    from aiida.manage import get_manager
     from aiida.orm import ProcessNode, QueryBuilder
 
     load_profile()
@@ -148,6 +149,7 @@ def on_the_cluster(machine: Machine, campaign: Path, workers: int) -> tuple[str,
             writer.writerow(row)
             handle.flush()
             time.sleep(EVERY)
+    get_manager().reset_profile()  # its database is about to end
     result = machine.outputs(pk)
     print(machine.run("aiida-gaprss", "report", pk, "-o", "report-cluster"))
     print(machine.run("aiida-gaprss", "storage", pk))
