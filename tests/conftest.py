@@ -76,7 +76,7 @@ def gap_fit_binary():
 def code_here(aiida_code_installed, aiida_localhost):
     """Return a code of this machine by its full name; AiiDA's own fixture takes one of another computer for it."""
 
-    def code_here(label, path, plugin):
+    def code_here(label, path, plugin, prepend_text=""):
         from aiida.common.exceptions import NotExistent
         from aiida.orm import load_code
 
@@ -84,7 +84,12 @@ def code_here(aiida_code_installed, aiida_localhost):
             return load_code(f"{label}@{aiida_localhost.label}")
         except NotExistent:
             return aiida_code_installed(
-                label=label, computer=aiida_localhost, default_calc_job_plugin=plugin, filepath_executable=str(path)
+                label=label,
+                computer=aiida_localhost,
+                default_calc_job_plugin=plugin,
+                filepath_executable=str(path),
+                prepend_text=prepend_text,
+                with_mpi=False,
             )
 
     return code_here

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import json
 from typing import Any
@@ -19,7 +21,9 @@ from aiida_gaprss.worker import watch_connections
 
 POTENTIAL_FOLDER = "potential"
 
-watch_connections()  # all calculations and work chains of this package come by here
+# All calculations and work chains of this package come by here.
+watch_connections()
+atexit.register(gc.freeze)  # else python looks for garbage once more before it ends, which takes it half a second
 
 
 class FramesCalculation(CalcJob):

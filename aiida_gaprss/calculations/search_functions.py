@@ -13,7 +13,7 @@ from ase import Atoms
 
 from aiida_gaprss.analysis.minima import unique_minima
 from aiida_gaprss.analysis.targets import find, names_of
-from aiida_gaprss.calculations.functions import _uuid
+from aiida_gaprss.calculations.common import process_uuid
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.seeding import stage_seed
 from aiida_gaprss.structures.seeds import make_cells
@@ -29,7 +29,7 @@ def batch_of_cells(settings: Dict, name: Str, batch: Int, seed: Int) -> Dataset:
     order = np.random.default_rng(stage_seed(seed.value, batch.value, "order")).permutation(len(cells))
     frames = [cells[i] for i in order]
     for number, atoms in enumerate(frames):
-        atoms.info.update(frame_id=f"{name.value}-{batch.value:03d}-{number:04d}", config_type="random", origin=_uuid())
+        atoms.info.update(frame_id=f"{name.value}-{batch.value:03d}-{number:04d}", config_type="random", origin=process_uuid())
         atoms.info["pressure_GPa"] = model.pressure_GPa
     return Dataset(frames, level_of_theory="unlabelled")
 
@@ -41,7 +41,9 @@ def given_cells(settings: Dict, name: Str, kind: Str, frames: Dataset) -> Datase
     cells = []
     for number, source in enumerate(frames.get_frames()):
         atoms = Atoms(source.numbers, source.positions, cell=source.cell, pbc=True)
-        atoms.info.update(frame_id=f"{name.value}-{kind.value}-{number:04d}", parent=source.info["frame_id"], origin=_uuid())
+        atoms.info.update(
+            frame_id=f"{name.value}-{kind.value}-{number:04d}", parent=source.info["frame_id"], origin=process_uuid()
+        )
         atoms.info.update(config_type=kind.value, pressure_GPa=pressure)
         cells.append(atoms)
     return Dataset(cells, level_of_theory="unlabelled")

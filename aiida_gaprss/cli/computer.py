@@ -168,6 +168,7 @@ def run_check(gap_fit: Any, python: Any, console: Console) -> None:
 
     from aiida_gaprss.calculations.gap_fit import GapFitCalculation
     from aiida_gaprss.computers import fit_options
+    from aiida_gaprss.workflows.scratch import remove_folders
 
     console.print("  a job: fits and evaluates a pair potential for copper, waits for its turn in the queue", soft_wrap=True)
     started = time.monotonic()
@@ -198,7 +199,8 @@ def run_check(gap_fit: Any, python: Any, console: Console) -> None:
         )
     else:
         console.print(f"  [green]agrees[/]   its energies are those of this machine to {max(difference, 1e-16):.0e} eV")
-    node.outputs.remote_folder._clean()
+    for trouble in remove_folders([node.outputs.remote_folder]):
+        console.print(f"  [yellow]{trouble}[/]", soft_wrap=True)
 
 
 #: A fit of a second.

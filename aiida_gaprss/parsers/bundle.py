@@ -9,7 +9,7 @@ from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.bundle import bundled_reference
-from aiida_gaprss.parsers.frames import FramesParser
+from aiida_gaprss.parsers.frames import NOT_REACHED, FramesParser
 from aiida_gaprss.reference import PER_FRAME, set_labels_of_step
 from aiida_gaprss.reference.common import one_line
 
@@ -21,7 +21,7 @@ class BundleParser(FramesParser):
         """Return the frame with its labels, or with the reason why there are none."""
         fr.drop_labels(source)
         source.info["label_uuid"] = self.node.uuid
-        if status.startswith("not reached"):
+        if status == NOT_REACHED:
             source.info["label_status"] = status
             return [source]
         module = PER_FRAME[bundled_reference(self.node.inputs)]

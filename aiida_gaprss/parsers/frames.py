@@ -15,7 +15,7 @@ from ase import Atoms
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
 
-#: The status of frames that a job had no time for.
+#: The status of frames that a job had no time for. Runners have longer ones for those that they stop in the middle.
 NOT_REACHED = "not reached: the job ended before"
 #: The status of frames whose calculation the end of a job's time cut off.
 TIME_LIMIT = "time_limit"
@@ -44,6 +44,7 @@ class FramesParser(Parser):
     def parse(self, **kwargs: Any) -> ExitCode | None:
         """Build the output dataset and the summary."""
         lines = read_results(Path(kwargs["retrieved_temporary_folder"]) / "results.jsonl")
+        lines = {index: line for index, line in lines.items() if not line["status"].startswith("not reached")}
         sources = self.sources()
         if not lines and sources:
             return self.exit_codes.ERROR_NO_RESULTS.format(message=self.last_words())

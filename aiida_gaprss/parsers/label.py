@@ -16,8 +16,7 @@ class LabelParser(FramesParser):
         """Return the frame with its labels and status."""
         fr.drop_labels(source)
         for atoms in results:
-            source.info.update({key: value for key, value in atoms.info.items() if key.startswith("REF_")})
-            source.arrays.update({key: value for key, value in atoms.arrays.items() if key.startswith("REF_")})
+            fr.take_labels(source, atoms)
         source.info["label_uuid"] = self.node.uuid
         source.info["label_status"] = status
         return [source]

@@ -15,9 +15,6 @@ from aiida.orm import AbstractCode, Bool, Dict, Str, StructureData
 from aiida.plugins import WorkflowFactory
 from aiida_vasp.assistant.parameters import ParametersMassage
 from aiida_vasp.data.potcar import PotcarData
-from aiida_vasp.parsers.content_parsers.incar import IncarParser
-from aiida_vasp.parsers.content_parsers.kpoints import KpointsParser
-from aiida_vasp.parsers.content_parsers.poscar import PoscarParser
 from ase import Atoms
 
 from aiida_gaprss.immigration.common import Step
@@ -198,6 +195,11 @@ def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated
 
     :param atoms: sorted by atomic number.
     """
+    # Not at the top: with them come constants that take long to read.
+    from aiida_vasp.parsers.content_parsers.incar import IncarParser
+    from aiida_vasp.parsers.content_parsers.kpoints import KpointsParser
+    from aiida_vasp.parsers.content_parsers.poscar import PoscarParser
+
     incar = ParametersMassage({"incar": {**flat.lower(parameters), **SET_HERE}}).parameters.incar
     parsers = {
         "INCAR": IncarParser(data=Dict(dict(incar))),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from aiida.common.links import LinkType
 from aiida.manage import get_manager
 from aiida.orm import CalcJobNode, Data, Node, ProcessNode, QueryBuilder, RemoteData, WorkChainNode
 
+from aiida_gaprss.report.record import SEARCH
+
 #: Databases limit the number of values in a query.
 CHUNK = 500
 
@@ -20,7 +21,7 @@ CHUNK = 500
 EMPTY_DATABASE = {"postgresql": 10_000_000, "sqlite": 200_000}
 
 #: Stages that do not grow with the number of labels.
-FIXED = ("search",)
+FIXED = (SEARCH,)
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,7 @@ def _children(campaign: WorkChainNode) -> dict[str, list[int]]:
     query.append(ProcessNode, with_incoming="campaign", edge_project="label", project="id", tag="child")
     out: dict[str, list[int]] = defaultdict(list)
     for pk, label in query.order_by({"child": "id"}).all():
-        match = re.match(r"(g\d+|crystals|search)_", label)
-        out[match[1] if match else "other"].append(pk)
+        out[label.partition("_")[0]].append(pk)
     return out
 
 

@@ -16,6 +16,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ[
 import ctypes
 import io
 import json
+import mmap
 import signal
 import sys
 import time
@@ -27,7 +28,8 @@ from multiprocessing import get_context
 from typing import Any, Protocol
 
 from ase import Atoms
-from ase.io import read, write
+from ase.io import read
+from ase.io.extxyz import write_extxyz
 
 RESULTS = "results.jsonl"
 SUMMARY = "summary.json"
@@ -54,10 +56,13 @@ class Task(Protocol):
 
 _task: Task | None = None
 _setup_failure = ""
+_frames: list[Atoms] = []
+_begun: mmap.mmap
 
 
-def _start_worker(task: Task, settings: dict[str, Any]) -> None:
-    global _task, _setup_failure
+def _start_worker(task: Task, settings: dict[str, Any], frames: list[Atoms], begun: mmap.mmap) -> None:
+    global _task, _setup_failure, _frames, _begun
+    _frames, _begun = frames, begun
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(1, signal.SIGKILL)  # a worker must not outlive a killed parent
@@ -73,18 +78,21 @@ def _start_worker(task: Task, settings: dict[str, Any]) -> None:
     _task = task
 
 
-def _work(index: int, atoms: Atoms, deadline: float) -> str:
+def _work(index: int, deadline: float) -> str | None:
     if _setup_failure or _task is None:
         return _failure(index, _setup_failure)
+    if time.time() >= deadline:
+        return None
+    _begun[index] = 1
     started, cpu_started = time.perf_counter(), time.process_time()
     try:
-        status, frames = _task.run(atoms, deadline)
+        status, frames = _task.run(_frames[index], deadline)
     except Exception as exception:
         traceback.print_exc()
         status, frames = f"failed: {type(exception).__name__}: {exception}", []
     buffer = io.StringIO()
     for frame in frames:
-        write(buffer, frame, format="extxyz", write_results=False)
+        write_extxyz(buffer, frame, write_results=False)
     times = {"seconds": round(time.perf_counter() - started, 4), "cpu": round(time.process_time() - cpu_started, 4)}
     return json.dumps({"index": index, "status": status, **times, "frames": buffer.getvalue()})
 
@@ -104,34 +112,37 @@ def cores() -> int:
 class Batch:
     """Hand the frames to worker processes; survive workers that die."""
 
-    def __init__(self, task: Task, settings: dict[str, Any]) -> None:
+    def __init__(self, task: Task, settings: dict[str, Any], frames: list[Atoms]) -> None:
         self.task = task
         self.settings = settings
+        self.frames = frames
         self.processes = int(settings.get("processes") or cores())
         # Epoch seconds, understood in every worker; the job stops by itself a little before it would be killed.
         self.deadline = time.time() + float(settings.get("time_limit_s") or 1e9)
         self.done: set[int] = set()
+        # Of every frame, whether a worker has begun with it; shared with the workers.
+        self.begun = mmap.mmap(-1, max(len(frames), 1))
 
     def pool(self, processes: int) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            processes, mp_context=get_context("fork"), initializer=_start_worker, initargs=(self.task, self.settings)
-        )
+        # Forked, the workers have the frames without being sent them.
+        initargs = (self.task, self.settings, self.frames, self.begun)
+        return ProcessPoolExecutor(processes, mp_context=get_context("fork"), initializer=_start_worker, initargs=initargs)
 
     def keep(self, index: int, line: str) -> None:
         self.output.write(line + "\n")
         self.output.flush()
         self.done.add(index)
 
-    def run(self, frames: list[Atoms]) -> None:
+    def run(self) -> None:
         """Process all frames, the largest first so that the cores end together."""
-        order = sorted(range(len(frames)), key=lambda i: (-len(frames[i]), i))
+        order = sorted(range(len(self.frames)), key=lambda i: (-len(self.frames[i]), i))
         with open(RESULTS, "w", encoding="utf-8") as self.output:
             dead = 0
-            suspects = self.run_pool(frames, order, min(self.processes, max(len(order), 1)))
+            suspects = self.run_pool(order, min(self.processes, max(len(order), 1)))
             while suspects and time.time() < self.deadline:
                 # A worker died. Whatever was running is tried again alone, so that only the culprit is given up.
                 for index in suspects:
-                    if self.run_pool(frames, [index], 1):
+                    if self.run_pool([index], 1):
                         self.keep(index, _failure(index, "failed: the worker process died (memory, crash or kill)"))
                         dead += 1
                 rest = [i for i in order if i not in self.done]
@@ -141,31 +152,34 @@ class Batch:
                             index, _failure(index, f"failed: not tried: the worker process died on the {dead} frames tried")
                         )
                     break
-                suspects = self.run_pool(frames, rest, self.processes) if rest else []
+                suspects = self.run_pool(rest, self.processes) if rest else []
 
-    def run_pool(self, frames: list[Atoms], order: list[int], processes: int) -> list[int]:
-        """Run ``order``; return the indices in flight when a worker died, or an empty list."""
+    def run_pool(self, order: list[int], processes: int) -> list[int]:
+        """Run ``order``; return the frames that were worked on when a worker died, or an empty list."""
         waiting = list(reversed(order))
-        running: dict[Future[str], int] = {}
+        running: dict[Future[str | None], int] = {}
+        for index in order:
+            self.begun[index] = 0
         pool = self.pool(processes)
         try:
             while waiting or running:
-                while waiting and len(running) < processes and time.time() < self.deadline:
-                    index = waiting.pop()
-                    try:
-                        running[pool.submit(_work, index, frames[index], self.deadline)] = index
-                    except BrokenProcessPool:
-                        return sorted([*running.values(), index])
+                # A worker finds its next frame in the queue when it has done one: it need not wait for this process.
+                while waiting and len(running) < 2 * processes and time.time() < self.deadline:
+                    running[pool.submit(_work, waiting[-1], self.deadline)] = waiting[-1]
+                    waiting.pop()
                 if not running:
                     break
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    self.keep(running[future], future.result())
+                    line = future.result()
+                    if line is not None:
+                        self.keep(running[future], line)
                     del running[future]
         except BrokenProcessPool:
-            return sorted(running.values())
+            left = [index for index in order if index not in self.done]
+            return sorted(index for index in left if self.begun[index]) or sorted(left[:processes])
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=not running, cancel_futures=True)
         return []
 
 
@@ -179,8 +193,8 @@ def main(name: str) -> int:
     frames: Any = read(settings.get("input", INPUT), index=":", format="extxyz")
     for atoms in frames:
         atoms.calc = None
-    batch = Batch(task, settings)
-    batch.run(frames)
+    batch = Batch(task, settings, frames)
+    batch.run()
     summary = {
         "frames": len(frames),
         "done": len(batch.done),

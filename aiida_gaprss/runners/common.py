@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.stress import voigt_6_to_full_3x3_stress
 
 
 def stripped(atoms: Atoms) -> Atoms:
@@ -40,19 +41,27 @@ class CalculatorTask:
         if hasattr(self.calculator, "set_default_properties"):  # quippy: else the stress is a calculation of its own
             self.calculator.set_default_properties(["energy", "forces", "stress"])
 
+    def properties(self, atoms: Atoms, names: list[str]) -> list[Any]:
+        """Return properties of ``atoms`` as the calculator gives them."""
+        get = self.calculator.get_property
+        if isinstance(self.calculator, Calculator):  # asked without atoms, it need not find out whether they are still the same
+            return [get(names[0], atoms), *(get(name) for name in names[1:])]
+        return [get(name, atoms) for name in names]
+
     def single_point(self, atoms: Atoms, prefix: str, stress: bool = True) -> Atoms:
         """Return a copy of ``atoms`` with energy (eV; the one the forces are derivatives of), forces (eV/Å) and virial (eV).
 
         :raises ArithmeticError: if one of them is not finite.
         """
         work, out = stripped(atoms), stripped(atoms)
-        work.info, out.info = {}, {}
-        work.calc = self.calculator
-        consistent = "free_energy" in self.calculator.implemented_properties
-        out.info[f"{prefix}_energy"] = float(work.get_potential_energy(force_consistent=consistent))
-        out.arrays[f"{prefix}_forces"] = np.array(work.get_forces())
-        if stress:
-            out.info[f"{prefix}_virial"] = (-work.get_stress(voigt=False) * work.get_volume()).reshape(9)
+        out.info = {}
+        names = ["free_energy" if "free_energy" in self.calculator.implemented_properties else "energy", "forces"]
+        energy, forces, *rest = self.properties(work, [*names, *(["stress"] if stress else [])])
+        out.info[f"{prefix}_energy"] = float(energy)
+        out.arrays[f"{prefix}_forces"] = np.array(forces)
+        for given in rest:
+            full = voigt_6_to_full_3x3_stress(given) if np.shape(given) == (6,) else np.asarray(given)
+            out.info[f"{prefix}_virial"] = (-full * work.get_volume()).reshape(9)
         values = [out.info[f"{prefix}_energy"], out.arrays[f"{prefix}_forces"], out.info.get(f"{prefix}_virial", 0.0)]
         if not all(np.isfinite(value).all() for value in values):
             raise ArithmeticError("the calculator returned a value that is not a finite number")

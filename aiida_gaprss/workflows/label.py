@@ -11,20 +11,21 @@ from aiida.orm import Dict, Float, Int, List, ProcessNode, Str, load_node
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.bundle import BundleCalculation
-from aiida_gaprss.calculations.functions import (
+from aiida_gaprss.calculations.label import LabelCalculation
+from aiida_gaprss.calculations.label_functions import (
     frame_structure,
     gather_labels,
     merge_labels,
     pick_frames,
     settle_labels,
 )
-from aiida_gaprss.calculations.label import LabelCalculation
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.parsers.frames import NOT_REACHED
 from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
 from aiida_gaprss.reference.common import attempts, level_node, one_line, shared
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 from aiida_gaprss.workflows.pot import FAILED, draw
-from aiida_gaprss.workflows.repeat import RepeatingWorkChain
+from aiida_gaprss.workflows.repeat import RepeatingWorkChain, called
 from aiida_gaprss.workflows.scratch import clean_scratch, define_scratch
 
 #: Links per process cost quadratically; results are gathered in shards of this many frames.
@@ -299,7 +300,7 @@ class LabelWorkChain(RepeatingWorkChain):
 
 def is_not_reached(atoms: Any) -> bool:
     """Tell whether no job has come to this frame."""
-    return str(atoms.info["label_status"]).startswith("not reached")
+    return bool(atoms.info["label_status"] == NOT_REACHED)
 
 
 def reason_of_failure(process: ProcessNode) -> str:
@@ -388,9 +389,9 @@ class LaneWorkChain(WorkChain):
         self.ctx.drawn += len(drawn)
         return drawn
 
-    def count_failure(self) -> None:
-        """Let the sisters know that a frame has failed for good."""
-        self.ctx.failed += 1
+    def count_failures(self, number: int) -> None:
+        """Let the sisters know that so many frames have failed for good."""
+        self.ctx.failed += number
         self.node.base.extras.set(FAILED, self.ctx.failed)
 
 
@@ -431,16 +432,15 @@ class LabelLaneWorkChain(LaneWorkChain):
         """Submit the calculation of the next frame, or of the same with other settings."""
         frame = self.inputs.frames.frame(self.ctx.index)
         link = f"frame_{self.ctx.index:04d}" + (f"_retry_{self.ctx.attempt}" if self.ctx.attempt else "")
-        begun = self.node.base.links.get_outgoing(node_class=ProcessNode, link_label_filter=link).first()
-        if begun is not None:  # before the daemon was stopped, so soon that this lane knows nothing of it
-            return ToContext(current=begun.node)
+        if process := called(self.node, link):  # before the daemon was stopped, so soon that this lane knows nothing of it
+            return ToContext(current=process)
         if self.ctx.attempt == 0:
             self.ctx.structure = frame_structure(self.inputs.frames, shared(Int(self.ctx.index)))
-        process, inputs = PER_FRAME[self.ctx.name].submission(
+        process_class, inputs = PER_FRAME[self.ctx.name].submission(
             self.inputs[self.ctx.name], self.ctx.structure, fr.is_in_vacuum(frame), self.ctx.attempt
         )
         inputs["metadata"] = {"call_link_label": link, "label": frame.info["frame_id"]}
-        return ToContext(current=self.submit(process, **inputs))
+        return ToContext(current=self.submit(process_class, **inputs))
 
     def inspect(self) -> None:
         """Remember the calculation and whether it gave labels; a failed one is tried again while there are settings to try."""
@@ -453,7 +453,7 @@ class LabelLaneWorkChain(LaneWorkChain):
             if again:
                 self.ctx.attempt += 1
                 return
-            self.count_failure()
+            self.count_failures(1)
         self.ctx.shard[str(self.ctx.index)] = (process.pk, self.ctx.attempt, failure)
         self.ctx.attempt = 0
 
@@ -529,15 +529,14 @@ class BundleLaneWorkChain(LaneWorkChain, RepeatingWorkChain):
             return
         self.out(f"shards.shard_{self.ctx.number:04d}", bundle.outputs["frames"])
         frames = {atoms.info["frame_id"]: atoms for atoms in cast(Dataset, bundle.outputs["frames"]).get_frames()}
-        failed = []
+        self.ctx.again = []
         for index in self.ctx.indices:
             atoms = frames[self.inputs.frames.frame(index).info["frame_id"]]
             if not fr.is_labelled(atoms) and not is_not_reached(atoms):
-                failed.append(index)
-        last = self.ctx.attempt + 1 == attempts(self.inputs[self.ctx.name])
-        self.ctx.again = [] if last else failed
-        for _ in failed if last else ():
-            self.count_failure()
+                self.ctx.again.append(index)
+        if self.ctx.attempt + 1 == attempts(self.inputs[self.ctx.name]):
+            self.count_failures(len(self.ctx.again))
+            self.ctx.again = []
         if all(is_not_reached(atoms) for atoms in frames.values()):
             self.ctx.failure = bundle.failure or "no frame was reached"
 

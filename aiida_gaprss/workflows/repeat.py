@@ -9,8 +9,8 @@ from typing import Any, cast
 from aiida.engine import CalcJob, WorkChain
 from aiida.orm import CalcJobNode, List, Node, ProcessNode, Str, WorkChainNode, load_node
 
-from aiida_gaprss.calculations.functions import frames_left, join_frames, join_vectors
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation
+from aiida_gaprss.calculations.join_functions import frames_left, join_frames, join_vectors
 from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.workflows.scratch import clean_scratch, define_scratch
 
@@ -85,6 +85,14 @@ def tries_next(jobs: list[CalcJobNode]) -> bool:
     return len(jobs) < TRIES or not all(is_fruitless(job) for job in jobs[-TRIES:])
 
 
+def called(node: ProcessNode, label: str) -> ProcessNode | None:
+    """Return the process that a work chain has called under this label, or None."""
+    for link in node.base.links.get_outgoing(node_class=ProcessNode, link_label_filter=label).all():
+        if link.link_label == label:  # "_" stands for any character
+            return cast(ProcessNode, link.node)
+    return None
+
+
 @dataclass
 class Outcome:
     """What came of a job and of those that went on where it was cut off."""
@@ -118,11 +126,7 @@ class RepeatingWorkChain(WorkChain):
 
         It may have been submitted already, before the daemon was killed, so soon that this work chain knows nothing of it.
         """
-        label = inputs["metadata"]["call_link_label"]
-        for link in self.node.base.links.get_outgoing(node_class=ProcessNode, link_label_filter=label).all():
-            if link.link_label == label:  # "_" stands for any character
-                return cast(ProcessNode, link.node)
-        return self.submit(process, **inputs)
+        return called(self.node, inputs["metadata"]["call_link_label"]) or self.submit(process, **inputs)
 
     def submit_job(self, name: str, process: Any, /, **inputs: Any) -> None:
         """Submit the first job of this name."""

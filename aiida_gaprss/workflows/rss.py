@@ -15,20 +15,20 @@ from aiida_gaprss.analysis.hull import HullError
 from aiida_gaprss.calculations.buildcell import BuildcellCalculation
 from aiida_gaprss.calculations.describe import DescribeCalculation
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
-from aiida_gaprss.calculations.functions import (
+from aiida_gaprss.calculations.gap_fit import GapFitCalculation
+from aiida_gaprss.calculations.label_functions import pick_frames
+from aiida_gaprss.calculations.relax import RelaxCalculation
+from aiida_gaprss.calculations.rss_functions import (
     distorted_crystals,
     initial_cells,
     low_minima,
     lowest_frames,
     measure_progress,
     minima_beside_reference,
-    pick_frames,
     random_cells_under_pressure,
     search_settings,
     select_frames,
 )
-from aiida_gaprss.calculations.gap_fit import GapFitCalculation
-from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.campaign import GenerationSettings, RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
@@ -443,7 +443,7 @@ class RssWorkChain(RepeatingWorkChain):
 
     def has_final_fit(self) -> bool:
         """Tell whether there is a last fit: with settings of its own, to more frames, or as none was known to be the last."""
-        return self.settings.final_fit is not None or self.wants_crystals("end") or not self.ctx.keep
+        return self.asks_for_final_fit or not self.ctx.keep
 
     def fit_tightly(self) -> None:
         """Fit the final potential to the same database."""
@@ -518,11 +518,9 @@ class RssWorkChain(RepeatingWorkChain):
     # --- helpers ---
 
     @property
-    def may_be_last(self) -> bool:
-        """Tell whether the fit of this generation may be the last one, whose predictions are kept."""
-        settings = self.settings
-        another = settings.final_fit is not None or self.wants_crystals("end")
-        return not another and (settings.stop is not None or self.ctx.generation == settings.n_generations)
+    def asks_for_final_fit(self) -> bool:
+        """Tell whether the settings ask for another fit after those of the generations."""
+        return self.settings.final_fit is not None or self.wants_crystals("end")
 
     @property
     def settings(self) -> RssSettings:
@@ -580,7 +578,8 @@ class RssWorkChain(RepeatingWorkChain):
         inputs.seed = self.seed(stage)
         inputs.metadata = {**inputs.get("metadata", {}), **self.called(stage)}
         self.ctx.final = stage == "final_fit"
-        self.ctx.keep = self.ctx.final or self.may_be_last
+        may_end = self.settings.stop is not None or self.ctx.generation == self.settings.n_generations
+        self.ctx.keep = self.ctx.final or (may_end and not self.asks_for_final_fit)  # predictions, those of the last fit
         inputs.metadata["options"] = {**inputs.metadata.get("options", {}), "keep_predictions": self.ctx.keep}
         self.submit_job("gap_fit", GapFitCalculation, **inputs)
 

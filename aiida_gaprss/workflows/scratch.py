@@ -36,15 +36,23 @@ def clean_scratch(chain: WorkChain, processes: Iterable[Node]) -> None:
     :param chain: has the policy among its inputs.
     """
     policy: ScratchPolicy = chain.inputs.scratch
-    folders: dict[str, list[RemoteData]] = defaultdict(list)
+    folders = []
     for process in (node for node in processes if isinstance(node, ProcessNode) and policy != "keep"):
         for job in (process, *process.called_descendants):
             if isinstance(job, CalcJobNode) and job.is_terminated and (policy == "all" or job.is_finished_ok):
-                link = job.base.links.get_outgoing(link_label_filter="remote_folder").first()
-                folder = link.node if link else None
-                if isinstance(folder, RemoteData) and folder.computer and not folder.is_cleaned:
-                    folders[folder.computer.label].append(folder)
-    for label, nodes in folders.items():
+                folders += [link.node for link in job.base.links.get_outgoing(link_label_filter="remote_folder").all()]
+    for trouble in remove_folders(folders):
+        chain.report(f"{trouble} (later: verdi calcjob cleanworkdir)")
+
+
+def remove_folders(folders: Iterable[Node]) -> list[str]:
+    """Remove folders of jobs, over one connection to each computer; return what could not be removed and why."""
+    by_computer: dict[str, list[RemoteData]] = defaultdict(list)
+    for folder in folders:
+        if isinstance(folder, RemoteData) and folder.computer and not folder.is_cleaned:
+            by_computer[folder.computer.label].append(folder)
+    troubles = []
+    for label, nodes in by_computer.items():
         try:
             with nodes[0].get_authinfo().get_transport() as transport:
                 for node in nodes:  # node._clean would call a folder cleaned that could not be removed
@@ -53,5 +61,5 @@ def clean_scratch(chain: WorkChain, processes: Iterable[Node]) -> None:
                     node.base.extras.set(RemoteData.KEY_EXTRA_CLEANED, True)
         except Exception as exception:  # a connection can fail in any way
             left = sum(not node.is_cleaned for node in nodes)
-            reason = f"{type(exception).__name__}: {exception}"
-            chain.report(f"{left} folders stay in the scratch of {label}: {reason} (later: verdi calcjob cleanworkdir)")
+            troubles.append(f"{left} folders stay in the scratch of {label}: {type(exception).__name__}: {exception}")
+    return troubles

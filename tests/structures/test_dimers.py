@@ -5,7 +5,7 @@ import pytest
 from aiida.orm import Dict, Int, Str
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.calculations.functions import initial_cells
+from aiida_gaprss.calculations.rss_functions import initial_cells
 from aiida_gaprss.campaign import RssSettings
 from aiida_gaprss.structures.dimers import dimer_curve
 

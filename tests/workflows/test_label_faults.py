@@ -48,7 +48,7 @@ esac
 
 
 @pytest.fixture
-def espresso(aiida_code_installed, aiida_localhost, tmp_path):
+def espresso(code_here, tmp_path):
     """Inputs of a coarse but real calculation of boron; mend ``code`` to be faulty."""
     from aiida_pseudo.data.pseudo.upf import UpfData
 
@@ -58,17 +58,9 @@ def espresso(aiida_code_installed, aiida_localhost, tmp_path):
     faulty = tmp_path / "faulty"
     faulty.write_text(FAULTY)
     faulty.chmod(0o755)
-    code = aiida_code_installed(
-        label="faulty",
-        computer=aiida_localhost,
-        default_calc_job_plugin="quantumespresso.pw",
-        filepath_executable=str(faulty),
-        prepend_text=PW_PREPEND,
-        with_mpi=False,
-    )
     system = {"ecutwfc": 20.0, "ecutrho": 120.0, "occupations": "smearing", "smearing": "mv", "degauss": 0.05}
     return {
-        "code": code,
+        "code": code_here(f"faulty-{tmp_path.name}", faulty, "quantumespresso.pw", PW_PREPEND),
         "pseudos": {"B": pseudo},
         "parameters": Dict({"SYSTEM": system, "ELECTRONS": {"conv_thr": 1e-7, "electron_maxstep": 100, "mixing_beta": 0.4}}),
         "kpoint_spacing": Float(0.4),
@@ -228,6 +220,28 @@ def test_a_bundle_that_is_cut_off(run, espresso, dying_python):
     assert Counter(a.info["label_uuid"] for a in labelled)[first.uuid] >= 2
     assert first.inputs.frames.n_frames == 6
     assert second.inputs.frames.n_frames == Counter(a.info["label_uuid"] for a in labelled)[second.uuid]
+
+
+def test_jobs_that_are_too_short_for_their_bundle(run, espresso, python_code, code_here, tmp_path):
+    """Each does what it has the time for; what was stopped in the middle goes to the next one, as often as it takes."""
+    slow = tmp_path / "slow"
+    slow.write_text(f'#!/bin/bash\nsleep 2\nexec {PW} "$@"\n')
+    slow.chmod(0o755)
+    frames = [boron(number) for number in range(8)]
+    outputs, node = run(
+        LabelWorkChain,
+        frames=Dataset(frames),
+        quantumespresso=espresso | {"code": code_here(f"slow-{tmp_path.name}", slow, "quantumespresso.pw", PW_PREPEND)},
+        max_concurrent=1,
+        bundle={"code": python_code, "metadata": {"options": {"processes": 1, "max_wallclock_seconds": 12}}},
+    )
+    assert node.is_finished_ok, node.exit_message
+    labelled = outputs["frames"].get_frames()
+    assert [a.info["frame_id"] for a in labelled if fr.is_labelled(a)] == [a.info["frame_id"] for a in frames]
+    jobs = bundles(node)
+    assert len(jobs) >= 3
+    assert len({job.caller.pk for job in jobs}) == 1, "no lane gave up"
+    assert all(Counter(a.info["label_uuid"] for a in labelled)[job.uuid] for job in jobs), "no job was for nothing"
 
 
 def test_bundles_that_give_nothing(run, espresso, code_here):

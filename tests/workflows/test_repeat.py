@@ -8,7 +8,7 @@ import pytest
 from aiida.orm import ArrayData, Dict, Str
 from ase import Atoms
 
-from aiida_gaprss.calculations.functions import join_frames, join_vectors
+from aiida_gaprss.calculations.join_functions import join_frames, join_vectors
 from aiida_gaprss.config import check_campaign
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.launch import builder_inputs

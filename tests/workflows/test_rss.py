@@ -10,7 +10,7 @@ from aiida.orm import Int, load_node
 from rich.console import Console
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.calculations.functions import initial_cells
+from aiida_gaprss.calculations.rss_functions import initial_cells
 from aiida_gaprss.config import check_campaign
 from aiida_gaprss.launch import builder_inputs
 from aiida_gaprss.report.collect import collect
