@@ -14,17 +14,16 @@ import argparse
 import csv
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
+from machine import PROJECT, ClusterMachine, Machine
 
-PROJECT = Path(__file__).parents[1]
-SCRIPT = PROJECT / "examples" / "cluster" / "cluster.sh"
 DEMO = PROJECT / "aiida_gaprss" / "examples" / "silicon_sw.yaml"
 CODES = "codes: {gap_fit: gap_fit@cluster, python: gaprss-python@cluster}\n"
 
@@ -34,77 +33,32 @@ NUMBER = int(os.environ.get("GAPRSS_CLUSTER_NUMBER", "7"))
 #: Seconds from one look to the next.
 EVERY = 2.0
 
-#: Prints the outputs of a campaign without the names of what made them; times, memory and storage go to the standard error.
+#: Prints the size of a campaign, and a hash of all its frames and minima.
 DUMP = """
-import hashlib, re, sys
+import hashlib, sys
 from aiida import load_profile, orm
 load_profile()
+from aiida_gaprss.report.contents import contents
 node = orm.load_node(int(sys.argv[1]))
-texts = [space[key].text() for space in (node.outputs.labels, node.outputs.relaxed) for key in sorted(space)]
-texts += [node.outputs.minima_frames.text()] if "minima_frames" in node.outputs else []
-text = re.sub("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", "".join(texts))
 labels = sum(node.outputs.labels[key].base.attributes.get("energies") for key in node.outputs.labels)
 atoms = sum(node.outputs.labels[key].base.attributes.get("atoms") for key in node.outputs.labels)
-print(hashlib.sha256(text.encode()).hexdigest(), labels, atoms, (node.mtime - node.ctime).total_seconds())
+digest = hashlib.sha256("".join(contents(node).values()).encode()).hexdigest()
+print(digest, labels, atoms, (node.mtime - node.ctime).total_seconds())
 """
 
 
-class Machine:
-    """Commands with an AiiDA of their own in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        """Make the folder."""
-        self.folder = folder
-        (folder / "aiida").mkdir(parents=True)
-        self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("AIIDA")},
-            "AIIDA_PATH": str(folder / "aiida"),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONWARNINGS": "ignore",
-            # The same kernels of the BLAS on either side: others round in other places.
-            "OPENBLAS_CORETYPE": "Haswell",
-        }
-
-    def run(self, *command: object, check: bool = True, timeout: float | None = None) -> str:
-        """Run a command; return what it prints."""
-        done = subprocess.run(
-            [str(part) for part in command],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        if check and done.returncode:
-            raise SystemExit(f"{' '.join(map(str, command))}: {done.stdout}")
-        return done.stdout
-
-    def outputs(self, pk: str) -> tuple[str, int, int, float]:
-        """Return a hash of all frames of a campaign, its labels and their atoms, and its wall time in seconds."""
-        digest, labels, atoms, seconds = self.run(sys.executable, "-c", DUMP, pk).split()[-4:]
-        return digest, int(labels), int(atoms), float(seconds)
-
-    def daemon(self) -> list[psutil.Process]:
-        """Return the processes of the daemon of this AiiDA."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                of_this = process.environ().get("AIIDA_PATH", "").startswith(self.environment["AIIDA_PATH"])
-                if of_this and "daemon" in process.cmdline():
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+def outputs(machine: Machine, pk: str) -> tuple[str, int, int, float]:
+    """Return a hash of what a campaign has made, its labels and their atoms, and its wall time in seconds."""
+    digest, labels, atoms, seconds = machine.run(sys.executable, "-c", DUMP, pk).split()[-4:]
+    return digest, int(labels), int(atoms), float(seconds)
 
 
-def sample(machine: Machine, daemon: list[psutil.Process]) -> dict[str, float]:
+def sample(machine: ClusterMachine, daemon: list[psutil.Process]) -> dict[str, float]:
     """Return memory of the daemon's processes and of all jobs (MB), and the numbers of jobs that run and wait."""
-    states = machine.run("squeue", "--noheader", "--format=%T", check=False).split()
+    states = [state for _, state in machine.queue()]
     job = 0
     for process in psutil.process_iter(["username"]):
-        if process.info["username"] == f"gaprss-hpc-{NUMBER}":
+        if process.info["username"] == f"gaprss-hpc-{machine.number}":
             try:
                 job += process.memory_info().rss
             except psutil.Error:
@@ -119,18 +73,24 @@ def sample(machine: Machine, daemon: list[psutil.Process]) -> dict[str, float]:
     }
 
 
-def on_the_cluster(machine: Machine, campaign: Path, workers: int) -> tuple[str, int, int, float]:
-    """Run a campaign through the daemon on the cluster, which is there; print figures."""
-    machine.run("bash", SCRIPT, "profile", "cluster")
-    computer = (SCRIPT.parent / "computer.yaml").read_text().replace("/tmp/gaprss-cluster/", f"{machine.folder}/cluster/")
-    computer = computer[: computer.index("codes:")].replace("hostname: gaprss-cluster", f"hostname: gaprss-cluster-{NUMBER}")
-    (machine.folder / "computer.yaml").write_text(re.sub("max_wallclock_seconds.*", "max_wallclock_seconds: 14400", computer))
-    print(machine.run("aiida-gaprss", "setup", "--computer", "computer.yaml"), flush=True)
-    machine.run("verdi", "daemon", "start", workers)
-    text = re.sub(r"^codes:.*\n", "", campaign.read_text(), flags=re.M) + CODES
-    here = machine.folder / campaign.name
-    here.write_text(text)
-    pk = re.search(r"<(\d+)>", machine.run("aiida-gaprss", "run", "--submit", here))[1]  # type: ignore[index]
+def take(machine: Machine, campaign: Path, edit: Callable[[str], str] = str) -> None:
+    """Copy a campaign, and the structures beside it, to the folder of a machine."""
+    machine.make()
+    for path in campaign.parent.glob("*.extxyz"):
+        (machine.folder / path.name).write_bytes(path.read_bytes())
+    (machine.folder / campaign.name).write_text(edit(campaign.read_text()))
+
+
+def long_jobs(computer: str) -> str:
+    """Return what is told of a computer, without its codes, and with a wall time that is enough for the largest fit."""
+    return re.sub("max_wallclock_seconds.*", "max_wallclock_seconds: 14400", computer[: computer.index("codes:")])
+
+
+def on_the_cluster(machine: ClusterMachine, campaign: Path, workers: int) -> tuple[str, int, int, float]:
+    """Run a campaign through the daemon on the cluster; print figures."""
+    print(machine.start(workers, long_jobs), flush=True)
+    take(machine, campaign, lambda text: re.sub(r"^codes:.*\n", "", text, flags=re.M) + CODES)
+    pk = re.search(r"<(\d+)>", machine.run("aiida-gaprss", "run", "--submit", campaign.name))[1]  # type: ignore[index]
     os.environ["AIIDA_PATH"] = machine.environment["AIIDA_PATH"]
     from aiida import load_profile
     from aiida.manage import get_manager
@@ -150,7 +110,7 @@ def on_the_cluster(machine: Machine, campaign: Path, workers: int) -> tuple[str,
             handle.flush()
             time.sleep(EVERY)
     get_manager().reset_profile()  # its database is about to end
-    result = machine.outputs(pk)
+    result = outputs(machine, pk)
     print(machine.run("aiida-gaprss", "report", pk, "-o", "report-cluster"))
     print(machine.run("aiida-gaprss", "storage", pk))
     tell(rows, result[3])
@@ -179,11 +139,11 @@ def tell(rows: list[dict[str, float]], seconds: float) -> None:
 
 def embedded(machine: Machine, campaign: Path) -> tuple[str, int, int, float]:
     """Run the campaign on SQLite and local jobs."""
-    (machine.folder / campaign.name).write_text(campaign.read_text())
+    take(machine, campaign)
     machine.run("aiida-gaprss", "setup")
     output = machine.run("aiida-gaprss", "run", campaign.name, "--report", "report-embedded")
     pk = re.findall(r"<(\d+)>", output)[-1]
-    return machine.outputs(pk)
+    return outputs(machine, pk)
 
 
 def main() -> None:
@@ -195,27 +155,16 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="gaprss-at-scale-"))
     folder.mkdir(exist_ok=True, parents=True)
-    folder.chmod(0o755)
+    folder.chmod(0o755)  # its jobs are those of another user
     print(f"all files are in {folder}", flush=True)
-    cluster = Machine(folder / "cluster-side")
-    cluster.environment |= {
-        "GAPRSS_CLUSTER": str(cluster.folder / "cluster"),
-        "GAPRSS_CLUSTER_NUMBER": str(NUMBER),
-        "SLURM_CONF": str(cluster.folder / "cluster" / "slurm" / "slurm.conf"),
-    }
-    for path in arguments.campaign.parent.glob("*.extxyz"):
-        (cluster.folder / path.name).write_bytes(path.read_bytes())
+    cluster = ClusterMachine(folder / "cluster-side", NUMBER)
     try:
-        cluster.run("bash", SCRIPT, "start")
         there = on_the_cluster(cluster, arguments.campaign, arguments.workers)
     finally:
-        cluster.run("verdi", "daemon", "stop", check=False)
-        cluster.run("bash", SCRIPT, "wipe", check=False)
+        cluster.wipe()
     print(f"cluster:  {there[1]} labels, {there[2]} environments, {there[3]:.0f} s")
     if not arguments.no_embedded:
         other = Machine(folder / "embedded-side")
-        for path in arguments.campaign.parent.glob("*.extxyz"):
-            (other.folder / path.name).write_bytes(path.read_bytes())
         here = embedded(other, arguments.campaign)
         print(f"embedded: {here[1]} labels, {here[2]} environments, {here[3]:.0f} s")
         print("all labels, relaxed frames and minima are the same" if here[0] == there[0] else "THE FRAMES DIFFER")

@@ -16,29 +16,24 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+from machine import PROJECT, ClusterMachine
+
 from aiida_gaprss.config import load_campaign
 
-PROJECT = Path(__file__).resolve().parents[1]
-CLUSTER = Path(os.environ.get("GAPRSS_CLUSTER", "/tmp/gaprss-faults"))
+MACHINE = ClusterMachine(
+    Path(os.environ.get("GAPRSS_FAULTS", "/tmp/gaprss-faults")), int(os.environ.get("GAPRSS_CLUSTER_NUMBER", "6"))
+)
+FOLDER, CLUSTER = MACHINE.folder, MACHINE.cluster
 SCRATCH = CLUSTER / "scratch"
-WORK = CLUSTER / "work"
-SCRIPT = PROJECT / "examples" / "cluster" / "cluster.sh"
-ENVIRONMENT = {
-    **{key: value for key, value in os.environ.items() if not key.startswith("AIIDA")},
-    "GAPRSS_CLUSTER": str(CLUSTER),
-    "AIIDA_PATH": str(WORK),
-    "SLURM_CONF": str(CLUSTER / "slurm" / "slurm.conf"),
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    "PYTHONWARNINGS": "ignore",
-}
 WORKERS = 2
 
 #: Stillinger-Weber silicon that takes its time, so that a batch of labels can be hit in the middle.
@@ -54,6 +49,7 @@ class Slow(Potential):
 CAMPAIGN = """\
 name: tiny
 seed: 11
+scratch: keep
 reference:
   ase: {ase}
 codes: {{gap_fit: gap_fit@cluster, python: gaprss-python@cluster}}
@@ -89,19 +85,13 @@ settings:
 
 #: Prints the results of a campaign, and what was calculated for them.
 DUMP = """
-import json, re, sys
+import json, sys
 from collections import Counter
 from pathlib import Path
 from aiida import load_profile, orm
 load_profile()
+from aiida_gaprss.report.contents import contents
 node = orm.load_node(int(sys.argv[1]))
-texts = {"labels": "", "relaxed": "", "minima": ""}
-for name in ("labels", "relaxed"):
-    if name in node.outputs:
-        texts[name] = "".join(node.outputs[name][key].text() for key in sorted(node.outputs[name]))
-if "minima_frames" in node.outputs:
-    texts["minima"] = node.outputs.minima_frames.text() + json.dumps(node.outputs.minima.get_dict(), sort_keys=True)
-uuid = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 jobs, frames = Counter(), Counter()
 for job in node.called_descendants:
     if isinstance(job, orm.CalcJobNode):
@@ -112,7 +102,7 @@ for job in node.called_descendants:
 said = [log.message for n in (node, *node.called_descendants) for log in orm.Log.collection.get_logs_for(n)]
 print("DUMP" + json.dumps({
     "ok": node.is_finished_ok, "state": node.process_state.value, "message": node.exit_message or (node.exception or "")[-300:],
-    "texts": {key: uuid.sub("UUID", text) for key, text in texts.items()}, "jobs": jobs, "frames": frames,
+    "contents": contents(node), "jobs": jobs, "frames": frames,
     "said": [text for text in said if "ended before" in text],
 }))
 """
@@ -120,76 +110,7 @@ print("DUMP" + json.dumps({
 
 def run(*command: Any, check: bool = True, seconds: float = 600) -> str:
     """Run a command and return what it says."""
-    try:
-        done = subprocess.run(
-            [str(word) for word in command],
-            cwd=WORK,
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return "no answer"
-    if check and done.returncode:
-        raise RuntimeError(f"{command}: {done.stdout}{done.stderr}")
-    return done.stdout + done.stderr
-
-
-def cluster(*words: str, **variables: str) -> None:
-    """Call cluster.sh."""
-    run("env", *(f"{key}={value}" for key, value in variables.items()), "bash", SCRIPT, *words)
-
-
-def query(sql: str) -> list[list[str]]:
-    """Ask the database itself, which does not load the daemon."""
-    text = run(
-        *(
-            "psql",
-            "-q",
-            "-A",
-            "-t",
-            "-F",
-            "\t",
-            "-h",
-            CLUSTER / "postgresql",
-            "-p",
-            25432,
-            "-U",
-            "postgres",
-            "-d",
-            "faults",
-            "-c",
-            sql,
-        )
-    )
-    return [line.split("\t") for line in text.splitlines() if line]
-
-
-def with_variable(variable: str, *words: str) -> list[int]:
-    """Return the processes with this in their environment whose command has all these words."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                command = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
-                variables = (entry / "environ").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if variable.encode() in variables and all(word in command for word in words):
-                found.append(int(entry.name))
-    return found
-
-
-def processes(*words: str) -> list[int]:
-    """Return the processes of our daemon whose command has all these words."""
-    return with_variable(f"AIIDA_PATH={WORK}", *words)
-
-
-def jobs_of_user(word: str) -> list[int]:
-    """Return the processes of jobs of this cluster whose command has this word."""
-    return with_variable(f"HOME={CLUSTER}/home", word)
+    return MACHINE.run(*command, check=check, seconds=seconds)
 
 
 @dataclass
@@ -201,11 +122,11 @@ class Campaign:
     by_hand: list[str] = field(default_factory=list)
 
     def state(self) -> str:
-        return query(f"select attributes->>'process_state' from db_dbnode where id = {self.pk}")[0][0]
+        return MACHINE.query(f"select attributes->>'process_state' from db_dbnode where id = {self.pk}")[0][0]
 
     def jobs(self, label: str) -> list[tuple[int, str, str, Path]]:
         """Return the jobs of a kind that have not ended: pk, state, number in the queue, folder."""
-        rows = query(
+        rows = MACHINE.query(
             "select id, attributes->>'state', attributes->>'job_id', attributes->>'remote_workdir' from db_dbnode "
             f"where id > {self.pk} and attributes->>'process_label' = '{label}' "
             "and attributes->>'process_state' not in ('finished', 'excepted', 'killed') order by id"
@@ -230,10 +151,10 @@ class Campaign:
         """Wait for the end; do what the documents say where nothing has moved for long."""
         last, moved, tried = "", time.monotonic(), 0
         while self.state() not in ("finished", "excepted", "killed") and time.monotonic() - self.began < seconds:
-            now = str([*query(f"select max(mtime), count(*) from db_dbnode where id >= {self.pk}"), queue()])
+            now = str([*MACHINE.query(f"select max(mtime), count(*) from db_dbnode where id >= {self.pk}"), MACHINE.queue()])
             if now != last:
                 last, moved = now, time.monotonic()
-            paused = query(
+            paused = MACHINE.query(
                 f"select id from db_dbnode where id > {self.pk} and attributes->>'paused' = 'true' "
                 "and attributes->>'process_state' not in ('finished', 'excepted', 'killed')"
             )
@@ -253,37 +174,35 @@ class Campaign:
         run(*command.split(), check=False)
 
 
-def queue() -> list[str]:
-    """Return the jobs in the queue."""
-    return run("squeue", "-h", "-o", "%i", check=False).split()
-
-
 def next_job() -> int:
     """Return how many jobs SLURM has been given."""
     match = re.search(r"NEXT_JOB_ID\s*=\s*(\d+)", run("scontrol", "show", "config", check=False))
     return int(match[1]) if match else 0
 
 
-def kill(pids: list[int]) -> None:
+def kill(victims: list[psutil.Process]) -> None:
     """Kill processes without a word."""
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    for process in victims:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def jobs_of_user(words: str) -> list[psutil.Process]:
+    """Return the processes of jobs of this cluster whose command has these words."""
+    return MACHINE.processes("HOME", f"{CLUSTER}/home", words)
 
 
 # --- the faults ---
 
 
 def daemon_killed(campaign: Campaign) -> None:
-    kill(processes("verdi"))
+    kill(MACHINE.daemon())
     time.sleep(3)
     campaign.hand(f"verdi daemon start {WORKERS}")
 
 
 def worker_killed(campaign: Campaign) -> None:
-    kill(processes("daemon", "worker")[:1])
+    kill(MACHINE.daemon("worker")[:1])
 
 
 def daemon_restarted(campaign: Campaign) -> None:
@@ -293,27 +212,27 @@ def daemon_restarted(campaign: Campaign) -> None:
 
 
 def broker_restarted(campaign: Campaign) -> None:
-    cluster("stop", "rabbitmq")
+    MACHINE.script("stop", "rabbitmq")
     time.sleep(5)
-    cluster("start", "rabbitmq")
+    MACHINE.script("start", "rabbitmq")
 
 
 def database_restarted(campaign: Campaign) -> None:
-    cluster("stop", "postgresql", PG_STOP="fast")
+    MACHINE.script("stop", "postgresql", PG_STOP="fast")
     time.sleep(3)
-    cluster("start", "postgresql")
+    MACHINE.script("start", "postgresql")
 
 
 def database_crashed(campaign: Campaign) -> None:
-    cluster("stop", "postgresql", PG_STOP="immediate")
+    MACHINE.script("stop", "postgresql", PG_STOP="immediate")
     time.sleep(3)
-    cluster("start", "postgresql")
+    MACHINE.script("start", "postgresql")
 
 
 def ssh_cut(campaign: Campaign) -> None:
-    cluster("stop", "sshd")
+    MACHINE.script("stop", "sshd")
     time.sleep(30)
-    cluster("start", "sshd")
+    MACHINE.script("start", "sshd")
 
 
 def controller_restarted(campaign: Campaign) -> None:
@@ -325,8 +244,8 @@ def controller_restarted(campaign: Campaign) -> None:
 
 def node_rebooted(campaign: Campaign) -> None:
     campaign.wait_for("RelaxCalculation", 5)
-    kill([int((CLUSTER / "slurm" / "slurmd.pid").read_text())])
-    kill(with_variable(f"SLURM_CONF={CLUSTER}/slurm/slurm.conf", "slurmstepd") + jobs_of_user("batch.py"))
+    kill([psutil.Process(int((CLUSTER / "slurm" / "slurmd.pid").read_text()))])
+    kill(MACHINE.processes("SLURM_CONF", f"{CLUSTER}/slurm/slurm.conf", "slurmstepd") + jobs_of_user("batch.py"))
     time.sleep(5)
     run("slurmd", "-b")  # tells that the node was booted
 
@@ -370,7 +289,7 @@ def cut_after_the_end(label: str, name: str) -> Callable[[Campaign], None]:
         """The daemon is away when the job ends, and finds half a file."""
         number, folder = campaign.wait_for(label)
         campaign.hand("verdi daemon stop")
-        while number in queue():
+        while number in [job for job, _ in MACHINE.queue()]:
             time.sleep(0.3)
         path = folder / name
         os.truncate(path, path.stat().st_size // 2)
@@ -454,8 +373,8 @@ def one_run(fault: Fault, delay: float) -> dict[str, Any]:
     """Run a campaign with a fault; return what came of it."""
     if fault.small_disk:
         run("mount", "-t", "tmpfs", "-o", "size=300m,mode=777", "tmpfs", SCRATCH)
-    text = (WORK / "campaign.in").read_text().replace("@relax@", fault.relax)
-    (WORK / "tiny.yaml").write_text(text)
+    text = (FOLDER / "campaign.in").read_text().replace("@relax@", fault.relax)
+    (FOLDER / "tiny.yaml").write_text(text)
     before, started = next_job(), time.monotonic()
     match = re.search(r"<(\d+)>", run("aiida-gaprss", "run", "--submit", "tiny.yaml"))
     assert match is not None
@@ -477,38 +396,21 @@ def one_run(fault: Fault, delay: float) -> dict[str, Any]:
     return out | {"wall": wall, "by_hand": campaign.by_hand, "slurm": next_job() - before, "state": state, "pk": campaign.pk}
 
 
-def start(edit: Callable[[str], str]) -> None:
-    """Start the cluster, a profile, the computer and the daemon; ``edit`` changes what is told of the computer."""
-    WORK.mkdir(parents=True, exist_ok=True)
-    CLUSTER.chmod(0o755)
-    WORK.chmod(0o755)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    cluster("start")
-    if not re.search(r"^\W*faults$", run("verdi", "profile", "list", check=False), re.M):
-        cluster("profile", "faults")
-    text = (SCRIPT.parent / "computer.yaml").read_text().replace("/tmp/gaprss-cluster/", f"{CLUSTER}/")
-    (WORK / "computer.yaml").write_text(edit(text))
-    run("aiida-gaprss", "setup", "--computer", WORK / "computer.yaml")
-    run("verdi", "daemon", "start", WORKERS, check=False)  # it may run already
-
-
 def write_campaign() -> None:
     """Write the campaign, but for what a fault changes in it."""
     reference = load_campaign(PROJECT / "aiida_gaprss" / "examples" / "silicon_sw.yaml").config.reference.ase
     assert reference is not None
-    (WORK / "slow_silicon.py").write_text(SLOW)
+    (FOLDER / "slow_silicon.py").write_text(SLOW)
     ase = {**reference.model_dump(), "calculator": "slow_silicon.Slow"}
-    (WORK / "campaign.in").write_text(CAMPAIGN.format(ase=json.dumps(ase), work=WORK, relax="@relax@"))
+    (FOLDER / "campaign.in").write_text(CAMPAIGN.format(ase=json.dumps(ase), work=FOLDER, relax="@relax@"))
 
 
 def wipe() -> None:
     """Leave nothing behind."""
-    run("verdi", "daemon", "stop", check=False)
-    kill(processes("verdi"))
     if mounted():
         run("umount", "-l", SCRATCH, check=False)
-    run("bash", SCRIPT, "wipe", check=False)
-    shutil.rmtree(CLUSTER, ignore_errors=True)
+    MACHINE.wipe()
+    shutil.rmtree(FOLDER, ignore_errors=True)
 
 
 def row(fault: Fault, when: str, result: dict[str, Any], normal: dict[str, Any]) -> str:
@@ -516,7 +418,7 @@ def row(fault: Fault, when: str, result: dict[str, Any], normal: dict[str, Any])
     if not result["ok"]:
         end = f"**{result['state']}**: {result['message'].strip()}"
     else:
-        different = [key for key, text in result["texts"].items() if text != normal["texts"][key]]
+        different = [key for key, text in result["contents"].items() if text != normal["contents"][key]]
         end = f"**differs**: {', '.join(different)}" if different else "identical"
     twice = {key: n - normal["frames"].get(key, 0) for key, n in result["frames"].items()}
     twice = {key.removesuffix("Calculation"): n for key, n in twice.items() if n}
@@ -542,8 +444,9 @@ def main() -> None:
     if given.list:
         print("\n".join(FAULTS))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        start(lambda text: text[: text.index("codes:")])
+        MACHINE.start(WORKERS, lambda text: text[: text.index("codes:")])
         write_campaign()
         normal = one_run(Fault("none", nothing, "never"), 0.0)
         assert normal["ok"], normal["message"]

@@ -5,17 +5,20 @@ python benchmarks/queue_limit.py [FRAMES] [MOST] [SECONDS]      default: 500 fra
 pw.x itself needs half a second for these cells; before it, the job sleeps, so that it is as long as a short one of a real
 calculation.
 
-Root on Debian or Ubuntu and Debian's quantum-espresso. Everything is in GAPRSS_CLUSTER and removed at the end.
+Root on Debian or Ubuntu and Debian's quantum-espresso. Everything is in a temporary folder and removed at the end.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
-from faults import ENVIRONMENT, PROJECT, WORK, query, queue, run, start, wipe
+from machine import PROJECT, ClusterMachine
 
 SUBMIT = """
 import sys
@@ -69,9 +72,9 @@ print("RESULT", node.exit_status, labels, sum(times) / max(len(times), 1))
 """
 
 
-def lanes(pk: int) -> list[tuple[float, float]]:
+def lanes(machine: ClusterMachine, pk: int) -> list[tuple[float, float]]:
     """Return begin and end of the calculation of every frame, as AiiDA saw them."""
-    rows = query(
+    rows = machine.query(
         "select extract(epoch from ctime), extract(epoch from mtime) from db_dbnode "
         f"where id > {pk} and attributes->>'process_label' = 'PwBaseWorkChain' order by ctime"
     )
@@ -99,22 +102,23 @@ def below(intervals: list[tuple[float, float]], most: int) -> tuple[float, float
 
 def main() -> None:
     frames, most, seconds = (int(x) for x in (sys.argv[1:4] + ["500", "20", "30"][len(sys.argv) - 1 :]))
-    ENVIRONMENT["GAPRSS_CLUSTER_CPUS"] = str(max(most, os.cpu_count() or 1))
+    machine = ClusterMachine(Path(tempfile.mkdtemp(prefix="gaprss-queue-")), int(os.environ.get("GAPRSS_CLUSTER_NUMBER", "5")))
+    machine.environment["GAPRSS_CLUSTER_CPUS"] = str(max(most, os.cpu_count() or 1))
     samples: list[tuple[float, int]] = []
     done = threading.Event()
 
     def sample() -> None:
         while not done.wait(0.5):
-            samples.append((time.time(), len(queue())))
+            samples.append((time.time(), len(machine.queue())))
 
     try:
-        start(str)
-        run(sys.executable, PROJECT / "examples" / "boron_qe" / "make_pseudopotential.py", WORK)
+        machine.start(2)
+        machine.run(sys.executable, PROJECT / "examples" / "boron_qe" / "make_pseudopotential.py", machine.folder)
         began = time.time()
-        pk = int(run(sys.executable, "-c", SUBMIT, frames, most, seconds).split("PK")[1].split()[0])
+        pk = int(machine.run(sys.executable, "-c", SUBMIT, frames, most, seconds).split("PK")[1].split()[0])
         watch = threading.Thread(target=sample)
         watch.start()
-        while query(f"select attributes->>'process_state' from db_dbnode where id = {pk}")[0][0] not in (
+        while machine.query(f"select attributes->>'process_state' from db_dbnode where id = {pk}")[0][0] not in (
             "finished",
             "excepted",
             "killed",
@@ -123,10 +127,10 @@ def main() -> None:
         wall = time.time() - began
         done.set()
         watch.join()
-        intervals = lanes(pk)
+        intervals = lanes(machine, pk)
         total, longest, mean = below(intervals, most)
         waiting = [n for when, n in samples if intervals[0][0] < when < intervals[-1][0]]
-        status, labels, engine = run(sys.executable, "-c", RESULT, pk).split("RESULT")[1].split()[:3]
+        status, labels, engine = machine.run(sys.executable, "-c", RESULT, pk).split("RESULT")[1].split()[:3]
         cycle = sum(end - begin for begin, end in intervals) / len(intervals)
         print(f"{frames} frames, {most} at one time, jobs of {seconds} s and pw.x")
         print(f"{wall:.0f} s, {wall / frames:.2f} s a label; exit status {status}")
@@ -139,7 +143,8 @@ def main() -> None:
     finally:
         done.set()
         if not os.environ.get("GAPRSS_KEEP"):
-            wipe()
+            machine.wipe()
+            shutil.rmtree(machine.folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

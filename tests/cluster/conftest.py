@@ -1,5 +1,6 @@
 """A cluster for the tests of this folder: SLURM behind SSH, PostgreSQL, RabbitMQ, a daemon."""
 
+import json
 import os
 import re
 import shutil
@@ -10,18 +11,18 @@ from pathlib import Path
 import pytest
 from helpers import shell_in
 
+from aiida_gaprss.report.contents import contents
+
 PROJECT = Path(__file__).parents[2]
 SCRIPT = PROJECT / "examples" / "cluster" / "cluster.sh"
 PROGRAMS = ("slurmctld", "slurmd", "munged", "/usr/sbin/sshd", "rabbitmqctl", "runuser")
 
 DUMP = """
-import re, sys
+import json, sys
 from aiida import load_profile, orm
 load_profile()
-node = orm.load_node(sys.argv[1])
-texts = [space[key].text() for space in (node.outputs.labels, node.outputs.relaxed) for key in sorted(space)]
-texts.append(node.outputs.minima_frames.text())
-print(re.sub("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", "".join(texts)))
+from aiida_gaprss.report.contents import contents
+print(json.dumps(contents(orm.load_node(sys.argv[1]))))
 """
 
 
@@ -80,14 +81,14 @@ class Campaigns:
         return re.search(r"<(\d+)>", self.cluster("aiida-gaprss", "run", "--submit", "tiny.yaml"))[1]
 
     def results(self, pk):
-        """Wait for the end; return labels, relaxed cells and minima."""
+        """Wait for the end; return what the campaign has made."""
         ended = f"verdi process show {pk} | grep -qE '^state +(Fin|Exc|Kil)'"
         self.cluster("timeout", 500, "bash", "-c", f"until {ended}; do sleep 1; done")
         assert "finished" in self.cluster("aiida-gaprss", "status", pk), self.cluster(
             "verdi", "process", "report", pk, check=False
         )
         (self.cluster.folder / "dump.py").write_text(DUMP)
-        return self.cluster(sys.executable, "dump.py", pk)
+        return json.loads(self.cluster(sys.executable, "dump.py", pk).splitlines()[-1])
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def campaigns(cluster, profile):
 
 @pytest.fixture
 def results_here(campaign):
-    """Labels, relaxed cells and minima of the same campaign over SQLite and local jobs."""
-    texts = [space[key].text() for space in (campaign.outputs.labels, campaign.outputs.relaxed) for key in sorted(space)]
-    texts.append(campaign.outputs.minima_frames.text())
-    return re.sub("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", "".join(texts)) + "\n"
+    """What the same campaign makes over SQLite and local jobs."""
+    made = contents(campaign)
+    assert all(made.values()), "labels, relaxed cells, minima"
+    return made
