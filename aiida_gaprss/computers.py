@@ -11,6 +11,8 @@ from aiida_gaprss.validation import Model
 
 #: Property of an AiiDA computer: the options of the jobs there that a campaign does not give itself.
 JOB_OPTIONS = "gaprss_options"
+#: Another one: how many frame-by-frame calculations, or bundles, there may be at one time.
+MAX_JOBS = "gaprss_max_jobs"
 
 
 class EnvironmentSettings(Model):
@@ -50,6 +52,9 @@ class ComputerSettings(Model):
     memory_per_node_GB: PositiveFloat | None = Field(None, description="asked for by jobs that do not say how much they need")
     poll_interval_s: PositiveFloat = Field(10.0, description="the queue is looked at so often")
     connection_interval_s: NonNegativeFloat = Field(5.0, description="between two connections")
+    max_jobs: PositiveInt | None = Field(
+        None, description="frame-by-frame calculations, or bundles, at one time, of all campaigns together; default: no limit"
+    )
     options: dict[str, Any] = Field(
         default_factory=dict,
         description="of all jobs there, where a campaign gives none: account, queue_name, max_wallclock_seconds, resources, …",

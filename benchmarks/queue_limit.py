@@ -1,7 +1,8 @@
 """Labels by pw.x through SLURM, of which so many may be in the queue at one time: are they, and never more?
 
-python benchmarks/queue_limit.py [FRAMES] [MOST] [SECONDS]      default: 500 frames, 20 at one time, jobs of 30 s
+python benchmarks/queue_limit.py [FRAMES] [MOST] [SECONDS] [LABELLINGS]      default: 500 frames, 20 at one time, jobs of 30 s, 1
 
+Of several labellings side by side each has so many frames and asks for so many jobs; MOST is the computer's ``max_jobs``, too.
 pw.x itself needs half a second for these cells; before it, the job sleeps, so that it is as long as a short one of a real
 calculation.
 
@@ -34,7 +35,7 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.workflows.label import LabelWorkChain
 frames = []
 for number in range(int(sys.argv[1])):
-    rng = np.random.default_rng(number)
+    rng = np.random.default_rng([number, int(sys.argv[4])])
     atoms = Atoms("B", cell=np.diag(rng.uniform(2.0, 2.4, 3)), pbc=True)
     atoms.info.update(frame_id=f"b-{number:03d}", config_type="random")
     frames.append(atoms)
@@ -101,7 +102,7 @@ def below(intervals: list[tuple[float, float]], most: int) -> tuple[float, float
 
 
 def main() -> None:
-    frames, most, seconds = (int(x) for x in (sys.argv[1:4] + ["500", "20", "30"][len(sys.argv) - 1 :]))
+    frames, most, seconds, labellings = (int(x) for x in (sys.argv[1:5] + ["500", "20", "30", "1"][len(sys.argv) - 1 :]))
     machine = ClusterMachine(Path(tempfile.mkdtemp(prefix="gaprss-queue-")), int(os.environ.get("GAPRSS_CLUSTER_NUMBER", "5")))
     machine.environment["GAPRSS_CLUSTER_CPUS"] = str(max(most, os.cpu_count() or 1))
     samples: list[tuple[float, int]] = []
@@ -112,34 +113,37 @@ def main() -> None:
             samples.append((time.time(), len(machine.queue())))
 
     try:
-        machine.start(2)
+        machine.start(2, lambda text: f"max_jobs: {most}\n{text}" if labellings > 1 else text)
         machine.run(sys.executable, PROJECT / "examples" / "boron_qe" / "make_pseudopotential.py", machine.folder)
         began = time.time()
-        pk = int(machine.run(sys.executable, "-c", SUBMIT, frames, most, seconds).split("PK")[1].split()[0])
+        pks = []
+        for number in range(labellings):
+            said = machine.run(sys.executable, "-c", SUBMIT, frames, most, seconds, number)
+            pks.append(int(said.split("PK")[1].split()[0]))
         watch = threading.Thread(target=sample)
         watch.start()
-        while machine.query(f"select attributes->>'process_state' from db_dbnode where id = {pk}")[0][0] not in (
-            "finished",
-            "excepted",
-            "killed",
-        ):
+        ended = f"id in ({', '.join(map(str, pks))}) and attributes->>'process_state' in ('finished', 'excepted', 'killed')"
+        while int(machine.query(f"select count(*) from db_dbnode where {ended}")[0][0]) < labellings:
             time.sleep(1)
         wall = time.time() - began
         done.set()
         watch.join()
-        intervals = lanes(machine, pk)
+        intervals = lanes(machine, pks[0])
         total, longest, mean = below(intervals, most)
         waiting = [n for when, n in samples if intervals[0][0] < when < intervals[-1][0]]
-        status, labels, engine = machine.run(sys.executable, "-c", RESULT, pk).split("RESULT")[1].split()[:3]
+        results = [machine.run(sys.executable, "-c", RESULT, pk).split("RESULT")[1].split()[:3] for pk in pks]
+        labels = sum(int(result[1]) for result in results)
+        engine = sum(float(result[2]) for result in results) / labellings
         cycle = sum(end - begin for begin, end in intervals) / len(intervals)
-        print(f"{frames} frames, {most} at one time, jobs of {seconds} s and pw.x")
-        print(f"{wall:.0f} s, {wall / frames:.2f} s a label; exit status {status}")
-        print(f"labels: {labels}, lost: {frames - int(labels)}")
+        frames *= labellings
+        print(f"{frames} frames in {labellings} labellings, {most} at one time, jobs of {seconds} s and pw.x")
+        print(f"{wall:.0f} s, {wall / frames:.2f} s a label; exit status {', '.join(result[0] for result in results)}")
+        print(f"labels: {labels}, lost: {frames - labels}")
         print(f"most jobs in the queue at one time: {max(n for _, n in samples)}")
         print(f"jobs in the queue while frames wait, mean: {sum(waiting) / max(len(waiting), 1):.1f}")
         print(f"calculations active in AiiDA while frames wait, mean: {mean:.2f}")
         print(f"fewer than {most} of them while frames wait: {total:.1f} s in all, at most {longest:.1f} s together")
-        print(f"a label takes {cycle:.1f} s from begin to end, of which pw.x {float(engine):.2f} s")
+        print(f"a label takes {cycle:.1f} s from begin to end, of which pw.x {engine:.2f} s")
     finally:
         done.set()
         if not os.environ.get("GAPRSS_KEEP"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiida_gaprss.cli.environment import PROBE, Finding, register
-from aiida_gaprss.computers import JOB_OPTIONS, ComputerSettings, EnvironmentSettings
+from aiida_gaprss.computers import JOB_OPTIONS, MAX_JOBS, ComputerSettings, EnvironmentSettings
 from aiida_gaprss.fitting import GAP_VERSION_EXTRA
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def make_computer(settings: ComputerSettings) -> Computer:
     computer.set_default_memory_per_machine(int(memory * 1e6) if memory else None)
     computer.set_minimum_job_poll_interval(settings.poll_interval_s)
     computer.set_property(JOB_OPTIONS, settings.options)
+    computer.set_property(MAX_JOBS, settings.max_jobs)
     computer.store()
     configured: dict[str, Any] = {"safe_interval": settings.connection_interval_s, "use_login_shell": True}
     if "host" in transport.get_valid_auth_params():

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, WorkChain, append_, if_, while_
-from aiida.orm import Dict, Float, Int, List, ProcessNode, Str, load_node
+from aiida.orm import Computer, Dict, Float, Int, List, ProcessNode, Str, load_node
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.bundle import BundleCalculation
@@ -27,6 +27,7 @@ from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 from aiida_gaprss.workflows.pot import FAILED, draw
 from aiida_gaprss.workflows.repeat import RepeatingWorkChain, called
 from aiida_gaprss.workflows.scratch import clean_scratch, define_scratch
+from aiida_gaprss.workflows.turn import lane_ahead
 
 #: Links per process cost quadratically; results are gathered in shards of this many frames.
 SHARD = 25
@@ -382,6 +383,24 @@ class LaneWorkChain(WorkChain):
             module.define(spec.inputs[name])
         spec.output_namespace("shards", valid_type=Dataset, dynamic=True)
 
+    @property
+    def computer(self) -> Computer | None:
+        """The computer to which the jobs go, if it is that of a code."""
+        name = reference_of(self.inputs)
+        assert name is not None
+        return cast("Computer | None", self.inputs["bundle" if "bundle" in self.inputs else name]["code"].computer)
+
+    def must_wait(self) -> bool:
+        """Tell whether older lanes have all the jobs that there may be at one time where those of this one would run."""
+        self.ctx.ahead = lane_ahead(self.node, self.computer)
+        return self.ctx.ahead is not None
+
+    def wait_for_turn(self) -> Any:
+        """Wait for the end of another lane."""
+        assert self.computer is not None
+        self.report(f"waits for lane <{self.ctx.ahead.pk}>: {self.computer.label} has as many jobs as there may be (max_jobs)")
+        return ToContext(ahead=self.ctx.ahead)
+
     def draw(self, most: int) -> list[int]:
         """Return the numbers of up to so many frames that no lane has begun."""
         allowed = self.inputs.get("failures_allowed")
@@ -404,6 +423,7 @@ class LabelLaneWorkChain(LaneWorkChain):
         super().define(spec)
         define_scratch(spec)
         spec.outline(
+            while_(cls.must_wait)(cls.wait_for_turn),
             cls.start,
             while_(cls.has_next)(cls.label_next, cls.inspect, if_(cls.shard_is_full)(cls.gather)),
             if_(cls.has_rest)(cls.gather),
@@ -489,6 +509,7 @@ class BundleLaneWorkChain(LaneWorkChain, RepeatingWorkChain):
         spec.expose_inputs(BundleCalculation, namespace="bundle", include=("code", "metadata"))
         spec.input("bundle.frames_per_job", valid_type=int, non_db=True, default=FRAMES_PER_JOB)
         spec.outline(
+            while_(cls.must_wait)(cls.wait_for_turn),
             cls.start,
             while_(cls.has_next)(cls.run_bundle, while_(cls.jobs_are_left)(cls.repeat_jobs), cls.inspect),
             cls.finish,

@@ -6,7 +6,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from aiida_gaprss.computers import ComputerSettings, fit_options, job_options
+from aiida_gaprss.computers import MAX_JOBS, ComputerSettings, fit_options, job_options
 from aiida_gaprss.yamlfile import ConfigError, load
 
 pytestmark = pytest.mark.usefixtures("aiida_profile")
@@ -56,7 +56,7 @@ def test_a_job_runs_there(setup, file, gap_fit_binary):
 
     options = {"max_wallclock_seconds": 600, "resources": {"num_machines": 1, "num_cores_per_mpiproc": 2}}
     codes = {"true": {"executable": "/bin/true", "plugin": "core.arithmetic.add", "prepend_text": "echo", "mpi": False}}
-    text = setup("--computer", file(options=options, codes=codes))
+    text = setup("--computer", file(options=options, codes=codes, max_jobs=7))
     assert "works    job <" in text
     assert "agrees   its energies are those of this machine" in text
     assert "gap_fit@here" in text
@@ -74,6 +74,7 @@ def test_a_job_runs_there(setup, file, gap_fit_binary):
     text = setup("--computer", file(codes=codes), "--no-check")
     assert "job <" not in text
     assert job_options(load_computer("here"), {}) == {}
+    assert (computer.get_property(MAX_JOBS), load_computer("here").get_property(MAX_JOBS)) == (7, None)
     assert load_code("gap_fit@here").pk == fit.pk
     assert str(load_code("true@here").filepath_executable) == "/bin/false"
 

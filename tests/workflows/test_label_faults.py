@@ -5,15 +5,17 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from aiida.orm import Dict, Float, Int, List, load_node
+from aiida.orm import Dict, Float, Int, List, Log, load_node
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.cli.environment import PW_PREPEND
+from aiida_gaprss.computers import MAX_JOBS
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.workflows import label
 from aiida_gaprss.workflows.label import LabelWorkChain, result_of
@@ -172,6 +174,24 @@ def test_labels_at_another_level_are_not_taken_for_known(espresso, dataset):
 
     with pytest.raises(ValueError, match=r"known\.sw is at another level of theory: 'Stillinger-Weber'"):
         run_process(LabelWorkChain, frames=Dataset([boron(0)]), quantumespresso=espresso, known={"sw": dataset})
+
+
+def test_a_lane_waits_for_its_turn(run, espresso, aiida_localhost):
+    """Of two lanes one may begin; the other finds nothing left when its turn has come."""
+    aiida_localhost.set_property(MAX_JOBS, 1)
+    try:
+        frames = [boron(number) for number in range(3)]
+        outputs, node = run(LabelWorkChain, frames=Dataset(frames), quantumespresso=espresso, max_concurrent=2)
+    finally:
+        aiida_localhost.set_property(MAX_JOBS, None)
+    assert node.is_finished_ok, node.exit_message
+    assert all(fr.is_labelled(a) for a in outputs["frames"].get_frames())
+    first, second = sorted((lane for lane in node.called if lane.process_label == "LabelLaneWorkChain"), key=lambda lane: lane.pk)
+    assert len(first.called) > 0
+    assert not any(process.process_label == "PwBaseWorkChain" for process in second.called)
+    assert any(f"waits for lane <{first.pk}>" in log.message for log in Log.collection.get_logs_for(second))
+    times = sorted((c.ctime, c.mtime) for c in node.called_descendants if c.process_label == "PwBaseWorkChain")
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(times)), "never two at one time"
 
 
 def bundles(node):
