@@ -124,6 +124,7 @@ class ClusterMachine(Machine):
     def wipe(self) -> None:
         """Stop everything and remove the cluster."""
         self.run("verdi", "daemon", "stop", check=False)
-        for process in self.daemon():
+        # Those of a daemon that was killed live on.
+        for process in self.processes("AIIDA_PATH", self.environment["AIIDA_PATH"]):
             process.kill()
         self.script("wipe", check=False)
