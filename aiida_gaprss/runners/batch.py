@@ -165,8 +165,8 @@ class Batch:
             while waiting or running:
                 # A worker finds its next frame in the queue when it has done one: it need not wait for this process.
                 while waiting and len(running) < 2 * processes and time.time() < self.deadline:
-                    running[pool.submit(_work, waiting[-1], self.deadline)] = waiting[-1]
-                    waiting.pop()
+                    index = waiting.pop()
+                    running[pool.submit(_work, index, self.deadline)] = index
                 if not running:
                     break
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -176,6 +176,9 @@ class Batch:
                         self.keep(running[future], line)
                     del running[future]
         except BrokenProcessPool:
+            for future, index in running.items():
+                if future.done() and not future.exception() and (line := future.result()):
+                    self.keep(index, line)
             left = [index for index in order if index not in self.done]
             return sorted(index for index in left if self.begun[index]) or sorted(left[:processes])
         finally:
