@@ -100,10 +100,15 @@ def running_stage(node: WorkChainNode) -> str:
 
 
 def _deepest(node: ProcessNode) -> ProcessNode | None:
+    """Return the youngest job beneath a process, or the youngest process that has not ended if there is no job."""
+    found = None
     for child in sorted(node.called, key=lambda child: child.ctime, reverse=True):
         if not child.is_terminated:
-            return _deepest(child) or child
-    return None
+            deepest = _deepest(child) or child
+            if isinstance(deepest, CalcJobNode):
+                return deepest
+            found = found or deepest  # a lane, for example, that waits for its turn
+    return found
 
 
 def _finished_frames(process: ProcessNode) -> str:

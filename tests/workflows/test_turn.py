@@ -71,3 +71,28 @@ def test_no_limit_and_other_computers(limit, lanes, aiida_computer_local):
     other = aiida_computer_local(label="other-for-turns")
     other.set_property(MAX_JOBS, 1)
     assert lane_ahead(last, other) is None, "the jobs of the others are elsewhere"
+
+
+def test_status_shows_the_job_and_not_the_lane_that_waits(lanes, aiida_localhost):
+    from aiida.orm import CalcJobNode
+
+    from aiida_gaprss.cli.progress import running_stage
+
+    campaign = WorkChainNode().store()
+    made = []
+    for caller, node, link in (
+        (campaign, WorkChainNode(label="first lane"), LinkType.CALL_WORK),
+        (0, CalcJobNode(label="b-03", computer=aiida_localhost), LinkType.CALL_CALC),
+        (campaign, WorkChainNode(label="second lane"), LinkType.CALL_WORK),
+    ):
+        node.base.links.add_incoming(caller or made[0], link, f"call_{len(made)}")
+        node.store()
+        node.set_process_state(ProcessState.WAITING)
+        made.append(node)
+    try:
+        assert running_stage(campaign).startswith("b-03: ")
+        end(made[1])
+        assert running_stage(campaign).startswith("second lane: ")
+    finally:
+        for node in made:
+            end(node)
