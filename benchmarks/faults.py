@@ -348,7 +348,7 @@ FAULTS = {
     "cancel-search": Fault("relaxations of the search cancelled", cancelled("RelaxCalculation", 3, 3), "searching, 3 cells done"),
     "job-kill": Fault("python of the labels killed", job_killed, LABELLING),
     "memory": Fault("relaxations ask for 120 MB", nothing, "from the start", relax=", max_memory_kb: 120000"),
-    "wall-time": Fault("relaxations get 8 s", nothing, "from the start", relax=", max_wallclock_seconds: 8"),
+    "wall-time": Fault("relaxations get 4 s", nothing, "from the start", relax=", max_wallclock_seconds: 4"),
     "disk-full": Fault("scratch full for 30 s", disk_full, RELAXING, small_disk=True),
     "half-results": Fault(
         "half of the results lost before they are fetched", cut_after_the_end("RelaxCalculation", "results.jsonl"), "relaxing"
