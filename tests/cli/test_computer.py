@@ -62,6 +62,7 @@ def test_a_job_runs_there(setup, file, gap_fit_binary):
     assert "gap_fit@here" in text
     computer = load_computer("here")
     assert computer.hostname == "this-machine"
+    assert computer.get_property(MAX_JOBS) == 7
     fit, python = load_code("gap_fit@here"), load_code("gaprss-python@here")
     assert str(fit.filepath_executable) == str(gap_fit_binary)
     assert fit.base.extras.get("gaprss_gap_version") == python.base.extras.get("gaprss_gap_version") > 1.6e9
@@ -74,7 +75,7 @@ def test_a_job_runs_there(setup, file, gap_fit_binary):
     text = setup("--computer", file(codes=codes), "--no-check")
     assert "job <" not in text
     assert job_options(load_computer("here"), {}) == {}
-    assert (computer.get_property(MAX_JOBS), load_computer("here").get_property(MAX_JOBS)) == (7, None)
+    assert load_computer("here").get_property(MAX_JOBS) is None
     assert load_code("gap_fit@here").pk == fit.pk
     assert str(load_code("true@here").filepath_executable) == "/bin/false"
 
