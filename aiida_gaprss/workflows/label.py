@@ -397,8 +397,7 @@ class LaneWorkChain(WorkChain):
 
     def wait_for_turn(self) -> Any:
         """Wait for the end of another lane."""
-        assert self.computer is not None
-        self.report(f"waits for lane <{self.ctx.ahead.pk}>: {self.computer.label} has as many jobs as there may be (max_jobs)")
+        self.report(f"waits for lane <{self.ctx.ahead.pk}>: there are as many jobs as the computer may have (max_jobs)")
         return ToContext(ahead=self.ctx.ahead)
 
     def draw(self, most: int) -> list[int]:

@@ -18,18 +18,17 @@ def lane_ahead(node: WorkChainNode, computer: Computer | None) -> ProcessNode | 
 
     :param computer: to which the jobs of the lane go; None if the code does not say.
     """
-    most = None if computer is None else computer.get_property(MAX_JOBS, None)
-    if computer is None or most is None:
+    if computer is None or (most := computer.get_property(MAX_JOBS, None)) is None:
         return None
     filters = {
-        "id": {"<=": node.pk},
+        "id": {"<": node.pk},
         "attributes.process_label": {"in": list(LANES)},
         "attributes.process_state": {"!in": ["finished", "excepted", "killed"]},
     }
     query = QueryBuilder().append(Computer, filters={"id": computer.pk}, tag="computer")
     query.append(AbstractCode, with_computer="computer", tag="code")
     query.append(WorkChainNode, with_incoming="code", filters=filters, project="id")
-    ahead = sorted({pk for pk in query.all(flat=True) if pk != node.pk})
+    ahead = sorted(set(query.all(flat=True)))  # a bundle has two codes there
     if len(ahead) < most:
         return None
     lane = load_node(ahead[-most])
