@@ -143,12 +143,12 @@ wait $job
 
 @pytest.fixture
 def mortal_emt(tmp_path):
-    """Label settings and job options of an EMT that kills its job, several times, after so many frames."""
+    """Label settings and job options of an EMT that kills its job, several times, when so many results are there."""
 
     def make(after, times=1):
         (tmp_path / "mortal_emt.py").write_text(
             f"""
-import os, signal
+import os, signal, time
 from ase.calculators.emt import EMT
 
 class MortalEMT(EMT):
@@ -161,6 +161,8 @@ class MortalEMT(EMT):
         if self.frames > {after} and os.path.getsize(deaths) < {times}:
             with open(deaths, "a") as handle:
                 handle.write("x")
+            while open("results.jsonl").read().count("\\n") < {after}:
+                time.sleep(0.01)
             os.kill(os.getppid(), signal.SIGKILL)
             signal.pause()
 """

@@ -43,10 +43,11 @@ wait_for() {
     return 1
 }
 
-# pid_of FILE: the process a pid file speaks of, if it lives.
+# pid_of FILE: the process a pid file speaks of, if it lives and is still one of the services.
 pid_of() {
     local pid
-    pid=$(head -n 1 "$1" 2>/dev/null) && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && echo "$pid"
+    pid=$(head -n 1 "$1" 2>/dev/null) && [ -n "$pid" ] && ! grep -qs "^State:.Z" "/proc/$pid/status" &&
+        grep -qsE "^(munged|slurm|sshd|postgres|beam|rabbitmq|erl)" "/proc/$pid/comm" && echo "$pid"
 }
 
 # end FILE [SIGNAL]: end that process, and wait for it.
@@ -77,6 +78,24 @@ install_packages() {
     fi
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } \
         > "$folder/apt.log" 2>&1 || fail "apt-get failed, see $folder/apt.log"
+}
+
+# clear_remains: what is there of a cluster of this number in another folder, which was not wiped: a machine that went down, say.
+clear_remains() {
+    local home old name
+    home=$(getent passwd "$user" | cut -d : -f 6) || return 0
+    [ -n "$home" ] && [ "$home" != "$folder/home" ] || return 0
+    old=${home%/home}
+    for name in $services; do
+        (folder=$old && runs_"$name" >/dev/null) && fail "cluster $number runs in $old; to remove it: GAPRSS_CLUSTER=$old GAPRSS_CLUSTER_NUMBER=$number $0 wipe"
+    done
+    [ ! -d "$old" ] || [ -e "$old/slurm/slurm.conf" ] || fail "user $user has the home $home, which is not of this script"
+    say "removing what is left of a cluster in $old"
+    (folder=$old && forget_host)
+    pkill -KILL -u "$user" 2>/dev/null || true
+    sleep 0.5
+    userdel "$user"
+    rm -rf "$old"
 }
 
 make_user() {
@@ -294,6 +313,7 @@ case $command in
     start)
         mkdir -p "$folder/ssh"
         install_packages
+        clear_remains
         make_user
         for name in $only; do start_one "$name"; done
         [ -n "${2:-}" ] || cat <<END
@@ -310,7 +330,7 @@ END
         if [ "$command" = wipe ]; then
             ERL_EPMD_PORT=$epmd_port epmd -kill >/dev/null 2>&1 || true
             forget_host
-            pkill -u "$user" || true
+            pkill -u "$user" 2>/dev/null || true
             sleep 0.5
             userdel "$user" 2>/dev/null || true
             rm -rf "$folder"
