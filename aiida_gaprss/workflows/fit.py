@@ -31,6 +31,7 @@ from aiida_gaprss.fitting.forecast import Forecast, forecast
 from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.validation import complaints
+from aiida_gaprss.workflows.once import OnceWorkChain
 
 #: A repair takes this part of the sparse points of many-body terms.
 FEWER = 0.6
@@ -127,7 +128,7 @@ def too_large(known: Forecast, limit: float) -> str:
     )
 
 
-class FitWorkChain(BaseRestartWorkChain):
+class FitWorkChain(OnceWorkChain, BaseRestartWorkChain):
     """Fit a GAP to datasets, with what a careful user would do around gap_fit.
 
     Memory and time are forecast before anything is submitted. Frames may be held out for a test, of every config type in

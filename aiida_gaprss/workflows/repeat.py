@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Any, cast
 
-from aiida.engine import CalcJob, WorkChain
-from aiida.orm import CalcJobNode, List, Node, ProcessNode, Str, WorkChainNode, load_node
+from aiida.engine import CalcJob
+from aiida.orm import CalcJobNode, List, Node, Str, WorkChainNode, load_node
 
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation
 from aiida_gaprss.calculations.join_functions import frames_left, join_frames, join_vectors
 from aiida_gaprss.calculations.relax import RelaxCalculation
+from aiida_gaprss.workflows.once import OnceWorkChain
 from aiida_gaprss.workflows.scratch import clean_scratch, define_scratch
 
 #: So many jobs in a row that finish nothing, and no more are tried.
@@ -85,14 +86,6 @@ def tries_next(jobs: list[CalcJobNode]) -> bool:
     return len(jobs) < TRIES or not all(is_fruitless(job) for job in jobs[-TRIES:])
 
 
-def called(node: ProcessNode, label: str) -> ProcessNode | None:
-    """Return the process that a work chain has called under this label, or None."""
-    for link in node.base.links.get_outgoing(node_class=ProcessNode, link_label_filter=label).all():
-        if link.link_label == label:  # "_" stands for any character
-            return cast(ProcessNode, link.node)
-    return None
-
-
 @dataclass
 class Outcome:
     """What came of a job and of those that went on where it was cut off."""
@@ -108,7 +101,7 @@ class Outcome:
         return self.job.exit_message or str(self.job.process_state.value if self.job.process_state else "unknown")
 
 
-class RepeatingWorkChain(WorkChain):
+class RepeatingWorkChain(OnceWorkChain):
     """Runs jobs under names; after ``while_(cls.jobs_are_left)(cls.repeat_jobs)`` they are done, or as far as they come.
 
     A job that was cut off, cancelled, killed or lost is followed by another for what is left. Frames that are finished are not
@@ -121,16 +114,9 @@ class RepeatingWorkChain(WorkChain):
         super().define(spec)
         define_scratch(spec)
 
-    def submit_once(self, process: Any, /, **inputs: Any) -> ProcessNode:
-        """Submit a process with a label of its own among those that this work chain calls.
-
-        It may have been submitted already, before the daemon was killed, so soon that this work chain knows nothing of it.
-        """
-        return called(self.node, inputs["metadata"]["call_link_label"]) or self.submit(process, **inputs)
-
     def submit_job(self, name: str, process: Any, /, **inputs: Any) -> None:
         """Submit the first job of this name."""
-        job = self.submit_once(process, **inputs)
+        job = self.submit(process, **inputs)
         self.ctx.setdefault("jobs", {})[name] = [job.pk]
         self.ctx.setdefault("open", []).append(name)
         self.to_context(**{name: job})
@@ -158,7 +144,7 @@ class RepeatingWorkChain(WorkChain):
                 inputs.metadata.options.max_memory_kb = 2 * asked
                 what += f" with {2 * asked} kB of memory"
             inputs.metadata.call_link_label = f"{self._label(name)}_{len(jobs) + 1}"
-            job = self.submit_once(inputs.process_class, **inputs._inputs(prune=True))
+            job = self.submit(inputs.process_class, **inputs._inputs(prune=True))
             self.report(f"{name}: job <{last.pk}> ended before it was done ({why}); job <{job.pk}> does {what}")
             self.ctx.jobs[name] = [*self.ctx.jobs[name], job.pk]
             self.to_context(**{name: job})

@@ -356,7 +356,7 @@ class RssWorkChain(RepeatingWorkChain):
         inputs = AttributeDict(self.exposed_inputs(LabelWorkChain, namespace="label"))
         inputs |= {"frames": self.ctx.to_label, "scratch": self.inputs.scratch}
         inputs.metadata = {**inputs.get("metadata", {}), **self.called("label")}
-        return ToContext(labelling=self.submit_once(LabelWorkChain, **inputs))
+        return ToContext(labelling=self.submit(LabelWorkChain, **inputs))
 
     def collect_labels(self) -> ExitCode | None:
         """Add the new labels to the database."""
@@ -471,7 +471,7 @@ class RssWorkChain(RepeatingWorkChain):
             inputs["targets"] = self.inputs.targets
         new, again = sum(self.search.cells.values()), inputs["again"].n_frames
         self.report(f"search with the final potential: {new} new random cells, the {again} lowest frames once more")
-        return ToContext(search=self.submit_once(SearchWorkChain, **inputs))
+        return ToContext(search=self.submit(SearchWorkChain, **inputs))
 
     def choose_lowest(self) -> ExitCode | None:
         """Take the lowest distinct minima, to be checked against the reference."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.common import AttributeDict
-from aiida.engine import ExitCode, WorkChain, if_, while_
+from aiida.engine import ExitCode, if_, while_
 from aiida.orm import Dict, List, ProcessNode
 
 from aiida_gaprss.calculations.scan_functions import add_rows
 from aiida_gaprss.report.tables import significant
 from aiida_gaprss.workflows.fit import FitWorkChain, completed, held_out, validate_fit
 from aiida_gaprss.workflows.label import reason_of_failure
+from aiida_gaprss.workflows.once import OnceWorkChain
 
 #: A table takes two links of every fit; links per process cost quadratically.
 MOST_AT_ONCE = 20
@@ -35,7 +36,7 @@ def _validate_concurrent(value: int, _: Any) -> str | None:
     return None if 1 <= value <= MOST_AT_ONCE else f"expected 1 to {MOST_AT_ONCE}, got {value}"
 
 
-class ScanWorkChain(WorkChain):
+class ScanWorkChain(OnceWorkChain):
     """Run fits, so many at a time, and gather their errors in a table; a fit that fails is a row with its reason."""
 
     @classmethod

@@ -92,6 +92,28 @@ def calculations(node):
     return found
 
 
+class TwiceLabelWorkChain(LabelWorkChain):
+    """Submits its lanes twice, as when a worker ends before it has told that it has done so."""
+
+    def run_lanes(self):
+        super().run_lanes()
+        self._awaitables.clear()
+        self.ctx.rounds -= 1
+        super().run_lanes()
+
+
+def test_lanes_submitted_by_a_step_done_twice(run, espresso):
+    outputs, node = run(
+        TwiceLabelWorkChain, frames=Dataset([boron(n) for n in range(4)]), quantumespresso=espresso, max_concurrent=2
+    )
+    assert node.is_finished_ok, node.exit_message
+    assert all(fr.is_labelled(atoms) for atoms in outputs["frames"].get_frames())
+    lanes = [child for child in node.called if child.process_label == "LabelLaneWorkChain"]
+    assert len(lanes) == 2
+    assert len({lane.inputs.pot.uuid for lane in lanes}) == 1
+    assert set(calculations(node).values()) == {1}, "no frame is calculated twice"
+
+
 def test_sixty_labels_of_which_a_tenth_fails(run, espresso):
     faults = {3: "scf_limit", 14: "wall_time", 25: "killed", 36: "unreadable", 47: "absurd", 58: "scf_limit"}
     frames = [boron(number, faults.get(number)) for number in range(60)]
