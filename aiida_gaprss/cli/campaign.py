@@ -267,10 +267,12 @@ def stop(campaign: str) -> None:
     from aiida_gaprss.cli.environment import load_or_make_profile
 
     load_or_make_profile(make=False)
+    from aiida_gaprss.workflows.pot import alone
     from aiida_gaprss.workflows.rss import RssWorkChain
 
     node = load_campaign_node(campaign)
     if node.is_terminated:
         raise click.ClickException(f"campaign <{node.pk}> has ended already")
-    node.base.extras.set(RssWorkChain.STOP, True)
+    with alone():
+        node.base.extras.set(RssWorkChain.STOP, True)
     click.echo(f"campaign <{node.pk}> ends after this generation, with the final fit and the search")

@@ -7,13 +7,18 @@ from typing import Any, cast
 from aiida.engine import ProcessState, WorkChain
 from aiida.orm import ProcessNode
 
-#: Extras of a process: the message that lets a worker begin it is with the broker; there never was one.
-SENT, NEVER_BEGUN = "gaprss_sent", "gaprss_never_begun"
+from aiida_gaprss.workflows.pot import alone
+
+#: Extra of a work chain: the processes for which the broker has a message that lets a worker begin them.
+SENT = "gaprss_sent"
+#: Extra of a process for which there never was such a message.
+NEVER_BEGUN = "gaprss_never_begun"
 
 
 def called(node: ProcessNode, label: str) -> ProcessNode | None:
     """Return the process that a work chain has called under this label, and that has begun or will; or None."""
-    return next((process for process in _with_label(node, label) if _begins(process)), None)
+    sent = node.base.extras.get(SENT, [])
+    return next((process for process in _with_label(node, label) if process.pk in sent or _has_begun(process)), None)
 
 
 class OnceWorkChain(WorkChain):
@@ -40,7 +45,8 @@ class OnceWorkChain(WorkChain):
                 child.delete_checkpoint()
                 child.seal()
         child = super().submit(process, inputs, **kwargs)
-        child.base.extras.set(SENT, True)
+        with alone():
+            self.node.base.extras.set(SENT, [*self.node.base.extras.get(SENT, []), child.pk])
         return child
 
 
@@ -49,7 +55,5 @@ def _with_label(node: ProcessNode, label: str) -> list[ProcessNode]:
     return [cast(ProcessNode, link.node) for link in links if link.link_label == label]  # in the filter, "_" is any character
 
 
-def _begins(process: ProcessNode) -> bool:
-    """Tell whether a process has begun, or there is a message that lets a worker begin it."""
-    extras = process.base.extras.all
-    return NEVER_BEGUN not in extras and (process.process_state not in (None, ProcessState.CREATED) or SENT in extras)
+def _has_begun(process: ProcessNode) -> bool:
+    return process.process_state not in (None, ProcessState.CREATED) and NEVER_BEGUN not in process.base.extras.all

@@ -22,7 +22,7 @@ def draw(node: WorkChainNode, pot: List, done: int, most: int = 1, failures_allo
     :param done: number of elements that this process has drawn before, as it knows.
     :param failures_allowed: if the sisters together had more failures, nothing is given.
     """
-    with _alone():
+    with alone():
         query = QueryBuilder().append(List, filters={"uuid": pot.uuid}, tag="pot")
         query.append(WorkChainNode, with_incoming="pot", project=["uuid", f"extras.{DRAWN}", f"extras.{FAILED}"])
         rows = query.all()
@@ -39,8 +39,8 @@ def draw(node: WorkChainNode, pot: List, done: int, most: int = 1, failures_allo
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Keep all other processes of this profile out."""
+def alone() -> Iterator[None]:
+    """Keep all other processes of this profile out: extras are written all at once, and what another writes would be lost."""
     from aiida.manage.configuration import get_config, get_profile
 
     profile = get_profile()

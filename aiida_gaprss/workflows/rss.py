@@ -38,6 +38,7 @@ from aiida_gaprss.structures.seeds import AirssSeed
 from aiida_gaprss.tasks import SearchSettings
 from aiida_gaprss.validation import model_validator_for
 from aiida_gaprss.workflows.label import LabelWorkChain
+from aiida_gaprss.workflows.pot import alone
 from aiida_gaprss.workflows.repeat import RepeatingWorkChain
 from aiida_gaprss.workflows.search import SearchWorkChain, validate_search
 
@@ -231,7 +232,8 @@ class RssWorkChain(RepeatingWorkChain):
         if reason is not None:
             if reason:
                 self.report(f"no more generations: {reason}")
-                self.node.base.extras.set(self.ENDED, reason)
+                with alone():
+                    self.node.base.extras.set(self.ENDED, reason)
             return False
         self.ctx.generation += 1
         self.ctx.tag = f"g{self.ctx.generation:02d}"

@@ -41,7 +41,7 @@ class Parent(OnceWorkChain):
                 child.node.set_process_state(None)
                 child.node.delete_checkpoint()
             elif so_far == "sent":
-                child.node.base.extras.set(SENT, True)
+                self.node.base.extras.set(SENT, [child.pid])
             elif so_far in ("waiting", "finished"):
                 child.node.set_process_state(ProcessState(so_far))
         # A label that the filter of AiiDA's links takes for the same.
