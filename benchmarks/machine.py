@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -126,5 +127,6 @@ class ClusterMachine(Machine):
         self.run("verdi", "daemon", "stop", check=False)
         # Those of a daemon that was killed live on.
         for process in self.processes("AIIDA_PATH", self.environment["AIIDA_PATH"]):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self.script("wipe", check=False)
