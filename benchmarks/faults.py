@@ -1,6 +1,7 @@
 """A campaign on the test cluster, undisturbed and then once with each of many faults: does it end, the same, and at what price?
 
 python benchmarks/faults.py [--seed N] [--only NAME ...] [--list]
+python benchmarks/faults.py --storm broker 20     # this again and again, at random moments, under three campaigns at a time
 
 Root on Debian or Ubuntu, as for examples/cluster/cluster.sh. Everything is in GAPRSS_CLUSTER (default /tmp/gaprss-faults) and
 removed at the end. A fault comes at a chosen moment (so many frames of a job are there), or after a random time, drawn with the
@@ -35,6 +36,7 @@ MACHINE = ClusterMachine(
 FOLDER, CLUSTER = MACHINE.folder, MACHINE.cluster
 SCRATCH = CLUSTER / "scratch"
 WORKERS = 2
+ENDED = ("finished", "excepted", "killed")
 
 #: Stillinger-Weber silicon that takes its time, so that a batch of labels can be hit in the middle.
 SLOW = """
@@ -150,7 +152,7 @@ class Campaign:
     def wait(self, seconds: float) -> None:
         """Wait for the end; do what the documents say where nothing has moved for long."""
         last, moved, tried = "", time.monotonic(), 0
-        while self.state() not in ("finished", "excepted", "killed") and time.monotonic() - self.began < seconds:
+        while self.state() not in ENDED and time.monotonic() - self.began < seconds:
             now = str([*MACHINE.query(f"select max(mtime), count(*) from db_dbnode where id >= {self.pk}"), MACHINE.queue()])
             if now != last:
                 last, moved = now, time.monotonic()
@@ -369,16 +371,27 @@ def mounted() -> bool:
     return os.path.ismount(SCRATCH)
 
 
+def submit(relax: str = "") -> Campaign:
+    """Submit the campaign, with further options of the relaxations."""
+    (FOLDER / "tiny.yaml").write_text((FOLDER / "campaign.in").read_text().replace("@relax@", relax))
+    match = re.search(r"<(\d+)>", run("aiida-gaprss", "run", "--submit", "tiny.yaml"))
+    assert match is not None
+    return Campaign(int(match[1]))
+
+
+def dump(campaign: Campaign) -> dict[str, Any]:
+    """Return what a campaign has made, and with which jobs."""
+    text = run(sys.executable, "-c", DUMP, campaign.pk)
+    out: dict[str, Any] = json.loads(text[text.index("DUMP") + 4 :].splitlines()[0])
+    return out
+
+
 def one_run(fault: Fault, delay: float) -> dict[str, Any]:
     """Run a campaign with a fault; return what came of it."""
     if fault.small_disk:
         run("mount", "-t", "tmpfs", "-o", "size=300m,mode=777", "tmpfs", SCRATCH)
-    text = (FOLDER / "campaign.in").read_text().replace("@relax@", fault.relax)
-    (FOLDER / "tiny.yaml").write_text(text)
     before, started = next_job(), time.monotonic()
-    match = re.search(r"<(\d+)>", run("aiida-gaprss", "run", "--submit", "tiny.yaml"))
-    assert match is not None
-    campaign = Campaign(int(match[1]))
+    campaign = submit(fault.relax)
     try:
         if not fault.when:
             time.sleep(max(0.0, delay - (time.monotonic() - started)))
@@ -387,13 +400,41 @@ def one_run(fault: Fault, delay: float) -> dict[str, Any]:
     finally:
         wall = time.monotonic() - campaign.began
         state = campaign.state()
-        if state not in ("finished", "excepted", "killed"):
+        if state not in ENDED:
             run("verdi", "process", "report", campaign.pk, check=False)
-        text = run(sys.executable, "-c", DUMP, campaign.pk)
+        out = dump(campaign)
         if fault.small_disk:
             run("umount", "-l", SCRATCH)
-    out: dict[str, Any] = json.loads(text[text.index("DUMP") + 4 :].splitlines()[0])
     return out | {"wall": wall, "by_hand": campaign.by_hand, "slurm": next_job() - before, "state": state, "pk": campaign.pk}
+
+
+#: What can be done again and again.
+STORMS = {"broker": broker_restarted, "database": database_restarted, "worker": worker_killed, "daemon": daemon_killed}
+
+
+def storm(name: str, times: int, seed: int) -> str:
+    """Do the same so many times at random moments, beneath three campaigns at a time; return what came of them."""
+    rng = random.Random(f"{seed} storm {name}")
+    normal = one_run(Fault("none", nothing, "never"), 0.0)
+    campaigns: list[Campaign] = []
+    for turn in range(times):
+        while sum(campaign.state() not in ENDED for campaign in campaigns) < 3:
+            campaigns.append(submit())
+        time.sleep(rng.uniform(0.5, 12.0))
+        STORMS[name](campaigns[-1])
+        print(f"{turn + 1} of {times}, {len(campaigns)} campaigns", file=sys.stderr, flush=True)
+        time.sleep(15)  # for the workers to begin
+    for campaign in campaigns:
+        campaign.wait(3600)
+    results = [dump(campaign) for campaign in campaigns]
+    same = sum(result["ok"] and result["contents"] == normal["contents"] for result in results)
+    replaced = MACHINE.query("select count(*) from db_dbnode where extras ? 'gaprss_never_begun'")[0][0]
+    hand = sum("repair" in command for campaign in campaigns for command in campaign.by_hand)
+    ended = sum(campaign.state() in ENDED for campaign in campaigns)
+    return (
+        f"{name}, {times} times: of {len(campaigns)} campaigns {ended} ended, {same} of them like the undisturbed one; "
+        f"{replaced} processes replaced that nobody would have begun; verdi process repair needed {hand} times"
+    )
 
 
 def write_campaign() -> None:
@@ -440,6 +481,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=[*FAULTS])
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--storm", nargs=2, metavar=("NAME", "TIMES"), help=f"one of {', '.join(STORMS)}")
     given = parser.parse_args()
     if given.list:
         print("\n".join(FAULTS))
@@ -448,6 +490,9 @@ def main() -> None:
     try:
         MACHINE.start(WORKERS, lambda text: text[: text.index("codes:")])
         write_campaign()
+        if given.storm:
+            print(storm(given.storm[0], int(given.storm[1]), given.seed), flush=True)
+            return
         normal = one_run(Fault("none", nothing, "never"), 0.0)
         assert normal["ok"], normal["message"]
         print(f"undisturbed: {normal['wall']:.0f} s, jobs {normal['jobs']}, frames {normal['frames']}\n", flush=True)
