@@ -479,10 +479,12 @@ def row(fault: Fault, when: str, result: dict[str, Any], normal: dict[str, Any])
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", nargs="*", default=[*FAULTS])
+    parser.add_argument("--only", nargs="*", default=[*FAULTS], choices=[*FAULTS], metavar="NAME")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--storm", nargs=2, metavar=("NAME", "TIMES"), help=f"one of {', '.join(STORMS)}")
     given = parser.parse_args()
+    if given.storm and not (given.storm[0] in STORMS and given.storm[1].isdigit()):
+        parser.error(f"--storm {' '.join(given.storm)}: expected one of {', '.join(STORMS)}, and how many times")
     if given.list:
         print("\n".join(FAULTS))
         return

@@ -24,7 +24,7 @@ from aiida_gaprss.parsers.frames import NOT_REACHED
 from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
 from aiida_gaprss.reference.common import attempts, level_node, one_line, shared
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
-from aiida_gaprss.workflows.once import NEVER_BEGUN, OnceWorkChain, called
+from aiida_gaprss.workflows.once import OnceWorkChain, called, never_begun
 from aiida_gaprss.workflows.pot import FAILED, draw
 from aiida_gaprss.workflows.repeat import RepeatingWorkChain
 from aiida_gaprss.workflows.scratch import clean_scratch, define_scratch
@@ -220,9 +220,9 @@ class LabelWorkChain(RepeatingWorkChain):
         lanes = min(self.inputs.max_concurrent, -(-len(order) // per_job))
         self.report(f"labelling {len(order)} frames with {PER_FRAME[name].NAME}, {where}{lanes} at a time")
         links = [f"lane_{lane + 1}" + (f"_round_{self.ctx.rounds}" if self.ctx.rounds > 1 else "") for lane in range(lanes)]
-        # Lanes that there are, as this step is done again, draw from the same pot as their sisters.
-        there = next((lane for link in links if (lane := called(self.node, link))), None)
-        pot = there.inputs.pot if there else List(order).store()
+        # If this step is done again, lanes draw from the same pot as those that there are.
+        first = called(self.node, links[0])
+        pot = first.inputs.pot if first else List(order).store()
         for link in links:
             process = self.submit(
                 lane_class,
@@ -311,7 +311,7 @@ def is_not_reached(atoms: Any) -> bool:
 def reason_of_failure(process: ProcessNode) -> str:
     """Return why a process failed, in the words of the deepest one that did: those above only say that something did."""
     for child in sorted(process.called, key=lambda child: child.ctime, reverse=True):
-        if not child.is_finished_ok and NEVER_BEGUN not in child.base.extras.all:
+        if not child.is_finished_ok and not never_begun(child):
             return reason_of_failure(child)
     state = process.process_state.value if process.process_state else "unknown"
     # Of an exception only its last line: type and message.
@@ -343,7 +343,7 @@ def results_of_lane(lane: ProcessNode, name: str, frames: Dataset, tries: int) -
     results: dict[int, Result] = {}
     for link in lane.base.links.get_outgoing(node_class=ProcessNode).all():
         match = CALL_LABEL.fullmatch(link.link_label)
-        if match is None or not link.node.is_terminated or NEVER_BEGUN in link.node.base.extras.all:
+        if match is None or not link.node.is_terminated or never_begun(link.node):
             continue
         index, attempt = int(match[1]), int(match[2] or 0)
         failure = result_of(link.node, name, frames.frame(index))

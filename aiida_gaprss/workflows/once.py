@@ -17,8 +17,12 @@ NEVER_BEGUN = "gaprss_never_begun"
 
 def called(node: ProcessNode, label: str) -> ProcessNode | None:
     """Return the process that a work chain has called under this label, and that has begun or will; or None."""
-    sent = node.base.extras.get(SENT, [])
-    return next((process for process in _with_label(node, label) if process.pk in sent or _has_begun(process)), None)
+    return _living(node, _with_label(node, label))
+
+
+def never_begun(process: ProcessNode) -> bool:
+    """Tell whether a process was closed because nobody would ever have begun it: it means nothing."""
+    return bool(process.base.extras.get(NEVER_BEGUN, False))
 
 
 class OnceWorkChain(WorkChain):
@@ -33,17 +37,21 @@ class OnceWorkChain(WorkChain):
         """Submit a process, unless this work chain has called one under the same ``call_link_label``.
 
         :return: the new process, or that one.
+        :raises ValueError: if there is no ``call_link_label``.
         """
-        label = (inputs or kwargs)["metadata"]["call_link_label"]
-        if child := called(self.node, label):
+        label = (inputs or kwargs).get("metadata", {}).get("call_link_label")
+        if label is None:
+            raise ValueError(f"{process.__name__} needs metadata.call_link_label, a name of its own among what {self.node} calls")
+        there = _with_label(self.node, label)
+        if child := _living(self.node, there):
             return child
-        for child in _with_label(self.node, label):
-            if not child.is_terminated:
-                child.base.extras.set(NEVER_BEGUN, True)
-                child.set_process_status("never begun: the worker that was to submit it went away")
-                child.set_process_state(ProcessState.KILLED)  # a message that comes after all does not begin it
-                child.delete_checkpoint()
-                child.seal()
+        for dead in there:
+            if not dead.is_terminated:
+                dead.base.extras.set(NEVER_BEGUN, True)
+                dead.set_process_status("never begun: the worker that was to submit it went away")
+                dead.set_process_state(ProcessState.KILLED)  # a message that comes after all does not begin it
+                dead.delete_checkpoint()
+                dead.seal()
         child = super().submit(process, inputs, **kwargs)
         with alone():
             self.node.base.extras.set(SENT, [*self.node.base.extras.get(SENT, []), child.pk])
@@ -55,5 +63,11 @@ def _with_label(node: ProcessNode, label: str) -> list[ProcessNode]:
     return [cast(ProcessNode, link.node) for link in links if link.link_label == label]  # in the filter, "_" is any character
 
 
-def _has_begun(process: ProcessNode) -> bool:
-    return process.process_state not in (None, ProcessState.CREATED) and NEVER_BEGUN not in process.base.extras.all
+def _living(caller: ProcessNode, processes: list[ProcessNode]) -> ProcessNode | None:
+    """Return the process that has begun, or for which there is a message that lets a worker begin it."""
+    sent = caller.base.extras.get(SENT, [])
+    for process in processes:
+        begun = process.process_state not in (None, ProcessState.CREATED) and not never_begun(process)
+        if begun or process.pk in sent:
+            return process
+    return None

@@ -43,10 +43,13 @@ wait_for() {
     return 1
 }
 
+# lives PID: a process that is no zombie.
+lives() { [ -e "/proc/$1" ] && ! grep -qs "^State:.Z" "/proc/$1/status"; }
+
 # pid_of FILE: the process a pid file speaks of, if it lives and is still one of the services.
 pid_of() {
     local pid
-    pid=$(head -n 1 "$1" 2>/dev/null) && [ -n "$pid" ] && ! grep -qs "^State:.Z" "/proc/$pid/status" &&
+    pid=$(head -n 1 "$1" 2>/dev/null) && [ -n "$pid" ] && lives "$pid" &&
         grep -qsE "^(munged|slurm|sshd|postgres|beam|rabbitmq|erl)" "/proc/$pid/comm" && echo "$pid"
 }
 
@@ -56,7 +59,7 @@ end() {
     pid=$(pid_of "$1") || return 0
     kill "-${2:-TERM}" "$pid" 2>/dev/null || true
     for ((i = 0; i < 150; i++)); do
-        [ -e "/proc/$pid" ] && ! grep -q "^State:.Z" "/proc/$pid/status" 2>/dev/null || return 0
+        lives "$pid" || return 0
         sleep 0.2
     done
     kill -KILL "$pid" 2>/dev/null || true
@@ -91,11 +94,15 @@ clear_remains() {
     done
     [ ! -d "$old" ] || [ -e "$old/slurm/slurm.conf" ] || fail "user $user has the home $home, which is not of this script"
     say "removing what is left of a cluster in $old"
-    (folder=$old && forget_host)
+    (folder=$old && remove_files_and_user)
+}
+
+remove_files_and_user() {
+    forget_host
     pkill -KILL -u "$user" 2>/dev/null || true
     sleep 0.5
-    userdel "$user"
-    rm -rf "$old"
+    rm -rf "$folder"
+    ! id "$user" >/dev/null 2>&1 || userdel "$user" 2>/dev/null || fail "cannot remove the user $user: does something of it run?"
 }
 
 make_user() {
@@ -329,11 +336,7 @@ END
         done
         if [ "$command" = wipe ]; then
             ERL_EPMD_PORT=$epmd_port epmd -kill >/dev/null 2>&1 || true
-            forget_host
-            pkill -u "$user" 2>/dev/null || true
-            sleep 0.5
-            userdel "$user" 2>/dev/null || true
-            rm -rf "$folder"
+            remove_files_and_user
         fi
         ;;
     status)

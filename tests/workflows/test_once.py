@@ -44,6 +44,8 @@ class Parent(OnceWorkChain):
                 self.node.base.extras.set(SENT, [child.pid])
             elif so_far in ("waiting", "finished"):
                 child.node.set_process_state(ProcessState(so_far))
+        if so_far == "unnamed":
+            self.submit(Child)
         # A label that the filter of AiiDA's links takes for the same.
         self.submit(Child, metadata={"call_link_label": "childx1"})
         submitted = self.submit(Child, metadata={"call_link_label": "child_1"})
@@ -81,3 +83,8 @@ def test_what_has_begun_or_will_is_taken_up(run, so_far):
     assert node.is_finished_ok, node.exit_message
     assert node.base.extras.get("submitted") == node.base.extras.get("before")
     assert len(node.called) == 2, "it, and the one of another label"
+
+
+def test_what_has_no_label_of_its_own_is_refused(run):
+    with pytest.raises(ValueError, match=r"Child needs metadata\.call_link_label"):
+        run(Parent, so_far=Str("unnamed"))
