@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from fuzzing import TALLIES
 from helpers import FIT, label, prepare_batch, read_lines
 from ruamel.yaml import YAML
 from sqlalchemy import event
@@ -25,6 +26,21 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.fitting.training import atomic_energies
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fuzz", type=float, default=1.0, metavar="N", help="N times as many inputs for the fuzzers (tests/fuzz)")
+
+
+def pytest_terminal_summary(terminalreporter):
+    for tally in TALLIES:
+        terminalreporter.write_line(f"fuzzed {tally}")
+
+
+@pytest.fixture
+def times(request):
+    """Return how many inputs a fuzzer tries, of a number that takes a few seconds."""
+    return lambda n: max(1, int(n * request.config.getoption("--fuzz")))
 
 
 def pytest_configure(config):
