@@ -88,7 +88,7 @@ def base_name(name: str, where: str) -> str:
     """Return the name of a file if it is a plain one, which lies in the folder that it is looked for in and nowhere else.
 
     :param where: how to name the place of the name in the message.
-    :raises OutsideError: for names with folders, blanks, characters of a shell or of another alphabet, for empty and endless ones.
+    :raises OutsideError: for names with folders, blanks, characters of a shell or of another alphabet, empty or endless ones.
     """
     if not _BASE_NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
         raise OutsideError(
