@@ -15,6 +15,7 @@ from aiida_gaprss.cli.scans import committee, learning_curve, tune
 from aiida_gaprss.cli.search import search
 from aiida_gaprss.cli.setup import setup
 from aiida_gaprss.cli.storage import storage
+from aiida_gaprss.outside import harmless
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,10 +52,11 @@ def main() -> None:
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as exception:
+        exception.message = harmless(exception.message)
         exception.show()
         sys.exit(exception.exit_code)
     except click.exceptions.Exit as exception:
         sys.exit(exception.exit_code)
     except ValueError as exception:  # all our own errors, and those of the ports
-        click.secho(f"Error: {exception}", fg="red", err=True)
+        click.secho(f"Error: {harmless(str(exception))}", fg="red", err=True)
         sys.exit(1)

@@ -10,7 +10,6 @@ import click
 
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
-    from rich.console import Console
 
     from aiida_gaprss.config import Campaign
 
@@ -136,6 +135,7 @@ def print_report(node: WorkChainNode, folder: Path) -> Path:
     from aiida_gaprss.report.collect import collect
     from aiida_gaprss.report.text import generations_table, minima_table
     from aiida_gaprss.report.write import write_report
+    from aiida_gaprss.terminal import wide_console
 
     record = collect(node)
     console = wide_console()
@@ -149,13 +149,6 @@ def print_report(node: WorkChainNode, folder: Path) -> Path:
     labels = f"{record.training_labels()} labels in the training set, {checks} more to check the minima"
     console.print(f"{labels}; campaign {record.label} <{node.pk}>")
     return write_report(record, folder)
-
-
-def wide_console() -> Console:
-    """Return a console on which the tables are not cut; a narrow terminal wraps their lines."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=max(Console().width, 124))
 
 
 def load_campaign_node(identifier: str) -> WorkChainNode:
@@ -184,6 +177,8 @@ def status(campaign: str | None) -> None:
 
     load_or_make_profile(make=False)
     from rich.table import Table
+
+    from aiida_gaprss.terminal import wide_console
 
     console = wide_console()
     if campaign is None:
@@ -249,15 +244,14 @@ def trace(frame_id: str, campaign: str | None) -> None:
     from aiida_gaprss.cli.environment import load_or_make_profile
 
     load_or_make_profile(make=False)
-    from rich.console import Console
-
     from aiida_gaprss.report.trace import TraceError, history
+    from aiida_gaprss.terminal import PlainConsole
 
     try:
         tree = history(frame_id, load_campaign_node(campaign) if campaign else None)
     except TraceError as exception:
         raise click.ClickException(str(exception)) from exception
-    Console(highlight=False).print(tree)
+    PlainConsole().print(tree)
 
 
 @click.command()

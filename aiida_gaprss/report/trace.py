@@ -11,6 +11,7 @@ from rich.tree import Tree
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.terminal import styled
 
 
 class TraceError(ValueError):
@@ -51,7 +52,8 @@ def history(frame_id: str, campaign: WorkChainNode | None = None) -> Tree:
     labelled = [d for d in datasets if "label_status" in d.get_frame(frame_id).info]
     made = [d for d in datasets if d not in labelled]
     atoms = (labelled or datasets)[0].get_frame(frame_id)
-    tree = Tree(f"[bold]{frame_id}[/]  {atoms.get_chemical_formula()}, {atoms.info.get('config_type', '')}")
+    what = f"  {atoms.get_chemical_formula()}, {atoms.info.get('config_type', '')}"
+    tree = Tree(styled((frame_id, "bold"), what))
     for owner in campaigns.values():
         tree.add(f"campaign {owner.label} <{owner.pk}>, seed {owner.inputs.seed.value}")
     if labelled:

@@ -20,6 +20,7 @@ from aiida_gaprss.analysis.convergence import CRITERIA
 from aiida_gaprss.analysis.errors import QUANTITIES, UNITS, errors, errors_by
 from aiida_gaprss.analysis.targets import in_words
 from aiida_gaprss.analysis.zero import EnergyZero
+from aiida_gaprss.outside import harmless
 from aiida_gaprss.report import figures, tables
 from aiida_gaprss.report.record import CampaignRecord
 
@@ -75,6 +76,7 @@ def write_report(record: CampaignRecord, folder: str | Path) -> Path:
     environment = Environment(
         loader=PackageLoader("aiida_gaprss.report", "."),
         autoescape=True,
+        finalize=lambda value: harmless(value) if type(value) is str else value,  # not what a macro has written
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -291,12 +293,19 @@ def _failures(record: CampaignRecord) -> list[tuple[str, list[str]]]:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows with a line of all their keys; what a row lacks is left empty."""
+    """Write rows with a line of all their keys; what a row lacks is left empty.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it there.
+    """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: _no_formula(value) for key, value in row.items()} for row in rows)
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _flatten(row: dict[str, Any]) -> dict[str, Any]:
