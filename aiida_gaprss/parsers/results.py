@@ -296,9 +296,13 @@ def _short(value: Any) -> str:
     """Return a value as it may stand in a message."""
     if isinstance(value, bytes):
         value = value[:200].decode("utf-8", errors="replace")
+    if isinstance(value, str):
+        return shown(f"'{value[:200]}'", most=60)
+    if isinstance(value, dict | list):
+        return "a list" if isinstance(value, list) else "an object"
     if isinstance(value, int) and abs(value) > 10**20:
-        return f"a number of about {value.bit_length()} bits"
-    return shown(repr(value) if not isinstance(value, str) else f"'{value[:200]}'", most=60)
+        return f"a number of {value.bit_length()} bits"
+    return shown("null" if value is None else value, most=60)
 
 
 def _vector(values: np.ndarray) -> str:
