@@ -1,15 +1,17 @@
 """What a person gets to see on the terminal: names and messages from outside are shown as they are, and do nothing.
 
 Every console is a :class:`PlainConsole`: a plain string is never markup, an emoji code or a control character on it, in whatever
-it stands (a line, a cell, a title, a node of a tree). What is to have a colour is made by :func:`styled`. Where there is no
-console, :func:`say` takes the place of ``click.echo``.
+it stands (a line, a cell, a title, a node of a tree). What is to have a colour is made by :func:`styled`. What commands print
+without a console goes through :func:`harmless_output`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO
 
-import click
 from rich.console import Console
 from rich.text import Text
 
@@ -42,6 +44,26 @@ def styled(*parts: str | tuple[str, str]) -> Text:
     return Text.assemble(*((harmless(text), style) for text, style in given))
 
 
-def say(message: object, **options: Any) -> None:
-    """Print a message as ``click.echo`` does, with control characters written out."""
-    click.echo(harmless(str(message)), **options)
+class HarmlessStream:
+    """A stream of text on which control characters are written out; consoles, which see to that themselves, write past it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """:param stream: to which the text goes."""
+        self.rich_proxied_file = stream  # where rich finds the stream behind another one
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        return self.rich_proxied_file.write(harmless(text))
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the stream in everything else."""
+        return getattr(self.rich_proxied_file, name)
+
+
+@contextmanager
+def harmless_output() -> Iterator[None]:
+    """Write out the control characters in whatever is printed meanwhile, to standard output and standard error."""
+    out: Any = HarmlessStream(sys.stdout)
+    errors: Any = HarmlessStream(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(errors):
+        yield

@@ -4,12 +4,13 @@ import io
 import re
 from pathlib import Path
 
+import click
 import pytest
 from rich.table import Table
 from rich.tree import Tree
 
 import aiida_gaprss
-from aiida_gaprss.terminal import PlainConsole, say, styled
+from aiida_gaprss.terminal import PlainConsole, harmless_output, styled
 
 NAME = "[bold red]x[/] [link=http://a]y[/link] :smiley: \x1b[31m\x1b]0;title\x07 \u202e back"
 SHOWN = r"[bold red]x[/] [link=http://a]y[/link] :smiley: \x1b[31m\x1b]0;title\x07 \u202e back"
@@ -48,9 +49,11 @@ def test_lines_stay_lines():
 
 
 def test_what_is_said_without_a_console(capsys):
-    say(NAME)
-    say(f"a\n{NAME}", err=True)
-    assert capsys.readouterr() == (f"{SHOWN}\n", f"a\n{SHOWN}\n")
+    with harmless_output():
+        click.echo(NAME, color=True)
+        click.echo(f"a\n{NAME}", err=True, color=True)
+        PlainConsole(force_terminal=True, color_system="truecolor", width=300).print(styled((NAME, "red")))
+    assert capsys.readouterr() == (f"{SHOWN}\n\x1b[31m{SHOWN}\x1b[0m\n", f"a\n{SHOWN}\n")
 
 
 def test_no_other_console_is_made():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -16,9 +17,19 @@ from aiida_gaprss.cli.search import search
 from aiida_gaprss.cli.setup import setup
 from aiida_gaprss.cli.storage import storage
 from aiida_gaprss.outside import harmless
+from aiida_gaprss.terminal import harmless_output
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """Commands of which no output acts, whatever names are in it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with harmless_output():
+            return super().invoke(ctx)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def cli() -> None:
     """Make machine-learned interatomic potentials (GAP) by random structure searching, with full provenance in AiiDA."""

@@ -146,7 +146,7 @@ def print_report(node: WorkChainNode, folder: Path) -> Path:
     for row in record.found:
         console.print(in_words(row))
     checks = sum(minimum.ref_energy is not None for minimum in record.minima)
-    labels = f"{record.training_labels()} labels in the training set, {checks} more to check the minima"
+    labels = f"{len(record.training_set())} labels in the training set, {checks} more to check the minima"
     console.print(f"{labels}; campaign {record.label} <{node.pk}>")
     return write_report(record, folder)
 
@@ -184,16 +184,13 @@ def status(campaign: str | None) -> None:
     if campaign is None:
         from aiida.orm import QueryBuilder, WorkChainNode
 
+        from aiida_gaprss.report.collect import training_labels
+
         query = QueryBuilder().append(WorkChainNode, filters={"attributes.process_label": "RssWorkChain"}, tag="c")
         table = Table("pk", "campaign", "state", "labels", "begun", box=None)
         for node in query.order_by({"c": "id"}).all(flat=True):
-            labels = (
-                sum(node.outputs.labels[k].base.attributes.get("energies") for k in node.outputs.labels)
-                if "labels" in node.outputs
-                else 0
-            )
             state = node.exit_message or (node.process_state.value if node.process_state else "?")
-            table.add_row(str(node.pk), node.label, state, str(labels), f"{node.ctime:%Y-%m-%d %H:%M}")
+            table.add_row(str(node.pk), node.label, state, str(training_labels(node)), f"{node.ctime:%Y-%m-%d %H:%M}")
         console.print(table if table.row_count else "no campaigns yet: aiida-gaprss demo, or aiida-gaprss run CONFIG.yaml")
         return
     from aiida.orm import Log

@@ -36,7 +36,7 @@ class RelaxParser(FramesParser):
             step = atoms.info.get("step")
             if isinstance(step, bool) or not isinstance(step, int | np.integer) or step <= last:
                 raise DamageError(f"step of frame {number} is {shown(repr(step))}, expected a number above {last}")
-            last = step
+            last = int(step)
             said, expected = atoms.info.get("relax_status"), status if number == len(results) else "on_the_way"
             if said != expected:
                 raise DamageError(f"relax_status of frame {number} is {shown(repr(said))}, expected {expected!r}")

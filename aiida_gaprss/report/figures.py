@@ -255,7 +255,7 @@ def energy_boxes(record: CampaignRecord) -> Figure | None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlim(left=0)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+        axes.set_yticks(range(len(rows)), [harmless(name) for name, _, _ in rows])
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"Reference energy {zero.words}\n(eV/atom; linear below 0.1)")
     return figure

@@ -7,6 +7,7 @@ from typing import Any
 from aiida.common.exceptions import NotExistent
 from aiida.orm import Node, ProcessNode, QueryBuilder, WorkChainNode, load_node
 from ase import Atoms
+from ase.io.extxyz import key_val_dict_to_str
 from rich.tree import Tree
 
 from aiida_gaprss import frames as fr
@@ -28,10 +29,10 @@ def datasets_with(frame_id: str, campaign: WorkChainNode | None = None) -> list[
     else:
         query.append(Dataset, tag="dataset")
     query.order_by({"dataset": "id"})
-    needle = f"frame_id={frame_id} "
+    needle = key_val_dict_to_str({"frame_id": frame_id})  # as it stands in the file
     found: dict[int, Dataset] = {}
     for node in query.all(flat=True):
-        if node.pk not in found and needle in node.text():
+        if node.pk not in found and needle in node.text() and any(a.info["frame_id"] == frame_id for a in node.get_frames()):
             found[node.pk] = node
     return list(found.values())
 
