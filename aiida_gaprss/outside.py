@@ -1,7 +1,7 @@
 """What comes from outside is not believed: files that are none or too large, names that lead elsewhere, characters that act.
 
 Everything that a user or a stranger hands us is opened by :func:`read_bytes` or :func:`read_text`, every name that becomes a file
-goes through :func:`base_name`, and every text that a person gets to see through :func:`shown`.
+goes through :func:`base_name`, and every text that a person gets to see through :func:`shown` or :func:`harmless`.
 """
 
 from __future__ import annotations
@@ -107,6 +107,13 @@ def shown(text: object, most: int = 200) -> str:
     cut = len(line) > most
     plain = "".join(_written_out(c) if unicodedata.category(c) in _ACTING else c for c in line[:most])
     return f"{plain}…" if cut else plain
+
+
+def harmless(text: str) -> str:
+    """Return a text of several lines with its control characters written out, however long it is."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "\n".join(shown(line, most=len(line)) for line in text.split("\n"))
 
 
 #: Unicode categories of characters that act: control, format (direction of writing), surrogates, line and paragraph separators.

@@ -52,7 +52,7 @@ def shell_in(folder, **variables):
 def prepare_batch(folder, task, frames, settings, extra=None):
     """Fill a folder as a CalcJob does; ``extra`` are further modules, for example a calculator that misbehaves."""
     folder.mkdir()
-    for script in ("batch", "common", task):
+    for script in ("batch", "common", "identity", task):
         (folder / f"{script}.py").write_text((FOLDER / f"{script}.py").read_text())
     for script, text in (extra or {}).items():
         (folder / f"{script}.py").write_text(text)

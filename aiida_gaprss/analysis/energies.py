@@ -17,8 +17,10 @@ def energies_per_atom(frames: Sequence[Atoms], prefix: str = fr.REFERENCE) -> np
 
 
 def energy_summary(frames: Sequence[Atoms]) -> str:
-    """Say how many labels there are and how their energies lie."""
-    energies = energies_per_atom(frames)
+    """Say how many labels there are and how their energies lie, those of isolated atoms and dimers aside."""
+    labels, energies = sum(map(fr.is_labelled, frames)), energies_per_atom(frames)
     if not len(energies):
-        return "no labels"
-    return f"{len(energies)} labels, reference energy lowest {energies.min():.3f}, median {np.median(energies):.3f} eV/atom"
+        return f"{labels or 'no'} labels"
+    cells = "" if labels == len(energies) else f" ({len(energies)} of cells)"
+    lowest, median = energies.min(), np.median(energies)
+    return f"{labels} labels{cells}, reference energy lowest {lowest:.3f}, median {median:.3f} eV/atom"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from aiida.common import CalcInfo
@@ -12,16 +11,21 @@ from aiida.orm import Int
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.frames import FramesCalculation
+from aiida_gaprss.outside import base_name
 from aiida_gaprss.reference import PER_FRAME
 from aiida_gaprss.reference.common import parameters_of, sorted_by_number
+
+#: Of a frame by its number: the folder in which its program runs, and where its files are packed. Nothing that a name says leads
+#: anywhere.
+FOLDER, PACKED = "frames/{index:05d}", "raw/{index:05d}.zip"
 
 
 class BundleCalculation(FramesCalculation):
     """Run the program of a frame-by-frame reference on every frame of a dataset in one job.
 
     ``code`` is a python with ase on the same computer; the program and its settings stand in the namespace of the reference.
-    Input and output of every frame come back as ``raw/<frame id>.zip`` in the retrieved folder, and the labels are read from
-    them with the checks of ``aiida_gaprss.immigration``.
+    Input and output of every frame come back as ``raw/<number of the frame, from 0>.zip`` in the retrieved folder, and the labels
+    are read from them with the checks of ``aiida_gaprss.immigration``.
     """
 
     TASK = "program"
@@ -43,12 +47,12 @@ class BundleCalculation(FramesCalculation):
         module, inputs = PER_FRAME[name], self.inputs[name]
         prepend = inputs["code"].prepend_text.strip()
         command = module.bundle_command(inputs)
-        frames = self.inputs.frames.get_frames()
         return {
             "command": f"{prepend}\n{command}" if prepend else command,
             "output": module.BUNDLE_STDOUT,
             "keep": list(module.BUNDLE_KEEP),
-            "folders": {atoms.info["frame_id"]: f"frames/{index:05d}" for index, atoms in enumerate(frames)},
+            "folder": FOLDER,
+            "packed": PACKED,
         }
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
@@ -57,19 +61,17 @@ class BundleCalculation(FramesCalculation):
         name = bundled_reference(self.inputs)
         module, inputs = PER_FRAME[name], self.inputs[name]
         attempt = self.inputs.attempt.value if "attempt" in self.inputs else 0
-        with folder.open("settings.json", encoding="utf-8") as handle:
-            folders = json.load(handle)["folders"]
-        for atoms in self.inputs.frames.get_frames():
+        for index, atoms in enumerate(self.inputs.frames.get_frames()):
             in_vacuum = fr.is_in_vacuum(atoms)
             files = module.bundle_files(inputs, sorted_by_number(atoms)[0], parameters_of(inputs, in_vacuum, attempt), in_vacuum)
-            where = folder.get_subfolder(folders[atoms.info["frame_id"]], create=True)
+            where = folder.get_subfolder(FOLDER.format(index=index), create=True)
             for file_name, text in files.items():
-                with where.open(file_name, "w", encoding="utf-8") as handle:
+                with where.open(base_name(file_name, "a file of the program"), "w", encoding="utf-8") as handle:
                     handle.write(text)
         shared = folder.get_subfolder("pseudo", create=True)
         pseudos = module.bundle_pseudos(inputs)
         for file_name, content in pseudos.items():
-            with shared.open(file_name, "wb") as handle:
+            with shared.open(base_name(file_name, "the name of a pseudopotential"), "wb") as handle:
                 handle.write(content)
         # They are nodes already; POTCAR files, moreover, may not be passed on with the calculation.
         info.provenance_exclude_list = [*(info.provenance_exclude_list or []), *(f"pseudo/{name}" for name in pseudos)]

@@ -55,6 +55,12 @@ class FramesCalculation(CalcJob):
         )
         spec.exit_code(310, "ERROR_ALL_FAILED", message="Every frame failed; the first one: {message}")
         spec.exit_code(
+            320,
+            "ERROR_DAMAGED",
+            message="Results were changed or lost on the way; the output holds those that are whole: {message}",
+            invalidates_cache=True,
+        )
+        spec.exit_code(
             400,
             "ERROR_INCOMPLETE",
             message="The job ended after {done} of {total} frames; the output holds those that are finished.",
@@ -97,7 +103,7 @@ class FramesCalculation(CalcJob):
 
 def upload_runner(folder: Folder, task: str) -> None:
     """Put the scripts that run ``python batch.py task`` into the job folder."""
-    for name in ("batch", "common", task):
+    for name in ("batch", "common", "identity", task):
         with folder.open(f"{name}.py", "w", encoding="utf-8") as handle:
             handle.write((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -15,9 +16,20 @@ from aiida_gaprss.cli.scans import committee, learning_curve, tune
 from aiida_gaprss.cli.search import search
 from aiida_gaprss.cli.setup import setup
 from aiida_gaprss.cli.storage import storage
+from aiida_gaprss.outside import harmless
+from aiida_gaprss.terminal import harmless_output
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """Commands of which no output acts, whatever names are in it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with harmless_output():
+            return super().invoke(ctx)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def cli() -> None:
     """Make machine-learned interatomic potentials (GAP) by random structure searching, with full provenance in AiiDA."""
@@ -51,10 +63,11 @@ def main() -> None:
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as exception:
+        exception.message = harmless(exception.message)
         exception.show()
         sys.exit(exception.exit_code)
     except click.exceptions.Exit as exception:
         sys.exit(exception.exit_code)
     except ValueError as exception:  # all our own errors, and those of the ports
-        click.secho(f"Error: {exception}", fg="red", err=True)
+        click.secho(f"Error: {harmless(str(exception))}", fg="red", err=True)
         sys.exit(1)

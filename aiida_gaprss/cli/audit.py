@@ -125,18 +125,18 @@ def _usual_keys(path: Path) -> dict[str, str]:
 
 def _show(result: Audit, n_frames: int) -> None:
     """Print the table of checks and the verdict."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from aiida_gaprss.terminal import PlainConsole, styled
+
+    console = PlainConsole()
     table = Table("check", "verdict", "found", "frames", box=None)
     for check in result.checks:
-        listed = [escape(name) for name in check.frames[:n_frames]]
+        listed = list(check.frames[:n_frames])
         if len(check.frames) > len(listed):
             listed.append(f"and {len(check.frames) - len(listed)} more")
-        verdict = f"[{_COLOURS[check.verdict]}]{check.verdict}[/]"
-        table.add_row(check.name, verdict, escape("\n".join(check.found)), "\n".join(listed))
+        verdict = styled((check.verdict, _COLOURS[check.verdict]))
+        table.add_row(check.name, verdict, "\n".join(check.found), "\n".join(listed))
     console.print(table)
     faults = sum(check.verdict == "fault" for check in result.checks)
     warnings = sum(check.verdict == "warning" for check in result.checks)

@@ -10,7 +10,6 @@ import click
 
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
-    from rich.console import Console
 
     from aiida_gaprss.config import Campaign
 
@@ -136,6 +135,7 @@ def print_report(node: WorkChainNode, folder: Path) -> Path:
     from aiida_gaprss.report.collect import collect
     from aiida_gaprss.report.text import generations_table, minima_table
     from aiida_gaprss.report.write import write_report
+    from aiida_gaprss.terminal import wide_console
 
     record = collect(node)
     console = wide_console()
@@ -146,16 +146,9 @@ def print_report(node: WorkChainNode, folder: Path) -> Path:
     for row in record.found:
         console.print(in_words(row))
     checks = sum(minimum.ref_energy is not None for minimum in record.minima)
-    labels = f"{record.training_labels()} labels in the training set, {checks} more to check the minima"
+    labels = f"{len(record.training_set())} labels in the training set, {checks} more to check the minima"
     console.print(f"{labels}; campaign {record.label} <{node.pk}>")
     return write_report(record, folder)
-
-
-def wide_console() -> Console:
-    """Return a console on which the tables are not cut; a narrow terminal wraps their lines."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=max(Console().width, 124))
 
 
 def load_campaign_node(identifier: str) -> WorkChainNode:
@@ -185,20 +178,19 @@ def status(campaign: str | None) -> None:
     load_or_make_profile(make=False)
     from rich.table import Table
 
+    from aiida_gaprss.terminal import wide_console
+
     console = wide_console()
     if campaign is None:
         from aiida.orm import QueryBuilder, WorkChainNode
 
+        from aiida_gaprss.report.collect import training_labels
+
         query = QueryBuilder().append(WorkChainNode, filters={"attributes.process_label": "RssWorkChain"}, tag="c")
         table = Table("pk", "campaign", "state", "labels", "begun", box=None)
         for node in query.order_by({"c": "id"}).all(flat=True):
-            labels = (
-                sum(node.outputs.labels[k].base.attributes.get("energies") for k in node.outputs.labels)
-                if "labels" in node.outputs
-                else 0
-            )
             state = node.exit_message or (node.process_state.value if node.process_state else "?")
-            table.add_row(str(node.pk), node.label, state, str(labels), f"{node.ctime:%Y-%m-%d %H:%M}")
+            table.add_row(str(node.pk), node.label, state, str(training_labels(node)), f"{node.ctime:%Y-%m-%d %H:%M}")
         console.print(table if table.row_count else "no campaigns yet: aiida-gaprss demo, or aiida-gaprss run CONFIG.yaml")
         return
     from aiida.orm import Log
@@ -249,15 +241,14 @@ def trace(frame_id: str, campaign: str | None) -> None:
     from aiida_gaprss.cli.environment import load_or_make_profile
 
     load_or_make_profile(make=False)
-    from rich.console import Console
-
     from aiida_gaprss.report.trace import TraceError, history
+    from aiida_gaprss.terminal import PlainConsole
 
     try:
         tree = history(frame_id, load_campaign_node(campaign) if campaign else None)
     except TraceError as exception:
         raise click.ClickException(str(exception)) from exception
-    Console(highlight=False).print(tree)
+    PlainConsole().print(tree)
 
 
 @click.command()

@@ -12,10 +12,10 @@ import click
 from aiida_gaprss.cli.environment import PROBE, Finding, register
 from aiida_gaprss.computers import JOB_OPTIONS, MAX_JOBS, ComputerSettings, EnvironmentSettings
 from aiida_gaprss.fitting import GAP_VERSION_EXTRA
+from aiida_gaprss.terminal import PlainConsole, styled
 
 if TYPE_CHECKING:
     from aiida.orm import Computer
-    from rich.console import Console
 
 #: For pip, by the newest minor version of Python 3 that they are for.
 PACKAGES = {
@@ -27,19 +27,20 @@ PACKAGES = {
 AGREEMENT = 1e-6
 
 
-def set_up_computer(settings: ComputerSettings, console: Console, check: bool) -> None:
+def set_up_computer(settings: ComputerSettings, console: PlainConsole, check: bool) -> None:
     """Register a computer and its codes, install what is missing there, and run a job.
 
     :raises click.ClickException: naming what does not work, and what to look at.
     """
     computer = make_computer(settings)
-    console.print(f"computer [bold]{computer.label}[/]: {computer.hostname}, {settings.transport}, {settings.scheduler}")
+    where = f": {computer.hostname}, {settings.transport}, {settings.scheduler}"
+    console.print(styled("computer ", (computer.label, "bold"), where))
     with connection(computer) as transport:
         shell = Shell(transport, settings.prepend_text)
         user = shell("whoami", "cannot run a command")
         work_dir = settings.work_dir.format(username=user)
         shell(f"mkdir -p {shlex.quote(work_dir)} && test -w {shlex.quote(work_dir)}", f"work_dir {work_dir} cannot be written to")
-        console.print(f"  [green]found[/]    user {user}, {work_dir}")
+        console.print(styled("  ", ("found", "green"), f"    user {user}, {work_dir}"))
         python = settings.python or install(settings.environment, shell, console)  # type: ignore[arg-type]  # one of them is given
         probe = shell(f"{shlex.quote(python)} -c {shlex.quote(PROBE)}", f"{python} has no quippy and ase")
         found = json.loads(probe)
@@ -142,7 +143,7 @@ class Shell:
         return (output.strip().splitlines() or [""])[-1]
 
 
-def install(environment: EnvironmentSettings, shell: Shell, console: Console) -> str:
+def install(environment: EnvironmentSettings, shell: Shell, console: PlainConsole) -> str:
     """Return the python of an environment on the computer, which is made if it is not there."""
     folder = shell(f"eval echo {environment.folder}", f"environment.folder {environment.folder}")
     python = f"{folder}/bin/python"
@@ -159,7 +160,7 @@ def install(environment: EnvironmentSettings, shell: Shell, console: Console) ->
     return python
 
 
-def run_check(gap_fit: Any, python: Any, console: Console) -> None:
+def run_check(gap_fit: Any, python: Any, console: PlainConsole) -> None:
     """Fit and evaluate a small potential in one job there, and compare its energies with those of this machine.
 
     :raises click.ClickException: if the job fails, or the machines disagree.
@@ -190,18 +191,19 @@ def run_check(gap_fit: Any, python: Any, console: Console) -> None:
     potential = results["potential"]
     for code in (gap_fit, python):
         code.base.extras.set(GAP_VERSION_EXTRA, potential.gap_version)
-    console.print(f"  [green]works[/]    job <{node.pk}> in {seconds:.0f} s: {results['results']['gap_fit']}")
+    console.print(styled("  ", ("works", "green"), f"    job <{node.pk}> in {seconds:.0f} s: {results['results']['gap_fit']}"))
     difference = _difference(potential, results["predictions"])
     if isinstance(difference, str):
-        console.print(f"  [yellow]cannot be compared with this machine: {difference}[/]", soft_wrap=True)
+        console.print(styled((f"  cannot be compared with this machine: {difference}", "yellow")), soft_wrap=True)
     elif difference > AGREEMENT:
         raise click.ClickException(
             f"its energies differ from those of this machine by {difference:.1e} eV: other versions of GAP?"
         )
     else:
-        console.print(f"  [green]agrees[/]   its energies are those of this machine to {max(difference, 1e-16):.0e} eV")
+        agreement = f"   its energies are those of this machine to {max(difference, 1e-16):.0e} eV"
+        console.print(styled("  ", ("agrees", "green"), agreement))
     for trouble in remove_folders([node.outputs.remote_folder]):
-        console.print(f"  [yellow]{trouble}[/]", soft_wrap=True)
+        console.print(styled((f"  {trouble}", "yellow")), soft_wrap=True)
 
 
 #: A fit of a second.

@@ -11,14 +11,12 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from aiida_gaprss.fitting import GAP_VERSION_EXTRA
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from aiida_gaprss.terminal import PlainConsole, styled
 
 PROBE = """
 import json, os, sys
@@ -45,13 +43,14 @@ class Finding:
     how_to_get: str = ""
     extras: dict[str, Any] = field(default_factory=dict)
 
-    def tell(self, console: Console) -> None:
+    def tell(self, console: PlainConsole) -> None:
         """Print whether it was found."""
         if self.found:
             detail = f" ({self.detail})" if self.detail else ""
-            console.print(f"  [green]found[/]    {self.name}: {self.found}{detail}", soft_wrap=True)
+            console.print(styled("  ", ("found", "green"), f"    {self.name}: {self.found}{detail}"), soft_wrap=True)
         else:
-            console.print(f"  [yellow]missing[/]  {self.name}: {self.detail}. {self.how_to_get}", soft_wrap=True)
+            lack = f"  {self.name}: {self.detail}. {self.how_to_get}"
+            console.print(styled("  ", ("missing", "yellow"), lack), soft_wrap=True)
 
 
 def load_or_make_profile(make: bool = True) -> str:

@@ -162,9 +162,9 @@ def _tell(node: WorkChainNode, folder: Path) -> None:
     """Print the errors, and write the figures."""
     from rich.table import Table
 
-    from aiida_gaprss.cli.campaign import wide_console
     from aiida_gaprss.report.figures import parity, png
     from aiida_gaprss.report.tables import significant
+    from aiida_gaprss.terminal import wide_console
 
     console = wide_console()
     columns = ("frames", "energy MAE", "RMSE, meV/atom", "forces MAE", "RMSE, eV/Å", "virial RMSE, meV/atom")

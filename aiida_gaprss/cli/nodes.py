@@ -37,8 +37,9 @@ def _load(identifier: str, kind: str) -> Any:
 def _list(kind: str, columns: dict[str, str]) -> None:
     from aiida.orm import QueryBuilder
     from aiida.plugins import DataFactory
-    from rich.console import Console
     from rich.table import Table
+
+    from aiida_gaprss.terminal import PlainConsole
 
     query = QueryBuilder().append(DataFactory(kind), tag="n").order_by({"n": "id"})
     table = Table("pk", "label", *columns, box=None)
@@ -46,7 +47,7 @@ def _list(kind: str, columns: dict[str, str]) -> None:
         attributes = node.base.attributes.all
         label = node.label or (node.creator.label if node.creator is not None else "")
         table.add_row(str(node.pk), label, *(_short(attributes.get(key)) for key in columns.values()))
-    Console(highlight=False).print(table if table.row_count else f"no {kind.split('.')[1]} in this profile")
+    PlainConsole().print(table if table.row_count else f"no {kind.split('.')[1]} in this profile")
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from aiida.engine import WorkChain
 from aiida.orm import CalcJobNode, ProcessNode, WorkChainNode
-from rich.console import Console
+
+from aiida_gaprss.terminal import PlainConsole, styled
 
 #: Seconds from one look to the next: at what is going on, to show it, and whether a child has ended.
 INTERVAL, CHILD_INTERVAL = 1.0, 0.2
@@ -32,7 +33,7 @@ WHAT = {
 class _Reports(logging.Handler):
     """Print what work chains report, each with the time since the start."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: PlainConsole) -> None:
         super().__init__(level=logging.INFO)
         self.console = console
         self.started = time.monotonic()
@@ -44,14 +45,14 @@ class _Reports(logging.Handler):
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
         first = message.splitlines()[0] if message else ""
         if record.levelno >= logging.ERROR or OURS.match(message):
-            self.console.print(f"{minutes:3d}:{seconds:02d}  ", tidy(first), sep="", soft_wrap=True, markup=False)
+            self.console.print(f"{minutes:3d}:{seconds:02d}  ", tidy(first), sep="", soft_wrap=True)
 
 
 def run_with_progress(process: type[WorkChain], inputs: dict[str, Any]) -> WorkChainNode:
     """Run a work chain here; print its reports and, on a terminal, the job that is running."""
     from aiida.manage import get_manager
 
-    console = Console(highlight=False)
+    console = PlainConsole()
     # No broker: everything runs in this process, which has to ask whether a child has ended; AiiDA would do so once a minute.
     runner = get_manager().create_runner(communicator=None, poll_interval=CHILD_INTERVAL)
     handler = _Reports(console)
@@ -76,7 +77,7 @@ def run_with_progress(process: type[WorkChain], inputs: dict[str, Any]) -> WorkC
                 if node.is_terminated:
                     return
                 if console.is_terminal:
-                    spinner.update(running_stage(node) or "working")
+                    spinner.update(styled(running_stage(node) or "working"))
                 runner.loop.call_later(INTERVAL, tick)
 
             runner.loop.call_later(INTERVAL, tick)

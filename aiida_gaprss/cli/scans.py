@@ -170,7 +170,7 @@ def _with_deviation(row: dict[str, Any], key: str) -> str:
 def _print(first: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
 
-    from aiida_gaprss.cli.campaign import wide_console
+    from aiida_gaprss.terminal import wide_console
 
     table = Table(first, *columns, box=None)
     for row in rows:

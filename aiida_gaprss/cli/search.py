@@ -155,10 +155,10 @@ def targets_of(paths: tuple[Path, ...]) -> Any:
 def tell(node: WorkChainNode, folder: Path) -> None:
     """Print minima, targets and counts, and write them."""
     from aiida_gaprss.analysis.targets import in_words
-    from aiida_gaprss.cli.campaign import wide_console
     from aiida_gaprss.report.search import minima_of, write_search
     from aiida_gaprss.report.tables import duration
     from aiida_gaprss.report.text import minima_table
+    from aiida_gaprss.terminal import wide_console
 
     if "summary" not in node.outputs:
         raise click.ClickException(f"search <{node.pk}> gave no results: {node.exit_message or node.process_state}")

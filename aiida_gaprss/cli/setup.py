@@ -24,11 +24,10 @@ def setup(path: Path | None, check: bool, python: str | None, gap_fit: str | Non
     Without an AiiDA profile one is made in AIIDA_PATH that needs no service (SQLite and ZeroMQ). Exit status 1 if
     something is missing that no campaign can do without.
     """
-    from rich.console import Console
-
     from aiida_gaprss.cli.environment import load_or_make_profile, set_up_codes
+    from aiida_gaprss.terminal import PlainConsole, styled
 
-    console = Console(highlight=False)
+    console = PlainConsole()
     settings = None
     if path is not None:
         from aiida_gaprss.computers import ComputerSettings
@@ -39,7 +38,7 @@ def setup(path: Path | None, check: bool, python: str | None, gap_fit: str | Non
             if value:
                 raise click.UsageError(f"{name} is for this machine; on another computer its file says where programs are")
     profile = load_or_make_profile()
-    console.print(f"AiiDA profile [bold]{profile}[/]")
+    console.print(styled("AiiDA profile ", (profile, "bold")))
     if settings is not None:
         from aiida_gaprss.cli.computer import set_up_computer
 

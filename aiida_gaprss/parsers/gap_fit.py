@@ -18,7 +18,8 @@ from aiida_gaprss.data.potential import Potential, PotentialError
 from aiida_gaprss.fitting.log import expected_counts, read_log
 from aiida_gaprss.fitting.regularisation import sigma_ranges
 from aiida_gaprss.fitting.settings import FitSettings
-from aiida_gaprss.parsers.frames import read_results
+from aiida_gaprss.parsers.evaluate import one_prediction
+from aiida_gaprss.parsers.results import in_words, read_results
 
 _NO_MEMORY = re.compile(r"(Operating system error: )?Cannot allocate memory.*|Error allocating .*|.*[Oo]ut of memory.*")
 _SINGULAR = re.compile(r"cannot factorise|dpotrf|dtrtrs|[Ss]ingular")
@@ -99,12 +100,15 @@ class GapFitParser(Parser):
 
     def evaluate(self, folder: Path, frames: list[Any], results: dict[str, Any]) -> ExitCode | None:
         """Add the predictions on the training set and their errors."""
-        lines = read_results(folder / "results.jsonl")
-        failed = [line["status"] for line in lines.values() if line["status"] != "ok"]
+        found = read_results(folder / "results.jsonl", frames, one_prediction)
+        if found.damage:
+            return self.exit_codes.ERROR_EVALUATION.format(message=in_words(found.damage))
+        lines = found.lines
+        failed = [line.status for line in lines.values() if line.status != "ok"]
         if failed or len(lines) < len(frames):
             return self.exit_codes.ERROR_EVALUATION.format(message=failed[0] if failed else self.last_words("evaluate.err"))
         for index, atoms in enumerate(frames):
-            (predicted,) = fr.loads(lines[index]["frames"])
+            (predicted,) = lines[index].frames
             fr.set_labels(
                 atoms,
                 predicted.info["GAP_energy"],

@@ -7,10 +7,18 @@ from ase import Atoms
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.label import LabelCalculation
 from aiida_gaprss.parsers.frames import FramesParser
+from aiida_gaprss.parsers.results import has_labels, one_of, same_geometry
 
 
 class LabelParser(FramesParser):
     """Put the labels on the frames; a frame without one keeps the reason."""
+
+    def check(self, source: Atoms, status: str, results: list[Atoms]) -> None:
+        """Refuse labels of another structure, and such that are not whole."""
+        atoms = one_of(status, results)
+        if atoms is not None:
+            same_geometry(source, atoms)
+            has_labels(atoms, "REF", virial=False if fr.is_in_vacuum(source) else None)
 
     def merge(self, source: Atoms, status: str, results: list[Atoms]) -> list[Atoms]:
         """Return the frame with its labels and status."""

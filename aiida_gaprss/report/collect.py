@@ -54,15 +54,18 @@ def collect(node: WorkChainNode) -> CampaignRecord:
         record.generations.append(generation)
     if generations and not record.ended and f"g{generations:02d}" in labels:
         record.ended = f"all {generations} generations have been made"
+    atoms: dict[str, Atoms] = {}  # of each element the first, as a fit takes it
     for generation in record.generations:
         record.failures += [
             Failure(a.info["frame_id"], str(a.info.get("label_status", "unknown")))
             for a in generation.frames
             if not fr.is_labelled(a)
         ]
-        generation.frames = [a for a in generation.frames if fr.is_labelled(a) and not fr.is_isolated_atom(a)]
         if generation.tag == SEARCH:  # in no training set
             generation.frames = []
+        atoms |= {a.symbols[0]: a for a in generation.frames if fr.is_labelled(a) and fr.is_isolated_atom(a)} | atoms
+        generation.frames = [a for a in generation.frames if fr.is_labelled(a) and not fr.is_isolated_atom(a)]
+    record.isolated = [atoms[symbol] for symbol in sorted(atoms)]
     if "predictions" in outputs:
         record.final_frames = _with_generations(outputs.predictions.get_frames(), record)
     if "potential" in outputs:
@@ -73,6 +76,16 @@ def collect(node: WorkChainNode) -> CampaignRecord:
     if "search" in outputs and "found" in outputs.search:
         record.found = outputs.search.found["targets"]
     return record
+
+
+def training_labels(node: WorkChainNode) -> int:
+    """Return the number of labels in the training set of a campaign, as its record has it, without reading a frame."""
+    nodes = [*_namespace(node.inputs, "database").values(), *_namespace(node.outputs, "labels").values()]
+    known = [data.base.attributes.all for data in nodes]
+    atoms = sum(attributes["config_types"].get("isolated_atom", 0) for attributes in known)
+    elements = {symbol for attributes in known for symbol in attributes["elements"]}
+    repeated = max(0, atoms - len(elements))  # a fit takes one isolated atom of each
+    return sum(attributes["energies"] for attributes in known) - repeated
 
 
 def _tags(called: Mapping[str, ProcessNode]) -> list[str]:

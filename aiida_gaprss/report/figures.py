@@ -22,6 +22,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from aiida_gaprss.analysis.committee import ZERO
@@ -31,6 +32,7 @@ from aiida_gaprss.analysis.hull import phase_name
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
 from aiida_gaprss.frames import PREDICTION, energy
+from aiida_gaprss.outside import harmless
 from aiida_gaprss.report.record import CRYSTALS, DATABASE, CampaignRecord, GenerationRecord
 from aiida_gaprss.report.tables import number, progress_of, significant, subscripts
 
@@ -74,6 +76,7 @@ _STYLE = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # a $ in a name is a $
 }
 
 
@@ -87,6 +90,8 @@ def house_style() -> Iterator[None]:
 def png(figure: Figure, dpi: int = 160) -> bytes:
     """Return a figure as PNG: the same figure, the same bytes."""
     buffer = io.BytesIO()
+    for text in figure.findobj(Text):
+        text.set_text(harmless(text.get_text()))
     with house_style():
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.06)
     return buffer.getvalue()
@@ -250,7 +255,7 @@ def energy_boxes(record: CampaignRecord) -> Figure | None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlim(left=0)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+        axes.set_yticks(range(len(rows)), [harmless(name) for name, _, _ in rows])
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"Reference energy {zero.words}\n(eV/atom; linear below 0.1)")
     return figure

@@ -107,6 +107,7 @@ class CampaignRecord:
     :param ended: why there were no more generations, empty while it is open.
     :param found: what became of the targets of the final search (``analysis.targets.Found``).
     :param final_frames: all labelled frames with ``GAP_*`` predicted by the final potential.
+    :param isolated: the labelled isolated atoms, one of each element: in the training set, but in no figure and in no error.
     :param how_to_repeat: overrides the sentence of :meth:`repetition`.
     """
 
@@ -123,6 +124,7 @@ class CampaignRecord:
     ended: str = ""
     generations: list[GenerationRecord] = field(default_factory=list)
     final_frames: list[Atoms] = field(default_factory=list)
+    isolated: list[Atoms] = field(default_factory=list)
     final_potential: str | None = None
     minima: list[Minimum] = field(default_factory=list)
     found: list[dict[str, Any]] = field(default_factory=list)
@@ -130,7 +132,7 @@ class CampaignRecord:
     how_to_repeat: str = ""
 
     def labelled_frames(self) -> list[Atoms]:
-        """Return the labelled frames of all generations, or the final ones if the generations keep none."""
+        """Return the labelled frames of all generations, or the final ones if the generations keep none; no isolated atoms."""
         kept = [a for generation in self.generations for a in generation.frames if frames_.is_labelled(a)]
         return kept or [a for a in self.final_frames if frames_.is_labelled(a)]
 
@@ -138,9 +140,12 @@ class CampaignRecord:
         """Return the minima of the last search that the reference has labelled, with these labels."""
         return [m.atoms for m in self.minima if m.ref_energy is not None and frames_.is_labelled(m.atoms)]
 
-    def training_labels(self) -> int:
-        """Return the number of labels in the training set, isolated atoms among them."""
-        return sum(generation.labelled for generation in self.generations if generation.tag != SEARCH)
+    def training_set(self) -> list[Atoms]:
+        """Return the labelled frames that the potential is fitted to, isolated atoms among them.
+
+        Their number is *the* number of labels of a campaign, wherever one is told.
+        """
+        return [*self.isolated, *self.labelled_frames()]
 
     def repetition(self) -> str:
         """Return how to get this campaign again."""
@@ -165,6 +170,7 @@ class CampaignRecord:
                 "stop": None if data["stop"] is None else StopSettings(**data["stop"]),
                 "generations": [_generation(item) for item in data["generations"]],
                 "final_frames": frames_.loads(data["final_frames"]),
+                "isolated": frames_.loads(data.get("isolated", "")),
                 "minima": [Minimum(**{**item, "atoms": frames_.loads(item["atoms"])[0]}) for item in data["minima"]],
                 "failures": [Failure(**item) for item in data["failures"]],
             }
@@ -178,7 +184,7 @@ def _generation(data: Mapping[str, Any]) -> GenerationRecord:
 def _plain(record: CampaignRecord | GenerationRecord) -> dict[str, Any]:
     out = {item.name: getattr(record, item.name) for item in fields(record)}
     for key, value in out.items():
-        if key in ("frames", "final_frames"):
+        if key in ("frames", "final_frames", "isolated"):
             out[key] = frames_.dumps(value)
         elif key == "generations":
             out[key] = [_plain(generation) for generation in value]

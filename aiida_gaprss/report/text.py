@@ -6,13 +6,13 @@ import io
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.tables import duration, generation_rows, number, significant, space_group
+from aiida_gaprss.terminal import PlainConsole
 
 MINIMA = "Lowest minima (E in eV/atom, GAP−ref in meV/atom, V in Å³/atom)"
 GENERATIONS = "Generations: median E in eV/atom {above}, energy RMSE in meV/atom on new and on fitted frames"
@@ -64,5 +64,5 @@ def generations_table(record: CampaignRecord) -> Table:
 def plain(table: Table, width: int = 120) -> str:
     """Return a table as text without colours."""
     stream = io.StringIO()
-    Console(file=stream, width=width, color_system=None, legacy_windows=False).print(table)
+    PlainConsole(file=stream, width=width, color_system=None, legacy_windows=False).print(table)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).strip("\n") + "\n"

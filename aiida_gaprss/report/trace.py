@@ -7,10 +7,12 @@ from typing import Any
 from aiida.common.exceptions import NotExistent
 from aiida.orm import Node, ProcessNode, QueryBuilder, WorkChainNode, load_node
 from ase import Atoms
+from ase.io.extxyz import key_val_dict_to_str
 from rich.tree import Tree
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.terminal import styled
 
 
 class TraceError(ValueError):
@@ -27,10 +29,10 @@ def datasets_with(frame_id: str, campaign: WorkChainNode | None = None) -> list[
     else:
         query.append(Dataset, tag="dataset")
     query.order_by({"dataset": "id"})
-    needle = f"frame_id={frame_id} "
+    needle = key_val_dict_to_str({"frame_id": frame_id})  # as it stands in the file
     found: dict[int, Dataset] = {}
     for node in query.all(flat=True):
-        if node.pk not in found and needle in node.text():
+        if node.pk not in found and needle in node.text() and any(a.info["frame_id"] == frame_id for a in node.get_frames()):
             found[node.pk] = node
     return list(found.values())
 
@@ -51,7 +53,8 @@ def history(frame_id: str, campaign: WorkChainNode | None = None) -> Tree:
     labelled = [d for d in datasets if "label_status" in d.get_frame(frame_id).info]
     made = [d for d in datasets if d not in labelled]
     atoms = (labelled or datasets)[0].get_frame(frame_id)
-    tree = Tree(f"[bold]{frame_id}[/]  {atoms.get_chemical_formula()}, {atoms.info.get('config_type', '')}")
+    what = f"  {atoms.get_chemical_formula()}, {atoms.info.get('config_type', '')}"
+    tree = Tree(styled((frame_id, "bold"), what))
     for owner in campaigns.values():
         tree.add(f"campaign {owner.label} <{owner.pk}>, seed {owner.inputs.seed.value}")
     if labelled:

@@ -20,6 +20,7 @@ from aiida_gaprss.analysis.convergence import CRITERIA
 from aiida_gaprss.analysis.errors import QUANTITIES, UNITS, errors, errors_by
 from aiida_gaprss.analysis.targets import in_words
 from aiida_gaprss.analysis.zero import EnergyZero
+from aiida_gaprss.outside import harmless
 from aiida_gaprss.report import figures, tables
 from aiida_gaprss.report.record import CampaignRecord
 
@@ -75,6 +76,7 @@ def write_report(record: CampaignRecord, folder: str | Path) -> Path:
     environment = Environment(
         loader=PackageLoader("aiida_gaprss.report", "."),
         autoescape=True,
+        finalize=lambda value: harmless(value) if type(value) is str else value,  # not what a macro has written
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -121,8 +123,8 @@ def summarise(record: CampaignRecord) -> dict[str, Any]:
             "protocol": record.protocol,
             "versions": dict(sorted(record.versions.items())),
             "final_potential": record.final_potential,
-            "labelled_frames": len(record.labelled_frames()),
-            "labels": frames_.describe(record.labelled_frames()),
+            "labelled_frames": len(record.training_set()),
+            "labels": frames_.describe(record.training_set()),
             "ended": record.ended,
             "thresholds": tables.in_units(record.stop.thresholds() if record.stop else {}),
             "energies": EnergyZero(record.labelled_frames()).words,
@@ -150,8 +152,8 @@ def _sections(record: CampaignRecord) -> list[Section]:
         Section(
             "energy_volume",
             "Energy and volume of the database",
-            "Every labelled frame, by the generation that made it. Look for later generations that gather at low energy, "
-            "at the volumes of the stable structures, while the early ones cover what lies above." + note,
+            "Every labelled frame but the isolated atoms, by the generation that made it. Look for later generations that gather "
+            "at low energy, at the volumes of the stable structures, while the early ones cover what lies above." + note,
             "No frame has been labelled yet.",
             {"energy_volume": lambda: figures.energy_volume(record)},
         ),
@@ -191,8 +193,9 @@ def _sections(record: CampaignRecord) -> list[Section]:
         Section(
             "parity",
             "Final potential against the reference",
-            "All labelled frames, which are also its training set; below each plot the difference. Look for points far from the "
-            "line at low energy: those matter most. The scatter may grow with energy, where fits are looser on purpose.",
+            "All labelled frames but the isolated atoms, which are also its training set; below each plot the difference. Look "
+            "for points far from the line at low energy: those matter most. The scatter may grow with energy, where fits are "
+            "looser on purpose.",
             "The final potential has not been fitted, or has not been evaluated on the labelled frames.",
             {f"parity_{q}": lambda q=q: figures.parity(final, q) for q in QUANTITIES},  # type: ignore[misc]
         ),
@@ -266,7 +269,7 @@ def _headline(record: CampaignRecord) -> list[tuple[str, str, str]]:
     final = errors(record.final_frames)
     items = [
         ("generations", str(sum(bool(g.index and g.frames) for g in record.generations)), ""),
-        ("labelled frames", f"{len(record.labelled_frames()):,}".replace(",", " "), ""),
+        ("labels in the training set", f"{len(record.training_set()):,}".replace(",", " "), ""),
         ("distinct minima", str(len(record.minima)) if record.minima else "–", ""),
     ]
     for quantity in ("energy", "forces"):
@@ -291,12 +294,19 @@ def _failures(record: CampaignRecord) -> list[tuple[str, list[str]]]:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows with a line of all their keys; what a row lacks is left empty."""
+    """Write rows with a line of all their keys; what a row lacks is left empty.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it there.
+    """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: _no_formula(value) for key, value in row.items()} for row in rows)
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _flatten(row: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 Called as ``python batch.py relax`` in a folder that holds the task ``relax.py`` and its input.
 
 Results go to ``results.jsonl``, one line per input frame, flushed line by line, so that a job killed at any moment gives back
-what it had finished. ``summary.json`` is written last and marks a job that came to its own end.
+what it had finished. A line says of which frame it is, and has a checksum (``identity``). ``summary.json`` is
+written last and marks a job that came to its own end.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any, Protocol
 from ase import Atoms
 from ase.io import read
 from ase.io.extxyz import write_extxyz
+from identity import identity, sealed
 
 RESULTS = "results.jsonl"
 SUMMARY = "summary.json"
@@ -39,6 +41,9 @@ SETTINGS = "settings.json"
 #: Bytes of freed memory that a worker keeps. quippy takes and frees such an amount in every call, and uses some MB of it; given
 #: back to the system, and taken again page by page, these are 1.3 ms of the 2.7 ms that a call for a small cell needs.
 KEPT_MEMORY = 128 * 1024**2
+
+#: Characters of what is said of a frame; messages of calculators may have a whole output in them.
+LONGEST_STATUS = 2000
 
 #: So many frames that kill their workers, and none that does not, end the batch.
 HOPELESS = 4
@@ -80,25 +85,31 @@ def _start_worker(task: Task, settings: dict[str, Any], frames: list[Atoms], beg
 
 def _work(index: int, deadline: float) -> str | None:
     if _setup_failure or _task is None:
-        return _failure(index, _setup_failure)
+        return _failure(index, _frames[index], _setup_failure)
     if time.time() >= deadline:
         return None
     _begun[index] = 1
     started, cpu_started = time.perf_counter(), time.process_time()
+    who = identity(index, _frames[index])
     try:
         status, frames = _task.run(_frames[index], deadline)
+        text = _as_text(frames)
     except Exception as exception:
         traceback.print_exc()
-        status, frames = f"failed: {type(exception).__name__}: {exception}", []
+        status, text = f"failed: {type(exception).__name__}: {exception}", ""
+    times = {"seconds": round(time.perf_counter() - started, 4), "cpu": round(time.process_time() - cpu_started, 4)}
+    return sealed({**who, "status": status[:LONGEST_STATUS], **times, "frames": text})
+
+
+def _as_text(frames: list[Atoms]) -> str:
     buffer = io.StringIO()
     for frame in frames:
         write_extxyz(buffer, frame, write_results=False)
-    times = {"seconds": round(time.perf_counter() - started, 4), "cpu": round(time.process_time() - cpu_started, 4)}
-    return json.dumps({"index": index, "status": status, **times, "frames": buffer.getvalue()})
+    return buffer.getvalue()
 
 
-def _failure(index: int, reason: str) -> str:
-    return json.dumps({"index": index, "status": reason, "seconds": 0.0, "cpu": 0.0, "frames": ""})
+def _failure(index: int, atoms: Atoms, reason: str) -> str:
+    return sealed({**identity(index, atoms), "status": reason[:LONGEST_STATUS], "seconds": 0.0, "cpu": 0.0, "frames": ""})
 
 
 def cores() -> int:
@@ -133,6 +144,9 @@ class Batch:
         self.output.flush()
         self.done.add(index)
 
+    def fail(self, index: int, reason: str) -> None:
+        self.keep(index, _failure(index, self.frames[index], reason))
+
     def run(self) -> None:
         """Process all frames, the largest first so that the cores end together."""
         order = sorted(range(len(self.frames)), key=lambda i: (-len(self.frames[i]), i))
@@ -143,14 +157,12 @@ class Batch:
                 # A worker died. Whatever was running is tried again alone, so that only the culprit is given up.
                 for index in suspects:
                     if self.run_pool([index], 1):
-                        self.keep(index, _failure(index, "failed: the worker process died (memory, crash or kill)"))
+                        self.fail(index, "failed: the worker process died (memory, crash or kill)")
                         dead += 1
                 rest = [i for i in order if i not in self.done]
                 if dead >= HOPELESS and dead == len(self.done):  # it is not the frames
                     for index in rest:
-                        self.keep(
-                            index, _failure(index, f"failed: not tried: the worker process died on the {dead} frames tried")
-                        )
+                        self.fail(index, f"failed: not tried: the worker process died on the {dead} frames tried")
                     break
                 suspects = self.run_pool(rest, self.processes) if rest else []
 
@@ -194,8 +206,9 @@ def main(name: str) -> int:
     with open(SETTINGS, encoding="utf-8") as handle:
         settings = json.load(handle)
     frames: Any = read(settings.get("input", INPUT), index=":", format="extxyz")
-    for atoms in frames:
+    for index, atoms in enumerate(frames):
         atoms.calc = None
+        atoms.info["index"] = index  # what a task names files by
     batch = Batch(task, settings, frames)
     batch.run()
     summary = {
@@ -206,8 +219,9 @@ def main(name: str) -> int:
         "python": sys.version.split()[0],
         "complete": len(batch.done) == len(frames),
     }
-    with open(SUMMARY, "w", encoding="utf-8") as handle:
+    with open(f"{SUMMARY}.part", "w", encoding="utf-8") as handle:
         json.dump(summary, handle)
+    os.replace(f"{SUMMARY}.part", SUMMARY)  # it is whole, or not there
     print(json.dumps(summary))
     return 0
 

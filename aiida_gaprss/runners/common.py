@@ -28,6 +28,19 @@ def load_class(name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
+def numbers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return what a calculator gave as an array of numbers.
+
+    :raises ValueError: if it is something else, or of another shape.
+    """
+    array = np.array(value)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"the calculator gave {name} of type {type(value).__name__} ({array.dtype}), expected real numbers")
+    if array.shape != shape and not (array.size == 1 and shape == ()):
+        raise ValueError(f"the calculator gave {name} of shape {array.shape}, expected {shape}")
+    return array.astype(float).reshape(shape)
+
+
 class CalculatorTask:
     """A task that needs one calculator in every worker, made from ``settings['calculator']`` and ``settings['arguments']``."""
 
@@ -52,15 +65,17 @@ class CalculatorTask:
         """Return a copy of ``atoms`` with energy (eV; the one the forces are derivatives of), forces (eV/Å) and virial (eV).
 
         :raises ArithmeticError: if one of them is not finite.
+        :raises ValueError: if one of them has not the shape, or is not of the kind, of such a label.
         """
         work, out = stripped(atoms), stripped(atoms)
         out.info = {}
         names = ["free_energy" if "free_energy" in self.calculator.implemented_properties else "energy", "forces"]
         energy, forces, *rest = self.properties(work, [*names, *(["stress"] if stress else [])])
-        out.info[f"{prefix}_energy"] = float(energy)
-        out.arrays[f"{prefix}_forces"] = np.array(forces)
+        out.info[f"{prefix}_energy"] = float(numbers("energy", energy, ()))
+        out.arrays[f"{prefix}_forces"] = numbers("forces", forces, (len(atoms), 3))
         for given in rest:
-            full = voigt_6_to_full_3x3_stress(given) if np.shape(given) == (6,) else np.asarray(given)
+            full = voigt_6_to_full_3x3_stress(given) if np.shape(given) == (6,) else given
+            full = numbers("stress", full, (3, 3))
             out.info[f"{prefix}_virial"] = (-full * work.get_volume()).reshape(9)
         values = [out.info[f"{prefix}_energy"], out.arrays[f"{prefix}_forces"], out.info.get(f"{prefix}_virial", 0.0)]
         if not all(np.isfinite(value).all() for value in values):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
-from common import CalculatorTask, stripped
+from common import CalculatorTask, numbers, stripped
 
 
 class Evaluate(CalculatorTask):
@@ -13,14 +13,16 @@ class Evaluate(CalculatorTask):
     def run(self, atoms: Atoms, deadline: float) -> tuple[str, list[Atoms]]:
         out = self.single_point(atoms, "GAP")
         if self.settings["local_energies"]:
-            energies = np.array(self.calculator.get_property("energies", stripped(atoms)))
-            if energies.shape != (len(atoms),):
-                raise ValueError(f"the calculator gave local energies of shape {energies.shape} for {len(atoms)} atoms")
-            out.arrays["GAP_local_energy"] = energies
+            energies = self.calculator.get_property("energies", stripped(atoms))
+            out.arrays["GAP_local_energy"] = numbers("local energies", energies, (len(atoms),))
         if self.settings["variances"]:
             self.calculator.reset()  # it would not calculate again what it thinks it knows
             self.calculator.calculate(stripped(atoms), ["energy"], ["positions"], calc_args="local_gap_variance")
-            out.arrays["GAP_local_variance"] = np.array(self.calculator.extra_results["atoms"]["local_gap_variance"])
+            variances = self.calculator.extra_results["atoms"]["local_gap_variance"]
+            out.arrays["GAP_local_variance"] = numbers("local variances", variances, (len(atoms),))
+        for key in ("GAP_local_energy", "GAP_local_variance"):
+            if not np.isfinite(out.arrays.get(key, 0.0)).all():
+                raise ArithmeticError(f"{key} has a value that is not a finite number")
         return "ok", [out]
 
 

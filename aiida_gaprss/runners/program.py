@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ase import Atoms
+from common import stripped
 
 #: Files larger than this (bytes) are not kept: wave functions, densities.
 LARGEST = 20_000_000
@@ -21,8 +23,8 @@ LARGEST = 20_000_000
 class Program:
     """A program; ``settings`` are
 
-    ``command``, a shell line; ``output``, the file of its standard output; ``folders`` by frame id; ``keep``, patterns of file
-    names.
+    ``command``, a shell line; ``output``, the file of its standard output; ``folder`` and ``packed``, where a frame's program
+    runs and where its files go, by the number of the frame; ``keep``, patterns of file names.
     """
 
     settings: dict[str, Any]
@@ -34,8 +36,7 @@ class Program:
 
     def run(self, atoms: Atoms, deadline: float) -> tuple[str, list[Atoms]]:
         """Run the program; what it printed is judged where the packed files are read."""
-        name = str(atoms.info["frame_id"])
-        folder = Path(self.settings["folders"][name])
+        folder = Path(self.settings["folder"].format(index=atoms.info["index"]))
         with (
             open(folder / self.settings["output"], "wb") as output,
             open(folder / "stderr.txt", "wb") as errors,
@@ -60,18 +61,20 @@ class Program:
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
-        self.pack(name, folder)
+        out = stripped(atoms)
+        out.info = {"packed": self.pack(Path(self.settings["packed"].format(index=atoms.info["index"])), folder)}
         last = (folder / "stderr.txt").read_text(errors="replace").strip().splitlines()[-1:]
         shutil.rmtree(folder)
-        return ("ok" if status == 0 else f"ended with status {status}" + "".join(f": {line}" for line in last)), []
+        return ("ok" if status == 0 else f"ended with status {status}" + "".join(f": {line}" for line in last)), [out]
 
-    def pack(self, name: str, folder: Path) -> None:
-        """Pack the files that are kept into ``raw/<frame id>.zip``."""
-        with zipfile.ZipFile(Path("raw") / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    def pack(self, path: Path, folder: Path) -> str:
+        """Pack the files that are kept, and return the digest of the archive."""
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for pattern in self.settings["keep"]:
-                for path in sorted(folder.glob(pattern)):
-                    if path.is_file() and path.stat().st_size <= LARGEST:
-                        archive.write(path, path.name)
+                for file in sorted(folder.glob(pattern)):
+                    if file.is_file() and file.stat().st_size <= LARGEST:
+                        archive.write(file, file.name)
+        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 TASK = Program()

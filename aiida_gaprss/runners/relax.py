@@ -25,6 +25,9 @@ DECIMALS = 6
 #: Of what passes between optimiser and cell filter: positions and log deformations (Å), forces (eV/Å), energies (eV).
 POSITION_DECIMALS, FORCE_DECIMALS, ENERGY_DECIMALS = 9, 7, 9
 
+#: Å³; no frame of a dataset has a smaller cell.
+FLAT = 1e-3
+
 #: Å, of the symmetry that is kept; random cells have theirs to 1e-8.
 SYMMETRY_TOLERANCE = 1e-4
 
@@ -311,6 +314,8 @@ class Relax(CalculatorTask):
         out.positions = np.round(atoms.positions, DECIMALS)
         if not (np.isfinite(out.positions).all() and np.isfinite(out.cell.array).all()):
             raise GiveUp("not_finite")
+        if out.get_volume() < FLAT:
+            raise GiveUp("collapsed")
         try:
             out = self.single_point(out, "GAP")
         except ArithmeticError as error:

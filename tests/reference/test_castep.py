@@ -345,7 +345,7 @@ def test_bundled_frames(run, registry, inputs, python_code, tmp_path):
     assert "REF_virial" not in atom.info
     assert absent.info["label_status"].startswith("failed: the program wrote no aiida.castep (ended with status")
     job = load_node(cell.info["label_uuid"])
-    kept = zipfile.ZipFile(io.BytesIO(job.outputs.retrieved.base.repository.get_object_content("raw/sic.zip", "rb")))
+    kept = zipfile.ZipFile(io.BytesIO(job.outputs.retrieved.base.repository.get_object_content("raw/00000.zip", "rb")))
     assert {"aiida.cell", "aiida.param", "aiida.castep"} <= set(kept.namelist())
     assert job.base.repository.list_object_names("frames") == ["00000", "00001", "00002"]
     assert "pseudo" not in job.base.repository.list_object_names()

@@ -307,7 +307,7 @@ def test_bundled_frames(run, registry, inputs, code, python_code):
     assert cell.info["REF_virial"][0] == pytest.approx(211.11 / 1602.1766 * 2.9 * 2.9 * 4.1, rel=1e-6)
     assert unknown.info["label_status"].startswith("failed: the program wrote no vasprun.xml (ended with status")
     job = load_node(cell.info["label_uuid"])
-    kept = zipfile.ZipFile(io.BytesIO(job.outputs.retrieved.base.repository.get_object_content("raw/sic.zip", "rb")))
+    kept = zipfile.ZipFile(io.BytesIO(job.outputs.retrieved.base.repository.get_object_content("raw/00000.zip", "rb")))
     assert {"INCAR", "POSCAR", "KPOINTS", "OUTCAR", "vasprun.xml"} <= set(kept.namelist())
     names = [name for folder, _, files in job.base.repository.walk() for name in files]
     assert "INCAR" in names

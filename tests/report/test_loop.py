@@ -8,7 +8,7 @@ from ase.build import bulk
 
 from aiida_gaprss.config import check_campaign
 from aiida_gaprss.launch import builder_inputs
-from aiida_gaprss.report.collect import collect
+from aiida_gaprss.report.collect import collect, training_labels
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.tables import progress_of
 from aiida_gaprss.report.text import generations_table, plain
@@ -63,7 +63,9 @@ def test_the_parts_in_their_order(looped, node):
     assert search.frames == []
     assert crystals.potential == looped.final_potential
     assert crystals.training_errors["energy_rmse"] == node.outputs.results["errors"]["energy"]["rmse"]
-    assert looped.training_labels() == len(looped.final_frames) + 1, "with the isolated atom"
+    assert len(looped.training_set()) == len(looped.final_frames) + 1, "with the isolated atom"
+    assert len(looped.training_set()) == training_labels(node) == node.outputs.results["frames"]
+    assert len(looped.training_set()) == sum(g.labelled for g in looped.generations if g.tag != "search")
     selection = node.outputs.selections.g01.get_dict()
     assert first.counts.chosen_as == selection["chosen_as"]
     assert first.counts.candidates == first.counts.selected + sum(first.counts.rejected.values())
@@ -98,6 +100,8 @@ def test_the_page(looped, tmp_path):
     assert [row["tag"] for row in summary["generations"]] == TAGS
     assert summary["thresholds"]["energy_change_meV/atom"] == 20_000
     assert summary["energies"] == "above the lowest"
+    assert summary["labelled_frames"] == summary["labels"]["frames"] == len(looped.training_set())
+    assert f"<dt>labels in the training set</dt><dd>{len(looped.training_set())}</dd>" in text
     with (tmp_path / "a" / "generations.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     measured = looped.generations[3].progress

@@ -1,6 +1,7 @@
 """The script that travels with the jobs, run as a job runs it: ``python batch.py TASK`` in a folder."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -335,7 +336,8 @@ def alive(pid):
 
 
 def test_number_of_cores(monkeypatch):
-    from aiida_gaprss.runners.batch import cores
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from batch import cores
 
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "7")
@@ -347,30 +349,108 @@ def test_number_of_cores(monkeypatch):
     assert cores() == len(os.sched_getaffinity(0))
 
 
+#: What a calculator gives of one atom that is no label, by the element that makes it do so; and what is said of it.
+WRONG = {
+    "Ag": ("forces", "np.zeros((3, 3))", r"forces of shape \(3, 3\), expected \(1, 3\)"),
+    "Au": ("forces", "np.zeros(3)", r"forces of shape \(3,\), expected \(1, 3\)"),
+    "Pt": ("forces", "np.zeros((1, 3), complex)", "forces of type ndarray .complex128., expected real numbers"),
+    "Pd": ("forces", "[['a', 'b', 'c']]", "forces of type list .<U1., expected real numbers"),
+    "Ni": ("stress", "np.zeros(3)", r"stress of shape \(3,\), expected \(3, 3\)"),
+    "Al": ("free_energy", "'low'", "energy of type str .<U3., expected real numbers"),
+    "C": ("free_energy", "np.zeros(2)", r"energy of shape \(2,\), expected \(\)"),
+}
+
+WRONG_SCRIPT = """
+import numpy as np
+from ase.calculators.emt import EMT
+
+class Wrong(EMT):
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]
+
+    def __init__(self, **what):
+        super().__init__()
+        self.what = what
+
+    def calculate(self, atoms, properties, system_changes):
+        super().calculate(atoms, properties, system_changes)
+        for name, value, _ in [self.what[s] for s in atoms.get_chemical_symbols() if s in self.what]:
+            self.results[name] = eval(value)
+"""
+
+
+@pytest.mark.parametrize("task", ["label", "evaluate", "relax"])
+def test_a_calculator_that_gives_something_else(run_batch, task):
+    """The frame is refused with the reason, and no other frame suffers."""
+    cells = crystals(2)
+    for symbol in WRONG:
+        cells.append(bulk("Cu", a=3.6))
+        cells[-1].symbols = symbol
+    base = relax_settings(max_steps=2, fmax=1e-9) if task == "relax" else {**LABEL, "local_energies": False, "variances": False}
+    settings = {**base, "calculator": "wrong.Wrong", "arguments": WRONG}
+    done, lines, _ = run_batch(task, cells, settings, extra={"wrong": WRONG_SCRIPT})
+    assert done.returncode == 0, done.stderr
+    assert [lines[index]["status"] for index in (0, 1)] == ["max_steps" if task == "relax" else "ok"] * 2
+    for index, (_, _, reason) in enumerate(WRONG.values(), start=2):
+        assert lines[index]["status"].startswith("failed: "), lines[index]
+        assert lines[index]["frames"] == ""
+        if task != "relax":  # there, ASE's filter stumbles over it first
+            assert re.search(reason, lines[index]["status"]), lines[index]["status"]
+
+
 # --- a program for every frame ---
+
+PLACES = {"folder": "frames/{index}", "packed": "raw/{index}.zip"}
+
+#: Names of frames that lead elsewhere, where they are taken for names of files.
+NASTY = (
+    "..",
+    "/tmp/gaprss-elsewhere",
+    "../../gaprss-elsewhere",
+    "~",
+    "-rf",
+    "a b",
+    "x" * 300,
+    "$(touch gaprss-elsewhere)",
+    ".",
+    "a/b",
+)
 
 
 def test_program(run_batch):
     frames = crystals(4)
-    for number, atoms in enumerate(frames):
-        atoms.info["frame_id"] = f"p-{number}"
-    folders = {f"p-{number}": f"frames/{number}" for number in range(4)}
     command = 'echo "ran in $(basename $PWD)"; touch large; [ $(basename $PWD) != 2 ] || { echo "no memory" >&2; exit 7; }'
-    settings = {"command": command, "output": "out.txt", "keep": ["out.txt"], "folders": folders, "processes": 2}
+    settings = {"command": command, "output": "out.txt", "keep": ["out.txt"], **PLACES, "processes": 2}
     inputs = {f"frames/{number}/in.txt": "" for number in range(4)}
     done, lines, folder = run_batch("program", frames, settings, files=inputs)
     assert done.returncode == 0, done.stderr
     assert [lines[index]["status"] for index in range(4)] == ["ok", "ok", "ended with status 7: no memory", "ok"]
-    with zipfile.ZipFile(folder / "raw" / "p-3.zip") as archive:
+    with zipfile.ZipFile(folder / "raw" / "3.zip") as archive:
         assert archive.namelist() == ["out.txt"], "what is not named is not kept"
         assert archive.read("out.txt") == b"ran in 3\n"
     assert not (folder / "frames" / "3").exists(), "the scratch is cleared"
 
 
+def test_names_of_frames_lead_nowhere(run_batch, tmp_path):
+    frames = crystals(len(NASTY))
+    for atoms, name in zip(frames, NASTY, strict=True):
+        atoms.info["frame_id"] = name
+    settings = {"command": "pwd", "output": "out.txt", "keep": ["out.txt"], **PLACES, "processes": 2}
+    inputs = {f"frames/{number}/in.txt": "" for number in range(len(NASTY))}
+    done, lines, folder = run_batch("program", frames, settings, files=inputs)
+    assert done.returncode == 0, done.stderr
+    assert {line["status"] for line in lines.values()} == {"ok"}
+    assert [lines[index]["frame"] for index in range(len(NASTY))] == list(NASTY)
+    for number in range(len(NASTY)):
+        with zipfile.ZipFile(folder / "raw" / f"{number}.zip") as archive:
+            assert archive.read("out.txt").decode() == f"{folder / 'frames' / str(number)}\n"
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert not list((folder / "frames").iterdir())
+    assert sorted(path.name for path in (folder / "raw").iterdir()) == sorted(f"{n}.zip" for n in range(len(NASTY)))
+
+
 def test_a_program_that_is_still_running_when_the_time_is_up(run_batch):
     frames = crystals(1)
-    frames[0].info["frame_id"] = "p-0"
-    settings = {"command": "sleep 60", "output": "out.txt", "keep": [], "folders": {"p-0": "frames/0"}, "time_limit_s": 2.0}
+    settings = {"command": "sleep 60", "output": "out.txt", "keep": [], **PLACES, "time_limit_s": 2.0}
     started = time.perf_counter()
     _, lines, _ = run_batch("program", frames, settings, files={"frames/0/in.txt": ""})
     assert time.perf_counter() - started < 30

@@ -11,7 +11,7 @@ from aiida_gaprss.calculations.join_functions import join_frames, join_vectors
 from aiida_gaprss.config import check_campaign
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.launch import builder_inputs
-from aiida_gaprss.parsers.frames import NOT_REACHED, read_results
+from aiida_gaprss.parsers.frames import NOT_REACHED
 from aiida_gaprss.report.collect import collect
 from aiida_gaprss.report.contents import contents
 from aiida_gaprss.workflows.repeat import left_by, tries_next, why_ended
@@ -164,9 +164,3 @@ def test_which_jobs_are_followed_by_another():
 )
 def test_what_schedulers_say(said, why):
     assert why_ended(job(1, said)) == why
-
-
-def test_results_that_a_full_disk_has_spoilt(tmp_path):
-    good = b'{"index": 2, "status": "ok"}\n'
-    (tmp_path / "results.jsonl").write_bytes(good + b'\0\0\0\n17\n\xff\xfe{"ind\n' + b'{"index": 3, "sta')
-    assert read_results(tmp_path / "results.jsonl") == {2: {"index": 2, "status": "ok"}}

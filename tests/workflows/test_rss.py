@@ -7,7 +7,6 @@ from io import StringIO
 import numpy as np
 import pytest
 from aiida.orm import Int, load_node
-from rich.console import Console
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.rss_functions import initial_cells
@@ -17,6 +16,7 @@ from aiida_gaprss.report.collect import collect
 from aiida_gaprss.report.trace import TraceError, history
 from aiida_gaprss.report.write import write_report
 from aiida_gaprss.seeding import stage_seed
+from aiida_gaprss.terminal import PlainConsole
 from aiida_gaprss.workflows.rss import RssWorkChain
 
 
@@ -110,7 +110,7 @@ def test_report(campaign, tmp_path):
 def test_trace(campaign):
     frame = campaign.outputs.labels.g01.get_frames()[0]
     name = frame.info["frame_id"]
-    console = Console(file=StringIO(), width=200)
+    console = PlainConsole(file=StringIO(), width=200)
     console.print(history(name, campaign))
     text = console.file.getvalue()
     assert name in text
