@@ -13,12 +13,13 @@ from functools import cached_property
 from ase import Atoms
 
 from aiida_gaprss.analysis.audit.consistency import check_forces, check_net_force, check_virials
+from aiida_gaprss.analysis.audit.duplicates import check_duplicates
 from aiida_gaprss.analysis.audit.energies import check_energy_unit, check_energy_zero, check_isolated_atoms
 from aiida_gaprss.analysis.audit.evidence import Evidence, examine
 from aiida_gaprss.analysis.audit.labels import check_labels, check_levels
 from aiida_gaprss.analysis.audit.paths import Paths, find_paths
 from aiida_gaprss.analysis.audit.result import VERDICTS, Audit, AuditSettings, Check, worst
-from aiida_gaprss.analysis.audit.structures import check_duplicates, check_geometry, check_outliers
+from aiida_gaprss.analysis.audit.structures import check_geometry, check_outliers
 
 __all__ = ["CHECKS", "VERDICTS", "Audit", "AuditSettings", "Check", "audit", "worst"]
 
