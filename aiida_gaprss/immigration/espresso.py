@@ -15,7 +15,8 @@ import numpy as np
 from ase import Atoms, units
 from ase.io.espresso import get_atomic_positions, get_cell_parameters, label_to_symbol, parse_pwo_start
 
-from aiida_gaprss.immigration.common import Level, Output, Step
+from aiida_gaprss.immigration.common import Output, Step
+from aiida_gaprss.levels import Level
 
 _START = re.compile(r"^.*Program PWSCF\s+v\.?\s*(\S+)", re.MULTILINE)
 _ENERGY = re.compile(r"^!+\s+total energy\s+=\s+(\S+) Ry")

@@ -16,7 +16,8 @@ from ase import Atoms
 from ase.io.vasp import read_vasp_xml
 from ase.io.vasp_parsers import vasp_outcar_parsers as outcar
 
-from aiida_gaprss.immigration.common import Level, Output, Step, mesh_spacing
+from aiida_gaprss.immigration.common import Output, Step
+from aiida_gaprss.levels import Level, sampling_of_mesh
 
 _GGA = {
     "PE": "PBE",
@@ -323,7 +324,7 @@ def _level(settings: dict[str, str], pseudos: dict[str, str], atoms: Atoms, mesh
         dispersion=f"dispersion correction {dispersion}" if dispersion else "no dispersion correction",
         others=tuple(others),
         pseudos=pseudos,
-        spacing=mesh_spacing(atoms.cell.array, mesh) if mesh and all(mesh) else None,
+        spacing=sampling_of_mesh(atoms.cell.array, mesh) if mesh and all(mesh) else None,
         n_kpoints=_integer(settings, "NKPTS", 0) or None,
     )
 
