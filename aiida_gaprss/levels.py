@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +17,9 @@ import numpy as np
 
 #: Value of what an output does not tell. Two such values are the same only if they come from the same import.
 NOT_TOLD = "not told"
+
+#: Values under ``also`` that need no word.
+_USUAL = ("", "F", "1")
 
 #: Settings that isolated atoms may have of their own, as ``isolated_parameters`` of our references may change them.
 OF_THE_CELL = ("smearing", "spin", "boundary", "total moment", "charge")
@@ -116,6 +120,8 @@ class Level:
     sampling: Sampling | None = None
     n_kpoints: str = ""
     isolated: bool = False
+    #: Settings that an isolated atom has of its own.
+    own: Mapping[str, str] = field(default_factory=dict)
     #: Who did not tell what is not told.
     untold: str = ""
     #: One line, if it is not made of the above.
@@ -127,9 +133,10 @@ class Level:
         if self.text:
             return self.text
         parts = [f"{self.code} {self.version}".strip()]
-        parts += [value if value != NOT_TOLD else f"{name} {NOT_TOLD}" for name, value in self.settings.items()]
-        parts.append(self._kpoints())
-        parts += [f"{name} {value}" for name, value in self.also.items()]
+        words = {name: value if value != NOT_TOLD else f"{name} {NOT_TOLD}" for name, value in self.settings.items()}
+        parts += [words.pop(name) for name in ("functional", "cutoff") if name in words]
+        parts += [self._kpoints(), *words.values()]
+        parts += [f"{name} {value}" for name, value in self.also.items() if value not in _USUAL]
         for kind, values in self.elements.items():
             told = ", ".join(f"{symbol} {value}" for symbol, value in sorted(values.items()) if value)
             parts += [f"{kind}{'s' if kind == PSEUDOPOTENTIAL else ''} {told}"] if told else []
@@ -137,7 +144,7 @@ class Level:
 
     def _kpoints(self) -> str:
         if self.isolated:
-            return "isolated atom"
+            return "; ".join(["isolated atom", *self.own.values()])
         if self.sampling is None:
             return f"k-points {NOT_TOLD}" + (f" ({self.n_kpoints} irreducible)" if self.n_kpoints else "")
         return f"k-point spacing {self.sampling}"
@@ -145,7 +152,8 @@ class Level:
     def of_isolated_atom(self) -> Level:
         """Return the level without what isolated atoms may have of their own."""
         kept = {name: value for name, value in self.settings.items() if name not in OF_THE_CELL}
-        return replace(self, settings=kept, sampling=ANY_SAMPLING, isolated=True)
+        own = {name: value for name, value in self.settings.items() if name in OF_THE_CELL}
+        return replace(self, settings=kept, own=own, sampling=ANY_SAMPLING, isolated=True)
 
     def told_by(self, content: str) -> Level:
         """Return the level, with a mark of the outputs it is from."""
@@ -163,6 +171,7 @@ class Level:
             "sampling": sampling,
             "n_kpoints": self.n_kpoints,
             "isolated": self.isolated,
+            "own": dict(self.own),
             "untold": self.untold,
             "text": self.text,
         }
@@ -268,10 +277,15 @@ def _elements_difference(one: Level, two: Level) -> Iterable[str]:
 
 
 def _value_difference(name: str, first: str, second: str, one: Level, two: Level) -> Iterable[str]:
-    if first != second:
+    if _content(first) != _content(second):
         yield f"{name}: {first or 'none'}, {second or 'none'}"
     elif NOT_TOLD in first and not _of_one_import(one, two):
         yield f"{name}: {first} by both"
+
+
+def _content(text: str) -> list[str]:
+    """Return what the files of pseudopotentials are compared by: their checksums where they are told, else their names."""
+    return sorted(re.sub(r"\S+ \(md5 (\w+)\)", r"\1", part) for part in text.split(" and "))
 
 
 def joined(levels: Iterable[Level | str]) -> Level | str:

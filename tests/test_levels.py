@@ -150,10 +150,10 @@ def test_vacuum_needs_no_points():
 
 def test_line():
     assert SILICON.line == (
-        "VASP 6.4.1; PBE; cutoff 500 eV; Gaussian smearing 0.1 eV; not spin-polarised; k-point spacing 0.03/Å; "
+        "VASP 6.4.1; PBE; cutoff 500 eV; k-point spacing 0.03/Å; Gaussian smearing 0.1 eV; not spin-polarised; "
         "pseudopotentials Si PAW_PBE Si 05Jan2001"
     )
-    assert "; functional not told; " in with_settings(SILICON, functional=NOT_TOLD).line
+    assert "VASP 6.4.1; functional not told; " in with_settings(SILICON, functional=NOT_TOLD).line
     assert "k-points not told (8 irreducible)" in replace(SILICON, sampling=None, n_kpoints="8").line
 
 

@@ -435,7 +435,9 @@ class _Run:
 
     def _table(self, number: int, what: str, pattern: re.Pattern[str], block: _Block) -> tuple[int, list[tuple[str, ...]], str]:
         """Return the last line of a table, its rows and their text; what is no row spoils the step."""
-        rows, at, text = [], number, []
+        rows: list[tuple[str, ...]] = []
+        text: list[str] = []
+        at = number
         for at in range(number + 1, len(self.lines)):
             line = self.lines[at].strip()
             if line and not line.strip("*"):
@@ -504,11 +506,14 @@ class _Run:
         """End a step, if there was one."""
         if not (block.energies or block.forces or block.stress is not None or block.problem):
             return
-        whole = self.cell is not None and self.fractional is not None and not self.unreadable
-        atoms = Atoms([symbol for symbol, _ in self.atoms], cell=self.cell, scaled_positions=self.fractional, pbc=True) if whole else Atoms()
+        atoms, key = Atoms(), (b"", b"")
+        if self.cell is not None and self.fractional is not None and not self.unreadable:
+            symbols = [symbol for symbol, _ in self.atoms]
+            atoms = Atoms(symbols, cell=self.cell, scaled_positions=self.fractional, pbc=True)
+            key = (self.cell.tobytes(), self.fractional.tobytes())
         step = Step(atoms, None, stress=block.stress, problem=next(iter(self.unreadable.values()), block.problem))
         self._set_forces(step, block)
-        if not whole:
+        if not len(atoms):
             step.problem = step.problem or "its cell or positions are not printed"
         elif block.unconverged:
             step.problem = "the SCF is not converged: the largest number of SCF cycles was reached"
@@ -520,7 +525,7 @@ class _Run:
             step.stress = None
             self.output.note("stress of molecular dynamics left out: it cannot be told whether the motion of the ions is in it")
         self.output.steps.append(step)
-        self.keys.append((self.cell.tobytes(), self.fractional.tobytes()) if whole else (b"", b""))
+        self.keys.append(key)
 
     def _set_forces(self, step: Step, block: _Block) -> None:
         """Take the forces before constraints if they are printed, else those after, if these only took away their sum."""
@@ -594,7 +599,10 @@ class _Run:
             plain = free
             middle = energies.get("zero_kelvin", (free + internal) / 2)
             if abs(middle - (free + internal) / 2) > 1e-6:
-                return None, f"its energies E, E-TS and E-0.5TS do not belong together: {internal:.6f}, {free:.6f}, {middle:.6f} eV"
+                return (
+                    None,
+                    f"its energies E, E-TS and E-0.5TS do not belong together: {internal:.6f}, {free:.6f}, {middle:.6f} eV",
+                )
         if block.scf_energy is not None and not abs(block.scf_energy - plain) < _SCF_TOLERANCE * abs(plain) + 1e-5:
             return None, f"its energy {plain:.6f} eV is not that of the last SCF cycle, {block.scf_energy:.6f} eV"
         return plain, None

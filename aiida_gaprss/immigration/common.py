@@ -57,11 +57,11 @@ class Output:
             )
 
     def note_missing(self) -> None:
-        """Note how many steps have no forces or no stress."""
+        """Note how many steps have no forces or no stress, unless it is noted why."""
         usable = [step for step in self.steps if step.problem is None]
         for name in ("forces", "stress"):
             without = sum(getattr(step, name) is None for step in usable)
-            if without:
+            if without and not any(text.startswith(f"{name} ") and "left out" in text for text in self.notes):
                 self.note(f"{without} of {len(usable)} step{'s' if len(usable) > 1 else ''} without {name}")
 
     def extend(self, other: Output) -> None:
