@@ -38,14 +38,18 @@ def _list(kind: str, columns: dict[str, str]) -> None:
     from aiida.orm import QueryBuilder
     from aiida.plugins import DataFactory
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
+
+    from aiida_gaprss.outside import shown
 
     query = QueryBuilder().append(DataFactory(kind), tag="n").order_by({"n": "id"})
     table = Table("pk", "label", *columns, box=None)
     for node in query.all(flat=True):
         attributes = node.base.attributes.all
         label = node.label or (node.creator.label if node.creator is not None else "")
-        table.add_row(str(node.pk), label, *(_short(attributes.get(key)) for key in columns.values()))
+        cells = (label, *(_short(attributes.get(key)) for key in columns.values()))
+        table.add_row(str(node.pk), *(escape(shown(cell)) for cell in cells))
     Console(highlight=False).print(table if table.row_count else f"no {kind.split('.')[1]} in this profile")
 
 
