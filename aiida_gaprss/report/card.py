@@ -336,7 +336,7 @@ _ACTS = re.compile(r"[\\`*\[\]<>&|]")
 
 
 def plain(value: Any) -> str:
-    """Return a text from anywhere as words of a page in Markdown, of which nothing acts, neither markup nor control characters."""
+    """Return a text from anywhere as words of a page in Markdown: neither markup nor control characters act."""
     return _ACTS.sub(r"\\\g<0>", shown(" ".join(str(value).split()), _LONGEST))
 
 
