@@ -19,12 +19,8 @@ from aiida_gaprss.analysis.audit.evidence import Evidence, examine
 from aiida_gaprss.analysis.audit.labels import check_labels, check_levels
 from aiida_gaprss.analysis.audit.paths import Paths, find_paths
 from aiida_gaprss.analysis.audit.result import VERDICTS, Audit, AuditSettings, Check, worst
-<<<<<<< HEAD
 from aiida_gaprss.analysis.audit.structures import check_geometry, check_outliers
-=======
-from aiida_gaprss.analysis.audit.structures import check_duplicates, check_geometry, check_outliers
 from aiida_gaprss.levels import Level
->>>>>>> w-outputs
 
 __all__ = ["CHECKS", "VERDICTS", "Audit", "AuditSettings", "Check", "audit", "worst"]
 
