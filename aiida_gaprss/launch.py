@@ -83,21 +83,21 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
         label["ase"] = {
             "code": label_python,
             "settings": Dict(config.reference.ase.model_dump()),
-            "metadata": {"options": options_at(label_python, config.options.label)},
+            "metadata": {"options": options_at(label_python, config.options.label.given())},
         }
     elif config.reference.per_frame:
         name, reference = config.reference.per_frame
         dft = code(reference.code, ("reference", name, "code"), name)
         label[name] = {
             "code": dft,
-            **_frame_by_frame(reference, options_at(dft, reference.options)),
+            **_frame_by_frame(reference, options_at(dft, reference.options.given())),
             **_potentials(campaign, name, reference, faults),
         }
         if config.bundle is not None:
             label["bundle"] = {
                 "code": label_python,
                 "frames_per_job": config.bundle.frames_per_job,
-                "metadata": {"options": options_at(label_python, config.bundle.options)},
+                "metadata": {"options": options_at(label_python, config.bundle.options.given())},
             }
         sound = not any(fault.where.startswith(f"reference.{name}.pseudos") for fault in faults)
         faults += _faults_of_inputs(campaign, name, label[name], sound)
@@ -112,8 +112,8 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
         **crystals,
         **({"buildcell": buildcell} if buildcell is not None else {}),
         "label": label,
-        "fit": {"code": gap_fit, "python": python, "metadata": {"options": fit_options(gap_fit, config.options.fit)}},
-        "relax": {"code": python, "metadata": {"options": options_at(python, config.options.relax)}},
+        "fit": {"code": gap_fit, "python": python, "metadata": {"options": fit_options(gap_fit, config.options.fit.given())}},
+        "relax": {"code": python, "metadata": {"options": options_at(python, config.options.relax.given())}},
         "scratch": config.scratch,
         "metadata": {"label": campaign_name(campaign), "description": f"GAP-RSS, protocol {config.protocol}"},
     }

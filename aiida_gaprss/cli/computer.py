@@ -96,7 +96,7 @@ def make_computer(settings: ComputerSettings) -> Computer:
     memory = settings.memory_per_node_GB
     computer.set_default_memory_per_machine(int(memory * 1e6) if memory else None)
     computer.set_minimum_job_poll_interval(settings.poll_interval_s)
-    computer.set_property(JOB_OPTIONS, settings.options)
+    computer.set_property(JOB_OPTIONS, settings.options.given())
     computer.set_property(MAX_JOBS, settings.max_jobs)
     computer.store()
     configured: dict[str, Any] = {"safe_interval": settings.connection_interval_s, "use_login_shell": True}
