@@ -18,6 +18,7 @@ from aiida_gaprss.validation import (
     Script,
     Seconds,
     SecondsOrZero,
+    ShellPath,
     Variable,
     WholeSeconds,
     Word,
@@ -81,8 +82,8 @@ class FitOptions(JobOptions):
 class EnvironmentSettings(Model):
     """The compute side, installed by ``setup`` if it is not there."""
 
-    folder: Line = Field(min_length=1, description="on the computer; ~ and environment variables are those there")
-    python: Line = Field("python3", min_length=1, description="of 3.10 or later; makes the environment")
+    folder: ShellPath = Field(description="on the computer; ~ and environment variables are those there")
+    python: ShellPath = Field("python3", description="of 3.10 or later; makes the environment")
     packages: list[Annotated[Line, Field(min_length=1)]] | None = Field(
         None, description="for pip; default: those that go with the version of the python"
     )
@@ -108,7 +109,7 @@ class ComputerSettings(Model):
     transport: Word = "core.ssh_async"
     transport_options: dict[str, Any] = Field(default_factory=dict, description="those of `verdi computer configure`")
     scheduler: Word = "core.slurm"
-    work_dir: str = Field(description="folder of the jobs, on a large file system; {username} is the user there")
+    work_dir: Line = Field(description="folder of the jobs, on a large file system; {username} is the user there")
     mpirun_command: list[Line] = Field(
         ["srun", "-n", "{tot_num_mpiprocs}"], description="starts programs with MPI: DFT codes, a gap_fit that is built for it"
     )
@@ -137,10 +138,8 @@ class ComputerSettings(Model):
     @field_validator("work_dir")
     @classmethod
     def _absolute(cls, value: str) -> str:
-        try:
-            value.format(username="")
-        except (KeyError, IndexError, ValueError) as exception:
-            raise ValueError("the only thing in braces can be {username}") from exception
+        if set(value.replace("{username}", "")) & set("{}"):
+            raise ValueError("the only thing in braces can be {username}")
         if not value.startswith("/"):
             raise ValueError("expected an absolute path, e.g. /scratch/{username}/gaprss")
         return value

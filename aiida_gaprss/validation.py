@@ -78,6 +78,16 @@ Line: TypeAlias = Annotated[str, _text(r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", 
 Label: TypeAlias = Annotated[str, _text(r"^[^\x00-\x1f\x7f-\x9f]+$", 255, "a label, without control characters")]
 Script: TypeAlias = Annotated[str, _text(r"^[^\x00-\x08\x0b-\x1f\x7f]*$", 20_000, "lines without control characters")]
 AbsolutePath: TypeAlias = Annotated[str, _text(r"^/[^\x00-\x1f\x7f]*$", 1000, "an absolute path (/…) without control characters")]
+#: A path of which a shell replaces ``~`` and variables, and nothing else: it holds no character that acts there.
+ShellPath: TypeAlias = Annotated[
+    str,
+    _text(
+        r"^(~/|~$)?([A-Za-z0-9_.+@:/-]|\$[A-Za-z_][A-Za-z0-9_]*|\$\{[A-Za-z_][A-Za-z0-9_]*\})*$",
+        1000,
+        "a path of letters, digits and _ . + @ : / -, with ~ in front or variables ($HOME) if wanted",
+    ),
+    Field(min_length=1),
+]
 
 
 #: How pydantic names a branch of a union in the location of a fault.

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiida_gaprss.cli.environment import PROBE, Finding, register
+from aiida_gaprss.cli.environment import PROBE, Finding, plain, register
 from aiida_gaprss.computers import JOB_OPTIONS, MAX_JOBS, ComputerSettings, EnvironmentSettings
 from aiida_gaprss.fitting import GAP_VERSION_EXTRA
+from aiida_gaprss.outside import shown
 
 if TYPE_CHECKING:
     from aiida.orm import Computer
@@ -33,16 +34,17 @@ def set_up_computer(settings: ComputerSettings, console: Console, check: bool) -
     :raises click.ClickException: naming what does not work, and what to look at.
     """
     computer = make_computer(settings)
-    console.print(f"computer [bold]{computer.label}[/]: {computer.hostname}, {settings.transport}, {settings.scheduler}")
+    told = ", ".join(plain(text) for text in (computer.hostname, settings.transport, settings.scheduler))
+    console.print(f"computer [bold]{plain(computer.label)}[/]: {told}")
     with connection(computer) as transport:
         shell = Shell(transport, settings.prepend_text)
         user = shell("whoami", "cannot run a command")
         work_dir = settings.work_dir.format(username=user)
         shell(f"mkdir -p {shlex.quote(work_dir)} && test -w {shlex.quote(work_dir)}", f"work_dir {work_dir} cannot be written to")
-        console.print(f"  [green]found[/]    user {user}, {work_dir}")
+        console.print(f"  [green]found[/]    user {plain(user)}, {plain(work_dir)}")
         python = settings.python or install(settings.environment, shell, console)  # type: ignore[arg-type]  # one of them is given
         probe = shell(f"{shlex.quote(python)} -c {shlex.quote(PROBE)}", f"{python} has no quippy and ase")
-        found = json.loads(probe)
+        found = _probed(probe, python)
         gap_fit = settings.gap_fit or found["gap_fit"]
         if gap_fit is None:
             raise click.ClickException(f"{python}: its quippy has no gap_fit; say gap_fit: PATH, or install quippy-ase 0.9.14")
@@ -60,6 +62,20 @@ def set_up_computer(settings: ComputerSettings, console: Console, check: bool) -
     codes = {label: register(label, finding, plugin, computer, **more) for label, (finding, plugin, more) in programs.items()}
     if check:
         run_check(codes["gap_fit"], codes["gaprss-python"], console)
+
+
+def _probed(text: str, python: str) -> dict[str, Any]:
+    """Return what the probe of a python printed.
+
+    :raises click.ClickException: if it printed something else.
+    """
+    try:
+        found = json.loads(text)
+        if isinstance(found, dict) and isinstance(found["ase"], str) and isinstance(found["gap_fit"], str | None):
+            return found
+    except (ValueError, KeyError):
+        pass
+    raise click.ClickException(f"{python}: printed {shown(text)!r}, expected its versions")
 
 
 def make_computer(settings: ComputerSettings) -> Computer:
@@ -138,25 +154,33 @@ class Shell:
         status, output, error = self.transport.exec_command_wait(f"{self.prepend_text}\n{command}")
         if status != 0:
             said = (error.strip().splitlines() or [f"status {status}"])[-1]
-            raise click.ClickException(f"{fault}: {said}")
+            raise click.ClickException(shown(f"{fault}: {said}", 1000))
         return (output.strip().splitlines() or [""])[-1]
 
 
 def install(environment: EnvironmentSettings, shell: Shell, console: Console) -> str:
     """Return the python of an environment on the computer, which is made if it is not there."""
-    folder = shell(f"eval echo {environment.folder}", f"environment.folder {environment.folder}")
-    python = f"{folder}/bin/python"
+    # Both paths have no character that acts but ~ and $ (ShellPath).
+    folder, base = (
+        shell(f"printf '%s\\n' {path}", f"environment.{name} {path}")
+        for name, path in (("folder", environment.folder), ("python", environment.python))
+    )
+    path = f"{folder}/bin/python"
+    python, base = shlex.quote(path), shlex.quote(base)
     packages = environment.packages
-    version = f"{environment.python} -c 'import sys; print(sys.version_info[1])'"
-    minor = int(shell(f"test -x {python} && {python} -c 'import quippy, ase' 2>/dev/null && echo 0 || {version}", version))
+    version = f"{base} -c 'import sys; print(sys.version_info[1])'"
+    said = shell(f"test -x {python} && {python} -c 'import quippy, ase' 2>/dev/null && echo 0 || {version}", version)
+    if not said.isdecimal():
+        raise click.ClickException(f"{version}: printed {shown(said)!r}, expected the minor version of Python")
+    minor = int(said)
     if minor:
         if packages is None:
             packages = PACKAGES[min(newest for newest in PACKAGES if newest >= minor)]
-        console.print(f"  installing {' '.join(packages)} in {folder} (a minute or two)", soft_wrap=True)
-        shell(f"{environment.python} -m venv {folder}", f"no environment in {folder}")
+        console.print(f"  installing {plain(' '.join(packages))} in {plain(folder)} (a minute or two)", soft_wrap=True)
+        shell(f"{base} -m venv {shlex.quote(folder)}", f"no environment in {folder}")
         named = " ".join(shlex.quote(package) for package in packages)
-        shell(f"{python} -m pip install --quiet --disable-pip-version-check {named}", f"pip in {folder}")
-    return python
+        shell(f"{python} -m pip install --quiet --disable-pip-version-check -- {named}", f"pip in {folder}")
+    return path
 
 
 def run_check(gap_fit: Any, python: Any, console: Console) -> None:
@@ -190,10 +214,10 @@ def run_check(gap_fit: Any, python: Any, console: Console) -> None:
     potential = results["potential"]
     for code in (gap_fit, python):
         code.base.extras.set(GAP_VERSION_EXTRA, potential.gap_version)
-    console.print(f"  [green]works[/]    job <{node.pk}> in {seconds:.0f} s: {results['results']['gap_fit']}")
+    console.print(f"  [green]works[/]    job <{node.pk}> in {seconds:.0f} s: {plain(results['results']['gap_fit'])}")
     difference = _difference(potential, results["predictions"])
     if isinstance(difference, str):
-        console.print(f"  [yellow]cannot be compared with this machine: {difference}[/]", soft_wrap=True)
+        console.print(f"  [yellow]cannot be compared with this machine: {plain(difference)}[/]", soft_wrap=True)
     elif difference > AGREEMENT:
         raise click.ClickException(
             f"its energies differ from those of this machine by {difference:.1e} eV: other versions of GAP?"
@@ -201,7 +225,7 @@ def run_check(gap_fit: Any, python: Any, console: Console) -> None:
     else:
         console.print(f"  [green]agrees[/]   its energies are those of this machine to {max(difference, 1e-16):.0e} eV")
     for trouble in remove_folders([node.outputs.remote_folder]):
-        console.print(f"  [yellow]{trouble}[/]", soft_wrap=True)
+        console.print(f"  [yellow]{plain(trouble)}[/]", soft_wrap=True)
 
 
 #: A fit of a second.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiida_gaprss.fitting import GAP_VERSION_EXTRA
+from aiida_gaprss.outside import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +36,13 @@ export OMP_NUM_THREADS=1 OMPI_MCA_orte_tmpdir_base=$(mktemp -d)
 trap 'rm -rf "$OMPI_MCA_orte_tmpdir_base"' EXIT"""
 
 
+def plain(text: object) -> str:
+    """Return a text for rich, in which neither markup nor a control character acts."""
+    from rich.markup import escape
+
+    return escape(shown(text, 1000))
+
+
 @dataclass
 class Finding:
     """Something ``setup`` looked for."""
@@ -49,9 +57,9 @@ class Finding:
         """Print whether it was found."""
         if self.found:
             detail = f" ({self.detail})" if self.detail else ""
-            console.print(f"  [green]found[/]    {self.name}: {self.found}{detail}", soft_wrap=True)
+            console.print(f"  [green]found[/]    {plain(f'{self.name}: {self.found}{detail}')}", soft_wrap=True)
         else:
-            console.print(f"  [yellow]missing[/]  {self.name}: {self.detail}. {self.how_to_get}", soft_wrap=True)
+            console.print(f"  [yellow]missing[/]  {plain(f'{self.name}: {self.detail}. {self.how_to_get}')}", soft_wrap=True)
 
 
 def load_or_make_profile(make: bool = True) -> str:

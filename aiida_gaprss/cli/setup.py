@@ -26,7 +26,7 @@ def setup(path: Path | None, check: bool, python: str | None, gap_fit: str | Non
     """
     from rich.console import Console
 
-    from aiida_gaprss.cli.environment import load_or_make_profile, set_up_codes
+    from aiida_gaprss.cli.environment import load_or_make_profile, plain, set_up_codes
 
     console = Console(highlight=False)
     settings = None
@@ -39,7 +39,7 @@ def setup(path: Path | None, check: bool, python: str | None, gap_fit: str | Non
             if value:
                 raise click.UsageError(f"{name} is for this machine; on another computer its file says where programs are")
     profile = load_or_make_profile()
-    console.print(f"AiiDA profile [bold]{profile}[/]")
+    console.print(f"AiiDA profile [bold]{plain(profile)}[/]")
     if settings is not None:
         from aiida_gaprss.cli.computer import set_up_computer
 
