@@ -103,18 +103,17 @@ def find(name: str, code: Any) -> tuple[str | None, str | None]:
 
     :param code: the python that will make the labels; None if it is not known.
     """
-    computer = code.computer if code is not None else None
-    here = computer is None or computer.hostname == "localhost"
-    if code is not None and here and computer is not None:
-        before = "\n".join(filter(None, (computer.get_prepend_text(), code.prepend_text)))
-        seen = look(name, str(code.filepath_executable), before)
+    if code is None or code.computer is None:
+        seen, here = look(name), True
+    elif code.computer.hostname == "localhost":
+        before = "\n".join(filter(None, (code.computer.get_prepend_text(), code.prepend_text)))
+        seen, here = look(name, str(code.filepath_executable), before), True
     else:
-        seen = look(name)
+        seen, here = look(name), False
     if seen.state == "wrong":
         return seen.reason, None
-    if seen.state == "absent" and here:
+    if here:
         where = f"in the environment of {code.full_label}" if code is not None else "here"
-        return f"{name} is not installed {where} ({seen.reason})", None
-    if seen.state == "absent":
-        return None, f"{name} is not installed here; needed on {computer.label}"
-    return None, None if here else f"{name} is installed here; needed on {computer.label}, too"
+        return (None if seen.state == "there" else f"{name} is not installed {where} ({seen.reason})"), None
+    needed = f"needed on {code.computer.label}"
+    return None, f"{name} is not installed here; {needed}" if seen.state == "absent" else f"{name} is {needed}, too"

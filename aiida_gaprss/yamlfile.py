@@ -318,7 +318,7 @@ class _Reader:
 
     def sequence(self, events: Iterator[Event], where: tuple[str | int, ...], depth: int, place: Place) -> list[Any]:
         """Return the items up to the end of a sequence."""
-        out = []
+        out: list[Any] = []
         for event in events:
             if isinstance(event, SequenceEndEvent):
                 break

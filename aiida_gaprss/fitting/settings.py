@@ -7,9 +7,10 @@ from itertools import combinations_with_replacement
 from typing import Annotated, Literal
 
 from ase.data import atomic_numbers
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from aiida_gaprss.fitting.regularisation import Rule, Sigma
+from aiida_gaprss.outside import shown
 from aiida_gaprss.validation import Length, Model, Order, Positive, PositiveOrZero, Real, SparseCount
 
 __all__ = ["Angle3b", "Descriptor", "Distance2b", "FitSettings", "Sigma", "Soap", "SoapTurbo"]
@@ -23,10 +24,11 @@ MAX_LINE = 1000
 
 
 def _plain(names: Iterable[str]) -> None:
-    """Refuse names of config types that gap_fit would take apart."""
+    """Refuse names of config types that gap_fit would take apart, or that no frame can have."""
     for name in names:
-        if not name or set(name) & set(" :={}"):
-            raise ValueError(f"config type {name!r}: gap_fit needs a name without blanks, ':', '=' and braces")
+        if not name or set(name) & set(" :={}'\"\\,") or not name.isprintable() or len(name) > 100:
+            text = f"config type {shown(name, 60)!r}: gap_fit needs a name without blanks, quotes, ':', '=', ',' and braces"
+            raise ValueError(f"{text}, of at most 100 characters")
 
 
 class _Descriptor(Model):
@@ -39,13 +41,14 @@ class _Descriptor(Model):
         description="representative points of each pair, triplet or centre; a number, or numbers by config type"
     )
 
-    @model_validator(mode="after")
-    def _sparse(self) -> _Descriptor:
-        if isinstance(self.n_sparse, dict):
-            if not self.n_sparse:
+    @field_validator("n_sparse")
+    @classmethod
+    def _sparse(cls, value: int | dict[str, int]) -> int | dict[str, int]:
+        if isinstance(value, dict):
+            if not value:
                 raise ValueError("n_sparse: give a number, or at least one config type with its number")
-            _plain(self.n_sparse)
-        return self
+            _plain(value)
+        return value
 
     def sparse(self) -> str:
         """Return the number of sparse points as gap_fit wants it."""
@@ -231,21 +234,31 @@ class FitSettings(Model):
     sparse_jitter: Positive = 1e-8
     mixed_levels: bool = Field(False, description="allow datasets that were labelled at different levels of theory")
 
-    @model_validator(mode="after")
-    def _names(self) -> FitSettings:
-        _plain(self.config_type_sigma)
-        if len(self.config_type_sigma) > MAX_CONFIG_TYPES:
+    @field_validator("config_type_sigma")
+    @classmethod
+    def _names(cls, value: dict[str, Sigma]) -> dict[str, Sigma]:
+        _plain(value)
+        if len(value) > MAX_CONFIG_TYPES:
             raise ValueError(
-                f"config_type_sigma has {len(self.config_type_sigma)} entries, gap_fit reads at most {MAX_CONFIG_TYPES}; "
+                f"config_type_sigma has {len(value)} entries, gap_fit reads at most {MAX_CONFIG_TYPES}; "
                 "give the rest under regularisation, as constant sigmas of config types"
             )
-        if "energy" not in self.targets:
+        return value
+
+    @field_validator("targets")
+    @classmethod
+    def _energies(cls, value: list[str]) -> list[str]:
+        if "energy" not in value:
             raise ValueError("targets: energy must be among them")
-        if isinstance(self.e0, dict):
-            unknown = [name for name in self.e0 if name not in atomic_numbers]
-            if unknown or not self.e0:
-                raise ValueError(f"e0: {unknown[0]!r} is no element" if unknown else "e0: no element is given")
-        return self
+        return value
+
+    @field_validator("e0")
+    @classmethod
+    def _elements(cls, value: str | dict[str, float]) -> str | dict[str, float]:
+        unknown = [name for name in value if not atomic_numbers.get(name)] if isinstance(value, dict) else []
+        if unknown or not value:
+            raise ValueError(f"e0: {shown(unknown[0], 40)!r} is no element" if unknown else "e0: no element is given")
+        return value
 
     @property
     def cutoff(self) -> float:
