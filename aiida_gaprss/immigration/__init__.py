@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from ase import Atoms
-from ase.geometry import minkowski_reduce
 
 from aiida_gaprss.frames import FrameError, canonical, check, dumps, set_labels, virial_from_stress
 from aiida_gaprss.immigration import castep, espresso, vasp
@@ -270,10 +268,6 @@ def _frame(output: Output, number: int, config_type: str | None) -> Atoms:
         raise FrameError(step.problem)
     atoms = step.atoms.copy()
     isolated = config_type == "isolated_atom"
-    if isolated and len(atoms) != 1:
-        raise FrameError(f"config_type isolated_atom, but it has {len(atoms)} atoms")
-    if isolated and _to_image(atoms) < VACUUM:
-        raise FrameError(f"config_type isolated_atom, but the atom is {_to_image(atoms):.2f} Å from its own image")
     forces, stress, notes = not_calculated(step)
     for text in notes:
         output.note(f"step {number}: {text}")
