@@ -68,6 +68,15 @@ def find_placeholders(frames: Sequence[Atoms], prefix: str = REFERENCE) -> list[
     return found
 
 
+def drop_placeholders(frames: Sequence[Atoms], found: Sequence[Placeholders], prefix: str = REFERENCE) -> None:
+    """Take the labels that are placeholders off the frames; a frame without an energy keeps no other label."""
+    for group in found:
+        for i in group.reasons:
+            atoms = frames[i]
+            for label in ("energy", "forces", "virial") if group.label == "energy" else (group.label,):
+                (atoms.arrays if label == "forces" else atoms.info).pop(f"{prefix}_{label}", None)
+
+
 def nothing_acts(atoms: Atoms) -> bool:
     """Tell whether every atom is so far from all others that a short-ranged potential has no forces."""
     radii = covalent_radii[atoms.numbers]

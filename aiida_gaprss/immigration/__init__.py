@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from ase import Atoms
-from ase.geometry import minkowski_reduce
 
 from aiida_gaprss.frames import FrameError, canonical, check, set_labels, virial_from_stress
 from aiida_gaprss.immigration import castep, espresso, vasp
@@ -39,9 +37,6 @@ _HEAD = 65536
 #: Names that say nothing; such a file is named after its folder.
 _NAMELESS = {"outcar", "vasprun", "aiida", "castep", "pw", "espresso", "out", "output", "stdout"}
 _SUFFIXES = {".gz", ".castep", ".xml", ".out", ".pwo", ".log", ".txt"}
-
-#: An atom nearer than this (Å) to its own image is not isolated.
-_ISOLATED = 6.0
 
 
 class Refused(NamedTuple):
@@ -214,12 +209,6 @@ def _frame(step: Step, config_type: str | None) -> Atoms:
         raise FrameError(step.problem)
     atoms = step.atoms.copy()
     isolated = config_type == "isolated_atom"
-    if isolated and len(atoms) != 1:
-        raise FrameError(f"config_type isolated_atom, but it has {len(atoms)} atoms")
-    if isolated:
-        distance = np.linalg.norm(minkowski_reduce(atoms.cell.array)[0], axis=1).min()
-        if distance < _ISOLATED:
-            raise FrameError(f"config_type isolated_atom, but the atom is {distance:.2f} Å from its own image")
     virial = None if step.stress is None or isolated else virial_from_stress(step.stress, atoms.get_volume())
     set_labels(atoms, step.energy, step.forces, virial)
     atoms.info.update(config_type=config_type or "unknown", label_status="ok")
