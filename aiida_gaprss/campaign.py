@@ -22,6 +22,7 @@ from aiida_gaprss.analysis.convergence import StopSettings
 from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.protocols import Protocols, merged
+from aiida_gaprss.selection.alone import REACH
 from aiida_gaprss.selection.sanity import Limits
 from aiida_gaprss.selection.settings import SelectionSettings
 from aiida_gaprss.structures.compositions import text
@@ -59,6 +60,9 @@ class FilterSettings(Model):
     min_separation_factor: PositiveFloat = Field(0.7, description="of the seeds' smallest separation")
     volume_per_atom: tuple[PositiveFloat, PositiveFloat] | None = Field(
         None, description="Å³; default: ×0.4 … ×2.5 of the seeds' range"
+    )
+    max_neighbour_factor: PositiveFloat | None = Field(
+        REACH, description="sums of covalent radii within which every atom needs a neighbour; null: no matter"
     )
     max_force: PositiveFloat | None = Field(None, description="eV/Å, predicted")
 
@@ -186,6 +190,7 @@ class RssSettings(Model):
         return Limits(
             min_distance=self.filter.min_separation_factor * self.min_separation,
             volume_per_atom=volumes,
+            max_neighbour_factor=self.filter.max_neighbour_factor,
             max_force=self.filter.max_force,
         )
 
