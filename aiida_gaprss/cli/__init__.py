@@ -11,6 +11,7 @@ from aiida_gaprss.cli import audit as _audit  # noqa: F401  registers "dataset a
 from aiida_gaprss.cli.campaign import demo, report, run, status, stop, trace
 from aiida_gaprss.cli.fit import fit
 from aiida_gaprss.cli.nodes import dataset, potential
+from aiida_gaprss.cli.resume import resume
 from aiida_gaprss.cli.scans import committee, learning_curve, tune
 from aiida_gaprss.cli.search import search
 from aiida_gaprss.cli.setup import setup
@@ -27,6 +28,7 @@ COMMANDS = (
     setup,
     demo,
     run,
+    resume,
     status,
     stop,
     report,

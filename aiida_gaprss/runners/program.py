@@ -36,6 +36,7 @@ class Program:
         """Run the program; what it printed is judged where the packed files are read."""
         name = str(atoms.info["frame_id"])
         folder = Path(self.settings["folders"][name])
+        tidy(folder)
         with (
             open(folder / self.settings["output"], "wb") as output,
             open(folder / "stderr.txt", "wb") as errors,
@@ -72,6 +73,20 @@ class Program:
                 for path in sorted(folder.glob(pattern)):
                     if path.is_file() and path.stat().st_size <= LARGEST:
                         archive.write(path, path.name)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a run that was stopped has left beside the input: programs would go on from their old wave functions."""
+    begun = folder / ".input"
+    if begun.is_file():
+        given = begun.read_text().splitlines()
+        for path in folder.iterdir():
+            if path.name not in given and path != begun:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    else:
+        names = "\n".join(path.name for path in folder.iterdir())
+        begun.with_suffix(".new").write_text(names)
+        begun.with_suffix(".new").rename(begun)
 
 
 TASK = Program()
