@@ -105,7 +105,7 @@ class Story:
             else:
                 process.wait()
                 ran += time.monotonic() - began
-            if process.returncode:
+            if process.returncode and "has ended: finished" not in output.read_text(errors="replace"):
                 self.faults.append(f"ended with {process.returncode}: {output.read_text(errors='replace').strip()[-300:]}")
             break
         text = self.machine.run(sys.executable, "-c", DUMP, self.pk, check=False)
@@ -136,6 +136,8 @@ class Story:
         if how == signal.SIGKILL:  # nobody stopped its jobs
             return
         last = text.splitlines()[-1] if text else ""
+        if "labels in the training set" in text:  # it had ended
+            return
         if f"aiida-gaprss resume {self.pk}" not in last:
             self.faults.append(f"last line after {self.moments[-1]:.1f} s: {last}")
         if left := self.machine.processes("PWD", str(self.machine.folder)):

@@ -19,7 +19,7 @@ from aiida.engine import Process, WorkChain
 from aiida.orm import CalcJobNode, ProcessNode, WorkChainNode
 from rich.console import Console
 
-from aiida_gaprss.workflows.here import HERE, HereRunner, claimed, kill, leave, revive
+from aiida_gaprss.workflows.here import HERE, Claim, HereRunner, kill, leave, revive
 
 #: Seconds from one look to the next at what is going on, to show it; and in which a second Ctrl-C is waited for.
 INTERVAL, GRACE = 1.0, 1.0
@@ -143,9 +143,9 @@ def run_with_progress(process: type[WorkChain], inputs: dict[str, Any]) -> WorkC
         instance = runner.instantiate_process(process, **inputs)
         node = instance.node
         assert isinstance(node, WorkChainNode)
-        with claimed(node):
+        with Claim(node) as claim:
             node.base.extras.set(HERE, True)
-            return _complete(runner, signals, [instance], node)
+            return _complete(runner, signals, claim, [instance])
 
 
 def resume_with_progress(node: WorkChainNode) -> WorkChainNode:
@@ -153,8 +153,8 @@ def resume_with_progress(node: WorkChainNode) -> WorkChainNode:
 
     :raises Paused: if it is interrupted again.
     """
-    with _shown() as (runner, signals), claimed(node):
-        return _complete(runner, signals, revive(runner, node), node)
+    with _shown() as (runner, signals), Claim(node) as claim:
+        return _complete(runner, signals, claim, revive(runner, claim, node))
 
 
 @contextlib.contextmanager
@@ -178,8 +178,9 @@ def _shown() -> Iterator[tuple[HereRunner, _Signals]]:
             old.setLevel(level)
 
 
-def _complete(runner: HereRunner, signals: _Signals, processes: list[Process], node: WorkChainNode) -> WorkChainNode:
-    console = signals.console
+def _complete(runner: HereRunner, signals: _Signals, claim: Claim, processes: list[Process]) -> WorkChainNode:
+    console, node = signals.console, processes[0].node
+    assert isinstance(node, WorkChainNode)
     name = f"{WHAT[node.process_label or '']} {node.label} <{node.pk}>"
     say(console, f"{name}, uuid {node.uuid}")
     with console.status("starting") as spinner:
@@ -194,14 +195,16 @@ def _complete(runner: HereRunner, signals: _Signals, processes: list[Process], n
         runner.loop.call_later(INTERVAL, tick)
         reason = runner.complete(processes)
         if reason is None:
+            claim.end()
             return node
-        complaints = leave(runner, node, reason)
+        complaints = leave(runner, claim, node, reason)
         signals.wait()
     for complaint in complaints:
         say(console, complaint)
     code = 128 + signals.received[0] if signals.received else os.EX_TEMPFAIL
     if signals.kills:
         kill(node)
+        claim.end()
         raise Paused(f"{name} is killed", code)
     what = "" if signals.received else f"{reason}: when that is mended, "
     raise Paused(f"{name} is paused; {what}it goes on with: aiida-gaprss resume {node.pk}", code)

@@ -112,18 +112,19 @@ def _hand_over(node: WorkChainNode) -> None:
     from aiida.manage import get_manager
 
     from aiida_gaprss.cli.daemon import daemon_trouble
-    from aiida_gaprss.workflows.here import HERE, HereRunner, claimed, revive
+    from aiida_gaprss.workflows.here import HERE, Claim, HereRunner, revive
 
     if trouble := daemon_trouble():
         raise click.ClickException(f"{named(node)} cannot be submitted: {trouble}")
     controller, persister = get_manager().get_process_controller(), get_manager().get_persister()
     runner = HereRunner()
-    with claimed(node):
-        for process in revive(runner, node):
+    with Claim(node) as claim:
+        for process in revive(runner, claim, node):
             persister.save_checkpoint(process)
             process.close()
             controller.continue_process(process.pid, nowait=True, no_reply=True)
         node.base.extras.delete(HERE)
+        claim.end()
     click.echo(f"{named(node)} goes on in the daemon; follow it with: aiida-gaprss status {node.pk}")
 
 

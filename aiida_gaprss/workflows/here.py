@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,16 +43,14 @@ from aiida_gaprss.workflows.once import OnceWorkChain, awaits_begin
 
 #: Extra of a work chain that a process such as this one runs, not the daemon.
 HERE = "gaprss_here"
-#: Extra of a job that is begun again, as its program was stopped or had no room on the disk.
-CUT, STOPPED, NO_ROOM = "gaprss_cut", "stopped", "no room"
+#: Why a job is begun again: its program was stopped, or had no room on the disk.
+STOPPED, NO_ROOM = "stopped", "no room"
 
 #: Seconds from one look to the next whether a child has ended; until a job that was stopped must be gone.
 CHILD_INTERVAL, PATIENCE = 0.2, 10.0
 #: Bytes without which a disk counts as full; and those that are kept back for what an interruption has to write.
 FULL, RESERVE = 1_000_000, 4_000_000
 
-#: Of a job: its program may be running.
-_MAY_RUN = (CalcJobState.UPLOADING, CalcJobState.UNSTASHING, CalcJobState.SUBMITTING, CalcJobState.WITHSCHEDULER)
 _LOST = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.PendingRollbackError, sqlite3.OperationalError)
 
 
@@ -92,7 +91,8 @@ class HereRunner(Runner):
         self._transport = _Transports(self)
         self._job_manager = JobManager(self._transport)
         self.stopped: asyncio.Future[str] = self.loop.create_future()
-        self.no_room: list[CalcJobNode] = []  #: jobs that have ended on a full disk
+        self.no_room: dict[str, str] = {}  #: jobs that have ended on a full disk
+        self.folders: dict[str, str] = {}  #: of jobs of this machine that have not ended; no database tells when it is gone
 
     @property
     def is_daemon_runner(self) -> bool:
@@ -139,6 +139,9 @@ class HereRunner(Runner):
             if isinstance(new_state, Finished) and isinstance(process, CalcJob):
                 self.give_up_without_room(process.node)
             transition_to(new_state, **kwargs)
+            self.folders.pop(process.node.uuid, None)
+            if isinstance(process, CalcJob) and not process.has_terminated() and (folder := folder_here(process.node)):
+                self.folders[process.node.uuid] = folder
 
         def pause_and_stop(msg: str | None = None) -> None:
             on_paused(msg)
@@ -152,9 +155,9 @@ class HereRunner(Runner):
 
         :raises Stopped: then.
         """
-        folder = job.get_remote_workdir() if _is_here(job) else None
+        folder = folder_here(job)
         if folder and Path(folder).is_dir() and shutil.disk_usage(folder).free < FULL:
-            self.no_room.append(job)
+            self.no_room[job.uuid] = NO_ROOM
             self.give_up(OSError(errno.ENOSPC, "no room", folder))
 
     def complete(self, processes: list[Process]) -> str | None:
@@ -225,25 +228,52 @@ def _lock(node: ProcessNode) -> Path:
     return Path(get_config().dirpath) / f"gaprss-{profile.name}-{node.pk}.running"
 
 
-@contextlib.contextmanager
-def claimed(node: ProcessNode) -> Iterator[None]:
-    """Let other processes know that this one runs a work chain, however it ends; keep some room back on the disk.
+class Claim:
+    """Says in a file that this process runs a work chain, however it ends; keeps some room back on the disk.
 
-    :raises RunsAlreadyError: if another one does.
+    The file also holds what whoever goes on must know, were the disk full or the database gone: the jobs that were stopped.
     """
-    path = _lock(node)
-    with path.open("a+b") as handle:
+
+    def __init__(self, node: ProcessNode) -> None:
+        self.path = _lock(node)
+
+    def __enter__(self) -> Claim:
+        """Claim the work chain.
+
+        :raises RunsAlreadyError: if another process has.
+        """
+        self.handle = open(self.path, "a+b" if not self.path.exists() else "r+b")
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunsAlreadyError(f"<{node.pk}> is run by another process already") from None
+            self.handle.close()
+            raise RunsAlreadyError(f"{self.path} is held: another process runs the work chain already") from None
+        self.handle.seek(0)
+        text = self.handle.read().split(b"\0")[0]
+        self.cut: dict[str, str] = json.loads(text) if text else {}
         with contextlib.suppress(OSError):
-            os.posix_fallocate(handle.fileno(), 0, RESERVE)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                path.unlink()
+            os.posix_fallocate(self.handle.fileno(), 0, RESERVE)
+        return self
+
+    def note(self, cut: dict[str, str]) -> None:
+        """Remember jobs that were stopped, by uuid, with the reason."""
+        self.cut = cut
+        self.handle.seek(0)
+        self.handle.write(json.dumps(cut).encode() + b"\0")
+        self.handle.flush()
+
+    def give_room(self) -> None:
+        """Give back the room on the disk: now it is needed."""
+        self.handle.truncate(max(len(json.dumps(self.cut)), 1))
+
+    def end(self) -> None:
+        """Remove the file: nobody will go on with the work chain, or the daemon does."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self.handle.close()
 
 
 def is_run_here(node: ProcessNode) -> bool:
@@ -273,7 +303,7 @@ def interrupted() -> list[WorkChainNode]:
 # --- to stop ---
 
 
-def leave(runner: HereRunner, root: ProcessNode, reason: str) -> list[str]:
+def leave(runner: HereRunner, claim: Claim, root: ProcessNode, reason: str) -> list[str]:
     """Stop the programs of a work chain, and note that it is paused; return what could not be done.
 
     Nothing of that is needed to go on, but that the programs of jobs that were stopped are not taken to have ended by themselves.
@@ -281,36 +311,27 @@ def leave(runner: HereRunner, root: ProcessNode, reason: str) -> list[str]:
     runner.let_go()
     with contextlib.suppress(Exception):
         cast(Any, get_manager().get_profile_storage()).get_session().rollback()
-    complaints: list[str] = []
-    jobs = [node for node in _alive(root, complaints) if isinstance(node, CalcJobNode)]
-    cut = []
-    for job in jobs:
-        try:
-            cut += [job] if stop_program(job) else []
-        except Exception as exception:  # a connection can fail in any way
-            complaints.append(f"job <{job.pk}> goes on, it could not be stopped: {type(exception).__name__}: {exception}")
-    with contextlib.suppress(OSError):
-        os.truncate(_lock(root), 0)  # room for what is written now
+    cut, complaints = dict(claim.cut), []
+    for uuid, folder in runner.folders.items():
+        cut |= {uuid: STOPPED} if stop_in(folder) else {}
     try:
-        for job, how in (*((job, STOPPED) for job in cut), *((job, NO_ROOM) for job in runner.no_room)):
-            job.base.extras.set(CUT, how)
+        for job in [node for node in root.called_descendants if isinstance(node, CalcJobNode) and not node.is_terminated]:
+            try:
+                cut |= {job.uuid: STOPPED} if folder_here(job) is None and stop_elsewhere(job) else {}
+            except Exception as exception:  # a connection can fail in any way
+                complaints.append(f"job <{job.pk}> goes on, it could not be stopped: {type(exception).__name__}: {exception}")
+    except Exception as exception:
+        if trouble(exception) is None:
+            raise
+    claim.note(cut | runner.no_room)
+    claim.give_room()
+    try:
         root.pause()
         root.set_process_status(f"interrupted: {reason}; it goes on with: aiida-gaprss resume {root.pk}")
     except Exception as exception:
         if trouble(exception) is None:
             raise
     return complaints
-
-
-def _alive(root: ProcessNode, complaints: list[str]) -> list[ProcessNode]:
-    """Return the processes beneath a work chain that have not ended, as far as the database tells."""
-    try:
-        return [node for node in root.called_descendants if not node.is_terminated]
-    except Exception as exception:
-        if (reason := trouble(exception)) is None:
-            raise
-        complaints.append(f"programs may go on: {reason}")
-        return []
 
 
 def kill(root: ProcessNode) -> None:
@@ -329,19 +350,23 @@ def close(node: ProcessNode, why: str) -> None:
     node.seal()
 
 
-def _is_here(job: CalcJobNode) -> bool:
+def folder_here(job: CalcJobNode) -> str | None:
+    """Return the scratch folder of a job that this machine runs without a scheduler; None if it has none, or runs elsewhere."""
     computer = job.computer
-    return computer is not None and (computer.transport_type, computer.scheduler_type) == ("core.local", "core.direct")
+    is_here = computer is not None and (computer.transport_type, computer.scheduler_type) == ("core.local", "core.direct")
+    return job.get_remote_workdir() if is_here else None
 
 
 def stop_program(job: CalcJobNode) -> bool:
-    """Stop the program of a job on its computer; tell whether it was running."""
-    if job.get_state() not in _MAY_RUN:
-        return False
-    if _is_here(job):
-        return _stop_here(job)
+    """Stop the program of a job; tell whether it was running."""
+    folder = folder_here(job)
+    return stop_in(folder) if folder else stop_elsewhere(job)
+
+
+def stop_elsewhere(job: CalcJobNode) -> bool:
+    """Stop the program of a job through its scheduler; tell whether it was running."""
     number, computer = job.get_job_id(), job.computer
-    if number is None or computer is None:
+    if job.get_state() != CalcJobState.WITHSCHEDULER or number is None or computer is None:
         return False
     with job.get_authinfo().get_transport() as transport:
         scheduler = computer.get_scheduler()
@@ -366,9 +391,9 @@ def _is_queued(scheduler: Any, number: str) -> bool:
     return job is not None and job.job_state != JobState.DONE
 
 
-def _stop_here(job: CalcJobNode) -> bool:
-    """Stop all programs of a job of this machine: the script first, that it may not go on with its next line."""
-    found = _programs(job)
+def stop_in(folder: str) -> bool:
+    """Stop all programs that run in a folder of this machine; tell whether there were any."""
+    found = sorted(_programs(folder), key=lambda process: process.create_time())  # the script first: it has more lines
     for process in found:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -380,36 +405,33 @@ def _stop_here(job: CalcJobNode) -> bool:
     return bool(found)
 
 
-def _programs(job: CalcJobNode) -> list[psutil.Process]:
-    """Return what runs for a job: in its folder, and all children of that."""
-    folder = job.get_remote_workdir()
-    if not folder:
-        return []
-    found: dict[int, psutil.Process] = {}
+def _programs(folder: str) -> set[psutil.Process]:
+    """Return what runs in a folder, and all children of that."""
+    found: set[psutil.Process] = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if Path(process.cwd()).is_relative_to(os.path.realpath(folder)) and process.status() != psutil.STATUS_ZOMBIE:
-                found |= {p.pid: p for p in (process, *process.children(recursive=True))}
-    found.pop(os.getpid(), None)
-    return sorted(found.values(), key=lambda process: (process.pid != _number(job), process.pid))
-
-
-def _number(job: CalcJobNode) -> int:
-    number = job.get_job_id() or ""
-    return int(number) if number.isdigit() else 0
+                found |= {process, *process.children(recursive=True)}
+    return {process for process in found if process.pid != os.getpid()}
 
 
 # --- to go on ---
 
 
-def revive(runner: HereRunner, root: ProcessNode) -> list[Process]:
+def revive(runner: HereRunner, claim: Claim, root: ProcessNode) -> list[Process]:
     """Return a work chain that was interrupted, and all that it waits for, as they were last saved.
 
     :raises ValueError: if it was not saved.
     """
+    out = _revive(runner, claim.cut, root)
+    claim.note({})
+    return out
+
+
+def _revive(runner: HereRunner, cut: dict[str, str], root: ProcessNode) -> list[Process]:
     process = runner.load_process(root)
-    if isinstance(process, CalcJob):
-        begin_again(process)
+    if isinstance(process, CalcJob) and root.uuid in cut:
+        begin_again(process, in_place=cut[root.uuid] == STOPPED)
     if process.paused:
         process.play()
     process.node.unpause()
@@ -420,7 +442,7 @@ def revive(runner: HereRunner, root: ProcessNode) -> list[Process]:
             continue
         known = isinstance(process, OnceWorkChain) and not awaits_begin(root, child)
         if isinstance(child, WorkChainNode | CalcJobNode) and (child.pk in awaited or known):
-            out += revive(runner, child)
+            out += _revive(runner, cut, child)
         else:  # the step that called it is done again, and calls another
             for node in [*child.called_descendants, child]:
                 if not node.is_terminated:
@@ -430,13 +452,11 @@ def revive(runner: HereRunner, root: ProcessNode) -> list[Process]:
     return out
 
 
-def begin_again(job: CalcJob) -> None:
-    """Begin a job anew whose program was stopped: where it was, if it goes on by itself; else in an empty folder."""
+def begin_again(job: CalcJob, in_place: bool) -> None:
+    """Begin a job anew: if wanted, and if it goes on by itself with what it has in its folder, there; else in an empty one."""
     node = job.node
-    if (why := node.base.extras.get(CUT, None)) is None:
-        return
     links = node.base.links.get_outgoing().all_link_labels()
-    in_place = why == STOPPED and isinstance(job, FramesCalculation) and "remote_folder" in links
+    in_place = in_place and isinstance(job, FramesCalculation) and "remote_folder" in links
     forgotten = ["retrieved"] if in_place else ["retrieved", "remote_folder"]
     for label in forgotten:
         job._outputs.pop(label, None)
@@ -448,7 +468,6 @@ def begin_again(job: CalcJob) -> None:
     for key in ("exit_status", "exit_message", CalcJobNode.SCHEDULER_JOB_ID_KEY):
         with contextlib.suppress(AttributeError):
             node.base.attributes.delete(key)
-    node.base.extras.delete(CUT)
 
 
 def _forget(job: CalcJobNode, label: str) -> None:
