@@ -48,6 +48,7 @@ from aiida_gaprss.config import (
 )
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.frames import FrameError
+from aiida_gaprss.levels import Level, difference
 from aiida_gaprss.outside import lack_of_file, size
 from aiida_gaprss.reference import PER_FRAME, castep
 from aiida_gaprss.structures.checks import MOST_ATOMS
@@ -207,7 +208,7 @@ def _code(what: str, label: str, place: tuple[str, ...], findings: Findings) -> 
 def _process_of(code: AbstractCode | None) -> type[CalcJob]:
     """Return the calculation of the plugin that a code is for; the one of AiiDA if that cannot be known."""
     try:
-        return CalculationFactory(code.default_calc_job_plugin) if code is not None else CalcJob  # type: ignore[return-value]
+        return CalculationFactory(str(code.default_calc_job_plugin)) if code is not None else CalcJob  # type: ignore[return-value]
     except (EntryPointError, TypeError, ValueError):
         return CalcJob
 
@@ -274,13 +275,13 @@ def _datasets(campaign: Campaign, key: str, findings: Findings) -> dict[str, Dat
     return found
 
 
-def _check_levels(campaign: Campaign, database: dict[str, Dataset], level: str, findings: Findings) -> None:
+def _check_levels(campaign: Campaign, database: dict[str, Dataset], level: Level | str, findings: Findings) -> None:
     """Find the datasets that were labelled at another level of theory than the campaign labels at."""
     if campaign.settings.fit.mixed_levels:
         return
     for name, dataset in database.items():
-        if dataset.level_of_theory != level:
-            what = f"<{dataset.pk}> was labelled at another level of theory, {dataset.level_of_theory!r}, than {level!r}"
+        if reason := difference({f"<{dataset.pk}>": dataset.level, "the reference of this campaign": level}):
+            what = f"its labels are of another level of theory: {reason}"
             where = ("start", "database", int(name[1:3]))
             findings.fault(where, f"{what}; label it anew (relabel), or say mixed_levels: true in settings.fit")
 

@@ -13,6 +13,7 @@ from aiida_gaprss.cli.campaign import demo, report, run, status, stop, trace
 from aiida_gaprss.cli.fit import fit
 from aiida_gaprss.cli.nodes import dataset
 from aiida_gaprss.cli.potentials import potential
+from aiida_gaprss.cli.resume import resume
 from aiida_gaprss.cli.scans import committee, learning_curve, tune
 from aiida_gaprss.cli.search import search
 from aiida_gaprss.cli.setup import setup
@@ -40,6 +41,7 @@ COMMANDS = (
     setup,
     demo,
     run,
+    resume,
     status,
     stop,
     report,

@@ -37,6 +37,7 @@ class Program:
     def run(self, atoms: Atoms, deadline: float) -> tuple[str, list[Atoms]]:
         """Run the program; what it printed is judged where the packed files are read."""
         folder = Path(self.settings["folder"].format(index=atoms.info["index"]))
+        tidy(folder)
         with (
             open(folder / self.settings["output"], "wb") as output,
             open(folder / "stderr.txt", "wb") as errors,
@@ -75,6 +76,20 @@ class Program:
                     if file.is_file() and file.stat().st_size <= LARGEST:
                         archive.write(file, file.name)
         return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a run that was stopped has left beside the input: programs would go on from their old wave functions."""
+    begun = folder / ".input"
+    if begun.is_file():
+        given = begun.read_text().splitlines()
+        for path in folder.iterdir():
+            if path.name not in given and path != begun:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    else:
+        names = "\n".join(path.name for path in folder.iterdir())
+        begun.with_suffix(".new").write_text(names)
+        begun.with_suffix(".new").rename(begun)
 
 
 TASK = Program()
