@@ -326,6 +326,19 @@ def _number_of(element: Element, key: str, where: str) -> float:
     return _number(_text(element, key, where), f"{where}: {key} of {_named(element)}")
 
 
+def _is_true(element: Element, key: str, where: str) -> bool:
+    """Return a logical as Fortran reads it."""
+    text = _text(element, key, where)
+    if text.upper().strip(".") not in ("T", "TRUE", "F", "FALSE"):
+        raise PotentialError(f"{where}: {key} of {_named(element)} is {shown(text)!r}, expected T or F")
+    return text.upper().strip(".").startswith("T")
+
+
+def _must_be_true(element: Element, key: str, where: str) -> None:
+    if not _is_true(element, key, where):
+        raise PotentialError(f"{where}: {key} of {_named(element)} is {shown(element.get(key))!r}, expected T")
+
+
 def _label(element: Element, where: str) -> str:
     """Return the label of an element, which becomes a word of QUIP's and LAMMPS' input; empty if it has none."""
     label = element.get("label", "")
@@ -387,6 +400,10 @@ def _gap_params(element: Element, where: str) -> _GapParams:
     coordinates = [_coordinate(c, where) for c in sparse.findall("gpCoordinates")]
     _labels_belong(label, sparse, where)
     parameters = [found for _, _, found, _ in coordinates]
+    species = {s for found in parameters for s in _species(found)}
+    lost = sorted(s for s in species if atomic_numbers[s] not in e0)
+    if lost:
+        raise PotentialError(f"{where}: {_named(element)} has no <e0> of {', '.join(lost)}, which a descriptor names")
     cutoffs = [_number(found[key], where) for found in parameters for key in ("cutoff", "rcut_hard") if key in found]
     return _GapParams(
         label=label,
@@ -395,7 +412,7 @@ def _gap_params(element: Element, where: str) -> _GapParams:
         descriptors=[line for line, _, _, _ in coordinates],
         n_sparse=[n for _, n, _, _ in coordinates],
         cutoff=max(cutoffs, default=0.0),
-        species={s for found in parameters for s in _species(found)},
+        species=species,
         sparse=[file for *_, file in coordinates if file is not None],
         command_line=" ".join((element.findtext("command_line") or "").split()),
         embedded=_embedded(element.findtext("XYZ_data") or ""),
@@ -405,6 +422,9 @@ def _gap_params(element: Element, where: str) -> _GapParams:
 def _e0(data: Element, where: str) -> dict[int, float]:
     """Return the energies of isolated atoms by atomic number: one of all elements as an attribute (older files), or one each."""
     energies: dict[int, float] = {}
+    for key in ("do_core", "do_pca"):
+        if data.get(key) is not None:
+            _is_true(data, key, where)
     if data.get("e0") is not None:
         energies = dict.fromkeys(range(1, LAST_ELEMENT + 1), _number_of(data, "e0", where))
     seen: set[int] = set()
@@ -419,6 +439,8 @@ def _e0(data: Element, where: str) -> dict[int, float]:
 
 def _labels_belong(label: str, sparse: Element, where: str) -> None:
     """Check that QUIP finds, by their labels, the coordinates that are here, and no others."""
+    if sparse.get("fitted") is not None:
+        _must_be_true(sparse, "fitted", where)
     coordinates = sparse.findall("gpCoordinates")
     if not coordinates:
         raise PotentialError(f"{where}: {_named(sparse)} has no <gpCoordinates>")
@@ -442,8 +464,10 @@ def _coordinate(element: Element, where: str) -> tuple[str, int, dict[str, str],
     n_sparse = _whole_of(element, "n_sparseX", where, 1, 10**7)
     line = " ".join((_one(element, "descriptor", where).text or "").split())
     parameters = descriptor_parameters(line, where)
-    if _text(element, "sparsified", where).upper() not in ("T", "TRUE", ".TRUE."):
-        raise PotentialError(f"{where}: sparsified of {_named(element)} is {shown(element.get('sparsified'))!r}, expected T")
+    _must_be_true(element, "sparsified", where)
+    for key in ("x_size_max", "xPrime_size_max", "sparseX_size_max"):
+        if element.get(key) is not None:
+            _whole_of(element, key, where, 0, 10**7)
     dimensions = _whole_of(element, "dimensions", where, 1, 10**6)
     for key in ("signal_variance", "signal_mean"):
         _number_of(element, key, where)
@@ -494,6 +518,8 @@ def _check_points(element: Element, n_sparse: int, dimensions: int, separate: bo
     points = element.findall("sparseX")
     _check_indices(points, n_sparse, "sparseX", element, where)
     for point in points:
+        if point.get("sliced") is not None:
+            _is_true(point, "sliced", where)
         _number_of(point, "alpha", where)
         _number_of(point, "sparseCutoff", where)
         if not separate:
@@ -514,8 +540,7 @@ def _check_inline(point: Element, dimensions: int, where: str) -> None:
     if not slices:
         _check_numbers((point.text or "").encode(), dimensions, where)
         return
-    if point.get("sliced", "").strip().upper() not in ("T", "TRUE", ".TRUE."):
-        raise PotentialError(f"{where} has slices but does not say sliced=T")
+    _must_be_true(point, "sliced", where)
     end = 0
     for piece in slices:
         start, before = _whole_of(piece, "start", where, 1, dimensions), end
@@ -667,6 +692,8 @@ def _terms(text: str, root: Element, where: str, depth: int = 0) -> list[_Term]:
     :raises PotentialError: for anything but GAPs, known baselines and their sums: QUIP knows others that run programs.
     """
     here = f"{where}: init_args of <Potential>, {shown(text, 80)!r}"
+    if not re.match(r"(?:Sum|IP|Potential|xml_label=\S+)(?:\s|$)", text):
+        raise _unknown_terms(here)
     words = _init_words(text, here)
     names = [name for name, _ in words]
     if depth > _MOST_NESTED or len(set(names)) < len(names):
@@ -683,15 +710,19 @@ def _terms(text: str, root: Element, where: str, depth: int = 0) -> list[_Term]:
             raise PotentialError(f"{here}: there is no <Potential> with the label {shown(label)!r}")
         return _terms(_text(found[0], "init_args", where), root, where, depth + 1)
     if len(names) < 2 or names[0] != "IP" or names[1] not in ("GAP", *BASELINES):
-        raise PotentialError(
-            f"{here}: expected 'IP GAP label=…', or 'Sum init_args_pot1={{…}} init_args_pot2={{…}}' of that and one of "
-            f"{', '.join(BASELINES)}; nothing else is known to be safe and to mean the same everywhere"
-        )
+        raise _unknown_terms(here)
     options = dict(words[2:])
     strange = set(options) - {"label", *(_ZBL_OPTIONS if names[1] == "ZBL" else ())}
     if strange:
         raise PotentialError(f"{here}: has {', '.join(sorted(map(shown, strange)))}, which is not kept; expected the label only")
     return [_Term(names[1], options.pop("label", None), options)]
+
+
+def _unknown_terms(here: str) -> PotentialError:
+    return PotentialError(
+        f"{here}: expected 'IP GAP label=…', or 'Sum init_args_pot1={{…}} init_args_pot2={{…}}' of that and one of "
+        f"{', '.join(BASELINES)}; nothing else is known here to be safe and whole"
+    )
 
 
 def _init_words(text: str, where: str) -> list[tuple[str, str]]:
@@ -801,7 +832,7 @@ def _check_value(element: Element, key: str, types: dict[int, int], where: str) 
 
 
 def _sum_of_e0(parts: list[_Part]) -> dict[str, float]:
-    """Return the energies of isolated atoms by element; a GAP that says none has zero."""
+    """Return the energies of isolated atoms by element."""
     numbers = {z for part in parts for z in part.e0}
     return {chemical_symbols[z]: float(sum(part.e0.get(z, 0.0) for part in parts)) for z in sorted(numbers)}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aiida.orm import ProcessNode
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from pydantic import TypeAdapter
 
 from aiida_gaprss.analysis.errors import QUANTITIES, UNITS
@@ -93,7 +93,7 @@ def card(node: Potential) -> dict[str, Any]:
         "descriptors": [descriptor(line, n) for line, n in zip(attributes["descriptors"], attributes["n_sparse"], strict=True)],
         "sigma": _sigma(node),
         "training_data": _training_data(inputs, results) if inputs else None,
-        "embedded_training_data": attributes.get("embedded"),
+        "embedded_training_data": _embedded(node),
         "training_errors": _errors(results),
         "test_errors": _test_errors(node),
         "seed": fit.inputs.seed.value if fit is not None and "seed" in fit.inputs else None,
@@ -194,6 +194,18 @@ def _plain(value: str) -> str:
     """Return one number for several equal ones, as soap_turbo has them for its species."""
     values = value.split()
     return values[0] if len(set(values)) == 1 else value
+
+
+def _embedded(node: Potential) -> dict[str, Any] | None:
+    """Return what the xml holds of its training set."""
+    told = node.base.attributes.get("embedded", None)
+    if told is None:
+        return None
+    try:
+        frames, atoms, elements = told["frames"], told["atoms"], told["elements"]
+        return {"frames": int(frames), "atoms": int(atoms), "elements": sorted(set(elements) & atomic_numbers.keys())}
+    except _DAMAGED as exception:
+        raise PotentialError(f"potential <{node.pk}>: its attribute embedded is damaged: {shown(exception)}") from exception
 
 
 def _sigma(node: Potential) -> dict[str, Any] | None:
