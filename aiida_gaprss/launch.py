@@ -65,15 +65,15 @@ HOW_TO_GET = {
     "vasp": "register it with verdi code create core.code.installed, plugin vasp.vasp",
 }
 
-#: The plugins that the codes are for.
+#: The plugins that the codes are for, and how to name them.
 PLUGINS = {
-    "gap_fit": r"gaprss\.gap_fit",
-    "python": r"gaprss\.(?!gap_fit|buildcell)\w+",
-    "label_python": r"gaprss\.(?!gap_fit|buildcell)\w+",
-    "buildcell": r"gaprss\.buildcell",
-    "quantumespresso": r"quantumespresso\.pw",
-    "castep": r"castep\.\w+",
-    "vasp": r"vasp\.\w+",
+    "gap_fit": (r"gaprss\.gap_fit", "gaprss.gap_fit"),
+    "python": (r"gaprss\.(?!gap_fit|buildcell)\w+", "gaprss.label, a python"),
+    "label_python": (r"gaprss\.(?!gap_fit|buildcell)\w+", "gaprss.label, a python"),
+    "buildcell": (r"gaprss\.buildcell", "gaprss.buildcell"),
+    "quantumespresso": (r"quantumespresso\.pw", "quantumespresso.pw"),
+    "castep": (r"castep\.\w+", "castep.castep"),
+    "vasp": (r"vasp\.\w+", "vasp.vasp"),
 }
 
 
@@ -196,9 +196,9 @@ def _code(what: str, label: str, place: tuple[str, ...], findings: Findings) -> 
     except (MultipleObjectsError, ValueError, TypeError) as exception:
         findings.fault(place, str(exception))
         return None
-    plugin, expected = code.default_calc_job_plugin, PLUGINS[what]
-    if plugin is not None and not re.fullmatch(expected, plugin):
-        findings.fault(place, f"{label} is a code for {plugin}, expected one for {HOW_TO_GET[what].partition(';')[0]}")
+    plugin, (pattern, expected) = code.default_calc_job_plugin, PLUGINS[what]
+    if plugin is not None and not re.fullmatch(pattern, plugin):
+        findings.fault(place, f"{label} is a code for {plugin}, expected one for {expected}")
     program = getattr(code, "filepath_executable", None)
     if is_here(code) and isinstance(code, InstalledCode) and not os.access(str(program), os.X_OK):
         findings.fault(place, f"{label}: {program} is not an executable file")

@@ -89,12 +89,13 @@ class Lines:
 
     def of(self, location: tuple[str | int, ...]) -> int:
         """Return the line of the deepest part of ``location`` that is in the file, 1 if none is."""
-        place = self.root
+        line, place = 1, self.root
         for part in location:
             if part not in place.parts:
                 break
             place = place.parts[part]
-        return place.line
+            line = place.line
+        return line
 
     def has(self, location: tuple[str | int, ...]) -> bool:
         """Tell whether all of ``location`` is in the file."""
