@@ -28,7 +28,7 @@ _TASKS = {"single point energy", "geometry optimization", "molecular dynamics", 
 #: CASTEP's documentation says of these that forces and stress are available, so what is printed includes them.
 _DISPERSION_WITH_FORCES = ("TS", "MBD", "MBD*", "MBD@rsSCS", "G06", "D3", "D3(BJ)", "D3-BJ", "D4", "OBS", "JCHS", "XDM")
 
-_FUNCTIONALS = {
+FUNCTIONALS = {
     "Local Density Approximation": "LDA",
     "Perdew-Zunger Local Density Approximation": "LDA",
     "Perdew Burke Ernzerhof": "PBE",
@@ -332,7 +332,7 @@ class _Run:
     def _functional(self) -> str:
         if "using functional" in self.values:
             name = self.values["using functional"]
-            return _FUNCTIONALS.get(name, name)
+            return FUNCTIONALS.get(name, name)
         match = re.search(r"using custom XC functional definition:?\s*\n(.*?)\n\s*relativistic", self.header, re.DOTALL)
         return "custom functional " + " ".join(match[1].replace(":", " ").split()) if match else NOT_TOLD
 

@@ -71,7 +71,7 @@ SCF loop      Energy           Fermi           Energy gain       Timer   <-- SCF
                                energy          per atom          (sec)   <-- SCF
 ------------------------------------------------------------------------ <-- SCF
 Initial   1.20000000E+002  0.00000000E+000                         0.10  <-- SCF
-      1  -5.10000000E+002  8.00000000E+000   1.57500000E+002       0.20  <-- SCF
+      1  -5.31163457E+002  8.00000000E+000   1.57500000E+002       0.20  <-- SCF
 ------------------------------------------------------------------------ <-- SCF
 """
 
@@ -202,7 +202,10 @@ def castep_of(atoms, energies: str, forces, stress) -> str:
     tensor = re.sub(r"-?\d+\.\d{6}", lambda match: f"{next(components):.6f}".rjust(len(match[0])), SIC_STRESS)
     pressure = -(stress[0][0] + stress[1][1] + stress[2][2]) / 3
     tensor = tensor.replace("22.2222 ", f"{pressure:8.4f}")
-    return head + energies + table + tensor + CASTEP_TAIL
+    final = float(re.findall(r"Final (?:free )?energy.*?= *(\S+)", energies)[-1])
+    exponent = len(str(int(abs(final)))) - 1
+    scf = f"{final / 10**exponent:.8f}E+{exponent:03d}"  # CASTEP's exponents have three digits
+    return head.replace("-5.31163457E+002", scf) + energies + table + tensor + CASTEP_TAIL
 
 
 #: Of both codes, for the cell of two atoms (C, Si): forces in eV/Å, stress in GPa with ASE's sign.
