@@ -43,6 +43,8 @@ CASTEP_HEAD = """\
                            -------------------------------
         Real Lattice(A)                      Reciprocal Lattice(1/A)
 {lattice}
+                       Lattice parameters(A)       Cell Angles
+{parameters}
                            -------------------------------
                                      Cell Contents
                            -------------------------------
@@ -75,6 +77,14 @@ Initial   1.20000000E+002  0.00000000E+000                         0.10  <-- SCF
 ------------------------------------------------------------------------ <-- SCF
 """
 
+
+def parameters(atoms: Atoms) -> str:
+    """Return CASTEP's lines of lengths and angles of a cell."""
+    a, b, c, alpha, beta, gamma = atoms.cell.cellpar()
+    pairs = (("a", a, "alpha", alpha), ("b", b, " beta", beta), ("c", c, "gamma", gamma))
+    return "\n".join(f"                    {n} = {x:13.6f}          {m} = {y:11.6f}" for n, x, m, y in pairs)
+
+
 CASTEP_TAIL = """
 Initialisation time =      0.45 s
 Calculation time    =     10.00 s
@@ -86,6 +96,7 @@ Peak Memory Use     = 123456 kB
 #: Compressed zinc-blende SiC, four atoms: C, C, Si, Si.
 SIC_HEAD = CASTEP_HEAD.format(
     label="sic",
+    parameters=parameters(Atoms(cell=[2.9, 2.9, 4.1])),
     lattice="""\
      2.9000000     0.0000000     0.0000000        2.166615623   0.000000000   0.000000000
      0.0000000     2.9000000     0.0000000        0.000000000   2.166615623   0.000000000
@@ -191,7 +202,12 @@ def castep_of(atoms, energies: str, forces, stress) -> str:
         for symbol, number, (u, v, w) in zip(symbols, numbers, atoms.get_scaled_positions(), strict=True)
     ]
     head = CASTEP_HEAD.format(
-        label="by hand", lattice="\n".join(lattice), ions=len(atoms), species=len(set(symbols)), positions="\n".join(positions)
+        label="by hand",
+        parameters=parameters(atoms),
+        lattice="\n".join(lattice),
+        ions=len(atoms),
+        species=len(set(symbols)),
+        positions="\n".join(positions),
     )
     lines = [
         f" * {symbol:<2}{number:15d} {x:12.5f} {y:12.5f} {z:12.5f} *\n"
@@ -434,6 +450,12 @@ SIC_OUTCAR = """\
  k-points in reciprocal lattice and weights: made by hand
    0.00000000  0.00000000  0.00000000       1.000
 
+ position of ions in cartesian coordinates  (Angst):
+   1.45000000  0.00000000  1.02500000
+   0.00000000  1.45000000  3.07500000
+   0.02900000  0.00000000  0.00000000
+   1.45000000  1.45000000  2.05000000
+
 --------------------------------------- Iteration      1(   1)  ---------------------------------------
 
 --------------------------------------- Iteration      1(   2)  ---------------------------------------
@@ -443,6 +465,7 @@ SIC_OUTCAR = """\
   FORCE on cell =-STRESS in cart. coord.  units (eV):
   Direction    XX          YY          ZZ          XY          YZ          ZX
   --------------------------------------------------------------------------------------
+  Total        4.54337     4.78247     5.02158    -0.32282    -0.75325    -0.53803
   in kB     211.11000   222.22000   233.33000   -15.00000   -35.00000   -25.00000
   external pressure =      222.22 kB  Pullay stress =        0.00 kB
 
