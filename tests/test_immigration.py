@@ -101,7 +101,7 @@ def test_castep_single_point(data):
     assert atoms.info["config_type"] == "unknown"
     assert atoms.info["label_status"] == "ok"
     assert "origin" not in atoms.info
-    # |b| of the first reciprocal vector is 1.9907/Å with 2π, divided by 7 (the grid is 7 6 6): 0.0453/Å without; the next by 5: 0.0502.
+    # |b| of the first reciprocal vector is 1.9907/Å with 2π, divided by 7 (the grid is 7 6 6): 0.0453/Å without.
     assert result.level_of_theory == (
         "CASTEP 20.11; PBE; cutoff 340 eV; k-point spacing 0.0453–0.0502/Å; Gaussian smearing 0.2 eV; not spin-polarised; "
         "no dispersion correction; no finite basis correction; standard grid 1.75; projectors reciprocal space; "

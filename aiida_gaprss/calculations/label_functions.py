@@ -14,7 +14,8 @@ from aiida_gaprss.calculations.common import frames_of
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import Level, level_of_content
 from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
-from aiida_gaprss.reference.common import one_line, sorted_by_number
+from aiida_gaprss.reference.common import level_of_content as level_of_reference
+from aiida_gaprss.reference.common import sorted_by_number
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 
 
@@ -85,7 +86,7 @@ def gather_labels(frames: Dataset, indices: List, reference: Str, level: Dict, f
                 atoms.info["label_attempt"] = attempt[index] + 1
         atoms.info["label_status"] = reason or "ok"
         out.append(atoms)
-    return Dataset(out, level_of_theory=one_line(level.get_dict()))
+    return Dataset(out, level_of_theory=level_of_reference(level.get_dict()))
 
 
 @calcfunction

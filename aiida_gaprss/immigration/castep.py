@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from ase import Atoms, units
 from ase.data import atomic_numbers
+from ase.geometry import cell_to_cellpar
 
 from aiida_gaprss.immigration.common import Output, Step
 from aiida_gaprss.levels import NOT_TOLD, PSEUDOPOTENTIAL, Level, sampling_of_mesh
@@ -28,7 +29,7 @@ _TASKS = {"single point energy", "geometry optimization", "molecular dynamics", 
 #: CASTEP's documentation says of these that forces and stress are available, so what is printed includes them.
 _DISPERSION_WITH_FORCES = ("TS", "MBD", "MBD*", "MBD@rsSCS", "G06", "D3", "D3(BJ)", "D3-BJ", "D4", "OBS", "JCHS", "XDM")
 
-_FUNCTIONALS = {
+FUNCTIONALS = {
     "Local Density Approximation": "LDA",
     "Perdew-Zunger Local Density Approximation": "LDA",
     "Perdew Burke Ernzerhof": "PBE",
@@ -52,6 +53,7 @@ _ENERGIES = {
     "dispersion": re.compile(r"^\s*\(SEDC\) Total Energy Correction\s*:\s*(.*?)\s*(?:eV)?\s*$"),
     "finite_basis": re.compile(r"^\s*Total energy corrected for finite basis set\s*=\s*(.*?)\s*(?:eV)?\s*$"),
 }
+_PARAMETERS = re.compile(r"^\s*([abc]) =\s*(\S+)\s+(?:alpha|beta|gamma) =\s*(\S+)\s*$")
 _SCF = re.compile(rf"^\s*\d+\s+({_NUMBER})\s.*<-- SCF")
 _START = re.compile(r"(?:^\s*Starting (?:\w+ )?iteration\s+\d|: (?:starting|improving) iteration\s+\d)")
 _FINAL = re.compile(r"Final Configuration|^\s*Finished MD")
@@ -332,7 +334,7 @@ class _Run:
     def _functional(self) -> str:
         if "using functional" in self.values:
             name = self.values["using functional"]
-            return _FUNCTIONALS.get(name, name)
+            return FUNCTIONALS.get(name, name)
         match = re.search(r"using custom XC functional definition:?\s*\n(.*?)\n\s*relativistic", self.header, re.DOTALL)
         return "custom functional " + " ".join(match[1].replace(":", " ").split()) if match else NOT_TOLD
 
@@ -371,6 +373,8 @@ class _Run:
             self._cell(number)
         elif match := re.match(r"\s*Current cell volume\s*=\s*(\S+)", line):
             self._check_volume(match[1])
+        elif match := _PARAMETERS.match(line):
+            self._check_parameters("abc".index(match[1]), match[2], match[3])
         elif "Fractional coordinates of atoms" in line:
             return self._positions(number)
         elif _UNCONVERGED.search(line):
@@ -407,6 +411,13 @@ class _Run:
         volume = abs(np.linalg.det(self.cell)) if self.cell is not None else np.nan
         if not abs(_real(text) - volume) < 1e-4 * volume:
             self.unreadable.setdefault("cell", f"its cell has {volume:.4f} Å³, but the file says {text} Å³")
+
+    def _check_parameters(self, axis: int, length: str, angle: str) -> None:
+        """Compare a length (Å) and the angle (°) between the other two lattice vectors with the cell."""
+        if self.cell is not None and "cell" not in self.unreadable:
+            parameters = cell_to_cellpar(self.cell)
+            if not (abs(parameters[axis] - _real(length)) < 1e-5 and abs(parameters[axis + 3] - _real(angle)) < 1e-3):
+                self.unreadable["cell"] = f"its cell has not the lattice parameters printed with it: {shown(length)} Å"
 
     def _positions(self, number: int) -> int:
         """Take the table of atoms: it must have as many as the file announces, numbered as CASTEP does."""
@@ -493,7 +504,8 @@ class _Run:
         for at in range(number + 2, len(self.lines)):
             line = self.lines[at]
             if re.match(r"^\s*\+[-+]+\+\s*<-- min", line):
-                block.ended, block.enthalpy = True, last
+                if last is not None:  # else only the step before is in it
+                    block.ended, block.enthalpy = True, last
                 return at
             if "<-- min" not in line:
                 break

@@ -25,7 +25,7 @@ _TERM = re.compile(r"^[^=]*=\s*(\S+) Ry\s*$")
 _ACCURACY = re.compile(r"estimated scf accuracy\s+<\s+(\S+) Ry")
 _FORCE = re.compile(r"^\s*atom\s+(\d+)\s+type\s+(\d+)\s+force\s+=\s+(\S+)\s+(\S+)\s+(\S+)\s*$")
 _SITE = re.compile(r"^\s*(\d+)\s+(\S+)\s+tau\(\s*(\d+)\)\s*=\s*\(\s*(\S+)\s+(\S+)\s+(\S+)\s*\)\s*$")
-_FUNCTIONALS = {
+FUNCTIONALS = {
     "SLA PW PBX PBC": "PBE",
     "SLA PW PSX PSC": "PBEsol",
     "SLA PZ NOGX NOGC": "LDA",
@@ -403,7 +403,7 @@ def _sampling(text: str, start: dict) -> Sampling | None:
 def _functional(text: str) -> str:
     match = re.search(r"Exchange-correlation\s*=\s*([^(\n]+)", text)
     name = " ".join(match[1].split()) if match else NOT_TOLD
-    name = _FUNCTIONALS.get(name, name)
+    name = FUNCTIONALS.get(name, name)
     fraction = re.search(r"EXX-fraction\s*=\s*(\S+)", text)
     return f"{name} with EXX-fraction {fraction[1]}" if fraction and _real(fraction[1]) else name
 

@@ -52,6 +52,9 @@ _EARLY_TAGS = ("IVDW", "LVDW", "ML_LMLFF", "LSOL", "ADDGRID", "PRECFOCK")
 _ALSO = ("ADDGRID", "PRECFOCK", "AGGAX", "AGGAC", "ALDAC", "Zab_VDW", "PARAM1", "PARAM2", "SAXIS")
 _DISPERSION_TAG = re.compile(r"VDW_\w+|LVDW_\w+|LVDWSCS|LSCSGRAD", re.IGNORECASE)
 
+#: All tags that a level of theory is made of.
+TAGS = {*_TAGS, *_EARLY_TAGS, *map(str.upper, _ALSO)}
+
 #: The block that ends a step.
 _END_OF_STEP = "FREE ENERGIE OF THE ION-ELECTRON SYSTEM"
 _ENERGY = re.compile(r"free\s+energy\s+TOTEN\s*=\s*(\S+)\s+eV")
@@ -108,7 +111,7 @@ def read_xml(text: str) -> Output:
     _finish(output, finished and root.find("structure[@name='finalpos']") is not None)
     readable = [step for step in output.steps if len(step.atoms)]
     if readable:
-        output.levels.append(_level(settings, _xml_pseudos(root), readable[0].atoms, _xml_sampling(root, readable[0].atoms)))
+        output.levels.append(level_of_tags(settings, _xml_pseudos(root), _xml_sampling(root, readable[0].atoms)))
     return output
 
 
@@ -307,8 +310,7 @@ def read_outcar(text: str) -> Output:
     _finish(output, finished)
     readable = [step for step in output.steps if len(step.atoms)]
     if readable:
-        atoms = readable[0].atoms
-        output.levels.append(_level(settings, _outcar_pseudos(header), atoms, _outcar_sampling(header, atoms)))
+        output.levels.append(level_of_tags(settings, _outcar_pseudos(header), _outcar_sampling(header, readable[0].atoms)))
     return output
 
 
@@ -570,7 +572,11 @@ def _number(settings: dict[str, str], tag: str) -> str:
         return NOT_TOLD
 
 
-def _level(settings: dict[str, str], pseudos: dict[str, str], atoms: Atoms, sampling: Sampling | None) -> Level:
+def level_of_tags(settings: dict[str, str], pseudos: dict[str, str], sampling: Sampling | None) -> Level:
+    """Return the level of theory that INCAR tags, in VASP's words, and pseudopotentials make.
+
+    :param settings: also ``VERSION``, ``SPECIES`` (elements in the order of the POTCAR) and ``ATOMS`` (elements of the atoms).
+    """
     match = re.match(r"\d+\.\d+(?:\.\d+)?", settings.get("VERSION", ""))
     values = {
         "functional": _functional(settings, pseudos),

@@ -23,7 +23,7 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import Level, content_of, difference
 from aiida_gaprss.parsers.frames import NOT_REACHED
 from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
-from aiida_gaprss.reference.common import attempts, level_node, one_line, shared
+from aiida_gaprss.reference.common import attempts, level_node, level_of_content, shared
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 from aiida_gaprss.workflows.once import OnceWorkChain, called, never_begun
 from aiida_gaprss.workflows.pot import FAILED, draw
@@ -56,7 +56,7 @@ def level_of(inputs: Any) -> Level | str:
     assert name is not None
     if name == "ase":
         return LabelCalculation.level_of_theory(inputs["ase"]["settings"])
-    return one_line(PER_FRAME[name].level_of_theory(inputs[name]))
+    return level_of_content(PER_FRAME[name].level_of_theory(inputs[name]))
 
 
 def _validate(inputs: dict[str, Any], _: Any) -> str | None:
