@@ -53,6 +53,8 @@ SMALL_FORCE = 5e-3
 #: than so many times as many frames, and so many independent numbers in them.
 DECOYS = (0.2, 0.45, 2.2, 5.0)
 CHANCE, NUMBERS = 3, 10
+#: Independent numbers of a frame which the model must explain if it is to say that its energy is wrong.
+KNOWN = 3
 #: Fraction of the frames another mistake explains at which a commoner one is preferred.
 ALIKE_MISTAKES = 0.8
 
@@ -116,9 +118,13 @@ class Evidence:
         return {i for kind in kinds for i in (*self.frame_mistakes.get(kind, ()), *self.unlike.get(kind, ()))}
 
     def otherwise_ordinary(self, index: int, kind: str) -> bool:
-        """Tell whether the model explains the labels of all other kinds: then it knows this kind of structure."""
-        others = [frames[index] for other, frames in self.frames.items() if other != kind and index in frames]
-        return bool(others) and all(frame.deviation < ORDINARY for frame in others)
+        """Tell whether the model explains the labels of all other kinds: then it knows this kind of structure.
+
+        A cell so symmetric that its labels are one number, or zero, is easily explained, and says little.
+        """
+        others = {other: frames[index] for other, frames in self.frames.items() if other != kind and index in frames}
+        known = sum(_independent(frame.labels, other) for other, frame in others.items() if other != "energy")
+        return known >= KNOWN and all(frame.deviation < ORDINARY for frame in others.values())
 
     def corrected(self, atoms: Atoms, kind: str) -> np.ndarray | None:
         """Return the rows of a label with the global mistake undone."""
@@ -431,8 +437,8 @@ def _interchanged(stored: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def _independent(labels: np.ndarray, kind: str) -> int:
-    """Return how many numbers of a frame's label are not equal by symmetry: lengths of forces, or eigenvalues of a virial."""
+    """Return how many numbers of a label are not small, nor equal by symmetry: lengths of forces, eigenvalues of virials."""
     rows = labels.reshape(-1, 3)
     sizes = np.linalg.norm(rows, axis=1) if kind == "forces" else np.abs(np.linalg.eigvalsh(rows + rows.T))
-    sizes = np.sort(sizes[sizes > 0.05 * sizes.max()])
+    sizes = np.sort(sizes[sizes > max(0.05 * sizes.max(), SMALL_FORCE)])
     return 1 + int((np.diff(sizes) > 0.02 * sizes.max()).sum()) if len(sizes) else 0

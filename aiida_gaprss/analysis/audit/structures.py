@@ -12,12 +12,14 @@ from ase.data import covalent_radii
 from aiida_gaprss.analysis.audit.descriptors import neighbours
 from aiida_gaprss.analysis.audit.energies import covalent_volume, in_box
 from aiida_gaprss.analysis.audit.result import AuditSettings, Check
-from aiida_gaprss.frames import REFERENCE, is_isolated_atom
+from aiida_gaprss.frames import REFERENCE, is_in_vacuum, is_isolated_atom
+from aiida_gaprss.selection.alone import REACH, alone
+from aiida_gaprss.selection.sanity import absurd_labels
 
 #: Below this fraction of ``min_distance`` atoms lie on top of each other.
 ABSURD = 0.6
-#: Volume of a cell in volumes of spheres with the covalent radii: fault, warning below; warning above (no atom in a box).
-DENSE, RARE = (0.2, 0.4), 200.0
+#: Volume of a cell in volumes of spheres with the covalent radii: fault, warning below.
+DENSE = (0.2, 0.4)
 #: Robust standard deviations, and eV/atom, below the median of its kind at which an energy is an outlier.
 LOW, LOW_ENERGY = 10.0, 1.0
 
@@ -58,9 +60,16 @@ def check_geometry(frames: Sequence[Atoms], names: Sequence[str], settings: Audi
             f"{len(dense)} frames are very dense, {names[i]} has {abs(frames[i].cell.volume) / len(frames[i]):.3g} Å³/atom",
             [names[k] for k in dense],
         )
-    empty = [i for i in filled if filled[i] > RARE and len(frames[i]) > 3]
-    if empty:
-        check.add("warning", f"{len(empty)} frames with more than 3 atoms are nearly empty", [names[i] for i in empty])
+    lost = {i: int(alone(frames[i]).sum()) for i in filled if not is_in_vacuum(frames[i])}
+    apart = sorted((i for i in lost if lost[i]), key=lambda i: -lost[i] / len(frames[i]))
+    if apart:
+        i = apart[0]
+        check.add(
+            "warning",
+            f"{len(apart)} frames fell apart: in {names[i]} {lost[i]} of {len(frames[i])} atoms have no neighbour within "
+            f"{REACH:g} sums of covalent radii",
+            [names[k] for k in apart],
+        )
     if filled:
         volumes = [abs(frames[i].cell.volume) / len(frames[i]) for i in filled if not in_box(frames[i])]
         check.numbers["volume_per_atom"] = [min(volumes), max(volumes)] if volumes else None
@@ -104,6 +113,13 @@ def check_outliers(frames: Sequence[Atoms], names: Sequence[str], settings: Audi
         if i not in low and value - lowest[formula[i]] > settings.max_energy
     }
     strong = {i: value for i, value in largest.items() if value > settings.max_force}
+    absurd = absurd_labels(frames)
+    if absurd:
+        i = next(iter(absurd))
+        sentence = (
+            f"{len(absurd)} labels are absurd, so that no fit takes them without your word, that of {names[i]}: {absurd[i]}"
+        )
+        check.add("warning", sentence, [names[k] for k in absurd])
     check.numbers["largest_force"] = max(largest.values(), default=None)
     check.numbers["limits"] = {"force": settings.max_force, "energy": settings.max_energy}
     for found, words, unit in (
