@@ -36,6 +36,8 @@ class Program:
         """Run the program; what it printed is judged where the packed files are read."""
         name = str(atoms.info["frame_id"])
         folder = Path(self.settings["folders"][name])
+        if packed := self.packed(name):  # by a job that was stopped before it could say so
+            return packed, []
         tidy(folder)
         with (
             open(folder / self.settings["output"], "wb") as output,
@@ -61,18 +63,30 @@ class Program:
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
-        self.pack(name, folder)
         last = (folder / "stderr.txt").read_text(errors="replace").strip().splitlines()[-1:]
+        said = "ok" if status == 0 else f"ended with status {status}" + "".join(f": {line}" for line in last)
+        self.pack(name, folder, said)
         shutil.rmtree(folder)
-        return ("ok" if status == 0 else f"ended with status {status}" + "".join(f": {line}" for line in last)), []
+        return said, []
 
-    def pack(self, name: str, folder: Path) -> None:
-        """Pack the files that are kept into ``raw/<frame id>.zip``."""
-        with zipfile.ZipFile(Path("raw") / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    def packed(self, name: str) -> str:
+        """Return what is said of a frame that has been packed, or nothing."""
+        path = Path("raw") / f"{name}.zip"
+        if not path.is_file():
+            return ""
+        with zipfile.ZipFile(path) as archive:
+            return archive.comment.decode()
+
+    def pack(self, name: str, folder: Path, said: str) -> None:
+        """Pack the files that are kept into ``raw/<frame id>.zip``, which is there when it is whole."""
+        new = Path("raw") / f"{name}.new"
+        with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.comment = said.encode()[:60_000]
             for pattern in self.settings["keep"]:
                 for path in sorted(folder.glob(pattern)):
                     if path.is_file() and path.stat().st_size <= LARGEST:
                         archive.write(path, path.name)
+        new.rename(Path("raw") / f"{name}.zip")
 
 
 def tidy(folder: Path) -> None:
