@@ -74,6 +74,8 @@ class Story:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                # Where this runs in the background of a script it is ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         while process.poll() is None:
             if match := re.search(r"campaign .*<(\d+)>, uuid", output.read_text(errors="replace")):

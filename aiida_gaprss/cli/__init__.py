@@ -64,6 +64,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
         sys.exit(130)
     except click.ClickException as exception:
         exception.message = harmless(exception.message)
@@ -71,6 +72,21 @@ def main() -> None:
         sys.exit(exception.exit_code)
     except click.exceptions.Exit as exception:
         sys.exit(exception.exit_code)
-    except ValueError as exception:  # all our own errors, and those of the ports
-        click.secho(f"Error: {harmless(str(exception))}", fg="red", err=True)
+    except Exception as exception:
+        if (said := in_words(exception)) is None:
+            raise
+        click.secho(f"Error: {harmless(said)}", fg="red", err=True)
         sys.exit(1)
+
+
+def in_words(exception: Exception) -> str | None:
+    """Return what is to be said of an exception that is no fault of this package; None if it may be one."""
+    if isinstance(exception, ValueError):  # all our own errors, and those of the ports
+        return str(exception)
+    from aiida.common.exceptions import CorruptStorage, LockingProfileError, UnreachableStorage
+
+    if isinstance(exception, CorruptStorage | LockingProfileError | UnreachableStorage):
+        return f"the database does not answer: {exception}"
+    from aiida_gaprss.workflows.here import trouble
+
+    return trouble(exception)

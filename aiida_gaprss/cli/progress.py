@@ -186,6 +186,7 @@ def _complete(runner: HereRunner, signals: _Signals, claim: Claim, processes: li
     with console.status("starting") as spinner:
 
         def tick() -> None:
+            runner.stop_without_database()
             if node.is_terminated:
                 return
             if console.is_terminal:

@@ -36,7 +36,10 @@ class Program:
 
     def run(self, atoms: Atoms, deadline: float) -> tuple[str, list[Atoms]]:
         """Run the program; what it printed is judged where the packed files are read."""
-        folder = Path(self.settings["folder"].format(index=atoms.info["index"]))
+        index = atoms.info["index"]
+        folder, packed = (Path(self.settings[name].format(index=index)) for name in ("folder", "packed"))
+        if packed.is_file():  # by a job that was stopped before it could say so
+            return said_in(packed), [result(atoms, packed)]
         tidy(folder)
         with (
             open(folder / self.settings["output"], "wb") as output,
@@ -62,20 +65,35 @@ class Program:
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
-        out = stripped(atoms)
-        out.info = {"packed": self.pack(Path(self.settings["packed"].format(index=atoms.info["index"])), folder)}
         last = (folder / "stderr.txt").read_text(errors="replace").strip().splitlines()[-1:]
+        said = "ok" if status == 0 else f"ended with status {status}" + "".join(f": {line}" for line in last)
+        self.pack(packed, folder, said)
         shutil.rmtree(folder)
-        return ("ok" if status == 0 else f"ended with status {status}" + "".join(f": {line}" for line in last)), [out]
+        return said, [result(atoms, packed)]
 
-    def pack(self, path: Path, folder: Path) -> str:
-        """Pack the files that are kept, and return the digest of the archive."""
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    def pack(self, path: Path, folder: Path, said: str) -> None:
+        """Pack the files that are kept, with what is said of the frame; the archive is there when it is whole."""
+        new = path.with_suffix(".new")
+        with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.comment = said.encode()[:60_000]
             for pattern in self.settings["keep"]:
                 for file in sorted(folder.glob(pattern)):
                     if file.is_file() and file.stat().st_size <= LARGEST:
                         archive.write(file, file.name)
-        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+        new.rename(path)
+
+
+def said_in(packed: Path) -> str:
+    """Return what is said of a frame that has been packed."""
+    with zipfile.ZipFile(packed) as archive:
+        return archive.comment.decode(errors="replace")
+
+
+def result(atoms: Atoms, packed: Path) -> Atoms:
+    """Return the frame with the digest of its archive."""
+    out = stripped(atoms)
+    out.info = {"packed": f"sha256:{hashlib.sha256(packed.read_bytes()).hexdigest()}"}
+    return out
 
 
 def tidy(folder: Path) -> None:

@@ -82,6 +82,10 @@ def _of_database(exception: BaseException) -> str:
     return f"the database does not answer: {text}"
 
 
+def _session() -> Any:
+    return cast(Any, get_manager().get_profile_storage()).get_session()
+
+
 class HereRunner(Runner):
     """Runs processes in this process until they have ended, or until it is told to stop."""
 
@@ -178,6 +182,12 @@ class HereRunner(Runner):
             self.stop_for(reason)
         elif exception is not None:
             loop.default_exception_handler(context)
+
+    def stop_without_database(self) -> None:
+        """Stop if the file of the database is gone: as long as it is open, SQLite would write on, and all of that be lost."""
+        engine = _session().get_bind()
+        if engine.dialect.name == "sqlite" and not Path(engine.url.database).exists():
+            self.stop_for(f"the database is gone: there is no {engine.url.database}")
 
     def let_go(self) -> None:
         """Let all tasks end where they are, connections closed."""
@@ -310,7 +320,7 @@ def leave(runner: HereRunner, claim: Claim, root: ProcessNode, reason: str) -> l
     """
     runner.let_go()
     with contextlib.suppress(Exception):
-        cast(Any, get_manager().get_profile_storage()).get_session().rollback()
+        _session().rollback()
     cut, complaints = dict(claim.cut), []
     for uuid, folder in runner.folders.items():
         cut |= {uuid: STOPPED} if stop_in(folder) else {}
@@ -393,16 +403,20 @@ def _is_queued(scheduler: Any, number: str) -> bool:
 
 def stop_in(folder: str) -> bool:
     """Stop all programs that run in a folder of this machine; tell whether there were any."""
-    found = sorted(_programs(folder), key=lambda process: process.create_time())  # the script first: it has more lines
-    for process in found:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, left = psutil.wait_procs(found, timeout=PATIENCE / 2)
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(left, timeout=PATIENCE / 2)
-    return bool(found)
+    ended = False
+    ends = time.monotonic() + PATIENCE
+    # Again and again: a script may have begun its next line before it was stopped itself.
+    while (found := _programs(folder)) and time.monotonic() < ends:
+        ended = True
+        for process in sorted(found, key=lambda process: process.create_time()):  # the script first
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, left = psutil.wait_procs(found, timeout=PATIENCE / 4)
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=PATIENCE / 4)
+    return ended
 
 
 def _programs(folder: str) -> set[psutil.Process]:

@@ -82,6 +82,8 @@ class World:
                 stdout=handle,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # Where this runs in the background of a script it is ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def until(self, condition):
@@ -130,7 +132,7 @@ import time
 from quippy.potential import Potential
 class Slow(Potential):
     def calculate(self, *args, **kwargs):
-        time.sleep(0.3)
+        time.sleep(0.5)
         super().calculate(*args, **kwargs)
 """
 
@@ -174,11 +176,16 @@ def undisturbed(world, finished):
     return world.dump(finished)
 
 
+def results(world):
+    """Return the files to which jobs write what they have finished."""
+    return set(world.folder.glob("aiida/.aiida/scratch/gaprss/*/*/*/results.jsonl"))
+
+
 def test_a_campaign_interrupted_at_every_kind_of_step(world, campaign_file, undisturbed):
     assert undisturbed["state"] == "finished"
-    before = set(world.folder.glob("aiida/**/results.jsonl"))
+    before = results(world)
     world.begin("run", campaign_file)
-    world.until(lambda: any(p.read_bytes().count(b"\n") >= 2 for p in set(world.folder.glob("aiida/**/results.jsonl")) - before))
+    world.until(lambda: any(path.read_bytes().count(b"\n") >= 2 for path in results(world) - before))
     world.process.send_signal(signal.SIGINT)
     line = world.last(130)
     pk = world.pk()
