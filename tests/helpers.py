@@ -109,3 +109,14 @@ def assert_labels(cell, energy, forces, pressure, theirs, rel):
 def sorted_cell(atoms):
     """Return a cell as codes get it, atoms in the order of atomic numbers."""
     return atoms[np.argsort(atoms.numbers, kind="stable")]
+
+
+def assert_cats(node):
+    """`verdi calcjob inputcat` and `outputcat` show what a job was given and what it printed."""
+    from aiida.cmdline.commands.cmd_calcjob import calcjob_inputcat, calcjob_outputcat
+    from click.testing import CliRunner
+
+    for command, words in ((calcjob_inputcat, "Properties="), (calcjob_outputcat, '"complete": true')):
+        result = CliRunner().invoke(command, [str(node.pk)])
+        assert result.exit_code == 0, result.output
+        assert words in result.output
