@@ -21,6 +21,9 @@ from aiida_gaprss.worker import watch_connections
 
 POTENTIAL_FOLDER = "potential"
 
+#: The frames that a job works on, and what its script prints.
+INPUT, OUTPUT = "input.extxyz", "stdout.txt"
+
 # All calculations and work chains of this package come by here.
 watch_connections()
 atexit.register(gc.freeze)  # else python looks for garbage once more before it ends, which takes it half a second
@@ -40,6 +43,9 @@ class FramesCalculation(CalcJob):
         spec.input("frames", valid_type=Dataset, help="Frames to work on.")
         spec.input("settings", valid_type=Dict, required=False, help="Settings of the task.")
         spec.input("metadata.options.parser_name", valid_type=str, default=cls.PARSER)
+        # What `verdi calcjob inputcat` and `outputcat` show.
+        spec.input("metadata.options.input_filename", valid_type=str, default=INPUT)
+        spec.input("metadata.options.output_filename", valid_type=str, default=OUTPUT)
         spec.input(
             "metadata.options.processes",
             valid_type=int,
@@ -84,18 +90,18 @@ class FramesCalculation(CalcJob):
         upload_runner(folder, self.TASK)
         with folder.open("settings.json", "w", encoding="utf-8") as handle:
             json.dump(settings, handle, indent=1, sort_keys=True)
-        with folder.open("input.extxyz", "w", encoding="utf-8") as handle:
+        with folder.open(INPUT, "w", encoding="utf-8") as handle:
             handle.write(self.input_frames())
 
         code_info = CodeInfo()
         code_info.code_uuid = self.inputs.code.uuid
         code_info.cmdline_params = ["batch.py", self.TASK]
-        code_info.stdout_name = "stdout.txt"
+        code_info.stdout_name = OUTPUT
         code_info.stderr_name = "stderr.txt"
         info = CalcInfo()
         info.codes_info = [code_info]
         info.retrieve_temporary_list = ["results.jsonl"]  # its content goes into the dataset
-        info.retrieve_list = ["summary.json", "stdout.txt", "stderr.txt"]
+        info.retrieve_list = ["summary.json", OUTPUT, "stderr.txt"]
         if "potential" in self.inputs:
             info.local_copy_list = potential_files(self.inputs.potential, f"{POTENTIAL_FOLDER}/")
         return info

@@ -11,6 +11,7 @@ from aiida.engine import calcfunction
 from aiida.orm import ArrayData, Dict, List, Str
 from ase import Atoms
 
+from aiida_gaprss.calculations.common import named
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.parsers.frames import NOT_REACHED, TIME_LIMIT
 
@@ -18,7 +19,8 @@ from aiida_gaprss.parsers.frames import NOT_REACHED, TIME_LIMIT
 @calcfunction
 def frames_left(frames: Dataset, indices: List) -> Dataset:
     """Return the frames that a job has left to another one."""
-    return Dataset([frames.frame(index) for index in indices.get_list()], level_of_theory=frames.level)
+    left = [frames.frame(index) for index in indices.get_list()]
+    return named(Dataset(left, level_of_theory=frames.level), "frames that a job has left", left)
 
 
 @calcfunction
@@ -36,7 +38,10 @@ def join_frames(frames: Dataset, key: Str, **parts: Dataset | Dict) -> dict[str,
             found.setdefault(atoms.info[key.value], []).append(atoms)
         made.update(found)
     out = [atoms for source in frames.get_frames() for atoms in made.get(source.info["frame_id"], [])]
-    return {"frames": Dataset(out, level_of_theory=nodes[0].level), "summary": _joined_summary(frames, parts)}
+    return {
+        "frames": named(Dataset(out, level_of_theory=nodes[0].level), "frames of several jobs", out),
+        "summary": named(_joined_summary(frames, parts), "summary of several jobs", out),
+    }
 
 
 @calcfunction
@@ -53,7 +58,10 @@ def join_vectors(frames: Dataset, **parts: ArrayData | Dict) -> dict[str, Any]:
         numbers = numbers[summary.get("left", [])]
     vectors = ArrayData()
     vectors.set_array("vectors", out)
-    return {"vectors": vectors, "summary": _joined_summary(frames, parts)}
+    return {
+        "vectors": named(vectors, "vectors of several jobs"),
+        "summary": named(_joined_summary(frames, parts), "summary of several jobs"),
+    }
 
 
 def _summaries(parts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from aiida.orm import Dict, Float, Int, List, Str, StructureData
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.calculations.common import frames_of
+from aiida_gaprss.calculations.common import frames_of, named
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import Level, level_of_content
 from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
@@ -50,8 +50,10 @@ def settle_labels(frames: Dataset, min_distance_factor: Float, level: Dict, **kn
         else:
             left.append(atoms)
     return {
-        "settled": Dataset(settled, level_of_theory=level_of_content(level.get_dict())),
-        "left": Dataset(left, level_of_theory="unlabelled"),
+        "settled": named(
+            Dataset(settled, level_of_theory=level_of_content(level.get_dict())), "frames that need no calculation", settled
+        ),
+        "left": named(Dataset(left, level_of_theory="unlabelled"), "frames to be labelled", left),
     }
 
 
@@ -86,13 +88,14 @@ def gather_labels(frames: Dataset, indices: List, reference: Str, level: Dict, f
                 atoms.info["label_attempt"] = attempt[index] + 1
         atoms.info["label_status"] = reason or "ok"
         out.append(atoms)
-    return Dataset(out, level_of_theory=level_of_reference(level.get_dict()))
+    return named(Dataset(out, level_of_theory=level_of_reference(level.get_dict())), "some labels", out)
 
 
 @calcfunction
 def pick_frames(frames: Dataset, indices: List) -> Dataset:
     """Return some frames of a dataset that are to be labelled."""
-    return Dataset([frames.frame(index) for index in indices.get_list()], level_of_theory="unlabelled")
+    picked = [frames.frame(index) for index in indices.get_list()]
+    return named(Dataset(picked, level_of_theory="unlabelled"), "some frames to be labelled", picked)
 
 
 @calcfunction
@@ -117,4 +120,4 @@ def merge_labels(frames: Dataset, reason: Str, **parts: Dataset) -> Dataset:
             fr.drop_labels(atoms)
             atoms.info["label_status"] = f"failed: {reason.value}"
             out.append(atoms)
-    return Dataset(out, level_of_theory=level)
+    return named(Dataset(out, level_of_theory=level), "labels", out)

@@ -16,7 +16,7 @@ from aiida_gaprss.analysis.convergence import low_end_points, progress
 from aiida_gaprss.analysis.hull import hull_weights
 from aiida_gaprss.analysis.minima import Minimum, ranked_by_reference
 from aiida_gaprss.analysis.zero import EnergyZero
-from aiida_gaprss.calculations.common import frames_of, process_uuid
+from aiida_gaprss.calculations.common import frames_of, named, process_uuid
 from aiida_gaprss.campaign import RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import joined
@@ -106,13 +106,14 @@ def initial_cells(settings: Dict, name: Str, seed: Int, **nodes: Dataset) -> Dat
     for atoms in frames:
         atoms.info.update(generation=0, origin=process_uuid())
     frames += _cells(model, dict(model.initial), f"{name.value}-g0", seed.value, nodes, generation=0)
-    return Dataset(frames, level_of_theory="unlabelled")
+    return named(Dataset(frames, level_of_theory="unlabelled"), "first cells", frames)
 
 
 @calcfunction
 def distorted_crystals(settings: Dict, name: Str, seed: Int, crystals: Dataset) -> Dataset:
     """Make distorted cells of the known crystals, each crystal itself among them."""
-    return Dataset(_crystals(RssSettings(**settings.get_dict()), name.value, seed.value, crystals), level_of_theory="unlabelled")
+    frames = _crystals(RssSettings(**settings.get_dict()), name.value, seed.value, crystals)
+    return named(Dataset(frames, level_of_theory="unlabelled"), "distorted crystals")
 
 
 @calcfunction
@@ -138,13 +139,13 @@ def random_cells_under_pressure(settings: Dict, name: Str, generation: Int, seed
         frames, recipe.pressure.draw(len(frames), stage_seed(seed.value, number, "pressure")), strict=True
     ):
         atoms.info["pressure_GPa"] = round(float(pressure), 4)
-    return Dataset(frames, level_of_theory="unlabelled")
+    return named(Dataset(frames, level_of_theory="unlabelled"), "random cells", frames)
 
 
 @calcfunction
 def search_settings(settings: Dict) -> Dict:
     """Return the settings of the final search as those of a search by itself."""
-    return Dict(RssSettings(**settings.get_dict()).final_search())
+    return named(Dict(RssSettings(**settings.get_dict()).final_search()), "settings of the final search")
 
 
 @calcfunction
@@ -155,7 +156,8 @@ def lowest_frames(settings: Dict, **database: Dataset) -> Dataset:
     known = [a for a in frames_of(database) if fr.is_labelled(a) and not fr.is_in_vacuum(a)]
     zero = EnergyZero(known)
     known.sort(key=lambda atoms: (zero.above(atoms), atoms.info["frame_id"]))
-    return Dataset(known[: model.search.again], level_of_theory=joined(database[name].level for name in sorted(database)))
+    level = joined(database[name].level for name in sorted(database))
+    return named(Dataset(known[: model.search.again], level_of_theory=level), "lowest labelled frames")
 
 
 @calcfunction
@@ -188,7 +190,10 @@ def select_frames(
         np.concatenate([node.get_array("vectors") for node in described]) if described else None,
         most.value if most is not None else None,
     )
-    return {"frames": Dataset(chosen, level_of_theory="unlabelled"), "report": Dict(report)}
+    return {
+        "frames": named(Dataset(chosen, level_of_theory="unlabelled"), "chosen frames", chosen),
+        "report": named(Dict(report), "why frames were chosen", chosen),
+    }
 
 
 @calcfunction
@@ -196,7 +201,8 @@ def low_minima(relaxed: Dataset, settings: Dict) -> Dataset:
     """Return the low end points of a generation, by which its progress is measured."""
     stop = RssSettings(**settings.get_dict()).stop
     assert stop is not None
-    return Dataset(low_end_points(relaxed.get_frames(), stop.window), level_of_theory="unlabelled")
+    low = low_end_points(relaxed.get_frames(), stop.window)
+    return named(Dataset(low, level_of_theory="unlabelled"), "low end points", low)
 
 
 @calcfunction
@@ -210,7 +216,8 @@ def measure_progress(settings: Dict, relaxed: Dataset, labelled: Dataset, **node
     assert stop is not None
     evaluated, before = (nodes[key].get_frames() if key in nodes else [] for key in ("evaluated", "labelled_before"))
     seen = frames_of({key: node for key, node in nodes.items() if key.startswith("seen_")})
-    return Dict(progress(stop, relaxed.get_frames(), evaluated, labelled.get_frames(), before, seen))
+    frames = relaxed.get_frames()
+    return named(Dict(progress(stop, frames, evaluated, labelled.get_frames(), before, seen)), "progress", frames)
 
 
 @calcfunction
@@ -229,6 +236,6 @@ def minima_beside_reference(minima: Dict, frames: Dataset, labelled: Dataset, **
         found.append(Minimum(**{**row, "ref_energy": None if energy is None else energy / len(atoms)}, atoms=atoms))
     ranked = ranked_by_reference(found, frames_of(database))
     return {
-        "minima": Dict({"minima": [minimum.as_dict() for minimum in ranked]}),
-        "frames": Dataset([minimum.atoms for minimum in ranked], level_of_theory=labelled.level),
+        "minima": named(Dict({"minima": [minimum.as_dict() for minimum in ranked]}), "table of minima"),
+        "frames": named(Dataset([minimum.atoms for minimum in ranked], level_of_theory=labelled.level), "minima, some with labels"),
     }

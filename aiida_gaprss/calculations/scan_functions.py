@@ -11,6 +11,7 @@ from aiida.orm import Dict, Str
 from aiida_gaprss.analysis.committee import spread
 from aiida_gaprss.analysis.errors import QUANTITIES
 from aiida_gaprss.analysis.pareto import front
+from aiida_gaprss.calculations.common import named
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.fitting.search import Search, with_value
 
@@ -24,7 +25,7 @@ def with_values(settings: Dict, point: Dict) -> Dict:
     out = settings.get_dict()
     for path, value in point["values"].items():
         out = with_value(out, path, value)
-    return Dict(out)
+    return named(Dict(out), "settings of a trial")
 
 
 @calcfunction
@@ -43,7 +44,7 @@ def add_rows(table: Dict, facts: Dict, **results: Dict) -> Dict:
             row |= {f"{q}_{m}": test["errors"][q][m] for q in QUANTITIES for m in ("rmse", "mae")}
             row["ms_per_atom"] = test["ms_per_atom"]
         rows.append(row)
-    return Dict({"rows": rows})
+    return named(Dict({"rows": rows}), "table of fits")
 
 
 @calcfunction
@@ -60,7 +61,7 @@ def learning_curve(table: Dict) -> Dict:
             if key in MEASURES:
                 summary[f"{key}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
         sizes.append(summary)
-    return Dict({"rows": rows, "sizes": sizes})
+    return named(Dict({"rows": rows, "sizes": sizes}), "learning curve")
 
 
 @calcfunction
@@ -71,10 +72,14 @@ def rank_trials(table: Dict, search: Dict) -> dict[str, Dict]:
     rows.sort(key=lambda row: np.inf if row["objective"] is None else row["objective"])
     done = [row for row in rows if row["objective"] is not None]
     chosen = front([(row["ms_per_atom"], row["objective"]) for row in done])
-    return {"trials": Dict({"rows": rows}), "pareto": Dict({"rows": [done[i] for i in chosen]})}
+    return {
+        "trials": named(Dict({"rows": rows}), "all trials, the best first"),
+        "pareto": named(Dict({"rows": [done[i] for i in chosen]}), "trials that no other outdoes"),
+    }
 
 
 @calcfunction
 def spread_of_members(by: Str, **predictions: Dataset) -> Dict:
     """Return the spread among the members on the frames of the test, and what it tells of the error."""
-    return Dict({"by": by.value, **spread([predictions[name].get_frames() for name in sorted(predictions)])})
+    frames = [predictions[name].get_frames() for name in sorted(predictions)]
+    return named(Dict({"by": by.value, **spread(frames)}), "spread of a committee")

@@ -13,7 +13,7 @@ from ase import Atoms
 
 from aiida_gaprss.analysis.minima import unique_minima
 from aiida_gaprss.analysis.targets import find, names_of
-from aiida_gaprss.calculations.common import process_uuid
+from aiida_gaprss.calculations.common import named, process_uuid
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.seeding import stage_seed
 from aiida_gaprss.structures.seeds import make_cells
@@ -31,7 +31,7 @@ def batch_of_cells(settings: Dict, name: Str, batch: Int, seed: Int) -> Dataset:
     for number, atoms in enumerate(frames):
         atoms.info.update(frame_id=f"{name.value}-{batch.value:03d}-{number:04d}", config_type="random", origin=process_uuid())
         atoms.info["pressure_GPa"] = model.pressure_GPa
-    return Dataset(frames, level_of_theory="unlabelled")
+    return named(Dataset(frames, level_of_theory="unlabelled"), f"random cells, batch {batch.value}")
 
 
 @calcfunction
@@ -46,7 +46,8 @@ def given_cells(settings: Dict, name: Str, kind: Str, frames: Dataset) -> Datase
         )
         atoms.info.update(config_type=kind.value, pressure_GPa=pressure)
         cells.append(atoms)
-    return Dataset(cells, level_of_theory="unlabelled")
+    what = {"again": "frames to be relaxed once more", "target": "targets to be relaxed"}.get(kind.value, "cells")
+    return named(Dataset(cells, level_of_theory="unlabelled"), what)
 
 
 @calcfunction
@@ -63,8 +64,8 @@ def search_results(settings: Dict, targets: Dataset | None = None, **relaxed: Da
         [*(atoms for _, atoms in ends), *again], window=model.window, limit=model.report, pressure_GPa=model.pressure_GPa
     )
     results: dict[str, Any] = {
-        "minima": Dict({"minima": [minimum.as_dict() for minimum in minima]}),
-        "minima_frames": Dataset([minimum.atoms for minimum in minima], level_of_theory="unlabelled"),
+        "minima": named(Dict({"minima": [minimum.as_dict() for minimum in minima]}), "table of minima"),
+        "minima_frames": named(Dataset([minimum.atoms for minimum in minima], level_of_theory="unlabelled"), "minima"),
     }
     if targets is not None:
         given = targets.get_frames()
@@ -77,7 +78,7 @@ def search_results(settings: Dict, targets: Dataset | None = None, **relaxed: Da
             ends,
             model.pressure_GPa,
         )
-        results["found"] = Dict({"targets": [row.as_dict() for row in found]})
+        results["found"] = named(Dict({"targets": [row.as_dict() for row in found]}), "targets found and not found")
     return results
 
 
@@ -109,7 +110,7 @@ def search_summary(settings: Dict, failures: Dict, **summaries: Dict) -> Dict:
         status.update(summary["status"])
     ended = sum(summary["done"] for summary in batches.values())
     every = [node.get_dict() for node in summaries.values()]
-    return Dict(
+    counts = Dict(
         {
             "attempts": model.attempts,
             "ended": ended,
@@ -122,3 +123,4 @@ def search_summary(settings: Dict, failures: Dict, **summaries: Dict) -> Dict:
             "cpu_s": round(sum(summary["cpu_s"] for summary in every), 2),
         }
     )
+    return named(counts, "summary of the search")

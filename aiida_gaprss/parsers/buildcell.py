@@ -19,6 +19,8 @@ PRECISION = 1e-3
 class BuildcellParser(FramesParser):
     """Name the cells, and say which symmetry they have."""
 
+    WHAT = "cells of buildcell"
+
     def sources(self) -> list[Atoms]:
         """Return names and seeds of the cells that were to be made."""
         return to_be_made(self.node.inputs)

@@ -22,6 +22,8 @@ from aiida_gaprss.reference.common import level_of_content
 class BundleParser(FramesParser):
     """Put the labels that the program printed for every frame on it; a frame without keeps the reason."""
 
+    WHAT = "labels of a bundle"
+
     @cached_property
     def attempt(self) -> int:
         """Return 0 for the first time, 1 for the first of the retries."""

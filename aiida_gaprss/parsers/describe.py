@@ -8,6 +8,7 @@ import numpy as np
 from aiida.orm import ArrayData
 from ase import Atoms
 
+from aiida_gaprss.calculations.common import named
 from aiida_gaprss.parsers.frames import FramesParser
 from aiida_gaprss.parsers.results import DamageError, Result, one_of, same_geometry
 
@@ -17,6 +18,8 @@ TOLERANCE = 1e-6
 
 class DescribeParser(FramesParser):
     """Gather the vectors in the order of the frames."""
+
+    WHAT = "vectors"
 
     length: int | None = None  #: of the vectors, once there is one
 
@@ -41,7 +44,7 @@ class DescribeParser(FramesParser):
         vectors = np.array([np.full(length, np.nan) if row is None else row for row in rows]).reshape(len(rows), length)
         node = ArrayData()
         node.set_array("vectors", vectors)
-        self.out("vectors", node)
+        self.out("vectors", named(node, self.WHAT, sources, self.node))
         self.missing = {
             str(source.info["frame_id"]): status for source, (status, frames) in zip(sources, results, strict=True) if not frames
         }

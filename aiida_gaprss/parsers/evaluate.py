@@ -14,6 +14,8 @@ from aiida_gaprss.tasks import EvaluateSettings
 class EvaluateParser(FramesParser):
     """Put the predictions beside what the frames already carry."""
 
+    WHAT = "predictions"
+
     @cached_property
     def settings(self) -> EvaluateSettings:
         """Return what was asked for."""

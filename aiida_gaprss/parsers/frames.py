@@ -13,6 +13,7 @@ from aiida.orm import Dict
 from aiida.parsers import Parser
 from ase import Atoms
 
+from aiida_gaprss.calculations.common import named
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import Level
 from aiida_gaprss.outside import shown
@@ -35,6 +36,8 @@ class FramesParser(Parser):
     A result that is damaged, or not of the frame that was sent, is left out as if the job had not reached the frame, and told.
     """
 
+    WHAT: str  #: what a person calls the frames that come out
+
     @cached_property
     def potential(self) -> str:
         """Return the uuid of the potential, asked for once and not for every frame."""
@@ -54,7 +57,8 @@ class FramesParser(Parser):
     def collect(self, sources: list[Atoms], results: list[tuple[str, list[Atoms]]]) -> None:
         """Make the output of the input frames, and of status and frames of each."""
         frames = [a for source, result in zip(sources, results, strict=True) for a in self.merge(source, *result)]
-        self.out("frames", Dataset(frames, level_of_theory=self.level_of_theory()))
+        dataset = Dataset(frames, level_of_theory=self.level_of_theory())
+        self.out("frames", named(dataset, self.WHAT, frames, self.node))
 
     def merge(self, source: Atoms, status: str, results: list[Atoms]) -> list[Atoms]:
         """Return the output frames for one input frame."""
@@ -81,7 +85,8 @@ class FramesParser(Parser):
             results.append((line.status, line.frames) if line else (NOT_REACHED, []))
         self.collect(sources, results)
         failed = [line.status for _, line in sorted(lines.items()) if line.status.startswith("failed")]
-        self.out("summary", Dict(self.summary(told, lines, len(sources))))
+        summary = Dict(self.summary(told, lines, len(sources)))
+        self.out("summary", named(summary, f"counts and times of {self.WHAT}", sources, self.node))
         if found.damage:
             return self.exit_codes.ERROR_DAMAGED.format(message=in_words(found.damage))
         if failed and len(failed) == len(sources):

@@ -13,6 +13,8 @@ from aiida_gaprss.parsers.results import has_labels, one_of, same_geometry
 class LabelParser(FramesParser):
     """Put the labels on the frames; a frame without one keeps the reason."""
 
+    WHAT = "labels"
+
     def check(self, source: Atoms, status: str, results: list[Atoms]) -> None:
         """Refuse labels of another structure, and such that are not whole."""
         atoms = one_of(status, results)

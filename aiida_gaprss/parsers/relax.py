@@ -19,6 +19,8 @@ GIVEN_UP = ("collapsed", "exploded", "evaporated", "not_finite")
 class RelaxParser(FramesParser):
     """Name each snapshot after its parent and step."""
 
+    WHAT = "relaxed frames"
+
     def check(self, source: Atoms, status: str, results: list[Atoms]) -> None:
         """Refuse snapshots that are not of this cell, not in order, or without what the potential said of them."""
         if status in ENDS and not results:

@@ -8,7 +8,7 @@ import pytest
 from aiida.orm import Dict, load_node
 from ase import Atoms
 from ase.build import bulk
-from helpers import FIT
+from helpers import FIT, assert_cats
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
@@ -58,6 +58,7 @@ def test_labels_equal_direct_evaluation(run, python_code, cells, sw_settings, si
     summary = outputs["summary"].get_dict()
     assert summary["status"] == {"ok": len(labelled)}
     assert summary["complete"]
+    assert_cats(node)
 
 
 def test_frames_that_fail_keep_their_reason(run, python_code):
@@ -145,6 +146,7 @@ def test_relaxation_with_a_gap(run, python_code, potential, gap, pressed, evalua
     assert node.is_finished_ok, node.exit_message
     frames = outputs["frames"].get_frames()
     assert outputs["frames"].level_of_theory == "unlabelled"
+    assert_cats(node)
     converged = 0
     for source in pressed:
         mine = [a for a in frames if a.info["parent"] == source.info["frame_id"]]
@@ -214,6 +216,7 @@ def test_predictions(run, python_code, potential, dataset, gap, silicon_frames, 
     assert node.is_finished_ok, node.exit_message
     frames = outputs["frames"].get_frames()
     assert outputs["frames"].level_of_theory == dataset.level_of_theory
+    assert_cats(node)
     for ours, source, (energy, forces, virial) in zip(frames, silicon_frames, evaluated(silicon_frames, gap), strict=True):
         assert ours.info["GAP_energy"] == pytest.approx(energy, abs=1e-6)
         assert np.allclose(ours.arrays["GAP_forces"], forces, atol=1e-6)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from aiida.orm import Dict, Int, Str, to_aiida_type
 from ase.io import read
+from helpers import assert_cats
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.buildcell import BuildcellCalculation
@@ -137,6 +138,7 @@ def test_cells_are_as_those_of_the_built_in_generator(run, python_code, buildcel
     assert outputs["summary"]["status"] == {"ok": 6}
     assert outputs["summary"]["failures"] == {}
     assert outputs["summary"]["complete"]
+    assert_cats(node)
 
     # Each run got the seed's text and integers of its own, the same in another job.
     texts = sorted(path.read_text() for path in tmp_path.glob("seed_*.cell"))

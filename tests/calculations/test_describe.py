@@ -5,6 +5,7 @@ import pytest
 from aiida.orm import Dict, Int
 from ase import Atoms
 from ase.build import bulk
+from helpers import assert_cats
 
 from aiida_gaprss.calculations.describe import DescribeCalculation
 from aiida_gaprss.data.dataset import Dataset
@@ -35,6 +36,7 @@ def carbides():
 def test_vectors_of_two_elements(run, python_code, carbides):
     outputs, node = run(DescribeCalculation, code=python_code, frames=Dataset(carbides), settings=Dict(SOAP))
     assert node.is_finished_ok, node.exit_message
+    assert_cats(node)
     assert set(outputs) & {"vectors", "summary", "frames"} == {"vectors", "summary"}
     vectors = outputs["vectors"].get_array("vectors")
     length = 8 * 9 // 2 * 4 + 1

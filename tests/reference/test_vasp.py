@@ -16,7 +16,7 @@ from aiida.orm import Dict, Float, List, Str, StructureData, load_node
 from ase import Atoms
 from ase.io import read as ase_read
 from ase.units import GPa
-from helpers import assert_labels, three_cells
+from helpers import assert_cats, assert_labels, three_cells
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
@@ -309,6 +309,7 @@ def test_bundled_frames(run, registry, inputs, code, python_code):
     job = load_node(cell.info["label_uuid"])
     kept = zipfile.ZipFile(io.BytesIO(job.outputs.retrieved.base.repository.get_object_content("raw/00000.zip", "rb")))
     assert {"INCAR", "POSCAR", "KPOINTS", "OUTCAR", "vasprun.xml"} <= set(kept.namelist())
+    assert_cats(job)
     names = [name for folder, _, files in job.base.repository.walk() for name in files]
     assert "INCAR" in names
     assert not [name for name in [*names, *kept.namelist()] if "POTCAR" in name]

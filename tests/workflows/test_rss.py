@@ -6,7 +6,8 @@ from io import StringIO
 
 import numpy as np
 import pytest
-from aiida.orm import Int, load_node
+from aiida.common.links import LinkType
+from aiida.orm import Int, WorkChainNode, load_node
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.rss_functions import initial_cells
@@ -105,6 +106,24 @@ def test_report(campaign, tmp_path):
     rows = list(csv.DictReader((tmp_path / "report" / "generations.csv").open()))
     assert [row["tag"] for row in rows] == ["g00", "g01", "search"]
     assert len(fr.load(tmp_path / "report" / "minima.xyz")) == len(record.minima)
+
+
+def test_a_person_can_read_what_the_nodes_are(campaign):
+    made = {}
+    for process in campaign.called_descendants:
+        if process.process_label not in ("GapFitCalculation", "complete_settings") and not isinstance(process, WorkChainNode):
+            for link in process.base.links.get_outgoing(link_type=LinkType.CREATE).all():
+                if link.link_label not in ("remote_folder", "retrieved"):
+                    made[f"{process.process_label} {link.link_label}"] = link.node
+                    assert link.node.label.endswith("(tiny)"), process
+                    assert link.node.description, process
+    assert made["merge_labels result" if "merge_labels result" in made else "LabelCalculation frames"].label.startswith("labels")
+    assert made["random_cells_under_pressure result"].label == "random cells of generation 1 (tiny)"
+    assert made["select_frames frames"].label == "chosen frames of generation 1 (tiny)"
+    assert made["select_frames frames"].description == (
+        "Choose the frames of a generation that are labelled, and say why the others are not."
+    )
+    assert made["RelaxCalculation frames"].description == "Relax the cells of a dataset with a GAP, keeping snapshots."
 
 
 def test_trace(campaign):
