@@ -145,6 +145,8 @@ def tiny_gap(folder, edit=str, sparse=TINY_SPARSE):
     text = TINY_GAP.format(md5=hashlib.md5(TINY_SPARSE.encode(), usedforsecurity=False).hexdigest())
     (folder / "gap.xml").write_text(edit(text), encoding="utf-8")
     return folder
+
+
 def assert_cats(node):
     """`verdi calcjob inputcat` and `outputcat` show what a job was given and what it printed."""
     from aiida.cmdline.commands.cmd_calcjob import calcjob_inputcat, calcjob_outputcat

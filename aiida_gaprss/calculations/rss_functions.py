@@ -237,5 +237,7 @@ def minima_beside_reference(minima: Dict, frames: Dataset, labelled: Dataset, **
     ranked = ranked_by_reference(found, frames_of(database))
     return {
         "minima": named(Dict({"minima": [minimum.as_dict() for minimum in ranked]}), "table of minima"),
-        "frames": named(Dataset([minimum.atoms for minimum in ranked], level_of_theory=labelled.level), "minima, some with labels"),
+        "frames": named(
+            Dataset([minimum.atoms for minimum in ranked], level_of_theory=labelled.level), "minima, some with labels"
+        ),
     }
