@@ -120,6 +120,7 @@ class GapFitCalculation(CalcJob):
                 "calculator": "quippy.potential.Potential",
                 "arguments": {"param_filename": Potential.XML},
                 "input": self.TRAINING,
+                "begins_anew": True,  # what is in the folder of a job that a scheduler begins again is of another potential
             }
             with folder.open("settings.json", "w", encoding="utf-8") as handle:
                 json.dump(task, handle)

@@ -12,6 +12,7 @@ from aiida_gaprss.cli import audit as _audit  # noqa: F401  registers "dataset a
 from aiida_gaprss.cli.campaign import demo, report, run, status, stop, trace
 from aiida_gaprss.cli.fit import fit
 from aiida_gaprss.cli.nodes import dataset, potential
+from aiida_gaprss.cli.resume import resume
 from aiida_gaprss.cli.scans import committee, learning_curve, tune
 from aiida_gaprss.cli.search import search
 from aiida_gaprss.cli.setup import setup
@@ -39,6 +40,7 @@ COMMANDS = (
     setup,
     demo,
     run,
+    resume,
     status,
     stop,
     report,
@@ -61,6 +63,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
         sys.exit(130)
     except click.ClickException as exception:
         exception.message = harmless(exception.message)
@@ -68,6 +71,21 @@ def main() -> None:
         sys.exit(exception.exit_code)
     except click.exceptions.Exit as exception:
         sys.exit(exception.exit_code)
-    except ValueError as exception:  # all our own errors, and those of the ports
-        click.secho(f"Error: {harmless(str(exception))}", fg="red", err=True)
+    except Exception as exception:
+        if (said := in_words(exception)) is None:
+            raise
+        click.secho(f"Error: {harmless(said)}", fg="red", err=True)
         sys.exit(1)
+
+
+def in_words(exception: Exception) -> str | None:
+    """Return what is to be said of an exception that is no fault of this package; None if it may be one."""
+    if isinstance(exception, ValueError):  # all our own errors, and those of the ports
+        return str(exception)
+    from aiida.common.exceptions import CorruptStorage, LockingProfileError, UnreachableStorage
+
+    if isinstance(exception, CorruptStorage | LockingProfileError | UnreachableStorage):
+        return f"the database does not answer: {exception}"
+    from aiida_gaprss.workflows.here import trouble
+
+    return trouble(exception)

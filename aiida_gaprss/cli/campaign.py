@@ -178,7 +178,9 @@ def status(campaign: str | None) -> None:
     load_or_make_profile(make=False)
     from rich.table import Table
 
+    from aiida_gaprss.cli.resume import how_to_go_on
     from aiida_gaprss.terminal import wide_console
+    from aiida_gaprss.workflows.here import HERE, interrupted, is_interrupted
 
     console = wide_console()
     if campaign is None:
@@ -190,8 +192,11 @@ def status(campaign: str | None) -> None:
         table = Table("pk", "campaign", "state", "labels", "begun", box=None)
         for node in query.order_by({"c": "id"}).all(flat=True):
             state = node.exit_message or (node.process_state.value if node.process_state else "?")
+            state = "paused" if is_interrupted(node) else state
             table.add_row(str(node.pk), node.label, state, str(training_labels(node)), f"{node.ctime:%Y-%m-%d %H:%M}")
         console.print(table if table.row_count else "no campaigns yet: aiida-gaprss demo, or aiida-gaprss run CONFIG.yaml")
+        for paused in interrupted():
+            console.print(how_to_go_on(paused))
         return
     from aiida.orm import Log
 
@@ -202,13 +207,17 @@ def status(campaign: str | None) -> None:
 
     node = load_campaign_node(campaign)
     record = collect(node)
-    console.print(f"{record.label} <{node.pk}>: {record.state}")
+    state = "paused" if is_interrupted(node) else record.state
+    console.print(f"{record.label} <{node.pk}>: {state}")
     console.print(generations_table(record))
     for log in Log.collection.get_logs_for(node, order_by=[{"time": "asc"}])[-5:]:
         console.print(f"{log.time.astimezone():%H:%M:%S} {tidy(log.message)}")
+    if is_interrupted(node):
+        console.print(how_to_go_on(node))
+        return
     if record.state == "running" and (now := running_stage(node)):
         console.print(f"now: {now}")
-    if not node.is_terminated:
+    if not node.is_terminated and not node.base.extras.get(HERE, False):
         for trouble in (paused_processes(), daemon_trouble()):
             if trouble:
                 console.print(trouble)

@@ -45,7 +45,10 @@ def paused_processes() -> str | None:
     """
     from aiida.orm import ProcessNode, QueryBuilder
 
-    filters = {"attributes.paused": True, "attributes.process_state": {"in": ["created", "running", "waiting"]}}
+    from aiida_gaprss.workflows.here import HERE
+
+    filters: dict[str, Any] = {"attributes.paused": True, "attributes.process_state": {"in": ["created", "running", "waiting"]}}
+    filters["extras"] = {"!has_key": HERE}  # those wait for aiida-gaprss resume
     query = QueryBuilder().append(ProcessNode, filters=filters, project=["id", "attributes.process_status"])
     found = query.order_by({ProcessNode: "id"}).all()
     if not found:

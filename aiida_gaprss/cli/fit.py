@@ -71,7 +71,7 @@ def fit(**options: Any) -> None:
 
     done = run_or_submit(FitWorkChain, fit_inputs(nodes, settings, options), "fit", options)
     if done is not None:
-        _tell(*done)
+        tell_fit(*done)
 
 
 def data_and_settings(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -98,10 +98,17 @@ def run_or_submit(process: type[WorkChain], inputs: dict[str, Any], what: str, o
         return None
     from aiida_gaprss.cli.progress import run_with_progress
 
-    node = run_with_progress(process, inputs)
+    return ended(run_with_progress(process, inputs), what, options["folder"])
+
+
+def ended(node: WorkChainNode, what: str, folder: Path | None) -> tuple[WorkChainNode, Path]:
+    """Return the node of a work chain that has ended, and the folder of its figures, which is made.
+
+    :raises click.ClickException: if it failed.
+    """
     if not node.is_finished_ok:
         raise click.ClickException(f"{what} <{node.pk}> failed: {node.exit_message or node.process_state}")
-    folder = options["folder"] or Path(f"gaprss-{what}-{node.pk}")
+    folder = folder or Path(f"gaprss-{what}-{node.pk}")
     folder.mkdir(parents=True, exist_ok=True)
     return node, folder
 
@@ -158,7 +165,7 @@ def fit_inputs(nodes: dict[str, Any], settings: dict[str, Any], options: dict[st
     return inputs
 
 
-def _tell(node: WorkChainNode, folder: Path) -> None:
+def tell_fit(node: WorkChainNode, folder: Path) -> None:
     """Print the errors, and write the figures."""
     from rich.table import Table
 

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import re
+import signal
+import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aiida.engine import WorkChain
+import click
+from aiida.engine import Process, WorkChain
 from aiida.orm import CalcJobNode, ProcessNode, WorkChainNode
 
 from aiida_gaprss.terminal import PlainConsole, styled
+from aiida_gaprss.workflows.here import HERE, Claim, HereRunner, kill, leave, revive
 
-#: Seconds from one look to the next: at what is going on, to show it, and whether a child has ended.
-INTERVAL, CHILD_INTERVAL = 1.0, 0.2
+#: Seconds from one look to the next at what is going on, to show it; and in which a second Ctrl-C is waited for.
+INTERVAL, GRACE = 1.0, 1.0
+
+#: What ends a run before its end, but can go on.
+INTERRUPTIONS: dict[int, str] = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "told to end (SIGTERM)",
+    signal.SIGHUP: "the terminal is closed",
+}
 
 #: Reports of our own work chains; those of the plugins beneath would drown them.
 OURS = re.compile(r"\[\d+\|(Rss|Label|LabelLane|BundleLane|Search|Fit|LearningCurve|Hyperparameters|Committee)WorkChain\|")
@@ -45,16 +60,107 @@ class _Reports(logging.Handler):
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
         first = message.splitlines()[0] if message else ""
         if record.levelno >= logging.ERROR or OURS.match(message):
-            self.console.print(f"{minutes:3d}:{seconds:02d}  ", tidy(first), sep="", soft_wrap=True)
+            say(self.console, f"{minutes:3d}:{seconds:02d}  {tidy(first)}")
+
+
+class Paused(click.ClickException):
+    """A work chain was interrupted, and goes on when it is told to."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def show(self, file: Any = None) -> None:
+        """Say what to do: nothing has failed."""
+        with contextlib.suppress(OSError):
+            click.echo(self.format_message(), file=file, err=True)
+
+
+class _Signals:
+    """Ctrl-C, SIGTERM and SIGHUP stop a runner after the step that is running; a second Ctrl-C asks for the end of it all."""
+
+    def __init__(self, runner: HereRunner, console: PlainConsole) -> None:
+        self.runner, self.console = runner, console
+        self.received: list[int] = []
+
+    def __enter__(self) -> _Signals:
+        self.before: dict[int, Any] = {}
+        for number in INTERRUPTIONS:
+            # Ignored: as of a command in the background of a script, or behind nohup.
+            if threading.current_thread() is threading.main_thread() and signal.getsignal(number) != signal.SIG_IGN:
+                self.before[number] = signal.signal(number, self.receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def receive(self, number: int, _: object) -> None:
+        """Say what happens, and let it happen."""
+        self.received.append(number)
+        if number == signal.SIGHUP:
+            hush()
+        if len(self.received) == 1:
+            again = "; once more, and all is ended for good" if number == signal.SIGINT else ""
+            say(self.console, f"{INTERRUPTIONS[number]}: stopping what is running, to go on later{again}")
+            self.runner.loop.call_soon_threadsafe(self.runner.stop_for, INTERRUPTIONS[number])
+        elif self.kills:
+            say(self.console, "ending it for good")
+
+    @property
+    def kills(self) -> bool:
+        """Tell whether the user wants no more of it."""
+        return self.received.count(signal.SIGINT) > 1
+
+    def wait(self) -> None:
+        """Give the user the time to say so."""
+        ends = time.monotonic() + GRACE
+        while signal.SIGINT in self.received and not self.kills and time.monotonic() < ends:
+            time.sleep(0.05)
+
+
+def hush() -> None:
+    """Let what is printed on a terminal that is gone go nowhere."""
+    with open(os.devnull, "w") as nowhere:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                if stream.isatty():
+                    os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def say(console: PlainConsole, *words: str) -> None:
+    """Print a line, if there is still anyone to read it, and room to write it."""
+    with contextlib.suppress(OSError):
+        console.print(*words, sep="", soft_wrap=True)
 
 
 def run_with_progress(process: type[WorkChain], inputs: dict[str, Any]) -> WorkChainNode:
-    """Run a work chain here; print its reports and, on a terminal, the job that is running."""
-    from aiida.manage import get_manager
+    """Run a work chain here; print its reports and, on a terminal, the job that is running.
 
+    :raises Paused: if it is interrupted.
+    """
+    with _shown() as (runner, signals):
+        instance = runner.instantiate_process(process, **inputs)
+        node = instance.node
+        assert isinstance(node, WorkChainNode)
+        with Claim(node) as claim:
+            node.base.extras.set(HERE, True)
+            return _complete(runner, signals, claim, [instance])
+
+
+def resume_with_progress(node: WorkChainNode) -> WorkChainNode:
+    """Go on with a work chain that was interrupted.
+
+    :raises Paused: if it is interrupted again.
+    """
+    with _shown() as (runner, signals), Claim(node) as claim:
+        return _complete(runner, signals, claim, revive(runner, claim, node))
+
+
+@contextlib.contextmanager
+def _shown() -> Iterator[tuple[HereRunner, _Signals]]:
+    """Show what work chains report, and nothing else of what AiiDA has to say."""
     console = PlainConsole()
-    # No broker: everything runs in this process, which has to ask whether a child has ended; AiiDA would do so once a minute.
-    runner = get_manager().create_runner(communicator=None, poll_interval=CHILD_INTERVAL)
     handler = _Reports(console)
     logger = logging.getLogger("aiida")
     before = [(h, h.level) for h in logger.handlers]
@@ -62,31 +168,47 @@ def run_with_progress(process: type[WorkChain], inputs: dict[str, Any]) -> WorkC
         if isinstance(old, logging.StreamHandler):
             old.setLevel(logging.CRITICAL)
     logger.addHandler(handler)
-    instance = None
     try:
-        from aiida.engine.utils import instantiate_process
-
-        instance = instantiate_process(runner, process, **inputs)
-        node = instance.node
-        assert isinstance(node, WorkChainNode)
-        what = WHAT[node.process_label or ""]
-        console.print(f"{what} {node.label} <{node.pk}>, uuid {node.uuid}", soft_wrap=True)
-        with console.status("starting") as spinner:
-
-            def tick() -> None:
-                if node.is_terminated:
-                    return
-                if console.is_terminal:
-                    spinner.update(styled(running_stage(node) or "working"))
-                runner.loop.call_later(INTERVAL, tick)
-
-            runner.loop.call_later(INTERVAL, tick)
-            runner.run(instance)
-        return node
+        runner = HereRunner()
+        with _Signals(runner, console) as signals:
+            yield runner, signals
     finally:
         logger.removeHandler(handler)
         for old, level in before:
             old.setLevel(level)
+
+
+def _complete(runner: HereRunner, signals: _Signals, claim: Claim, processes: list[Process]) -> WorkChainNode:
+    console, node = signals.console, processes[0].node
+    assert isinstance(node, WorkChainNode)
+    name = f"{WHAT[node.process_label or '']} {node.label} <{node.pk}>"
+    say(console, f"{name}, uuid {node.uuid}")
+    with console.status("starting") as spinner:
+
+        def tick() -> None:
+            runner.stop_without_database()
+            if node.is_terminated:
+                return
+            if console.is_terminal:
+                spinner.update(styled(running_stage(node) or "working"))
+            runner.loop.call_later(INTERVAL, tick)
+
+        runner.loop.call_later(INTERVAL, tick)
+        reason = runner.complete(processes)
+        if reason is None:
+            claim.end()
+            return node
+        complaints = leave(runner, claim, node, reason)
+        signals.wait()
+    for complaint in complaints:
+        say(console, complaint)
+    code = 128 + signals.received[0] if signals.received else os.EX_TEMPFAIL
+    if signals.kills:
+        kill(node)
+        claim.end()
+        raise Paused(f"{name} is killed", code)
+    what = "" if signals.received else f"{reason}: when that is mended, "
+    raise Paused(f"{name} is paused; {what}it goes on with: aiida-gaprss resume {node.pk}", code)
 
 
 def running_stage(node: WorkChainNode) -> str:

@@ -12,6 +12,7 @@ from aiida_gaprss.cli.fit import data_and_settings, fit_inputs, fit_options, rea
 
 if TYPE_CHECKING:
     from aiida.engine import WorkChain
+    from aiida.orm import WorkChainNode
 
 #: At most so many trials are printed.
 MOST_TRIALS = 25
@@ -41,14 +42,18 @@ def _numbers(_: Any, option: click.Parameter, text: str) -> list[float]:
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Fits of each size.")
 def learning_curve(**options: Any) -> None:
     """Fit to growing parts of the frames: is the error still falling?"""
-    from aiida_gaprss.report import figures
     from aiida_gaprss.workflows.learning_curve import LearningCurveWorkChain
 
     more = {key: options[key] for key in ("sizes", "repeats")}
     done = _run(LearningCurveWorkChain, "learning-curve", options, **more)
-    if done is None:
-        return
-    node, folder = done
+    if done is not None:
+        tell_curve(*done)
+
+
+def tell_curve(node: WorkChainNode, folder: Path) -> None:
+    """Print the errors by number of frames, and write the figures."""
+    from aiida_gaprss.report import figures
+
     curve = node.outputs.curve.get_dict()
     columns = ("fits", "frames", "energy RMSE, meV/atom", "forces RMSE, eV/Å", "virial RMSE, meV/atom")
     rows = [
@@ -76,17 +81,21 @@ def learning_curve(**options: Any) -> None:
 )
 def tune(search: Path, **options: Any) -> None:
     """Search for hyperparameters with small errors of the test, and tell which are fast."""
-    from ruamel.yaml import YAML
-
-    from aiida_gaprss.fitting.search import Search
-    from aiida_gaprss.report import figures
     from aiida_gaprss.workflows.hyperparameters import HyperparametersWorkChain
 
     given = read_yaml(search, "variables: {descriptors.1.cutoff: [4.0, 5.0]}")
     done = _run(HyperparametersWorkChain, "tune", options, search=given)
-    if done is None:
-        return
-    node, folder = done
+    if done is not None:
+        tell_trials(*done)
+
+
+def tell_trials(node: WorkChainNode, folder: Path) -> None:
+    """Print the best trials, and write the settings of the best and the figure."""
+    from ruamel.yaml import YAML
+
+    from aiida_gaprss.fitting.search import Search
+    from aiida_gaprss.report import figures
+
     trials, front = node.outputs.trials["rows"], node.outputs.pareto["rows"]
     paths = list(trials[0]["values"])
     columns = (*paths, "objective", "energy RMSE, meV/atom", "forces RMSE, eV/Å", "ms/atom")
@@ -100,7 +109,7 @@ def tune(search: Path, **options: Any) -> None:
     ]
     _print("front", columns, rows)
     _failures([(", ".join(f"{k} {v}" for k, v in row["values"].items()), row["reason"]) for row in trials])
-    weights = Search(**given).weights
+    weights = Search(**node.inputs.search.get_dict()).weights
     terms = ((weights.energy, "Energy RMSE (meV/atom)"), (weights.forces, "Forces RMSE (meV/Å)"))
     what = "\n+ ".join(f"{weight:g} · {name}" if weight != 1 else name for weight, name in terms if weight)
     with (folder / "best.yaml").open("w", encoding="utf-8") as handle:
@@ -129,13 +138,17 @@ def tune(search: Path, **options: Any) -> None:
 )
 def committee(members: int, by: str, fraction: float, **options: Any) -> None:
     """Fit several potentials: does their spread tell their error?"""
-    from aiida_gaprss.report import figures
     from aiida_gaprss.workflows.committee import CommitteeWorkChain
 
     done = _run(CommitteeWorkChain, "committee", options, members=members, by=by, fraction=fraction)
-    if done is None:
-        return
-    node, folder = done
+    if done is not None:
+        tell_committee(*done)
+
+
+def tell_committee(node: WorkChainNode, folder: Path) -> None:
+    """Print members and spread, and write the figures."""
+    from aiida_gaprss.report import figures
+
     columns = ("potential", "frames fitted to", "energy RMSE, meV/atom", "forces RMSE, eV/Å")
     table = [(f"m{row['member']:02d}", row) for row in node.outputs.errors["rows"]]
     rows = [

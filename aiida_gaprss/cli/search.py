@@ -52,7 +52,10 @@ def search(potential: str, **options: Any) -> None:
         raise click.ClickException(f"no node {potential}: {exception}") from exception
     if isinstance(node, WorkChainNode) and node.process_label == SearchWorkChain.__name__:
         if not node.is_terminated:
-            raise click.ClickException(f"search <{node.pk}> has not ended yet; follow it with: verdi process status {node.pk}")
+            raise click.ClickException(
+                f"search <{node.pk}> has not ended yet; follow it with: verdi process status {node.pk}; if it was interrupted, "
+                f"it goes on with: aiida-gaprss resume {node.pk}"
+            )
         tell(node, options["folder"] or Path(f"gaprss-search-{node.pk}"))
         return
     done = run_or_submit(SearchWorkChain, search_inputs(_load(potential, "gaprss.potential"), options), "search", options)

@@ -3,8 +3,8 @@
 Called as ``python batch.py relax`` in a folder that holds the task ``relax.py`` and its input.
 
 Results go to ``results.jsonl``, one line per input frame, flushed line by line, so that a job killed at any moment gives back
-what it had finished. A line says of which frame it is, and has a checksum (``identity``). ``summary.json`` is
-written last and marks a job that came to its own end.
+what it had finished. A line says of which frame it is, and has a checksum (``identity``). ``summary.json`` is written last and
+marks a job that came to its own end. Begun again in the same folder, a job does what it had not finished.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any, Protocol
 from ase import Atoms
 from ase.io import read
 from ase.io.extxyz import write_extxyz
-from identity import identity, sealed
+from identity import checksum, identity, sealed
 
 RESULTS = "results.jsonl"
 SUMMARY = "summary.json"
@@ -112,6 +112,25 @@ def _failure(index: int, atoms: Atoms, reason: str) -> str:
     return sealed({**identity(index, atoms), "status": reason[:LONGEST_STATUS], "seconds": 0.0, "cpu": 0.0, "frames": ""})
 
 
+def finished(frames: list[Atoms]) -> dict[int, str]:
+    """Return the lines that a job in this folder that was stopped has left, whole ones of these frames only, by frame."""
+    lines: dict[int, str] = {}
+    if not os.path.isfile(RESULTS):
+        return lines
+    with open(RESULTS, encoding="utf-8", errors="replace") as handle:
+        for line in handle:
+            try:
+                result = json.loads(line)
+                index = result["index"]
+                whole = line.endswith("\n") and result["sum"] == checksum(result)
+                mine = identity(index, frames[index]).items() <= result.items()
+            except (ValueError, LookupError, TypeError):
+                continue
+            if whole and mine and not result["status"].startswith("not reached"):
+                lines[index] = line
+    return lines
+
+
 def cores() -> int:
     """Return the number of cores this job may use."""
     for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
@@ -149,8 +168,13 @@ class Batch:
 
     def run(self) -> None:
         """Process all frames, the largest first so that the cores end together."""
-        order = sorted(range(len(self.frames)), key=lambda i: (-len(self.frames[i]), i))
-        with open(RESULTS, "w", encoding="utf-8") as self.output:
+        lines = {} if self.settings.get("begins_anew") else finished(self.frames)
+        self.done = set(lines)
+        order = sorted(set(range(len(self.frames))) - self.done, key=lambda i: (-len(self.frames[i]), i))
+        with open(f"{RESULTS}.new", "w", encoding="utf-8") as handle:
+            handle.writelines(lines.values())
+        os.replace(f"{RESULTS}.new", RESULTS)
+        with open(RESULTS, "a", encoding="utf-8") as self.output:
             dead = 0
             suspects = self.run_pool(order, min(self.processes, max(len(order), 1)))
             while suspects and time.time() < self.deadline:
@@ -160,7 +184,7 @@ class Batch:
                         self.fail(index, "failed: the worker process died (memory, crash or kill)")
                         dead += 1
                 rest = [i for i in order if i not in self.done]
-                if dead >= HOPELESS and dead == len(self.done):  # it is not the frames
+                if dead >= HOPELESS and dead == len(self.done) - len(lines):  # it is not the frames
                     for index in rest:
                         self.fail(index, f"failed: not tried: the worker process died on the {dead} frames tried")
                     break

@@ -65,9 +65,10 @@ def _with_label(node: ProcessNode, label: str) -> list[ProcessNode]:
 
 def _living(caller: ProcessNode, processes: list[ProcessNode]) -> ProcessNode | None:
     """Return the process that has begun, or for which there is a message that lets a worker begin it."""
-    sent = caller.base.extras.get(SENT, [])
-    for process in processes:
-        begun = process.process_state not in (None, ProcessState.CREATED) and not never_begun(process)
-        if begun or process.pk in sent:
-            return process
-    return None
+    return next((process for process in processes if not awaits_begin(caller, process)), None)
+
+
+def awaits_begin(caller: ProcessNode, process: ProcessNode) -> bool:
+    """Tell whether a process has not begun, and is not known to its caller, so that it never will."""
+    begun = process.process_state not in (None, ProcessState.CREATED) and not never_begun(process)
+    return not begun and process.pk not in caller.base.extras.get(SENT, [])

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, if_, while_
-from aiida.orm import AbstractCode, Dict, Int, List, ProcessNode, QueryBuilder, Str
+from aiida.orm import AbstractCode, Dict, Group, Int, List, Node, ProcessNode, QueryBuilder, Str
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.convergence import converged, describe
@@ -290,7 +290,9 @@ class RssWorkChain(RepeatingWorkChain):
         if relaxed.failure:
             self.report(f"{self.stage}: relaxation job <{relaxed.job.pk}>: {relaxed.failure}; going on with the rest")
         self.ctx.candidates = self.ctx.relaxed = relaxed.outputs["frames"]
-        self.out(f"relaxed.{self.tag}", self.ctx.candidates)
+        self.keep(
+            f"relaxed.{self.tag}", self.ctx.candidates, f"{self.tag} relaxed", f"cells of {self.stage}, relaxed, and snapshots"
+        )
         return None
 
     def examine(self) -> None:
@@ -365,7 +367,7 @@ class RssWorkChain(RepeatingWorkChain):
         process = self.ctx.labelling
         if "frames" in process.outputs:
             labels = process.outputs.frames
-            self.out(f"labels.{self.tag}", labels)
+            self.keep(f"labels.{self.tag}", labels, f"{self.tag} labels", f"frames of {self.stage}, labelled")
             self.ctx.datasets = {**self.ctx.datasets, self.tag: labels}
             self.report(f"{self.stage}: {energy_summary(labels.get_frames())}")
         if not process.is_finished_ok:
@@ -389,7 +391,8 @@ class RssWorkChain(RepeatingWorkChain):
         process = fit.job
         self.ctx.potential = process.outputs.potential
         tag = "final" if self.ctx.final else self.tag
-        self.out(f"potentials.{tag}", process.outputs.potential)
+        what = "final potential" if self.ctx.final else f"potential after {self.stage}"
+        self.keep(f"potentials.{tag}", process.outputs.potential, f"{tag} potential", what)
         self.out(f"fits.{tag}", process.outputs.results)
         results = process.outputs.results.get_dict()
         text = f"{tag}: potential fitted to {results['frames']} frames, {results['atoms']} atoms"
@@ -500,7 +503,7 @@ class RssWorkChain(RepeatingWorkChain):
             found.minima, found.minima_frames, process.outputs.frames, metadata=self.called("minima"), **self.ctx.datasets
         )
         self.out("minima", beside["minima"])
-        self.out("minima_frames", beside["frames"])
+        self.keep("minima_frames", beside["frames"], "minima", "minima of the final search, lowest first")
         for minimum in beside["minima"]["minima"][:5]:
             text = f"minimum {minimum['rank']}: {minimum['symbol']} ({minimum['space_group']}), found {minimum['count']} times"
             if minimum["ref_energy"] is not None:
@@ -511,13 +514,28 @@ class RssWorkChain(RepeatingWorkChain):
 
     def finish(self) -> None:
         """Return the final potential."""
-        self.out("potential", self.ctx.gap_fit.outputs.potential)
+        potential = self.ctx.gap_fit.outputs.potential
+        potential.label = ""  # where the last generation's is the final one
+        self.keep("potential", potential, "final potential", "final potential")
         self.out("results", self.ctx.gap_fit.outputs.results)
         if "predictions" in self.ctx.gap_fit.outputs:
-            self.out("predictions", self.ctx.gap_fit.outputs.predictions)
+            predictions = self.ctx.gap_fit.outputs.predictions
+            self.keep(
+                "predictions", predictions, "final predictions", "all labelled frames with predictions of the final potential"
+            )
         self.report(f"finished: final potential <{self.ctx.potential.pk}>; for the report: aiida-gaprss report {self.node.pk}")
 
     # --- helpers ---
+
+    def keep(self, port: str, node: Node, label: str, what: str) -> None:
+        """Give a node out, named so that a person knows it again, and put it into the group of the campaign."""
+        self.out(port, node)
+        name = self.inputs.name.value
+        if not node.label:
+            node.label = f"{name} {label}"
+            node.description = f"{what[0].upper()}{what[1:]}; campaign {name}, uuid {self.node.uuid}"
+        group, _ = Group.collection.get_or_create(label=f"gaprss/{name}-{self.node.uuid[:8]}")
+        group.add_nodes([self.node, node])
 
     @property
     def asks_for_final_fit(self) -> bool:

@@ -1,5 +1,6 @@
 """The script that travels with the jobs, run as a job runs it: ``python batch.py TASK`` in a folder."""
 
+import json
 import os
 import re
 import signal
@@ -327,6 +328,24 @@ def test_results_survive_the_end_of_the_job(tmp_path, kill):
         pytest.fail("a worker outlived its job")
 
 
+def test_a_job_that_is_begun_again_does_the_rest(run_batch, tmp_path):
+    """And the end is that of one that was left alone; lines that were cut off count for nothing."""
+    cells = crystals(8)
+    folder, process = start(tmp_path, cells, mischief("relax", seconds=0.02))
+    process.kill()
+    process.wait(60)
+    before = read_lines(folder)
+    assert 2 <= len(before) < len(cells)
+    with (folder / "results.jsonl").open("a") as handle:
+        handle.write('{"index": 7, "status": "not reached: stopped", "seconds": 0, "cpu": 0, "frames": ""}\n{"index": 6, "sta')
+    subprocess.run([sys.executable, "batch.py", "relax"], cwd=folder, check=True, capture_output=True)
+    after = read_lines(folder)
+    assert {index: after[index] for index in before} == before, "nothing is done twice"
+    _, alone, _ = run_batch("relax", cells, mischief("relax"), "alone", {"mischief": MISCHIEF})
+    assert {i: (x["status"], x["frames"]) for i, x in after.items()} == {i: (x["status"], x["frames"]) for i, x in alone.items()}
+    assert json.loads((folder / "summary.json").read_text())["complete"]
+
+
 def alive(pid):
     try:
         with open(f"/proc/{pid}/stat") as handle:
@@ -455,3 +474,31 @@ def test_a_program_that_is_still_running_when_the_time_is_up(run_batch):
     _, lines, _ = run_batch("program", frames, settings, files={"frames/0/in.txt": ""})
     assert time.perf_counter() - started < 30
     assert lines[0]["status"].startswith("not reached")
+
+
+def test_a_program_that_was_stopped_begins_anew(tmp_path):
+    """Not from what it has left; and a frame that was packed is done, even if nobody knows."""
+    frames = crystals(2)
+    command = (
+        "cat in.txt wave sub/wave 2>/dev/null; mkdir sub; echo old | tee wave > sub/wave; [ ! -e ../../slow ] || sleep 5; true"
+    )
+    settings = {"command": command, "output": "out.txt", "keep": ["out.txt"], **PLACES, "processes": 1}
+    folder = prepare_batch(tmp_path / "job", "program", frames, settings)
+    for path in ("frames/0", "frames/1"):
+        (folder / path).mkdir(parents=True)
+        (folder / path / "in.txt").write_text("in\n")
+    (folder / "slow").touch()
+    process = subprocess.Popen([sys.executable, "batch.py", "program"], cwd=folder, stdout=subprocess.DEVNULL)
+    while not list(folder.glob("frames/*/sub/wave")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait(60)
+    (folder / "slow").unlink()
+    for _ in range(2):
+        subprocess.run([sys.executable, "batch.py", "program"], cwd=folder, check=True, capture_output=True)
+        assert [line["status"] for _, line in sorted(read_lines(folder).items())] == ["ok", "ok"]
+        for name in (0, 1):
+            with zipfile.ZipFile(folder / "raw" / f"{name}.zip") as archive:
+                assert archive.read("out.txt") == b"in\n"
+        (folder / "results.jsonl").unlink()
