@@ -13,6 +13,7 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.fitting.splits import all_but, stratified
+from aiida_gaprss.levels import joined
 
 
 @calcfunction
@@ -74,8 +75,8 @@ def hold_out(fraction: Float, seed: Int, leave_out: List | None = None, **datase
     names = stratified(frames, fraction.value, seed.value)
     chosen = set(names)
     test = [atoms for atoms in frames if atoms.info["frame_id"] in chosen]
-    levels = sorted({node.level_of_theory for node in datasets.values()})
-    return {"test": Dataset(test, level_of_theory=" | ".join(levels)), "left_out": List(sorted(absent | chosen))}
+    level = joined(datasets[name].level for name in sorted(datasets))
+    return {"test": Dataset(test, level_of_theory=level), "left_out": List(sorted(absent | chosen))}
 
 
 @calcfunction

@@ -20,7 +20,7 @@ from aiida_gaprss.parsers.frames import NOT_REACHED, TIME_LIMIT
 def frames_left(frames: Dataset, indices: List) -> Dataset:
     """Return the frames that a job has left to another one."""
     left = [frames.frame(index) for index in indices.get_list()]
-    return named(Dataset(left, level_of_theory=frames.level_of_theory), "frames that a job has left", left)
+    return named(Dataset(left, level_of_theory=frames.level), "frames that a job has left", left)
 
 
 @calcfunction
@@ -39,7 +39,7 @@ def join_frames(frames: Dataset, key: Str, **parts: Dataset | Dict) -> dict[str,
         made.update(found)
     out = [atoms for source in frames.get_frames() for atoms in made.get(source.info["frame_id"], [])]
     return {
-        "frames": named(Dataset(out, level_of_theory=nodes[0].level_of_theory), "frames of several jobs", out),
+        "frames": named(Dataset(out, level_of_theory=nodes[0].level), "frames of several jobs", out),
         "summary": named(_joined_summary(frames, parts), "summary of several jobs", out),
     }
 

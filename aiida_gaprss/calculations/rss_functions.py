@@ -19,6 +19,7 @@ from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.calculations.common import frames_of, named, process_uuid
 from aiida_gaprss.campaign import RssSettings
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.levels import joined
 from aiida_gaprss.seeding import stage_seed
 from aiida_gaprss.selection.generation import choose_frames
 from aiida_gaprss.structures.compositions import Weights
@@ -155,8 +156,8 @@ def lowest_frames(settings: Dict, **database: Dataset) -> Dataset:
     known = [a for a in frames_of(database) if fr.is_labelled(a) and not fr.is_in_vacuum(a)]
     zero = EnergyZero(known)
     known.sort(key=lambda atoms: (zero.above(atoms), atoms.info["frame_id"]))
-    levels = sorted({node.level_of_theory for node in database.values()})
-    return named(Dataset(known[: model.search.again], level_of_theory=" | ".join(levels)), "lowest labelled frames")
+    level = joined(database[name].level for name in sorted(database))
+    return named(Dataset(known[: model.search.again], level_of_theory=level), "lowest labelled frames")
 
 
 @calcfunction
@@ -237,6 +238,6 @@ def minima_beside_reference(minima: Dict, frames: Dataset, labelled: Dataset, **
     return {
         "minima": named(Dict({"minima": [minimum.as_dict() for minimum in ranked]}), "table of minima"),
         "frames": named(
-            Dataset([minimum.atoms for minimum in ranked], level_of_theory=labelled.level_of_theory), "minima, some with labels"
+            Dataset([minimum.atoms for minimum in ranked], level_of_theory=labelled.level), "minima, some with labels"
         ),
     }

@@ -11,11 +11,12 @@ from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.bundle import PACKED, bundled_reference
+from aiida_gaprss.levels import Level
 from aiida_gaprss.outside import shown
 from aiida_gaprss.parsers.frames import NOT_REACHED_WORD, FramesParser
 from aiida_gaprss.parsers.results import DamageError, same_geometry
 from aiida_gaprss.reference import PER_FRAME, set_labels_of_step
-from aiida_gaprss.reference.common import one_line
+from aiida_gaprss.reference.common import level_of_content
 
 
 class BundleParser(FramesParser):
@@ -95,6 +96,6 @@ class BundleParser(FramesParser):
         except FileNotFoundError as exception:
             raise DamageError(f"{self.path(source)} did not come back") from exception
 
-    def level_of_theory(self) -> str:
+    def level_of_theory(self) -> Level | str:
         """Return the level of theory, the same as of labels that were not bundled."""
-        return one_line(PER_FRAME[self.reference].level_of_theory(self.node.inputs[self.reference]))
+        return level_of_content(PER_FRAME[self.reference].level_of_theory(self.node.inputs[self.reference]))

@@ -15,6 +15,7 @@ from ase import Atoms
 
 from aiida_gaprss.calculations.common import named
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.levels import Level
 from aiida_gaprss.outside import shown
 from aiida_gaprss.parsers.results import DamageError, Result, in_words, read_object, read_results
 
@@ -63,9 +64,10 @@ class FramesParser(Parser):
         """Return the output frames for one input frame."""
         raise NotImplementedError
 
-    def level_of_theory(self) -> str:
+    def level_of_theory(self) -> Level | str:
         """Return the level of theory of the output dataset."""
-        return str(self.node.inputs.frames.level_of_theory)
+        level: Level | str = self.node.inputs.frames.level
+        return level
 
     def parse(self, **kwargs: Any) -> ExitCode | None:
         """Build the output dataset and the summary."""
