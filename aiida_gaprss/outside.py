@@ -38,10 +38,11 @@ class OutsideError(ValueError):
     """Something from outside that must not be used."""
 
 
-def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: str | Path, most: int = MOST_BYTES, as_it_is: bool = False) -> bytes:
     """Return the content of a regular file, decompressed if it is gzip.
 
     :param most: largest content, bytes.
+    :param as_it_is: refuse gzip: another program reads the same file, and does not decompress it.
     :raises OutsideError: if there is no such file, it is a pipe, device or folder, cannot be read, is too large, is cut within
         its compressed data, or was compressed so much that it can only be meant to fill memory.
     """
@@ -60,6 +61,8 @@ def read_bytes(path: str | Path, most: int = MOST_BYTES) -> bytes:
     with os.fdopen(handle, "rb") as stream:
         head = stream.read(2)
         stream.seek(0)
+        if head == _GZIP and as_it_is:
+            raise OutsideError(f"{shown(path)}: is compressed (gzip), expected it as it is; decompress it")
         if head == _GZIP:
             return _decompressed(path, stream, most)
         if status.st_size > most:

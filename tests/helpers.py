@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -120,3 +121,38 @@ def assert_cats(node):
         result = CliRunner().invoke(command, [str(node.pk)])
         assert result.exit_code == 0, result.output
         assert words in result.output
+
+
+#: A potential made by hand: a pair term of copper with three sparse points, as gap_fit writes it.
+TINY_SPARSE = "2.0e+00\n2.5e+00\n3.0e+00\n"
+TINY_GAP = """<GAP_tiny>
+<Potential label="GAP_tiny" init_args="IP GAP label=GAP_tiny"/>
+<GAP_params label="GAP_tiny" gap_version="1525123159">
+  <GAP_data do_core="F">
+    <e0 Z="29" value="-1.50000000000000000E+000"/>
+  </GAP_data>
+  <gpSparse label="GAP_tiny" n_coordinate="1" fitted="T">
+    <gpCoordinates label="GAP_tiny1" dimensions="1" signal_variance="1.0000000000000000" signal_mean=".00000000000000000E+000" \
+sparsified="T" n_permutations="1" covariance_type="1" n_sparseX="3" sparseX_filename="gap.xml.sparseX.GAP_tiny1" \
+sparseX_md5sum="{md5}">
+      <theta>  0.10000000000000000E+001 </theta>
+      <descriptor>distance_2b cutoff=4.5 covariance_type=ard_se theta_uniform=1.0 n_sparse=3 delta=1.0 Z1=29 Z2=29</descriptor>
+      <permutation i="1">1  </permutation>
+      <sparseX i="1" alpha="1.5280312507861066" sparseCutoff="1.0000000000000000"/>
+      <sparseX i="2" alpha="-.57318014647468968" sparseCutoff="1.0000000000000000"/>
+      <sparseX i="3" alpha="-.38333928001780623" sparseCutoff="1.0000000000000000"/>
+    </gpCoordinates>
+  </gpSparse>
+  <command_line><![CDATA[at_file=train.xyz default_sigma={{0.001 0.02 0.02 1}} gp_file=gap.xml]]></command_line>
+</GAP_params>
+</GAP_tiny>
+"""
+
+
+def tiny_gap(folder, edit=str, sparse=TINY_SPARSE):
+    """Write the potential to a folder, after a change of the text of its xml; return the folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / "gap.xml.sparseX.GAP_tiny1").write_bytes(sparse.encode())
+    text = TINY_GAP.format(md5=hashlib.md5(TINY_SPARSE.encode(), usedforsecurity=False).hexdigest())
+    (folder / "gap.xml").write_text(edit(text), encoding="utf-8")
+    return folder

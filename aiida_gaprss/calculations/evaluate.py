@@ -7,7 +7,7 @@ from typing import Any
 from aiida.engine import CalcJobProcessSpec
 
 from aiida_gaprss.calculations.frames import FramesCalculation, potential_calculator
-from aiida_gaprss.calculations.relax import validate_potential
+from aiida_gaprss.calculations.relax import check_potential, validate_potential
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.tasks import EvaluateSettings
 from aiida_gaprss.validation import model_validator_for
@@ -23,7 +23,7 @@ class EvaluateCalculation(FramesCalculation):
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
         """Define the potential and the settings."""
         super().define(spec)
-        spec.input("potential", valid_type=Potential, help="The GAP to evaluate.")
+        spec.input("potential", valid_type=Potential, validator=check_potential, help="The GAP to evaluate.")
         spec.inputs["settings"].validator = model_validator_for(EvaluateSettings)
         spec.inputs.validator = validate_potential
 

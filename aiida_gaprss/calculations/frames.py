@@ -115,15 +115,15 @@ def upload_runner(folder: Folder, task: str) -> None:
 
 
 def potential_files(potential: Potential, prefix: str = "") -> list[tuple[str, str, str]]:
-    """Return AiiDA's local_copy_list of a potential's files."""
-    return [(potential.uuid, name, prefix + name) for name in potential.files]
+    """Return AiiDA's local_copy_list of a potential's files, after checking them."""
+    return [(potential.uuid, name, prefix + name) for name in potential.checked_files()]
 
 
 def potential_calculator(potential: Potential) -> dict[str, Any]:
     """Return the part of the task settings that makes the quippy calculator of an uploaded potential."""
     return {
         "calculator": "quippy.potential.Potential",
-        "arguments": {"param_filename": f"{POTENTIAL_FOLDER}/{potential.xml}"},
+        "arguments": {"args_str": potential.init_args, "param_filename": f"{POTENTIAL_FOLDER}/{potential.xml}"},
     }
 
 

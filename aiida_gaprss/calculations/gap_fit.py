@@ -19,6 +19,7 @@ from aiida_gaprss.fitting.regularisation import regularise
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.fitting.training import TrainingSetError, atomic_energies, join
 from aiida_gaprss.levels import difference
+from aiida_gaprss.runners import FOLDER as RUNNERS
 from aiida_gaprss.tasks import EvaluateSettings
 from aiida_gaprss.validation import model_validator_for
 
@@ -29,6 +30,8 @@ class GapFitCalculation(CalcJob):
     TRAINING = "train.extxyz"
     CONFIG = "gap_fit.in"
     LOG = "gap_fit.out"
+    WATCH = "watch.sh"
+    USAGE = "usage.txt"
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
@@ -58,6 +61,8 @@ class GapFitCalculation(CalcJob):
         spec.input("metadata.options.parser_name", valid_type=str, default="gaprss.gap_fit")
         spec.input("metadata.options.resources", valid_type=dict, default={"num_machines": 1, "num_mpiprocs_per_machine": 1})
         spec.input("metadata.options.withmpi", valid_type=bool, default=False)
+        spec.input("metadata.options.input_filename", valid_type=str, default=cls.CONFIG)
+        spec.input("metadata.options.output_filename", valid_type=str, default=cls.LOG)
         spec.input("metadata.options.threads", valid_type=int, default=1, help="OpenMP threads of gap_fit.")
         spec.input(
             "metadata.options.keep_predictions",
@@ -67,7 +72,12 @@ class GapFitCalculation(CalcJob):
         )
         spec.inputs.validator = _validate_inputs
         spec.output("potential", valid_type=Potential, required=False)
-        spec.output("results", valid_type=Dict, required=False, help="Counts, memory, warnings and training errors.")
+        spec.output(
+            "results",
+            valid_type=Dict,
+            required=False,
+            help="Counts, warnings, training errors; memory and CPU time as forecast and as measured.",
+        )
         spec.output(
             "predictions", valid_type=Dataset, required=False, help="Training set with the potential's predictions (GAP_*)."
         )
@@ -81,6 +91,18 @@ class GapFitCalculation(CalcJob):
         )
         spec.exit_code(320, "ERROR_COUNTS", message="gap_fit did not use what it was given: {message}")
         spec.exit_code(330, "ERROR_NO_POTENTIAL", message="gap_fit ended without a potential: {message}", invalidates_cache=True)
+        spec.exit_code(
+            331,
+            "ERROR_DAMAGED_POTENTIAL",
+            message="The potential that gap_fit wrote is damaged: {message}",
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            332,
+            "ERROR_OTHER_POTENTIAL",
+            message="The potential is not the one that was asked for: {message}",
+            invalidates_cache=True,
+        )
         spec.exit_code(340, "ERROR_EVALUATION", message="The new potential could not be evaluated: {message}")
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
@@ -95,7 +117,8 @@ class GapFitCalculation(CalcJob):
 
         fit = CodeInfo()
         fit.code_uuid = self.inputs.code.uuid
-        fit.cmdline_params = [f"config_file={self.CONFIG}"]
+        word = f"config_file={self.CONFIG}"
+        fit.cmdline_params = [word]
         fit.stdout_name = self.LOG
         fit.stderr_name = "gap_fit.err"
         info = CalcInfo()
@@ -104,8 +127,11 @@ class GapFitCalculation(CalcJob):
         # The options stand before AiiDA's own environment lines in the job script, so that a user can override them.
         info.prepend_text = (
             f"export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS={self.inputs.metadata.options.threads} OMP_STACKSIZE=64M\n"
+            f"bash {self.WATCH} $$ {word} < /dev/null > /dev/null 2>&1 &\n"
         )
-        info.retrieve_temporary_list = [(f"{Potential.XML}*", ".", 0), "results.jsonl"]
+        with folder.open(self.WATCH, "w", encoding="utf-8") as handle:
+            handle.write((RUNNERS / self.WATCH).read_text(encoding="utf-8"))
+        info.retrieve_temporary_list = [(f"{Potential.XML}*", ".", 0), "results.jsonl", self.USAGE]
         info.retrieve_list = [self.LOG, "gap_fit.err"]
         info.provenance_exclude_list = [self.TRAINING]  # it is the datasets once more
         if "python" in self.inputs:

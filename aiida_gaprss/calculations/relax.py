@@ -7,7 +7,7 @@ from typing import Any
 from aiida.engine import CalcJobProcessSpec
 
 from aiida_gaprss.calculations.frames import FramesCalculation, potential_calculator
-from aiida_gaprss.data.potential import Potential, too_new
+from aiida_gaprss.data.potential import Potential, PotentialError, too_new
 from aiida_gaprss.fitting import GAP_VERSION_EXTRA
 from aiida_gaprss.tasks import RelaxSettings
 from aiida_gaprss.validation import model_validator_for
@@ -27,7 +27,7 @@ class RelaxCalculation(FramesCalculation):
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
         """Define the potential and the settings."""
         super().define(spec)
-        spec.input("potential", valid_type=Potential, help="The GAP that drives the relaxations.")
+        spec.input("potential", valid_type=Potential, validator=check_potential, help="The GAP that drives the relaxations.")
         spec.inputs["settings"].validator = model_validator_for(RelaxSettings)
         spec.inputs.validator = validate_potential
 
@@ -35,6 +35,16 @@ class RelaxCalculation(FramesCalculation):
         """Return the relaxation settings with the calculator."""
         given = self.inputs.settings.get_dict() if "settings" in self.inputs else {}
         return RelaxSettings(**given).model_dump() | potential_calculator(self.inputs.potential)
+
+
+def check_potential(potential: Potential | None, _: Any) -> str | None:
+    """Refuse a potential whose files are not those that were imported or fitted, or must not be used."""
+    try:
+        if potential is not None:
+            potential.check()
+    except PotentialError as exception:
+        return str(exception)
+    return None
 
 
 def validate_potential(inputs: dict[str, Any], _: Any) -> str | None:

@@ -11,7 +11,8 @@ from aiida_gaprss import __version__
 from aiida_gaprss.cli import audit as _audit  # noqa: F401  registers "dataset audit"
 from aiida_gaprss.cli.campaign import demo, report, run, status, stop, trace
 from aiida_gaprss.cli.fit import fit
-from aiida_gaprss.cli.nodes import dataset, potential
+from aiida_gaprss.cli.nodes import dataset
+from aiida_gaprss.cli.potentials import potential
 from aiida_gaprss.cli.resume import resume
 from aiida_gaprss.cli.scans import committee, learning_curve, tune
 from aiida_gaprss.cli.search import search

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from aiida.orm import Data
 from ase.calculators.calculator import Calculator
-from ase.data import atomic_numbers, chemical_symbols
-from ase.io import read
+from ase.data import atomic_numbers
+
+from aiida_gaprss.data.folder import Source, content_hash, read_files, read_gap, write_whole
+from aiida_gaprss.gapxml import LAMMPS, PotentialError
+from aiida_gaprss.outside import shown
 
 #: Basis of the soap_turbo descriptors that this process has loaded, see ``Potential.calculator``.
 _soap_turbo_basis: set[str] = set()
@@ -25,20 +25,20 @@ _soap_turbo_basis: set[str] = set()
 #: First quippy-ase that brings this version of GAP. A potential is read by its own version and all later ones.
 QUIPPY_RELEASES = {1686220958: "0.9.14", 1769700636: "0.10.3"}
 
-#: gap_fit always writes an energy of so many elements, whatever it was given.
-ALL_ELEMENTS = 50
+#: Attributes that tell what the files tell.
+_TOLD = ("label", "init_args", "gap_version", "descriptors", "n_sparse", "cutoff", "terms", "command_line")
 
-
-class PotentialError(ValueError):
-    """A potential that cannot be read or used."""
+#: Stored potentials whose files this process has found to be theirs.
+_checked: set[str] = set()
 
 
 class Potential(Data):
     """The xml file of a GAP and its sparse-point files under the names the xml refers to.
 
     Attributes: ``elements``, ``cutoff`` (Å, the largest), ``descriptors`` (one line each), ``e0`` (eV per element), ``n_sparse``,
-    ``gap_version``, ``sigma`` (what the fit was told of expected errors), ``content_hash``; of what the xml itself tells of the
-    fit, ``command_line`` (gap_fit's input) and ``embedded`` (frames, atoms and elements of a training set inside the xml).
+    ``gap_version``, ``sigma`` (what the fit was told of expected errors), ``content_hash``; ``terms`` of a sum of several
+    potentials, of which the other attributes are those of the sum; of what the xml itself tells of the fit, ``command_line``
+    (gap_fit's input) and ``embedded`` (frames, atoms and elements of a training set inside the xml).
     """
 
     XML = "gap.xml"
@@ -59,21 +59,66 @@ class Potential(Data):
         super().__init__(**kwargs)
         if folder is None:
             raise PotentialError("a potential needs the folder with its xml file")
-        folder = Path(folder)
-        attributes, files = read_gap(folder, xml)
+        attributes, files = read_gap(Path(folder), xml)
         _settle_elements(attributes, elements)
-        digest = hashlib.sha256()
-        for name in files:
-            content = (folder / name).read_bytes()
-            digest.update(name.encode() + content)
-            with (folder / name).open("rb") as handle:
-                self.base.repository.put_object_from_filelike(handle, name)
+        for name, content in files.items():
+            self.base.repository.put_object_from_bytes(content, name)
         self.base.attributes.set("xml", xml)
-        self.base.attributes.set("files", files)
+        self.base.attributes.set("files", list(files))
         self.base.attributes.set("sigma", sigma or {})
-        self.base.attributes.set("content_hash", digest.hexdigest())
+        self.base.attributes.set("content_hash", content_hash(files))
         for key, value in attributes.items():
             self.base.attributes.set(key, value)
+
+    def checked_files(self) -> dict[str, bytes]:
+        """Return the files by name, the xml first, after everything that reading them from a folder checks.
+
+        Whatever leaves the node goes by here: an imported archive never passed the constructor, and may hold anything.
+
+        :raises PotentialError: naming the node, if its files are not as they were when it was made, or must not be used.
+        """
+        where = f"potential <{self.pk}>" if self.is_stored else "potential (not stored)"
+        attributes, files = read_files(_Stored(self, where), self._xml(where), where)
+        if list(files) != self.base.attributes.get("files", None):
+            told = self.base.attributes.get("files", None)
+            raise PotentialError(
+                f"{where}: its files are said to be {shown(told)}, expected {', '.join(files)}, as the xml has them"
+            )
+        if content_hash(files) != self.base.attributes.get("content_hash", None):
+            raise PotentialError(f"{where}: its files do not have the content hash that the node tells: they were changed")
+        self._settle(attributes, where)
+        for key in (*_TOLD, "e0"):
+            told = self.base.attributes.get(key, attributes.get(key))
+            if _comparable(told) != _comparable(attributes.get(key)):
+                raise PotentialError(
+                    f"{where}: its {key} is said to be {shown(told)}, and its files say {shown(attributes.get(key))}"
+                )
+        return files
+
+    def _settle(self, attributes: dict[str, Any], where: str) -> None:
+        elements = self.base.attributes.get("elements", None)
+        if not isinstance(elements, list) or not set(map(str, elements)) <= atomic_numbers.keys():
+            raise PotentialError(f"{where}: its elements are said to be {shown(elements)}, expected symbols")
+        try:
+            _settle_elements(attributes, elements)
+        except PotentialError as exception:
+            raise PotentialError(f"{where}: {exception}") from exception
+
+    def check(self) -> None:
+        """Check the files of the node as :meth:`checked_files` does; those of a stored one once in a process.
+
+        :raises PotentialError: as there.
+        """
+        if self.uuid not in _checked:
+            self.checked_files()
+            if self.is_stored:
+                _checked.add(self.uuid)
+
+    def _xml(self, where: str) -> str:
+        xml = self.base.attributes.get("xml", None)
+        if not isinstance(xml, str):
+            raise PotentialError(f"{where}: does not tell the name of its xml")
+        return xml
 
     @property
     def elements(self) -> list[str]:
@@ -95,15 +140,22 @@ class Potential(Data):
         """Version of the GAP code that wrote it (seconds since 1970), 0 if the file does not say."""
         return int(self.base.attributes.get("gap_version"))
 
-    def to_folder(self, folder: str | Path, types: Sequence[str] | None = None) -> Path:
-        """Write the files and ``lammps.txt`` (the lines of :meth:`lammps`) to ``folder``; return the xml's path."""
-        folder = Path(folder)
-        lines = self.lammps(types)  # refuses before anything is written
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in self.files:
-            (folder / name).write_bytes(self.base.repository.get_object_content(name, mode="rb"))
-        (folder / "lammps.txt").write_text(lines, encoding="utf-8")
-        return folder / self.xml
+    def to_folder(
+        self,
+        folder: str | Path,
+        types: Sequence[str] | None = None,
+        force: bool = False,
+        beside: Mapping[str, bytes] | None = None,
+    ) -> Path:
+        """Write the files and ``lammps.txt`` (the lines of :meth:`lammps`) to ``folder``, all or none; return the xml's path.
+
+        :param force: replace the potential that is in the folder.
+        :param beside: more files, by name.
+        :raises PotentialError: as :meth:`checked_files`; if there is a potential in the folder already, or it cannot be written.
+        """
+        files = {**self.checked_files(), LAMMPS: self.lammps(types).encode(), **(beside or {})}
+        write_whole(files, Path(folder), force)
+        return Path(folder) / self.xml
 
     @property
     def init_args(self) -> str:
@@ -114,8 +166,9 @@ class Potential(Data):
         """Return the lines that use the potential in LAMMPS with the QUIP package.
 
         :param types: elements of LAMMPS' atom types 1, 2, …; default: the potential's, by name.
-        :raises PotentialError: if the potential does not know one of them.
+        :raises PotentialError: if the potential does not know one of them, or as :meth:`check`.
         """
+        self.check()
         types = list(types or self.elements)
         unknown = sorted(set(types) - set(self.elements))
         if unknown:
@@ -157,7 +210,7 @@ class Potential(Data):
         with tempfile.TemporaryDirectory() as folder:
             path = self.to_folder(folder)
             try:
-                calculator = potential(args, param_filename=str(path))
+                calculator = potential(args or self.init_args, param_filename=str(path))
             except (RuntimeError, UnicodeDecodeError) as exception:
                 message = _quip_message(exception)
                 here_version = gap_version_here()
@@ -169,6 +222,26 @@ class Potential(Data):
                 os.chdir(here)  # where quippy does not return to when it fails
         _soap_turbo_basis.update(basis)
         return calculator
+
+
+class _Stored(Source):
+    """The files in the repository of a node."""
+
+    def __init__(self, node: Potential, where: str) -> None:
+        self.repository, self.where = node.base.repository, where
+        self.names = set(self.repository.list_object_names())
+
+    def has(self, name: str) -> bool:
+        return name in self.names
+
+    def content(self, name: str) -> bytes:
+        if name not in self.names:
+            raise PotentialError(f"{self.where}: has no file {name}")
+        try:
+            with self.repository.open(name, "rb") as handle:
+                return bytes(handle.read())
+        except OSError as exception:
+            raise PotentialError(f"{self.where}: its file {name} cannot be read: {exception}") from exception
 
 
 def gap_version_here() -> int | None:
@@ -184,6 +257,15 @@ def _quip_message(exception: RuntimeError | UnicodeDecodeError) -> str:
     """Return QUIP's message without what may follow it in its buffer, which need not be text at all."""
     raw = exception.object.decode(errors="replace") if isinstance(exception, UnicodeDecodeError) else str(exception)
     return re.split("[\x00-\x08\ufffd]", raw)[0].strip()
+
+
+def _comparable(value: Any) -> Any:
+    """Return a value as older versions of this package have stored it, too: words without the blanks between them."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if isinstance(value, list):
+        return [_comparable(item) for item in value]
+    return value
 
 
 def _basis(descriptor: str) -> str:
@@ -216,54 +298,6 @@ def too_new(version: int, here: int | None = None) -> str:
     )
 
 
-def read_gap(folder: Path, xml: str) -> tuple[dict[str, Any], list[str]]:
-    """Return what the xml of a GAP tells of itself, and the names of its files.
-
-    :raises PotentialError: if a file is missing or is no GAP.
-    """
-    path = folder / xml
-    if not path.is_file():
-        raise PotentialError(f"{path}: no such file")
-    try:
-        root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as exception:
-        raise PotentialError(f"{path}: not an xml file: {exception}") from exception
-    gap = root if root.tag == "GAP_params" else next(root.iter("GAP_params"), None)
-    if gap is None:
-        raise PotentialError(f"{path}: holds no GAP (no <GAP_params>)")
-    files = [xml]
-    descriptors, n_sparse, cutoffs = [], [], []
-    for coordinate in gap.iter("gpCoordinates"):
-        descriptor = (coordinate.findtext("descriptor") or "").strip()
-        descriptors.append(descriptor)
-        n_sparse.append(int(coordinate.get("n_sparseX", 0)))
-        cutoffs += [float(value) for value in re.findall(r"\b(?:cutoff|rcut_hard)=([0-9.]+)", descriptor)]
-        name = coordinate.get("sparseX_filename")
-        if name:
-            if not (folder / name).is_file():
-                raise PotentialError(f"{path}: its sparse-point file {name} is not beside it")
-            files.append(name)
-    e0 = {chemical_symbols[int(e.get("Z", 0))]: float(e.get("value", 0.0)) for e in gap.iter("e0")}
-    embedded = _embedded(gap.findtext("XYZ_data") or "")
-    elements = sorted(set(e0) if len(e0) < ALL_ELEMENTS else _species(descriptors))
-    if not elements and embedded:
-        elements = list(embedded["elements"])
-    label = gap.get("label", "")
-    wrapper = next((e.get("label") for e in root.iter("Potential") if e.get("label")), None)
-    return {
-        "label": label,
-        "init_args": f"Potential xml_label={wrapper}" if wrapper else f"IP GAP label={label}",
-        "gap_version": int(gap.get("gap_version", 0)),
-        "descriptors": descriptors,
-        "n_sparse": n_sparse,
-        "cutoff": max(cutoffs, default=0.0),
-        "e0": e0,
-        "elements": elements,
-        "command_line": " ".join((gap.findtext("command_line") or "").split()),
-        "embedded": embedded,
-    }, files
-
-
 def _settle_elements(attributes: dict[str, Any], given: Sequence[str] | None) -> None:
     """Set the elements and cut the list of e0 down to them.
 
@@ -281,27 +315,3 @@ def _settle_elements(attributes: dict[str, Any], given: Sequence[str] | None) ->
         raise PotentialError(f"the file is a potential of {', '.join(told) or 'other elements'}, not of {', '.join(wanted)}")
     attributes["elements"] = wanted
     attributes["e0"] = {s: attributes["e0"][s] for s in wanted}
-
-
-def _embedded(text: str) -> dict[str, Any] | None:
-    """Describe a training set that gap_fit has copied into the xml; None if there is none that can be read."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        return None
-    try:
-        frames = read(io.StringIO("\n".join(lines) + "\n"), index=":", format="extxyz")
-    except (ValueError, KeyError, IndexError, OSError):  # then the file tells less of itself
-        return None
-    return {
-        "frames": len(frames),
-        "atoms": sum(map(len, frames)),
-        "elements": sorted({s for atoms in frames for s in atoms.get_chemical_symbols()}),
-    }
-
-
-def _species(descriptors: list[str]) -> set[str]:
-    numbers: set[int] = set()
-    for line in descriptors:
-        for match in re.findall(r"\b(?:Z\d?|species_Z)=\{?\{?([0-9 ]+)", line):
-            numbers.update(int(z) for z in match.split())
-    return {chemical_symbols[z] for z in numbers if z > 0}

@@ -9,17 +9,25 @@ from typing import Any
 from aiida.engine import CalcJob, ExitCode
 from aiida.orm import Dict
 from aiida.parsers import Parser
+from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.errors import errors_in_groups
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation, training_set
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError
+from aiida_gaprss.fitting.forecast import forecast
 from aiida_gaprss.fitting.log import expected_counts, read_log
 from aiida_gaprss.fitting.regularisation import sigma_ranges
 from aiida_gaprss.fitting.settings import FitSettings
+from aiida_gaprss.fitting.training import atomic_energies
+from aiida_gaprss.gapxml import descriptor_parameters
+from aiida_gaprss.outside import read_text
 from aiida_gaprss.parsers.evaluate import one_prediction
 from aiida_gaprss.parsers.results import in_words, read_results
+
+#: To how much of an eV gap_fit is told energies of isolated atoms.
+_E0_WRITTEN = 1e-9
 
 _NO_MEMORY = re.compile(r"(Operating system error: )?Cannot allocate memory.*|Error allocating .*|.*[Oo]ut of memory.*")
 _SINGULAR = re.compile(r"cannot factorise|dpotrf|dtrtrs|[Ss]ingular")
@@ -51,7 +59,8 @@ class GapFitParser(Parser):
             return self.exit_codes.ERROR_ILL_CONDITIONED.format(message=log.abort)
         if log.abort:
             return self.exit_codes.ERROR_ABORT.format(message=log.abort)
-        frames = training_set(self.node.inputs, FitSettings(**self.node.inputs.settings.get_dict()))
+        settings = FitSettings(**self.node.inputs.settings.get_dict())
+        frames = training_set(self.node.inputs, settings)
         sent = fr.describe(frames)
         results: dict[str, Any] = {
             "counts": log.counts,
@@ -60,6 +69,8 @@ class GapFitParser(Parser):
             "config_types": sent["config_types"],
             "descriptors": log.descriptors,
             "peak_memory_MB": log.peak_memory_MB,
+            "measured": measured(folder / GapFitCalculation.USAGE),
+            "forecast": forecast_of(frames, settings),
             "gap_fit": log.version,
             "sigmas": sigma_ranges(frames),
             "warnings": log.warnings,
@@ -73,18 +84,31 @@ class GapFitParser(Parser):
         if wrong:
             self.out("results", Dict(results))
             return self.exit_codes.ERROR_COUNTS.format(message="; ".join(wrong))
-        try:
-            potential = Potential(
-                folder,
-                sigma={k: v for k, v in self.node.inputs.settings.get_dict().items() if "sigma" in k or k == "regularisation"},
-            )
-        except PotentialError as exception:
+        failure, potential = self.potential(folder, frames, settings)
+        if potential is None:
             self.out("results", Dict(results))
-            return self.exit_codes.ERROR_NO_POTENTIAL.format(message=f"{exception}; {self.last_words('gap_fit.err')}")
+            return failure
         self.out("potential", potential)
         failure = self.evaluate(folder, frames, results) if "python" in self.node.inputs else None
         self.out("results", Dict(results))
         return failure
+
+    def potential(
+        self, folder: Path, frames: list[Atoms], settings: FitSettings
+    ) -> tuple[ExitCode, None] | tuple[None, Potential]:
+        """Return the potential in the folder, read as that of a stranger, or what is wrong with it."""
+        if not (folder / Potential.XML).is_file():
+            message = f"there is no {Potential.XML}; {self.last_words('gap_fit.err')}"
+            return self.exit_codes.ERROR_NO_POTENTIAL.format(message=message), None
+        given = self.node.inputs.settings.get_dict()
+        try:
+            potential = Potential(folder, sigma={k: v for k, v in given.items() if "sigma" in k or k == "regularisation"})
+        except PotentialError as exception:
+            message = f"{str(exception).replace(f'{folder}/', '')}; {self.last_words('gap_fit.err')}"
+            return self.exit_codes.ERROR_DAMAGED_POTENTIAL.format(message=message), None
+        if other := other_potential(potential, frames, settings):
+            return self.exit_codes.ERROR_OTHER_POTENTIAL.format(message=other), None
+        return None, potential
 
     def time_limit(self) -> str | None:
         """Return how the scheduler or the shell says that the time was up, or None."""
@@ -133,3 +157,39 @@ class GapFitParser(Parser):
             return self.retrieved.base.repository.get_object_content(name, "r")
         except FileNotFoundError:
             return ""
+
+
+def measured(path: Path) -> dict[str, float] | None:
+    """Return what gap_fit has used, as watch.sh noted it: peak resident memory (MB) and CPU time (s); None if it could not."""
+    try:
+        memory, ticks, per_second = map(int, read_text(path, most=1000).split())
+    except ValueError:
+        return None
+    return {"memory_MB": round(memory * 1.024e-3, 1), "cpu_s": round(ticks / per_second, 2)} if memory > 0 < per_second else None
+
+
+def forecast_of(frames: list[Atoms], settings: FitSettings) -> dict[str, float]:
+    """Return what the fit was expected to use, in the units of :func:`measured`."""
+    size = forecast(frames, settings)
+    return {"memory_MB": round(size.memory_MB, 1), "cpu_s": round(size.cpu_seconds, 2)}
+
+
+def other_potential(potential: Potential, frames: list[Atoms], settings: FitSettings) -> str | None:
+    """Return in what a potential differs from the one that was asked for, or None."""
+    wanted = atomic_energies(frames, settings.e0)
+    elements = sorted(wanted)
+    terms = settings.expanded(elements)
+    lines = [line for term in settings.descriptors for line in term.commands(elements)]
+    told, numbers = potential.base.attributes.get("descriptors"), potential.base.attributes.get("n_sparse")
+    if len(told) != len(lines):
+        return f"it has {len(told)} descriptors, expected {len(lines)}"
+    for line, there, (term, _), number in zip(lines, told, terms, numbers, strict=True):
+        if descriptor_parameters(line, "input") != descriptor_parameters(there, Potential.XML):
+            return f"its descriptor is {there!r}, expected {line!r}"
+        if number > term.most_sparse:
+            return f"it has {number} sparse points of {there!r}, expected at most {term.most_sparse}"
+    e0 = potential.base.attributes.get("e0")
+    for symbol in elements:
+        if abs(e0.get(symbol, 0.0) - wanted[symbol]) > _E0_WRITTEN:
+            return f"its e0 of {symbol} is {e0.get(symbol)}, expected {wanted[symbol]:.10f}"
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -10,20 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from aiida.orm import ProcessNode
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from pydantic import TypeAdapter
 
 from aiida_gaprss.analysis.errors import QUANTITIES, UNITS
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError, needs, written
 from aiida_gaprss.fitting.regularisation import SIGMA_ORDER, Rule, Sigma
+from aiida_gaprss.gapxml import CARD, CARD_JSON
+from aiida_gaprss.outside import read_text, shown
 from aiida_gaprss.report.tables import significant
-
-FILENAME = "card.md"
-FILENAME_JSON = "card.json"
 
 #: Attribute of an imported potential: the card that lay beside it.
 ORIGIN = "card_of_origin"
+
+#: Largest card that is read, bytes; longest text that is shown.
+_MOST_JSON, _LONGEST = 2**26, 100_000
 
 #: What a card of origin tells that an imported potential cannot know by itself.
 _TOLD = ("training_data", "sigma", "training_errors", "test_errors", "seed", "made_by")
@@ -61,7 +64,10 @@ def card(node: Potential) -> dict[str, Any]:
 
     Errors have the units of :data:`aiida_gaprss.analysis.errors.UNITS`, sigmas those of :data:`SIGMA_UNITS`; other units stand in
     the keys. A potential that was imported with its card tells what that card told; its pks are those of the profile of origin.
+
+    :raises PotentialError: if the potential is not what it was, see :meth:`Potential.checked_files`, or what it tells is damaged.
     """
+    node.check()
     attributes = node.base.attributes.all
     fit = node.creator
     inputs = fit.base.links.get_incoming(node_class=Dataset).all() if fit is not None else []
@@ -73,6 +79,7 @@ def card(node: Potential) -> dict[str, Any]:
             "pk": node.pk,
             "uuid": node.uuid,
             "elements": node.elements,
+            "terms": attributes.get("terms"),
             "cutoff_A": attributes["cutoff"],
             "e0_eV": attributes["e0"],
             "sparse_points": sum(attributes["n_sparse"]),
@@ -86,7 +93,7 @@ def card(node: Potential) -> dict[str, Any]:
         "descriptors": [descriptor(line, n) for line, n in zip(attributes["descriptors"], attributes["n_sparse"], strict=True)],
         "sigma": _sigma(node),
         "training_data": _training_data(inputs, results) if inputs else None,
-        "embedded_training_data": attributes.get("embedded"),
+        "embedded_training_data": _embedded(node),
         "training_errors": _errors(results),
         "test_errors": _test_errors(node),
         "seed": fit.inputs.seed.value if fit is not None and "seed" in fit.inputs else None,
@@ -94,7 +101,25 @@ def card(node: Potential) -> dict[str, Any]:
         "gap_fit_command": attributes.get("command_line") or None,
     }
     origin = attributes.get(ORIGIN) if fit is None else None
-    return content if origin is None else {**content, **{key: origin[key] for key in _TOLD}}
+    return content if origin is None else _with_origin(content, origin, f"potential <{node.pk}>: its card of origin")
+
+
+#: What a text or a number of another kind than expected raises.
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+
+
+def _with_origin(content: dict[str, Any], origin: Any, where: str) -> dict[str, Any]:
+    """Return a card with what the card of origin told.
+
+    :raises PotentialError: if that is damaged: an imported archive may hold anything.
+    """
+    try:
+        out = {**content, **{key: origin[key] for key in _TOLD}}
+        text(out)
+        to_json(out)
+    except _DAMAGED as exception:
+        raise PotentialError(f"{where} is damaged: {type(exception).__name__} {shown(exception)}") from exception
+    return out
 
 
 def read_card(path: Path, node: Potential) -> dict[str, Any]:
@@ -102,15 +127,22 @@ def read_card(path: Path, node: Potential) -> dict[str, Any]:
 
     :raises PotentialError: if the file is no card, or that of another potential.
     """
+    where = shown(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, _MOST_JSON), parse_constant=_no_constant)
         text(content)
         told = content["potential"]["content_hash"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exception:
-        raise PotentialError(f"{path} is not the card of a potential: {type(exception).__name__} {exception}") from exception
+    except _DAMAGED as exception:
+        raise PotentialError(
+            f"{where} is not the card of a potential: {type(exception).__name__} {shown(exception)}"
+        ) from exception
     if told != node.base.attributes.get("content_hash"):
-        raise PotentialError(f"{path} is the card of another potential (its content hash is {told})")
+        raise PotentialError(f"{where} is the card of another potential (its content hash is {shown(told)})")
     return {key: content[key] for key in _TOLD}
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def descriptor(line: str, n_sparse: int) -> dict[str, Any]:
@@ -164,29 +196,54 @@ def _plain(value: str) -> str:
     return values[0] if len(set(values)) == 1 else value
 
 
+def _embedded(node: Potential) -> dict[str, Any] | None:
+    """Return what the xml holds of its training set."""
+    told = node.base.attributes.get("embedded", None)
+    if told is None:
+        return None
+    try:
+        frames, atoms, elements = told["frames"], told["atoms"], told["elements"]
+        return {"frames": int(frames), "atoms": int(atoms), "elements": sorted(set(elements) & atomic_numbers.keys())}
+    except _DAMAGED as exception:
+        raise PotentialError(f"potential <{node.pk}>: its attribute embedded is damaged: {shown(exception)}") from exception
+
+
 def _sigma(node: Potential) -> dict[str, Any] | None:
     """Return the expected errors that the fit was given: as the node has them, else as gap_fit's input in the xml has them."""
     told = node.base.attributes.get("sigma")
-    if told:
-        return {
-            "default": Sigma(**told["sigma"]).model_dump(),
-            "by_config_type": {name: Sigma(**s).model_dump() for name, s in (told.get("config_type_sigma") or {}).items()},
-            "regularisation": [_RULE.validate_python(rule).model_dump() for rule in told.get("regularisation") or []],
-        }
-    command = node.base.attributes.get("command_line", "")
+    try:
+        return _told_sigma(told) if told else _sigma_of_command(node.base.attributes.get("command_line", ""))
+    except _DAMAGED as exception:
+        raise PotentialError(f"potential <{node.pk}>: its sigma is damaged: {shown(exception)}") from exception
+
+
+def _told_sigma(told: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "default": Sigma(**told["sigma"]).model_dump(),
+        "by_config_type": {name: Sigma(**s).model_dump() for name, s in (told.get("config_type_sigma") or {}).items()},
+        "regularisation": [_RULE.validate_python(rule).model_dump() for rule in told.get("regularisation") or []],
+    }
+
+
+def _sigma_of_command(command: str) -> dict[str, Any] | None:
+    """Return what gap_fit's input tells of sigmas; None for an input that tells none, or not as gap_fit takes it."""
     default = re.search(r"\bdefault_(?:sigma|kernel_regularisation)=\{([^}]*)\}", command)
-    if default is None:
-        return None
-    by_type: dict[str, Any] = {}
     listed = re.search(r"\bconfig_type_(?:sigma|kernel_regularisation)=\{([^}]*)\}", command)
     fields = [field.strip() for field in listed[1].split(":")] if listed else []
-    for start in range(0, len(fields) - 4, 5):
-        by_type[fields[start]] = _four(fields[start + 1 : start + 5])
-    return {"default": _four(default[1].split()), "by_config_type": by_type, "regularisation": []}
+    by_type: dict[str, Any] = {}
+    try:
+        for start in range(0, len(fields) - 4, 5):
+            by_type[fields[start]] = _four(fields[start + 1 : start + 5])
+        return {"default": _four(default[1].split()), "by_config_type": by_type, "regularisation": []} if default else None
+    except ValueError:
+        return None
 
 
 def _four(values: Sequence[str]) -> dict[str, float]:
-    return {name: float(value) for name, value in zip(SIGMA_ORDER, values, strict=True)}
+    numbers = [float(value) for value in values]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"sigmas are {shown(values)}, expected numbers")
+    return dict(zip(SIGMA_ORDER, numbers, strict=True))
 
 
 def _training_data(links: list[Any], results: dict[str, Any] | None) -> dict[str, Any]:
@@ -286,19 +343,36 @@ def _process(node: ProcessNode) -> dict[str, Any]:
 # --- text ---
 
 
+#: What Markdown and HTML act upon.
+_ACTS = re.compile(r"[\\`*\[\]<>&|]")
+
+
+def plain(value: Any) -> str:
+    """Return a text from anywhere as words of a page in Markdown: neither markup nor control characters act."""
+    return _ACTS.sub(r"\\\g<0>", shown(" ".join(str(value).split()), _LONGEST))
+
+
+def _fenced(text: str) -> list[str]:
+    """Return a text as it is, between marks that it does not contain."""
+    mark = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return ["", mark, *(shown(line, _LONGEST) for line in text.split("\n")), mark]
+
+
 def text(content: dict[str, Any]) -> str:
     """Return a card as Markdown that also reads well as it is."""
     head = content["potential"]
-    lines = [f"# GAP for {' '.join(head['elements'])}{': ' + head['label'] if head['label'] else ''}", ""]
+    lines = [f"# GAP for {plain(' '.join(head['elements']))}{': ' + plain(head['label']) if head['label'] else ''}", ""]
+    if terms := head.get("terms"):
+        lines.append(f"- a sum of {len(terms)}: {'; '.join(map(plain, terms))}")
     lines += [
-        f"- elements: {', '.join(head['elements'])}; largest cutoff {head['cutoff_A']:g} Å",
-        f"- energies of isolated atoms (e0): {', '.join(f'{s} {e:.6f} eV' for s, e in head['e0_eV'].items())}",
-        f"- needs {head['needs']}",
-        f"- files: {', '.join(head['files'])}; content hash (SHA-256) {head['content_hash']}",
-        f"- node: <{head['pk']}> {head['uuid']}",
+        f"- elements: {plain(', '.join(head['elements']))}; largest cutoff {head['cutoff_A']:g} Å",
+        f"- energies of isolated atoms (e0): {', '.join(f'{plain(s)} {e:.6f} eV' for s, e in head['e0_eV'].items())}",
+        f"- needs {plain(head['needs'])}",
+        f"- files: {plain(', '.join(head['files']))}; content hash (SHA-256) {plain(head['content_hash'])}",
+        f"- node: {_node(head)}",
     ]
     lines += ["", "## Descriptors", ""]
-    lines += [f"- {d['kind']}: {d['words']}" for d in content["descriptors"]]
+    lines += [f"- {plain(d['kind'])}: {plain(d['words'])}" for d in content["descriptors"]]
     lines += ["", "## Expected errors (sigma), which weigh the data", "", *_sigma_lines(content["sigma"])]
     lines += ["", "## Data", "", *_data_lines(content)]
     lines += ["", "## Errors on the training set", ""]
@@ -319,10 +393,10 @@ def _sigma_lines(sigma: dict[str, Any] | None) -> list[str]:
         return ", ".join(f"{name} {values[name]:g} {SIGMA_UNITS[name]}" for name in SIGMA_ORDER if name in values)
 
     lines = [f"- default: {numbers(sigma['default'])}"]
-    lines += [f"- {name}: {numbers(values)}" for name, values in sigma["by_config_type"].items()]
+    lines += [f"- {plain(name)}: {numbers(values)}" for name, values in sigma["by_config_type"].items()]
     for given in sigma["regularisation"]:
         rule = _RULE.validate_python(given)
-        frames = f"of {', '.join(rule.config_types)}" if rule.config_types else "of the other single frames"
+        frames = f"of {plain(', '.join(rule.config_types))}" if rule.config_types else "of the other single frames"
         lines.append(f"- {frames}, before those of their kind: {rule.words()}")
     return lines
 
@@ -333,13 +407,13 @@ def _data_lines(content: dict[str, Any]) -> list[str]:
     if data is None:
         lines.append("not known to this profile: the potential was imported")
     else:
-        lines += [f"- level of theory: {level}" for level in data["levels_of_theory"]]
+        lines += [f"- level of theory: {plain(level)}" for level in data["levels_of_theory"]]
         if data["frames"] is not None:
-            types = ", ".join(f"{name} {n}" for name, n in data["config_types"].items())
+            types = plain(", ".join(f"{name} {n}" for name, n in data["config_types"].items()))
             lines += [
-                f"- fitted: {data['frames']} frames, {data['atoms']} atoms ({types})",
-                f"- used by gap_fit: {data['energies']} energies, {data['force_components']} force components, "
-                f"{data['virial_components']} virial components",
+                f"- fitted: {plain(data['frames'])} frames, {plain(data['atoms'])} atoms ({types})",
+                f"- used by gap_fit: {plain(data['energies'])} energies, {plain(data['force_components'])} force components, "
+                f"{plain(data['virial_components'])} virial components",
             ]
         lines += [
             "",
@@ -349,13 +423,14 @@ def _data_lines(content: dict[str, Any]) -> list[str]:
         for d in data["datasets"]:
             types = ", ".join(f"{name} {n}" for name, n in d["config_types"].items())
             origin = d["label"] or d["made_by"] or "–"
-            cells = (d["name"], f"<{d['pk']}> {d['uuid']}", origin, d["frames"], d["atoms"], types, d["level_of_theory"])
-            lines.append("| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |")
+            cells = (d["name"], origin, d["frames"], d["atoms"], types, d["level_of_theory"])
+            name, *others = map(plain, cells)
+            lines.append("| " + " | ".join((name, _node(d), *others)) + " |")
     if embedded:
         if lines:
             lines.append("")
-        size = f"{embedded['frames']} frames, {embedded['atoms']} atoms"
-        lines.append(f"the xml holds its training set: {size} ({' '.join(embedded['elements'])})")
+        size = f"{plain(embedded['frames'])} frames, {plain(embedded['atoms'])} atoms"
+        lines.append(f"the xml holds its training set: {size} ({plain(' '.join(embedded['elements']))})")
     return lines
 
 
@@ -368,7 +443,7 @@ def _error_lines(found: dict[str, Any] | None, missing: str) -> list[str]:
     ]
     for name, errors in {"all": found["all"], **found["by_config_type"]}.items():
         values = [significant(errors[q][measure]) for q in QUANTITIES for measure in ("rmse", "mae")]
-        lines.append(f"| {name} | {errors['frames']} | " + " | ".join(values) + " |")
+        lines.append(f"| {plain(name)} | {plain(errors['frames'])} | " + " | ".join(values) + " |")
     return lines
 
 
@@ -383,23 +458,32 @@ def _making_lines(content: dict[str, Any]) -> list[str]:
             else []
         )
         lines += [f"- {_named(made)}"]
-        lines += [f"- gap_fit {made['gap_fit']}"] if made["gap_fit"] else []
-        lines += [f"- aiida-gaprss {made['aiida_gaprss']}, aiida-core {made['aiida_core']}"] if made["aiida_gaprss"] else []
+        lines += [f"- gap_fit {plain(made['gap_fit'])}"] if made["gap_fit"] else []
+        lines += (
+            [f"- aiida-gaprss {plain(made['aiida_gaprss'])}, aiida-core {plain(made['aiida_core'])}"]
+            if made["aiida_gaprss"]
+            else []
+        )
         lines += [f"- called by {_named(caller)}" for caller in made["called_by"]]
         campaign = made["campaign"]
         if campaign:
-            about = f": {campaign['description']}" if campaign["description"] else ""
-            lines.append(f"- campaign {campaign['name']}, seed {campaign['seed']}{about}")
+            about = f": {plain(campaign['description'])}" if campaign["description"] else ""
+            lines.append(f"- campaign {plain(campaign['name'])}, seed {plain(campaign['seed'])}{about}")
     if content["seed"] is not None:
-        lines.append(f"- seed of the choice of sparse points: {content['seed']}")
+        lines.append(f"- seed of the choice of sparse points: {plain(content['seed'])}")
     if content["gap_fit_command"]:
-        lines += ["- input of gap_fit:", "", "```", content["gap_fit_command"], "```"]
+        lines += ["- input of gap_fit:", *_fenced(content["gap_fit_command"])]
     return lines
 
 
 def _named(process: dict[str, Any]) -> str:
-    label = f" {process['label']}" if process["label"] else ""
-    return f"{process['process']} <{process['pk']}> {process['uuid']}{label}, {process['started']}"
+    label = f" {plain(process['label'])}" if process["label"] else ""
+    return f"{plain(process['process'])} {_node(process)}{label}, {plain(process['started'])}"
+
+
+def _node(told: dict[str, Any]) -> str:
+    """Return how a node is named: its pk in brackets, as commands take and print it, and its uuid."""
+    return f"<{plain(told['pk'])}> {plain(told['uuid'])}"
 
 
 # --- here ---
@@ -418,18 +502,25 @@ def readable_here(node: Potential) -> dict[str, Any]:
     return {"quippy": release, "readable": True, "reason": None}
 
 
-def export(node: Potential, folder: str | Path, types: Sequence[str] | None = None) -> Path:
+def export(node: Potential, folder: str | Path, types: Sequence[str] | None = None, force: bool = False) -> Path:
     """Write a potential, its LAMMPS lines and its card (``card.md``, ``card.json``) to ``folder``; return the xml's path.
 
     :param types: elements of LAMMPS' atom types 1, 2, …; default: the potential's, by name.
+    :param force: replace the potential that is in the folder.
+    :raises PotentialError: as :meth:`Potential.to_folder`.
     """
-    path = node.to_folder(folder, types)
+    node.check()
     content = card(node)
-    path.with_name(FILENAME).write_text(text(content), encoding="utf-8")
-    path.with_name(FILENAME_JSON).write_text(to_json(content), encoding="utf-8")
-    return path
+    beside = {CARD: text(content).encode(), CARD_JSON: to_json(content).encode()}
+    return node.to_folder(folder, types, force, beside)
 
 
 def to_json(content: dict[str, Any]) -> str:
-    """Return a card as JSON."""
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return a card as JSON, which a terminal can show, too."""
+    written = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    return "\n".join(map(_readable, written.split("\n"))) + "\n"
+
+
+def _readable(line: str) -> str:
+    """Return a line of JSON with the characters escaped that act in a terminal."""
+    return "".join(json.dumps(c)[1:-1] if shown(c) != c else c for c in line)

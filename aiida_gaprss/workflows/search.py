@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from aiida_gaprss.analysis.hull import reduced_formula
 from aiida_gaprss.analysis.targets import in_words, names_of
-from aiida_gaprss.calculations.relax import RelaxCalculation
+from aiida_gaprss.calculations.relax import RelaxCalculation, check_potential
 from aiida_gaprss.calculations.search_functions import batch_of_cells, given_cells, search_results, search_summary
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
@@ -81,7 +81,9 @@ class SearchWorkChain(RepeatingWorkChain):
     def define(cls, spec: Any) -> None:
         """Define ports, outline and exit codes."""
         super().define(spec)
-        spec.input("potential", valid_type=Potential, help="The potential that drives the relaxations.")
+        spec.input(
+            "potential", valid_type=Potential, validator=check_potential, help="The potential that drives the relaxations."
+        )
         spec.input(
             "settings",
             valid_type=Dict,

@@ -152,8 +152,14 @@ def test_gap_fit_reads_less_than_it_was_sent(run, inputs, aiida_code_installed, 
     ("text", "status", "message"),
     [
         ("exec /nowhere/gap_fit", 300, "nowhere"),
-        ('{gap_fit} "$@"; rm gap.xml', 330, "gap.xml: no such file"),
-        ('{gap_fit} "$@"; rm gap.xml.sparseX*', 330, "sparse-point file"),
+        ('{gap_fit} "$@"; rm gap.xml', 330, "there is no gap.xml"),
+        ('{gap_fit} "$@"; rm gap.xml.sparseX*', 331, "damaged: gap.xml: its sparse-point file gap.xml.sparseX"),
+        ('{gap_fit} "$@"; sed -i 1d gap.xml.sparseX*1', 331, "another md5 sum than the xml says"),
+        ('{gap_fit} "$@"; sed -i "/sparseX i=.5./d" gap.xml', 331, "9 different <sparseX>, expected 10"),
+        ('{gap_fit} "$@"; truncate -s 9000 gap.xml', 331, "not an xml file"),
+        ('{gap_fit} "$@"; sed -i "s/sparseX_filename=.gap/&.gap/;s/gap.gap/..\\/gap/" gap.xml', 331, "is '../gap.xml.sparseX"),
+        ('{gap_fit} "$@"; sed -i "s/atom_sigma=0.5/atom_sigma=0.6/" gap.xml', 332, "expected 'soap "),
+        ('{gap_fit} "$@"; sed -i "s/Z=.14. value=.[^ ]*E/Z=\\"14\\" value=\\"1.5E/" gap.xml', 332, "e0 of Si"),
     ],
 )
 def test_no_log_no_potential(run, inputs, aiida_code_installed, aiida_localhost, gap_fit_binary, tmp_path, text, status, message):

@@ -1,0 +1,136 @@
+"""``aiida-gaprss potential …``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiida_gaprss.cli.nodes import _list, _load, _profile
+from aiida_gaprss.outside import shown
+
+if TYPE_CHECKING:
+    from aiida_gaprss.data.potential import Potential
+
+
+@click.group()
+def potential() -> None:
+    """Import, export and look at potentials."""
+
+
+@potential.command("list")
+def potential_list() -> None:
+    """List the potentials of the profile."""
+    _profile()
+    _list(
+        "gaprss.potential",
+        {"elements": "elements", "cutoff Å": "cutoff", "sparse points": "n_sparse", "GAP version": "gap_version"},
+    )
+
+
+@potential.command("show")
+@click.argument("node")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def potential_show(node: str, as_json: bool) -> None:
+    """Show the card of potential NODE (pk or uuid): what it is, what it was fitted to, its errors, how it was made.
+
+    It also says whether the quippy of this environment can read it.
+    """
+    from aiida_gaprss.report.card import card, readable_here, text, to_json
+
+    _profile()
+    potential_node = _load(node, "gaprss.potential")
+    content = card(potential_node)
+    here = readable_here(potential_node)
+    if as_json:
+        click.echo(to_json({**content, "here": here}), nl=False)
+        return
+    click.echo(text(content))
+    _say_who_reads_it(potential_node, here)
+
+
+@potential.command("export")
+@click.argument("node")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--types", metavar="SYMBOLS", help="Elements of LAMMPS' atom types 1, 2, …, such as 'Si C'. Default: by name.")
+@click.option("--force", is_flag=True, help="Replace the potential that is in the folder, with all its files.")
+def potential_export(node: str, folder: Path, types: str | None, force: bool) -> None:
+    """Write potential NODE with its sparse files, its card, and the LAMMPS lines that use it, to FOLDER."""
+    from aiida_gaprss.gapxml import CARD, LAMMPS
+    from aiida_gaprss.report.card import export, readable_here
+
+    _profile()
+    potential_node = _load(node, "gaprss.potential")
+    path = export(potential_node, folder, _symbols(types), force)
+    click.echo(f"{path}: use it with quippy's Potential({_arguments(potential_node, path)}) or the lines of {folder / LAMMPS}")
+    _say_who_reads_it(potential_node, readable_here(potential_node))
+    click.echo(f"what it is and what it was fitted to: {folder / CARD}")
+
+
+def _arguments(node: Potential, path: Path) -> str:
+    return f"'{node.init_args}', param_filename='{path}'"
+
+
+def _say_who_reads_it(node: Potential, here: dict[str, Any]) -> None:
+    """Say which GAP reads a potential: that of quippy, of LAMMPS, of this environment."""
+    from aiida_gaprss.data.potential import needs
+
+    click.echo(f"needs {needs(node.gap_version)}; the same in the QUIP package of LAMMPS")
+    name = f"quippy-ase {here['quippy']}" if here["quippy"] else "quippy"
+    click.echo(f"{name} of this environment reads it" if here["readable"] else f"not usable here: {shown(here['reason'], 2000)}")
+
+
+@potential.command("import")
+@click.argument("xml", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--elements", metavar="SYMBOLS", help="Its elements, such as 'Si C', for a file that does not tell them.")
+@click.option("--label", help="Label of the node. Default: the name of the file.")
+def potential_import(xml: Path, elements: str | None, label: str | None) -> None:
+    """Import the GAP in the file XML; its sparse files must lie beside it.
+
+    A card.json beside it, as `potential export` writes, is kept: the imported potential still tells of its data and errors. What
+    was imported before, or fitted here, is not stored again.
+    """
+    from aiida_gaprss.data.potential import Potential, PotentialError, needs
+    from aiida_gaprss.gapxml import CARD_JSON
+    from aiida_gaprss.report.card import ORIGIN, read_card
+
+    _profile()
+    node = Potential(xml.parent, xml.name, elements=_symbols(elements))
+    if (same := _same(node)) is not None:
+        named = f" ({shown(same.label)})" if same.label else ""
+        click.echo(f"potential <{same.pk}>{named} has the same files, since {same.ctime:%Y-%m-%d}: nothing stored")
+        return
+    node.label = label or xml.name
+    beside = xml.parent / CARD_JSON
+    if beside.is_file():
+        try:
+            node.base.attributes.set(ORIGIN, read_card(beside, node))
+        except PotentialError as exception:
+            click.echo(f"note: card not kept: {exception}")
+    node.store()
+    click.echo(f"potential <{node.pk}>: {' '.join(node.elements)}, cutoff {node.base.attributes.get('cutoff'):g} Å")
+    if terms := node.base.attributes.get("terms", None):
+        click.echo(f"a sum of {'; '.join(terms)}")
+    click.echo(f"needs {needs(node.gap_version)}")
+
+
+def _same(node: Potential) -> Potential | None:
+    """Return the first stored potential with the same files and elements, if there is one that is what it says."""
+    from aiida.orm import QueryBuilder
+
+    from aiida_gaprss.data.potential import Potential, PotentialError
+
+    filters = {"attributes.content_hash": node.base.attributes.get("content_hash")}
+    for stored in QueryBuilder().append(Potential, filters=filters, tag="n").order_by({"n": "id"}).all(flat=True):
+        with suppress(PotentialError):
+            stored.check()
+            if stored.elements == node.elements:
+                return stored
+    return None
+
+
+def _symbols(text: str | None) -> list[str] | None:
+    """Return the elements of an option, separated by blanks or commas."""
+    return text.replace(",", " ").split() if text else None
