@@ -149,6 +149,11 @@ def is_isolated_atom(atoms: Atoms) -> bool:
     return len(atoms) == 1 and atoms.info.get("config_type") == "isolated_atom"
 
 
+def image_distance(atoms: Atoms) -> float:
+    """Return how far an atom is from the nearest of its own images, Å."""
+    return float(np.linalg.norm(minkowski_reduce(atoms.cell.array)[0], axis=1).min())
+
+
 def check_isolated(atoms: Atoms, where: str) -> None:
     """Refuse a frame that is called an isolated atom and is none: the one rule for all that comes in or is fitted.
 
@@ -160,7 +165,7 @@ def check_isolated(atoms: Atoms, where: str) -> None:
         return
     if len(atoms) != 1:
         raise FrameError(f"{where}: config_type isolated_atom, but it has {len(atoms)} atoms")
-    distance = np.linalg.norm(minkowski_reduce(atoms.cell.array)[0], axis=1).min()
+    distance = image_distance(atoms)
     if distance < ISOLATED:
         raise FrameError(
             f"{where}: config_type isolated_atom, but the atom is {distance:.2f} Å from its own image, expected at least "

@@ -14,14 +14,14 @@ from aiida_gaprss.analysis.minima import unique_minima
 from aiida_gaprss.calculations.common import frames_of
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.fitting.splits import stratified
+from aiida_gaprss.levels import Level, joined
 from aiida_gaprss.selection.conditions import Conditions, kept
 
 
-def joint_level(nodes: Iterable[Dataset]) -> str:
-    """Return the level of theory of some datasets taken together: those of all labels among them."""
+def joint_level(nodes: Iterable[Dataset]) -> Level | str:
+    """Return the level of theory of the labels of some datasets taken together."""
     nodes = list(nodes)
-    labelled = [node for node in nodes if node.base.attributes.get("energies")] or nodes
-    return " | ".join(sorted({node.level_of_theory for node in labelled}))
+    return joined(node.level for node in [n for n in nodes if n.base.attributes.get("energies")] or nodes)
 
 
 @calcfunction

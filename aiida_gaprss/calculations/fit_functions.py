@@ -14,6 +14,7 @@ from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.fitting.splits import all_but, stratified
 from aiida_gaprss.fitting.training import leaks
+from aiida_gaprss.levels import joined
 
 
 @calcfunction
@@ -75,8 +76,8 @@ def hold_out(fraction: Float, seed: Int, leave_out: List | None = None, **datase
     names = stratified(frames, fraction.value, seed.value)
     chosen = set(names)
     test = [atoms for atoms in frames if atoms.info["frame_id"] in chosen]
-    levels = sorted({node.level_of_theory for node in datasets.values()})
-    return {"test": Dataset(test, level_of_theory=" | ".join(levels)), "left_out": List(sorted(absent | chosen))}
+    level = joined(datasets[name].level for name in sorted(datasets))
+    return {"test": Dataset(test, level_of_theory=level), "left_out": List(sorted(absent | chosen))}
 
 
 @calcfunction
@@ -90,7 +91,7 @@ def without_leaks(test: Dataset, leave_out: List | None = None, **datasets: Data
     fitted = [atoms for atoms in known if fr.is_labelled(atoms) and atoms.info["frame_id"] not in absent]
     seen = leaks(fitted, test.get_frames())
     kept = [atoms for atoms in test.get_frames() if atoms.info["frame_id"] not in seen]
-    return Dataset(kept, level_of_theory=test.level_of_theory)
+    return Dataset(kept, level_of_theory=test.level)
 
 
 @calcfunction

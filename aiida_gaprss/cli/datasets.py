@@ -99,7 +99,8 @@ def dataset_drop(node: str, frame_ids: tuple[str, ...], label: str | None) -> No
 def dataset_split(node: str, fraction: float, seed: int) -> None:
     """Make two datasets of NODE: a random FRACTION of its labelled frames, of every kind in proportion, and the rest.
 
-    Copies of a structure, exact or by symmetry, stay on one side. Isolated atoms, dimers and frames without a label are in the rest.
+    Copies of a structure, exact or by symmetry, stay on one side. Isolated atoms, dimers and frames without a label are in the
+    rest.
     """
     from aiida.orm import Float, Int
 
@@ -123,16 +124,16 @@ def dataset_merge(nodes: tuple[str, ...], mixed_levels: bool, label: str | None)
     from collections import Counter
 
     from aiida_gaprss.calculations.dataset_functions import merge_datasets
+    from aiida_gaprss.levels import difference
 
     if len(nodes) < 2:
         raise click.UsageError("give at least two datasets")
     _profile()
     sources = [_load(name, WHAT) for name in nodes]
-    levels = sorted({source.level_of_theory for source in sources if source.base.attributes.get("energies")})
-    if len(levels) > 1 and not mixed_levels:
-        raise click.ClickException(
-            f"they are of {len(levels)} levels of theory: {shown(' | '.join(levels), 2000)}; --mixed-levels merges them"
-        )
+    levels = {f"<{source.pk}>": source.level for source in sources if source.base.attributes.get("energies")}
+    other = difference(levels)
+    if other and not mixed_levels:
+        raise click.ClickException(f"different levels of theory: {shown(other, 2000)}; --mixed-levels merges them")
     count = Counter(atoms.info["frame_id"] for source in sources for atoms in source.get_frames())
     doubled = [name for name, n in count.items() if n > 1]
     if doubled:

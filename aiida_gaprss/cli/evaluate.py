@@ -48,7 +48,8 @@ def _training(node: Any) -> dict[str, Any]:
 
 def _check_level(node: Any, training: dict[str, Any], frames: Any, mixed: bool) -> None:
     """Refuse labels of another level of theory than that of the training set, unless they may be mixed."""
-    from aiida_gaprss.calculations.dataset_functions import level_difference
+    from aiida_gaprss.calculations.dataset_functions import joint_level
+    from aiida_gaprss.levels import difference
 
     known = training.get("datasets", {})
     if not known:
@@ -56,7 +57,7 @@ def _check_level(node: Any, training: dict[str, Any], frames: Any, mixed: bool) 
             f"note: nothing tells at which level of theory potential <{node.pk}> was fitted; the errors may be those of levels"
         )
         return
-    other = level_difference({"the potential": next(iter(known.values())), f"dataset <{frames.pk}>": frames})
+    other = difference({f"potential <{node.pk}>": joint_level(known.values()), f"dataset <{frames.pk}>": frames.level})
     if other and not mixed:
         raise click.ClickException(f"different levels of theory: {shown(other, 2000)}; --mixed-levels compares them nevertheless")
 

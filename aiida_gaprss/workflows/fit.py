@@ -31,6 +31,7 @@ from aiida_gaprss.fitting.forecast import Forecast, forecast
 from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.fitting.training import fault_of_absurd, leaks
+from aiida_gaprss.levels import difference
 from aiida_gaprss.validation import complaints
 from aiida_gaprss.workflows.once import OnceWorkChain
 
@@ -121,11 +122,12 @@ def _absurd(frames: Sequence[Atoms], settings: FitSettings) -> str | None:
 def _fault_of_test(training: Sequence[Atoms], settings: FitSettings, inputs: Any) -> str | None:
     """Return what is wrong with the datasets of a test: another level of theory, or frames that are fitted, too; or None."""
     for name, node in sorted(inputs.get("test", {}).items()):
-        levels = sorted({d.level_of_theory for d in (*inputs["datasets"].values(), node) if d.base.attributes.get("energies")})
-        if len(levels) > 1 and not settings.mixed_levels:
+        levels = {key: d.level for key, d in sorted(inputs["datasets"].items()) if d.base.attributes.get("energies")}
+        other = difference({**levels, f"test.{name}": node.level})
+        if other and not settings.mixed_levels:
             return (
-                f"test.{name} and the datasets were labelled at {len(levels)} levels of theory: {' | '.join(levels)}; the errors "
-                "would be those of the levels; if they may be mixed, say mixed_levels: true in the settings of the fit"
+                f"test.{name} was labelled at another level of theory than the datasets: {other}; the errors would be those of "
+                "the levels; if they may be mixed, say mixed_levels: true in the settings of the fit"
             )
         seen = {} if inputs.get("leaks") == "drop" else leaks(training, node.get_frames())
         if seen:

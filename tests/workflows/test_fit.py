@@ -168,7 +168,7 @@ def test_a_test_of_another_level(run, inputs, silicon_frames):
     fresh.set_cell(fresh.cell.array * 1.02, scale_atoms=True)
     fresh.info["frame_id"] = "fresh"
     inputs["test"] = {"mine": Dataset([fresh], level_of_theory="PBE")}
-    with pytest.raises(ValueError, match=r"test.mine and the datasets were labelled at .*levels of theory"):
+    with pytest.raises(ValueError, match=r"test.mine was labelled at another level of theory than the datasets: .*PBE"):
         run(FitWorkChain, **inputs)
 
 
