@@ -13,14 +13,19 @@ The same three with the prefix ``GAP`` hold what a potential predicts; ``arrays[
 from __future__ import annotations
 
 import io
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import minkowski_reduce
 from ase.io import iread
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, read_extxyz, write_extxyz
+
+from aiida_gaprss.outside import shown
 
 REFERENCE = "REF"
 PREDICTION = "GAP"
@@ -46,6 +51,21 @@ INFO_KEYS: dict[str, str] = {
 
 #: The keys of ``INFO_KEYS`` that are names: always text, though made of digits.
 NAMES = ("frame_id", "parent", "config_type")
+
+#: Characters of names besides letters and digits: QUIP, ASE, file systems and web pages all leave them as they are.
+NAME_CHARACTERS = "_ . + - = , : ( ) [ ] ~ @ % # ^"
+
+#: Those that gap_fit takes for its own where a setting names a config type.
+SPLITTING = " :="
+
+#: Bytes of the longest name, which with an ending is still the name of a file.
+LONGEST_NAME = 200
+
+#: What QUIP's reader of extended XYZ takes for the beginning or end of a value, wherever it stands.
+_QUIP_QUOTES = "{}'\""
+
+#: An atom nearer than this (Å) to its own image is not isolated.
+ISOLATED = 6.0
 
 #: Decimal places of all numbers but the cell: those of positions and per-atom arrays in ASE's extended XYZ.
 DECIMALS = 8
@@ -129,11 +149,92 @@ def is_isolated_atom(atoms: Atoms) -> bool:
     return len(atoms) == 1 and atoms.info.get("config_type") == "isolated_atom"
 
 
+def image_distance(atoms: Atoms) -> float:
+    """Return how far an atom is from the nearest of its own images, Å."""
+    return float(np.linalg.norm(minkowski_reduce(atoms.cell.array)[0], axis=1).min())
+
+
+def check_isolated(atoms: Atoms, where: str) -> None:
+    """Refuse a frame that is called an isolated atom and is none: the one rule for all that comes in or is fitted.
+
+    An isolated atom is one atom, :data:`ISOLATED` or more from all its images.
+
+    :raises FrameError: with the number of atoms, or the distance.
+    """
+    if atoms.info.get("config_type") != "isolated_atom":
+        return
+    if len(atoms) != 1:
+        raise FrameError(f"{where}: config_type isolated_atom, but it has {len(atoms)} atoms")
+    distance = image_distance(atoms)
+    if distance < ISOLATED:
+        raise FrameError(
+            f"{where}: config_type isolated_atom, but the atom is {distance:.2f} Å from its own image, expected at least "
+            f"{ISOLATED:g} Å; a crystal with one atom needs another config_type"
+        )
+
+
+def check_name(kind: str, name: str, where: str, in_settings: bool = False) -> str:
+    """Return a name if QUIP, ASE and a file system can all read it: the one rule for names that are asked for.
+
+    A name has letters, digits, :data:`NAME_CHARACTERS` and single blanks within; it begins with a letter, digit, ``_``, ``(`` or
+    ``[``, does not end with a full stop, and is not one that a reader takes for a number or truth value (``007``, ``T``).
+
+    :param kind: what it names: ``frame_id``, ``parent`` or ``config_type``.
+    :param in_settings: as it is written in settings of gap_fit, which split at blanks, ``:`` and ``=``.
+    :raises FrameError: naming the place, the name, the rule, and a name that would do.
+    """
+    fault = _fault_of_name(name)
+    if fault is None and in_settings and set(name) & set(SPLITTING):
+        fault = "gap_fit needs a name without blanks, ':' and '=' here"
+    if fault is None:
+        return name
+    better = plain_name(name, kind, in_settings)
+    raise FrameError(f"{where}: {kind} {shown(name, 60)!r}: {fault}; call it {better!r}, for example")
+
+
+def plain_name(name: str, otherwise: str = "frame", in_settings: bool = False) -> str:
+    """Return a name like this one that :func:`check_name` takes.
+
+    :param otherwise: what it is called if nothing of it is left.
+    """
+    text = unicodedata.normalize("NFC", name)
+    allowed = set(NAME_CHARACTERS) - set(SPLITTING if in_settings else " ")
+    text = "".join(c if _is_letter(c) or c in allowed or (c == " " and not in_settings) else "_" for c in text)
+    text = re.sub("_{2,}", "_", " ".join(text.split())).strip("_. ").lstrip("~@%#^+-=,:)]. ")
+    while len(text.encode()) > LONGEST_NAME:
+        text = text[:-1].rstrip(". ")
+    return next(t for t in (text, f"{text}_", f"{otherwise}_{text}", otherwise) if _fault_of_name(t) is None)
+
+
+def _is_letter(character: str) -> bool:
+    return unicodedata.category(character)[0] == "L" or unicodedata.category(character) == "Nd"
+
+
+def _fault_of_name(name: str) -> str | None:
+    """Return why nobody should be asked to read a name, or None."""
+    allowed = set(NAME_CHARACTERS)
+    wrong = sorted({c for c in name if not (_is_letter(c) or c in allowed or c == " ")})
+    if wrong:
+        return f"{' '.join(shown(c) for c in wrong)} cannot be read by QUIP, ASE and file systems alike"
+    if not name or not (_is_letter(name[0]) or name[0] in "_(["):
+        return "a name begins with a letter, a digit, _, ( or ["
+    if name != " ".join(name.split()) or name.endswith("."):
+        return "a name has single blanks, and no blank or full stop at its end"
+    if len(name.encode()) > LONGEST_NAME:
+        return f"it has {len(name.encode())} bytes, expected at most {LONGEST_NAME}"
+    if unicodedata.normalize("NFC", name) != name:
+        return "its accents are written as characters of their own, which file systems change"
+    if (again := _read_back(name)) != name:
+        return f"it would be read back from the file as {again!r}"
+    return None
+
+
 def check(atoms: Atoms, where: str) -> None:
     """Refuse a frame that would poison a dataset.
 
     :param where: how to name the frame in the message, e.g. ``"frame 3 of train.xyz"``.
-    :raises FrameError: for unknown elements, a missing or flat cell, or anything that is not a finite number.
+    :raises FrameError: for unknown elements, a missing or flat cell, one that is not periodic in all directions, an isolated
+        atom that is none, names that cannot be read again, or anything that is not a finite number.
     """
     if len(atoms) == 0:
         raise FrameError(f"{where}: has no atoms")
@@ -143,6 +244,11 @@ def check(atoms: Atoms, where: str) -> None:
         raise FrameError(f"{where}: cell has a value that is not a finite number")
     if abs(atoms.cell.volume) < 1e-3:
         raise FrameError(f"{where}: cell is missing or flat (volume {abs(atoms.cell.volume):.3g} Å³); gap_fit needs a cell")
+    if not atoms.pbc.all():
+        raise FrameError(
+            f"{where}: is not periodic in all directions (pbc {' '.join('FT'[int(p)] for p in atoms.pbc)}), so that its labels "
+            "are not those of a crystal; put it in a box"
+        )
     if not np.isfinite(atoms.positions).all():
         raise FrameError(f"{where}: positions have a value that is not a finite number")
     for key in NAMES:
@@ -150,6 +256,11 @@ def check(atoms: Atoms, where: str) -> None:
         again = _read_back(name) if name else name
         if again != name:
             raise FrameError(f"{where}: {key} {name!r} would be read back from the file as {again!r}; choose a plain word")
+        if set(name) & set(_QUIP_QUOTES) or not name.isprintable():
+            raise FrameError(
+                f"{where}: {key} {shown(name)!r} cannot be read by QUIP; call it {plain_name(name, key)!r}, for example"
+            )
+    check_isolated(atoms, where)
     for prefix in (REFERENCE, PREDICTION):
         for key, store, size in (
             ("energy", atoms.info, None),
@@ -176,7 +287,7 @@ def canonical(atoms: Atoms) -> Atoms:
         numbers=atoms.numbers,
         positions=np.round(atoms.positions, DECIMALS) + 0.0,
         cell=np.round(atoms.cell.array, 10) + 0.0,
-        pbc=True,
+        pbc=atoms.pbc,
     )
     for key in INFO_KEYS:
         value = atoms.info.get(key)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+
+from aiida_gaprss.outside import shown
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -107,12 +110,16 @@ def dataset_show(node: str) -> None:
     _profile()
     dataset_node = _load(node, "gaprss.dataset")
     for key, value in dataset_node.base.attributes.all.items():
-        click.echo(f"{key:16s} {_short(value)}")
+        click.echo(f"{key:16s} {shown(_short(value))}")
     from collections import Counter
 
-    status = Counter(str(a.info.get("label_status", "never tried")) for a in dataset_node.get_frames())
-    for reason, count in status.most_common():
-        click.echo(f"{'label status':16s} {count} {reason}")
+    from aiida_gaprss.frames import is_labelled
+
+    def status(atoms: Atoms) -> str:
+        return str(atoms.info.get("label_status", "labelled" if is_labelled(atoms) else "never tried"))
+
+    for reason, count in Counter(map(status, dataset_node.get_frames())).most_common():
+        click.echo(f"{'label status':16s} {count} {shown(reason)}")
 
 
 @dataset.command("import")
@@ -125,6 +132,21 @@ def dataset_show(node: str) -> None:
 @click.option(
     "--level-of-theory", help="One line: code, functional, cutoff, k-points of the labels. Default for outputs: what they say."
 )
+@click.option("--own-keys", is_flag=True, help="The file was exported by us: take origins, seeds and predictions, too.")
+@click.option("--unlabelled", is_flag=True, help="Take frames without labels.")
+@click.option(
+    "--box",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="Å",
+    help="Vacuum around frames that are not periodic; they have no virial then.",
+)
+@click.option(
+    "--placeholders",
+    type=click.Choice(("refuse", "drop", "keep")),
+    default="refuse",
+    show_default=True,
+    help="What becomes of labels that were not calculated: zeros, half a tensor, one value again and again.",
+)
 @click.option(
     "--mixed-levels", is_flag=True, help="Import outputs together whose levels of theory differ, or do not tell everything."
 )
@@ -136,6 +158,7 @@ def dataset_import(
     steps: str,
     config_type: str | None,
     level_of_theory: str | None,
+    placeholders: str,
     mixed_levels: bool,
     strict: bool,
     **options: Any,
@@ -143,13 +166,17 @@ def dataset_import(
     """Import labelled frames from PATHS, as one dataset.
 
     PATHS are extended XYZ files whose labels have any names and units; or outputs of CASTEP (.castep), VASP (OUTCAR, vasprun.xml)
-    or Quantum ESPRESSO (pw.x), plain or gzip, and folders with such outputs. Keys and units are of extended XYZ, --steps is of
-    outputs.
+    or Quantum ESPRESSO (pw.x), plain or gzip, and folders with such outputs. Keys, units, --own-keys, --unlabelled and --box are
+    of extended XYZ, --steps is of outputs.
     """
+    from aiida_gaprss.frames import check_name
     from aiida_gaprss.immigration import EXTXYZ, recognise
 
-    keys = _keys(options)
     given = [name for name in (*options, "steps") if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    how = {name: options.pop(name) for name in ("own_keys", "unlabelled", "box")}
+    keys = _keys(options)
+    if config_type is not None:
+        check_name("config_type", config_type, "--config-type")
     found = {path: None if path.is_dir() else recognise(path) for path in paths}
     xyz = [path for path, kind in found.items() if kind == EXTXYZ]
     outputs = [path for path, kind in found.items() if path.is_dir() or kind not in (EXTXYZ, None)]
@@ -160,19 +187,22 @@ def dataset_import(
     if wrong:
         what = "outputs of codes, not for extended XYZ" if as_xyz else "extended XYZ, not for outputs of codes"
         raise click.UsageError(f"{', '.join(wrong)}: only for {what}")
-    if as_xyz and level_of_theory is None:
+    if as_xyz and level_of_theory is None and not how["unlabelled"]:
         raise click.UsageError("extended XYZ does not say its level of theory; give it with --level-of-theory")
     _profile()
     if as_xyz:
-        _import_xyz(list(found), keys, config_type, str(level_of_theory))
+        _import_xyz(list(found), keys, config_type, level_of_theory or "unlabelled", how)
     else:
         _import_outputs(list(found), steps, config_type, level_of_theory, mixed_levels, strict)
 
 
-def _import_xyz(paths: list[Path], keys: Keys, config_type: str | None, level_of_theory: str) -> None:
+def _import_xyz(paths: list[Path], keys: Keys, config_type: str | None, level_of_theory: str, how: dict[str, Any]) -> None:
     from aiida_gaprss.extxyz import import_frames
 
-    frames = [frame for path in paths for frame in import_frames(path, keys, config_type)]
+    notes: list[str] = []
+    frames = [frame for path in paths for frame in import_frames(path, keys, config_type, notes=notes, **how)]
+    for note in notes:
+        click.echo(f"note: {note}")
     _store(frames, level_of_theory, paths)
 
 
@@ -198,6 +228,7 @@ def _store(frames: list[Atoms], level_of_theory: Level | str, paths: list[Path])
     """Store frames as a dataset named after the first of ``paths``, and say what is in it."""
     from aiida_gaprss.data.dataset import Dataset
 
+    _judge(frames, click.get_current_context().params["placeholders"])
     node = Dataset(frames, level_of_theory=level_of_theory)
     node.label = paths[0].resolve().name + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
     node.store()
@@ -208,12 +239,49 @@ def _store(frames: list[Atoms], level_of_theory: Level | str, paths: list[Path])
     )
 
 
+def _judge(frames: list[Atoms], placeholders: str) -> None:
+    """Refuse, drop or name labels that were not calculated, and name those that are absurd, before anything is stored.
+
+    :param placeholders: refuse, drop or keep.
+    """
+    from aiida_gaprss.analysis.placeholders import drop_placeholders, find_placeholders
+    from aiida_gaprss.selection.sanity import absurd_labels
+
+    found = find_placeholders(frames)
+    lines = [f"{len(group.reasons)} frames with {group.kind}: {_named(frames, group.reasons)}" for group in found]
+    if found and placeholders == "refuse":
+        raise click.ClickException(
+            "labels that stand for numbers that were not calculated, nothing imported:\n"
+            + "".join(f"  {line}\n" for line in lines)
+            + "--placeholders drop takes these labels off, --placeholders keep believes them"
+        )
+    if placeholders == "drop":
+        drop_placeholders(frames, found)
+    for line in lines:
+        click.echo(f"note: {'dropped' if placeholders == 'drop' else 'kept'}: {line}")
+    absurd = absurd_labels(frames)
+    if absurd:
+        click.echo(f"note: {len(absurd)} frames with labels that no fit takes without your word: {_named(frames, absurd)}")
+
+
+def _named(frames: Sequence[Atoms], reasons: Mapping[int, str], most: int = 3) -> str:
+    """Return the names of frames with the reasons, the first few of them."""
+    texts = [f"{frames[i].info['frame_id']} ({reason})" for i, reason in list(reasons.items())[:most]]
+    return shown(", ".join(texts) + (f" and {len(reasons) - most} more" if len(reasons) > most else ""), 1000)
+
+
 @dataset.command("export")
 @click.argument("node")
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
 @_key_options
-def dataset_export(node: str, path: Path, **options: Any) -> None:
-    """Export dataset NODE as extended XYZ; without keys, labels are named REF_energy, REF_forces, REF_virial."""
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def dataset_export(node: str, path: Path, force: bool, **options: Any) -> None:
+    """Export dataset NODE as extended XYZ; without keys, labels are named REF_energy, REF_forces, REF_virial.
+
+    `dataset import FILE --own-keys` reads such a file again, with everything that is known of the frames.
+    """
+    if path.exists() and not force:
+        raise click.ClickException(f"{path} is there already; --force writes over it")
     if not any(options[name] for name in ("energy", "forces", "virial", "stress")):
         options.update(energy="REF_energy", forces="REF_forces", virial="REF_virial")
     keys = _keys(options)

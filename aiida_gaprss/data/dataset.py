@@ -65,9 +65,13 @@ class Dataset(Data):
         keys: Keys,
         config_type: str | None = None,
         level_of_theory: Level | str = "unknown",
+        **how: Any,
     ) -> Dataset:
-        """Import an extended XYZ file whose labels have the names and units of ``keys``."""
-        node = cls(import_frames(path, keys, config_type), level_of_theory=level_of_theory)
+        """Import an extended XYZ file whose labels have the names and units of ``keys``.
+
+        :param how: further options of :func:`~aiida_gaprss.extxyz.import_frames`.
+        """
+        node = cls(import_frames(path, keys, config_type, **how), level_of_theory=level_of_theory)
         node.label = Path(path).name
         return node
 

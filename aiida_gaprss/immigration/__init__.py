@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from ase import Atoms
-from ase.geometry import minkowski_reduce
 
-from aiida_gaprss.frames import FrameError, canonical, check, dumps, set_labels, virial_from_stress
+from aiida_gaprss.frames import FrameError, canonical, check, dumps, image_distance, set_labels, virial_from_stress
 from aiida_gaprss.immigration import castep, espresso, vasp
 from aiida_gaprss.immigration.common import Output, one_level
 from aiida_gaprss.immigration.placeholders import not_calculated
@@ -225,15 +223,10 @@ def _read(found: list[tuple[Path, str]], result: Immigrated) -> dict[Path, Outpu
 def _mine(output: Output, text: str) -> Output:
     """Return the output with levels that know whose they are, and whether it is of an isolated atom."""
     atoms = [step.atoms for step in output.steps if len(step.atoms)]
-    isolated = bool(atoms) and all(len(a) == 1 and _to_image(a) >= VACUUM for a in atoms)
+    isolated = bool(atoms) and all(len(a) == 1 and image_distance(a) >= VACUUM for a in atoms)
     levels = [level.told_by(f"{number} {text}") for number, level in enumerate(output.levels)]
     output.levels = [level.of_isolated_atom() if isolated else level for level in levels]
     return output
-
-
-def _to_image(atoms: Atoms) -> float:
-    """Return the distance (Å) of an atom to its nearest image."""
-    return float(np.linalg.norm(minkowski_reduce(atoms.cell.array)[0], axis=1).min())
 
 
 def _names(paths: list[Path]) -> dict[Path, str]:
@@ -270,10 +263,6 @@ def _frame(output: Output, number: int, config_type: str | None) -> Atoms:
         raise FrameError(step.problem)
     atoms = step.atoms.copy()
     isolated = config_type == "isolated_atom"
-    if isolated and len(atoms) != 1:
-        raise FrameError(f"config_type isolated_atom, but it has {len(atoms)} atoms")
-    if isolated and _to_image(atoms) < VACUUM:
-        raise FrameError(f"config_type isolated_atom, but the atom is {_to_image(atoms):.2f} Å from its own image")
     forces, stress, notes = not_calculated(step)
     for text in notes:
         output.note(f"step {number}: {text}")

@@ -1,4 +1,4 @@
-"""Cells too absurd to spend a calculation on."""
+"""Cells too absurd to spend a calculation on, and labels too absurd to fit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
 
+from aiida_gaprss.frames import REFERENCE, is_in_vacuum
 from aiida_gaprss.selection import Selection
 from aiida_gaprss.selection.neighbours import neighbours
 
@@ -117,3 +118,68 @@ def sane(frames: Sequence[Atoms], limits: Limits, forces: Sequence[np.ndarray | 
         else:
             selection.rejected[index] = reason
     return selection
+
+
+@dataclass(frozen=True)
+class LabelLimits:
+    """Bounds of a label that may be right.
+
+    ``max_force``: largest |F| on one atom, eV/Å. ``max_energy``: largest distance of an energy from that of the elements in the
+    other frames, eV/atom; no solid is bound by a third of it. ``max_virial``: largest component, eV/atom, which is a few TPa.
+    Pairs in vacuum, which are made to show how two atoms repel, may have ``vacuum_factor`` times that, but no lower energy.
+    """
+
+    max_force: float = 200.0
+    max_energy: float = 50.0
+    max_virial: float = 200.0
+    vacuum_factor: float = 10.0
+
+
+def absurd_labels(frames: Sequence[Atoms], limits: LabelLimits | None = None) -> dict[int, str]:
+    """Return why a frame is not fitted without the user's word, by the index of the frame: which label, its value, the limit.
+
+    :param frames: those that are fitted together; what has no label is left out.
+    """
+    limits = limits or LabelLimits()
+    residuals = _above_elements(frames)
+    return {
+        i: reason for i, atoms in enumerate(frames) if (reason := _why_absurd_label(atoms, residuals.get(i), limits)) is not None
+    }
+
+
+def _why_absurd_label(atoms: Atoms, residual: float | None, limits: LabelLimits) -> str | None:
+    factor = limits.vacuum_factor if is_in_vacuum(atoms) else 1.0
+    if residual is not None and not -limits.max_energy <= residual <= factor * limits.max_energy:
+        side, limit = ("below", limits.max_energy) if residual < 0 else ("above", factor * limits.max_energy)
+        return f"energy {abs(residual):.4g} eV/atom {side} that of its elements in the other frames, limit {limit:g}"
+    forces = atoms.arrays.get(f"{REFERENCE}_forces")
+    if forces is not None and not (largest := float(np.linalg.norm(forces, axis=1).max())) <= factor * limits.max_force:
+        return f"force of {largest:.4g} eV/Å, limit {factor * limits.max_force:g}"
+    virial = atoms.info.get(f"{REFERENCE}_virial")
+    if virial is not None and not (largest := float(np.abs(virial).max()) / len(atoms)) <= factor * limits.max_virial:
+        return f"virial of {largest:.4g} eV/atom, limit {factor * limits.max_virial:g}"
+    return None
+
+
+def _above_elements(frames: Sequence[Atoms]) -> dict[int, float]:
+    """Return the energies above those of the elements, eV/atom, by index.
+
+    The elements have the energies by which the sum of the distances of all frames is least: what a few frames have does not
+    change them, as it does with least squares.
+    """
+    labelled = [i for i, atoms in enumerate(frames) if f"{REFERENCE}_energy" in atoms.info]
+    bulk = [i for i in labelled if not is_in_vacuum(frames[i])] or [i for i in labelled if len(frames[i]) > 1]
+    if not bulk:
+        return {}
+    elements = sorted({int(z) for i in labelled for z in frames[i].numbers})
+    rows = np.array([[np.mean(frames[i].numbers == z) for z in elements] for i in labelled])
+    energies = np.array([frames[i].info[f"{REFERENCE}_energy"] / len(frames[i]) for i in labelled])
+    known = np.isin(labelled, bulk)
+    weights = np.ones(int(known.sum()))
+    for _ in range(50):  # iteratively reweighted
+        root = np.sqrt(weights)
+        of_elements = np.linalg.lstsq(rows[known] * root[:, None], energies[known] * root, rcond=1e-10)[0]
+        weights = 1.0 / np.maximum(np.abs(energies[known] - rows[known] @ of_elements), 1e-2)
+    covered = (rows[:, ~rows[known].any(axis=0)] == 0).all(axis=1)
+    above = energies - rows @ of_elements
+    return {i: float(value) for i, value, judged in zip(labelled, above, covered, strict=True) if judged}
