@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from ase.data import atomic_numbers
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from aiida_gaprss.analysis.convergence import StopSettings
 from aiida_gaprss.fitting.protocols import expand
@@ -28,12 +19,25 @@ from aiida_gaprss.structures.compositions import text
 from aiida_gaprss.structures.random_cells import RandomCellError
 from aiida_gaprss.structures.seeds import Seed
 from aiida_gaprss.tasks import RelaxSettings, SearchSettings
-from aiida_gaprss.validation import Model
+from aiida_gaprss.validation import (
+    AtomCount,
+    Count,
+    Length,
+    LengthOrZero,
+    Model,
+    Name,
+    Positive,
+    PositiveOrZero,
+    Pressure,
+    Volume,
+)
 
 PROTOCOLS = Protocols(Path(__file__).parent / "workflows" / "protocols")
 
 #: Mappings of which a part would make no sense with the rest of another.
 REPLACED = ("formula", "initial", "cells", "n_sparse", "e0")
+
+_SEED: TypeAdapter[Seed] = TypeAdapter(Seed)
 
 #: Settings that are those of a fit.
 FITS = ("fit", "final_fit")
@@ -45,8 +49,8 @@ class PressureSettings(Model):
     Deringer, Pickard and Csányi (PRL 120, 156001) give a width of 100 GPa and λ = 5, a mean of 20 GPa.
     """
 
-    width_GPa: NonNegativeFloat = 100.0
-    rate: PositiveFloat = 5.0
+    width_GPa: Annotated[Pressure, Field(ge=0)] = 100.0
+    rate: Positive = 5.0
 
     def draw(self, n: int, seed: int) -> np.ndarray:
         """Return ``n`` pressures, GPa."""
@@ -56,21 +60,19 @@ class PressureSettings(Model):
 class FilterSettings(Model):
     """What is too absurd to be labelled."""
 
-    min_separation_factor: PositiveFloat = Field(0.7, description="of the seeds' smallest separation")
-    volume_per_atom: tuple[PositiveFloat, PositiveFloat] | None = Field(
-        None, description="Å³; default: ×0.4 … ×2.5 of the seeds' range"
-    )
-    max_force: PositiveFloat | None = Field(None, description="eV/Å, predicted")
+    min_separation_factor: Positive = Field(0.7, description="of the seeds' smallest separation")
+    volume_per_atom: tuple[Volume, Volume] | None = Field(None, description="Å³; default: ×0.4 … ×2.5 of the seeds' range")
+    max_force: Positive | None = Field(None, description="eV/Å, predicted")
 
 
 class GenerationSettings(Model):
     """One generation: cells made, relaxed with the last potential, and labelled in part."""
 
-    cells: dict[str, PositiveInt] = Field(min_length=1, description="number of cells of each kind of seed")
+    cells: dict[Name, Count] = Field(min_length=1, description="number of cells of each kind of seed")
     pressure: PressureSettings = Field(default_factory=PressureSettings)
     relax: RelaxSettings = Field(default_factory=RelaxSettings)
     select: SelectionSettings
-    hull_bias: PositiveFloat | None = Field(
+    hull_bias: Positive | None = Field(
         None,
         description="eV/atom; compositions are drawn with weight exp(-d/hull_bias), at least 0.1, d the height of their lowest "
         "relaxed frame above the convex hull of the database (0 where it has none); for seeds with ranges of composition",
@@ -85,10 +87,10 @@ class CrystalSettings(Model):
     """Distorted cells of known crystals (the input ``crystals``), labelled once, at the start or after all generations."""
 
     when: Literal["start", "end"] = "end"
-    number: PositiveInt = Field(50, description="distorted cells of each crystal; the undistorted one is added to them")
-    displacement: NonNegativeFloat = Field(0.05, description="Å, standard deviation of the displacement of each coordinate")
-    strain: NonNegativeFloat = Field(0.03, lt=0.5, description="each strain component is uniform between plus and minus this")
-    volume: tuple[PositiveFloat, PositiveFloat] = Field((0.9, 1.1), description="range of the volume, relative to the crystal's")
+    number: Count = Field(50, description="distorted cells of each crystal; the undistorted one is added to them")
+    displacement: LengthOrZero = Field(0.05, description="Å, standard deviation of the displacement of each coordinate")
+    strain: PositiveOrZero = Field(0.03, lt=0.5, description="each strain component is uniform between plus and minus this")
+    volume: tuple[Positive, Positive] = Field((0.9, 1.1), description="range of the volume, relative to the crystal's")
 
     @field_validator("volume")
     @classmethod
@@ -101,8 +103,8 @@ class CrystalSettings(Model):
 class DimerSettings(Model):
     """Dimer curves of every pair of elements, labelled with the initial cells as ``config_type=dimer``."""
 
-    points: int = Field(15, ge=2, description="distances of each curve, evenly spaced")
-    range: tuple[PositiveFloat, PositiveFloat] = Field((0.65, 2.5), description="in bond lengths (sums of covalent radii)")
+    points: Annotated[Count, Field(ge=2, le=10_000)] = Field(15, description="distances of each curve, evenly spaced")
+    range: tuple[Positive, Positive] = Field((0.65, 2.5), description="in bond lengths (sums of covalent radii)")
 
     @model_validator(mode="after")
     def _range(self) -> DimerSettings:
@@ -114,17 +116,17 @@ class DimerSettings(Model):
 class RssSettings(Model):
     """A whole campaign."""
 
-    formula: dict[str, PositiveInt] = Field(description="atoms per formula unit")
-    seeds: dict[str, Seed] = Field(description="kinds of random cells by name")
-    initial: dict[str, PositiveInt] = Field(
+    formula: dict[str, AtomCount] = Field(description="atoms per formula unit")
+    seeds: dict[Name, Seed] = Field(description="kinds of random cells by name")
+    initial: dict[Name, Count] = Field(
         default_factory=dict,
         description="number of unrelaxed cells of each kind labelled first; may be empty if there is a database",
     )
     generations: list[GenerationSettings] = Field(default_factory=list)
-    max_generations: PositiveInt | None = Field(
+    max_generations: Count | None = Field(
         None, description="the last of the generations is repeated up to this number; default: each once"
     )
-    max_labels: PositiveInt | None = Field(
+    max_labels: Count | None = Field(
         None, description="frames that the generations may have labelled, those of the start included; then comes the final fit"
     )
     stop: StopSettings | None = Field(None, description="end the generations before their number when nothing new turns up")
@@ -133,7 +135,7 @@ class RssSettings(Model):
     final_fit: FitSettings | None = Field(None, description="tight settings of the last fit; default: those of the iterations")
     filter: FilterSettings = Field(default_factory=FilterSettings)
     search: SearchSettings | None = None
-    isolated_atom_box: PositiveFloat = Field(15.0, description="Å, edge of the box of the isolated atoms; vacuum of dimers")
+    isolated_atom_box: Length = Field(15.0, description="Å, edge of the box of the isolated atoms; vacuum of dimers")
     dimers: DimerSettings | None = Field(None, description="dimer curves of every pair of elements, 0.65 to 2.5 bond lengths")
 
     @field_validator("formula")
@@ -226,9 +228,10 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
         if unknown:
             break
         try:
-            TypeAdapter(Seed).validate_python(seed).check(dict(data["formula"]))
+            _SEED.validate_python(seed).check(dict(data["formula"]))
         except RandomCellError as exception:
-            faults.append((("seeds", name), str(exception)))
+            file, _, message = str(exception).partition("file: ")  # of a seed that has not been read
+            faults.append((("seeds", name), file) if file else (("seeds", name, "file"), message))
         except (TypeError, ValueError, KeyError):
             continue
     counts: list[tuple[tuple[str | int, ...], Any]] = [(("initial",), data.get("initial"))]
@@ -272,7 +275,7 @@ def _seeds(base: dict[str, Any], changes: dict[str, Any], used: set[str], both: 
     out = {name: seed for name, seed in both.items() if name in used or name in changes}
     for name, seed in changes.items():
         kinds = [given.get("kind", "random") for given in (base.get(name, {}), seed) if isinstance(given, dict)]
-        if len(set(kinds)) > 1:
+        if any(kind != kinds[0] for kind in kinds):
             out[name] = seed
     return out
 

@@ -5,19 +5,42 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiida.common.exceptions import MultipleObjectsError, NotExistent, ValidationError
-from aiida.engine import PortNamespace
-from aiida.orm import AbstractCode, Dict, Float, Int, List, Str, WorkChainNode, load_code, load_group, load_node
+from aiida.common.exceptions import EntryPointError, MultipleObjectsError, NotExistent, ValidationError
+from aiida.engine import CalcJob, PortNamespace
+from aiida.orm import (
+    AbstractCode,
+    Computer,
+    Dict,
+    Float,
+    InstalledCode,
+    Int,
+    List,
+    Str,
+    WorkChainNode,
+    load_code,
+    load_group,
+    load_node,
+)
+from aiida.plugins import CalculationFactory
 from ase import Atoms
 from ase.io import read
 
-from aiida_gaprss.computers import fit_options, job_options
+from aiida_gaprss.calculations.bundle import BundleCalculation
+from aiida_gaprss.calculations.gap_fit import GapFitCalculation
+from aiida_gaprss.calculations.label import LabelCalculation
+from aiida_gaprss.calculations.relax import RelaxCalculation
+from aiida_gaprss.calculators import find
+from aiida_gaprss.campaign import RssSettings
+from aiida_gaprss.computers import JobOptions, fit_options, is_here, job_options
 from aiida_gaprss.config import (
     Campaign,
+    CampaignConfig,
     CastepReference,
     FrameReference,
     QuantumEspressoReference,
@@ -25,8 +48,12 @@ from aiida_gaprss.config import (
 )
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.frames import FrameError
+from aiida_gaprss.levels import Level, difference
+from aiida_gaprss.outside import lack_of_file, size
 from aiida_gaprss.reference import PER_FRAME, castep
-from aiida_gaprss.yamlfile import ConfigError, Fault
+from aiida_gaprss.structures.checks import MOST_ATOMS
+from aiida_gaprss.workflows.label import level_of
+from aiida_gaprss.yamlfile import ConfigError, Fault, Lines, dotted
 
 HOW_TO_GET = {
     "gap_fit": "it comes with quippy-ase (pip install quippy-ase); `aiida-gaprss setup` registers it",
@@ -36,6 +63,17 @@ HOW_TO_GET = {
     "quantumespresso": "Debian: apt-get install quantum-espresso; then `aiida-gaprss setup`",
     "castep": "register it with verdi code create core.code.installed, plugin castep.castep",
     "vasp": "register it with verdi code create core.code.installed, plugin vasp.vasp",
+}
+
+#: The plugins that the codes are for, and how to name them.
+PLUGINS = {
+    "gap_fit": (r"gaprss\.gap_fit", "gaprss.gap_fit"),
+    "python": (r"gaprss\.(?!gap_fit|buildcell)\w+", "gaprss.label, a python"),
+    "label_python": (r"gaprss\.(?!gap_fit|buildcell)\w+", "gaprss.label, a python"),
+    "buildcell": (r"gaprss\.buildcell", "gaprss.buildcell"),
+    "quantumespresso": (r"quantumespresso\.pw", "quantumespresso.pw"),
+    "castep": (r"castep\.\w+", "castep.castep"),
+    "vasp": (r"vasp\.\w+", "vasp.vasp"),
 }
 
 
@@ -49,125 +87,254 @@ def campaign_name(campaign: Campaign) -> str:
     return f"{campaign.settings.formula_text}-s{campaign.config.seed}-{hashlib.sha256(content.encode()).hexdigest()[:4]}"
 
 
+@dataclass
+class Findings:
+    """What is wrong with a campaign in this profile, and what is to be said of it besides."""
+
+    lines: Lines
+    faults: list[Fault] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def fault(self, place: tuple[str | int, ...], message: str) -> None:
+        """Keep a fault."""
+        self.faults.append(Fault(self.lines.of(place), dotted(place), message, place))
+
+
 def builder_inputs(campaign: Campaign) -> dict[str, Any]:
     """Return the inputs of ``RssWorkChain``.
 
-    :raises ConfigError: if a code, pseudopotential or group does not exist.
+    :raises ConfigError: with everything that is wrong in this profile: codes, computers, options of jobs, calculators,
+        pseudopotentials, datasets, crystals.
     """
-    config = campaign.config
-    faults: list[Fault] = []
+    inputs, findings = judge(campaign)
+    if findings.faults:
+        raise ConfigError(str(campaign.path), findings.faults)
+    return inputs
 
-    def code(label: str, where: tuple[str, ...], what: str) -> AbstractCode | None:
-        try:
-            return load_code(label)
-        except (NotExistent, MultipleObjectsError) as exception:
-            message = (
-                f"no code {label!r} in this profile; {HOW_TO_GET[what]}" if isinstance(exception, NotExistent) else str(exception)
-            )
-            faults.append(Fault(campaign.lines.of(where), ".".join(where), message))
-            return None
 
-    def options_at(where: AbstractCode | None, given: dict[str, Any]) -> dict[str, Any]:
-        return job_options(where.computer if where is not None else None, given)
-
-    buildcell = code(config.codes.buildcell, ("codes", "buildcell"), "buildcell") if config.codes.buildcell else None
-    start = {key: _datasets(campaign, key, faults) for key in ("database", "relabel")}
-    crystals = {key: node for key in ("crystals", "targets") if (node := _crystals(campaign, key, faults)) is not None}
-    gap_fit = code(config.codes.gap_fit, ("codes", "gap_fit"), "gap_fit")
-    python = code(config.codes.python, ("codes", "python"), "python")
+def judge(campaign: Campaign) -> tuple[dict[str, Any], Findings]:
+    """Return the inputs of ``RssWorkChain``, which are good if there are no faults, and what was found."""
+    config, findings = campaign.config, Findings(campaign.lines)
+    codes = load_codes(config, findings)
+    python, label_python = codes["python"], codes["label_python"] or codes["python"]
     label: dict[str, Any] = {"max_concurrent": config.max_concurrent, "max_failed_fraction": config.max_failed_fraction}
-    label_python = python
-    if config.codes.label_python:
-        label_python = code(config.codes.label_python, ("codes", "label_python"), "label_python")
     if config.reference.ase:
+        fault, remark = find(config.reference.ase.calculator, label_python)
+        if fault:
+            findings.fault(("reference", "ase", "calculator"), fault)
+        findings.remarks += [remark] if remark else []
+        options = _options(("options", "label"), LabelCalculation, label_python, findings, config.options.label)
         label["ase"] = {
             "code": label_python,
             "settings": Dict(config.reference.ase.model_dump()),
-            "metadata": {"options": options_at(label_python, config.options.label)},
+            "metadata": {"options": options},
         }
     elif config.reference.per_frame:
         name, reference = config.reference.per_frame
-        dft = code(reference.code, ("reference", name, "code"), name)
-        label[name] = {
-            "code": dft,
-            **_frame_by_frame(reference, options_at(dft, reference.options)),
-            **_potentials(campaign, name, reference, faults),
-        }
+        dft, before = codes[name], len(findings.faults)
+        pseudos = _potentials(campaign, name, reference, findings)
+        sound = len(findings.faults) == before
+        process = _process_of(dft)
+        options = _options(("reference", name, "options"), process, dft, findings, reference.options)
+        label[name] = {"code": dft, **_frame_by_frame(reference, options), **pseudos}
         if config.bundle is not None:
+            options = _options(("bundle", "options"), BundleCalculation, label_python, findings, config.bundle.options)
             label["bundle"] = {
                 "code": label_python,
                 "frames_per_job": config.bundle.frames_per_job,
-                "metadata": {"options": options_at(label_python, config.bundle.options)},
+                "metadata": {"options": options},
             }
-        sound = not any(fault.where.startswith(f"reference.{name}.pseudos") for fault in faults)
-        faults += _faults_of_inputs(campaign, name, label[name], sound)
-    if faults:
-        raise ConfigError(str(campaign.path), faults)
-    assert gap_fit is not None
-    return {
+        findings.faults += _faults_of_inputs(campaign, name, label[name], sound)
+    start = {key: _datasets(campaign, key, findings) for key in ("database", "relabel")}
+    crystals = {key: node for key in ("crystals", "targets") if (node := _crystals(campaign, key, findings)) is not None}
+    if not findings.faults:
+        _check_levels(campaign, start["database"], level_of(label), findings)
+    fit = _options(("options", "fit"), GapFitCalculation, codes["gap_fit"], findings, config.options.fit)
+    relax = _options(("options", "relax"), RelaxCalculation, python, findings, config.options.relax)
+    inputs = {
         "settings": Dict(campaign.settings.model_dump()),
         "seed": Int(config.seed),
         "name": Str(campaign_name(campaign)),
         **start,
         **crystals,
-        **({"buildcell": buildcell} if buildcell is not None else {}),
+        **({"buildcell": codes["buildcell"]} if codes["buildcell"] is not None else {}),
         "label": label,
-        "fit": {"code": gap_fit, "python": python, "metadata": {"options": fit_options(gap_fit, config.options.fit)}},
-        "relax": {"code": python, "metadata": {"options": options_at(python, config.options.relax)}},
+        "fit": {"code": codes["gap_fit"], "python": python, "metadata": {"options": fit}},
+        "relax": {"code": python, "metadata": {"options": relax}},
         "scratch": config.scratch,
         "metadata": {"label": campaign_name(campaign), "description": f"GAP-RSS, protocol {config.protocol}"},
     }
+    return inputs, findings
 
 
-def _datasets(campaign: Campaign, key: str, faults: list[Fault]) -> dict[str, Dataset]:
+def load_codes(config: CampaignConfig, findings: Findings) -> dict[str, AbstractCode | None]:
+    """Return the codes of a campaign by what they are for; None for those that are not needed, or not there."""
+    asked: dict[str, tuple[str | None, tuple[str, ...]]] = {
+        what: (getattr(config.codes, what), ("codes", what)) for what in ("gap_fit", "python", "label_python", "buildcell")
+    }
+    if config.reference.per_frame:
+        name, reference = config.reference.per_frame
+        asked[name] = (reference.code, ("reference", name, "code"))
+    codes = {what: _code(what, label, place, findings) if label else None for what, (label, place) in asked.items()}
+    told = set()
+    for what, code in codes.items():
+        computer = code.computer if code is not None else None
+        if computer is not None and not computer.is_configured and computer.label not in told:
+            told.add(computer.label)
+            how = f"verdi computer configure {computer.transport_type} {computer.label}"
+            findings.fault(asked[what][1], f"the computer {computer.label} is not configured for you: {how}")
+    return codes
+
+
+def _code(what: str, label: str, place: tuple[str, ...], findings: Findings) -> AbstractCode | None:
+    """Return a code, if it is there and of the right kind."""
+    try:
+        code = load_code(label)
+    except NotExistent:
+        findings.fault(place, f"no code {label!r} in this profile; {HOW_TO_GET[what]}")
+        return None
+    except (MultipleObjectsError, ValueError, TypeError) as exception:
+        findings.fault(place, str(exception))
+        return None
+    plugin, (pattern, expected) = code.default_calc_job_plugin, PLUGINS[what]
+    if plugin is not None and not re.fullmatch(pattern, plugin):
+        findings.fault(place, f"{label} is a code for {plugin}, expected one for {expected}")
+    program = getattr(code, "filepath_executable", None)
+    if is_here(code) and isinstance(code, InstalledCode) and not os.access(str(program), os.X_OK):
+        findings.fault(place, f"{label}: {program} is not an executable file")
+    return code
+
+
+def _process_of(code: AbstractCode | None) -> type[CalcJob]:
+    """Return the calculation of the plugin that a code is for; the one of AiiDA if that cannot be known."""
+    try:
+        return CalculationFactory(code.default_calc_job_plugin) if code is not None else CalcJob  # type: ignore[return-value]
+    except (EntryPointError, TypeError, ValueError):
+        return CalcJob
+
+
+def _options(
+    place: tuple[str, ...], process: type[CalcJob], code: AbstractCode | None, findings: Findings, given: JobOptions
+) -> dict[str, Any]:
+    """Return the options of a job, those of its computer included; all are shown to AiiDA and to the scheduler."""
+    computer = code.computer if code is not None else None
+    of_fit = process is GapFitCalculation and code is not None
+    options = fit_options(code, given.given()) if of_fit else job_options(computer, given.given())
+    ports: Any = process.spec().inputs["metadata"]["options"]  # type: ignore[index]
+    for name, value in options.items():
+        where = (*place, name)
+        if name not in ports:
+            findings.fault(where, f"{process.__name__} has no such option; known: {', '.join(sorted(ports))}")
+        elif error := ports[name].validate(value):
+            findings.fault(where, error.message)
+    if computer is not None and isinstance(options.get("resources"), dict) and (lack := _lack_of_resources(computer, options)):
+        findings.fault((*place, "resources"), lack)
+    return options
+
+
+def _lack_of_resources(computer: Computer, options: dict[str, Any]) -> str | None:
+    """Return what the scheduler of a computer finds wrong with the resources of a job."""
+    resources = dict(options["resources"])
+    try:
+        scheduler = computer.get_scheduler()
+        scheduler.preprocess_resources(resources, computer.get_default_mpiprocs_per_machine())
+        scheduler.validate_resources(**resources)
+    except Exception as exception:  # each scheduler raises its own
+        return f"{computer.scheduler_type} on {computer.label} refuses {resources}: {exception}"
+    return None
+
+
+def _datasets(campaign: Campaign, key: str, findings: Findings) -> dict[str, Dataset]:
     """Return the datasets that ``start`` names, and all labels of the campaigns."""
     found: dict[str, Dataset] = {}
     for index, identifier in enumerate(getattr(campaign.config.start, key)):
         where = ("start", key, index)
-
-        def fault(message: str, where: tuple[str | int, ...] = where) -> None:
-            faults.append(Fault(campaign.lines.of(where), ".".join(map(str, where)), message))
-
         try:
             node = load_node(identifier)
-        except (NotExistent, MultipleObjectsError, ValueError) as exception:
-            fault(f"no dataset or campaign {identifier!r} in this profile: {exception}")
+        except (NotExistent, MultipleObjectsError, ValueError, TypeError) as exception:
+            findings.fault(where, f"no dataset or campaign {identifier!r} in this profile: {exception}")
             continue
         if isinstance(node, Dataset):
-            found[f"d{index:02d}"] = node
+            labels = {"": node}
         elif isinstance(node, WorkChainNode) and node.process_label == "RssWorkChain":
             spaces = (("database", node.inputs), ("labels", node.outputs))
-            labels = {key: space[name][key] for name, space in spaces if name in space for key in space[name]}
-            found |= {f"d{index:02d}_{key}": dataset for key, dataset in labels.items()}
+            labels = {f"_{key}": space[name][key] for name, space in spaces if name in space for key in space[name]}
             if not labels:
-                fault(f"campaign <{node.pk}> has no labels yet")
+                findings.fault(where, f"campaign <{node.pk}> has no labels yet")
         else:
-            fault(f"<{node.pk}> is a {node.process_label or type(node).__name__}, expected a dataset or a campaign")
+            kind = getattr(node, "process_label", None) or type(node).__name__
+            findings.fault(where, f"<{node.pk}> is a {kind}, expected a dataset or a campaign")
+            continue
+        for name, dataset in labels.items():
+            found[f"d{index:02d}{name}"] = dataset
+            strange = sorted(set(dataset.elements) - set(campaign.settings.formula))
+            if strange:
+                findings.fault(where, f"<{dataset.pk}> contains {', '.join(strange)}, which the formula does not")
+            if key == "database" and not dataset.base.attributes.get("energies"):
+                findings.fault(where, f"<{dataset.pk}> has no labels; frames to be labelled go into relabel")
     return found
 
 
-def _crystals(campaign: Campaign, key: str, faults: list[Fault]) -> Dataset | None:
+def _check_levels(campaign: Campaign, database: dict[str, Dataset], level: Level | str, findings: Findings) -> None:
+    """Find the datasets that were labelled at another level of theory than the campaign labels at."""
+    if campaign.settings.fit.mixed_levels:
+        return
+    for name, dataset in database.items():
+        other = difference({f"<{dataset.pk}>": dataset.level, "the campaign": level})
+        if other:
+            what = f"<{dataset.pk}> was labelled at another level of theory: {other}"
+            where = ("start", "database", int(name[1:3]))
+            findings.fault(where, f"{what}; label it anew (relabel), or say mixed_levels: true in settings.fit")
+
+
+#: Bytes of a file of crystals, and how many crystals it may hold.
+MOST_BYTES, MOST_CRYSTALS = 20_000_000, 1000
+
+
+def _crystals(campaign: Campaign, key: str, findings: Findings) -> Dataset | None:
     """Return the crystals of the files in ``crystals`` or ``targets``, called by their ``name`` in the file, or after it."""
     frames = []
     for index, name in enumerate(getattr(campaign.config, key)):
         path = campaign.path.parent / name
         try:
-            crystals: Any = read(path, index=":")
-        except Exception as exception:  # ASE's readers raise anything
-            where = (key, index)
-            faults.append(Fault(campaign.lines.of(where), f"{key}.{index}", f"{path} cannot be read: {exception}"))
+            crystals: Any = _structures(path, campaign.settings)
+        except ValueError as exception:
+            findings.fault((key, index), str(exception))
             continue
         for number, atoms in enumerate(crystals):
             crystal = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
             label = str(atoms.info.get("name", path.stem + (f"-{number}" if len(crystals) > 1 else "")))
-            label = re.sub(r"[^\w.+-]+", "-", label)
+            label = re.sub(r"[^\w.+-]+", "-", label, flags=re.ASCII)[:100]
             crystal.info.update(frame_id=label, config_type="crystal" if key == "crystals" else label)
             frames.append(crystal)
     try:
         return Dataset(frames, level_of_theory="unlabelled") if frames else None
     except FrameError as exception:
-        faults.append(Fault(campaign.lines.of((key,)), key, str(exception)))
+        findings.fault((key,), str(exception))
         return None
+
+
+def _structures(path: Path, settings: RssSettings) -> list[Atoms]:
+    """Return the structures of a file.
+
+    :raises ValueError: if they cannot be read, or are no crystals of the elements of the campaign.
+    """
+    lack = lack_of_file(path)
+    if lack or path.stat().st_size > MOST_BYTES:
+        raise ValueError(lack or f"{path} has {size(path.stat().st_size)}, expected at most {size(MOST_BYTES)}")
+    try:
+        found: Any = read(path, index=":")
+    except Exception as exception:  # ASE's readers raise anything
+        raise ValueError(f"{path} cannot be read: {exception or type(exception).__name__}") from exception
+    if not 0 < len(found) <= MOST_CRYSTALS:
+        raise ValueError(f"{path} holds {len(found)} structures, expected 1 to {MOST_CRYSTALS}")
+    for atoms in found:
+        strange = sorted(set(atoms.get_chemical_symbols()) - set(settings.formula))
+        if strange:
+            raise ValueError(f"{path} contains {', '.join(strange)}, which the formula does not ({', '.join(settings.formula)})")
+        if not 0 < len(atoms) <= MOST_ATOMS:
+            raise ValueError(f"{path} holds a structure of {len(atoms)} atoms, expected 1 to {MOST_ATOMS}")
+    return list(found)
 
 
 def _frame_by_frame(reference: FrameReference, options: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +353,7 @@ def _frame_by_frame(reference: FrameReference, options: dict[str, Any]) -> dict[
     return inputs
 
 
-def _potentials(campaign: Campaign, name: str, reference: FrameReference, faults: list[Fault]) -> dict[str, Any]:
+def _potentials(campaign: Campaign, name: str, reference: FrameReference, findings: Findings) -> dict[str, Any]:
     """Return the inputs with the pseudopotentials."""
     if isinstance(reference, VaspReference):
         mapping = reference.potential_mapping or {symbol: symbol for symbol in campaign.settings.formula}
@@ -194,7 +361,7 @@ def _potentials(campaign: Campaign, name: str, reference: FrameReference, faults
     where = ("reference", name, "pseudos")
 
     def fault(message: str, *place: str) -> None:
-        faults.append(Fault(campaign.lines.of((*where, *place)), ".".join((*where, *place)), message))
+        findings.fault((*where, *place), message)
 
     if isinstance(reference, QuantumEspressoReference):
         family, one = _upf_family, _upf
@@ -218,6 +385,8 @@ def _potentials(campaign: Campaign, name: str, reference: FrameReference, faults
             pseudos[symbol] = one(symbol, text, campaign.path.parent)
         except (ValueError, ValidationError) as exception:
             fault(str(exception), symbol)
+        except (OSError, AttributeError, KeyError) as exception:  # the plugins read the files
+            fault(f"{text} cannot be read as a pseudopotential: {exception}", symbol)
     return {"pseudos": pseudos}
 
 

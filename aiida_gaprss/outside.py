@@ -38,6 +38,19 @@ class OutsideError(ValueError):
     """Something from outside that must not be used."""
 
 
+def lack_of_file(path: str | Path) -> str | None:
+    """Return why there is no regular file at a path, or None if there is one."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return f"no such file: {shown(path)}"
+    except (OSError, ValueError) as exception:
+        return f"{shown(path)}: not readable: {getattr(exception, 'strerror', None) or exception}"
+    if not stat.S_ISREG(mode):
+        return f"{shown(path)}: is {next((name for test, name in _KINDS if test(mode)), 'no regular file')}, expected a file"
+    return None
+
+
 def read_bytes(path: str | Path, most: int = MOST_BYTES, as_it_is: bool = False) -> bytes:
     """Return the content of a regular file, decompressed if it is gzip.
 

@@ -6,7 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from aiida_gaprss.outside import shown
+from aiida_gaprss.yamlfile import parse, read
 
 
 class Protocols:
@@ -20,14 +21,19 @@ class Protocols:
         """Return the names of the protocols."""
         return sorted(path.stem for path in self.folder.glob("*.yaml"))
 
+    def unknown(self, name: object) -> str:
+        """Return the complaint about the name of a protocol that there is not."""
+        return f"unknown protocol {shown(repr(name), 100)}; known: {', '.join(self.names())}"
+
     def load(self, name: str) -> dict[str, Any]:
         """Return a protocol as plain data.
 
         :raises ValueError: if there is no protocol of that name.
         """
         if name not in self.names():
-            raise ValueError(f"unknown protocol {name!r}; known: {', '.join(self.names())}")
-        return dict(YAML(typ="safe").load((self.folder / f"{name}.yaml").read_text(encoding="utf-8")))
+            raise ValueError(self.unknown(name))
+        path = self.folder / f"{name}.yaml"
+        return parse(read(path), path, "descriptors: []")[0]
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any], replaced: Collection[str] = ()) -> dict[str, Any]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ase.data import atomic_numbers
-from pydantic import (
-    Field,
-    FiniteFloat,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
+from aiida_gaprss.calculators import check_name
 from aiida_gaprss.structures.seeds import Seed
-from aiida_gaprss.validation import Model
+from aiida_gaprss.validation import (
+    AtomCount,
+    Count,
+    CountOrZero,
+    Length,
+    LengthOrZero,
+    Line,
+    Model,
+    Name,
+    Positive,
+    Pressure,
+    Seconds,
+)
 
 #: Scratch folders that are removed when their jobs have been evaluated: of no job, of those that ended well, of all.
 ScratchPolicy = Literal["keep", "finished", "all"]
@@ -26,26 +30,26 @@ ScratchPolicy = Literal["keep", "finished", "all"]
 class EveryStep(Model):
     """Steps at equal distances, the first one among them."""
 
-    every: PositiveInt = Field(description="every so many steps")
+    every: Count = Field(description="every so many steps")
 
 
 class RelaxSettings(Model):
     """How cells are relaxed; the pressure (GPa) of each stands in its ``pressure_GPa``."""
 
     optimizer: Literal["lbfgs", "cg", "fire"] = "lbfgs"
-    fmax: PositiveFloat = Field(0.05, description="largest force (eV/Å; for the cell, the generalised force of the filter)")
-    max_steps: PositiveInt = Field(200, description="of the optimizer; with cg, line searches")
-    snapshot_steps: list[NonNegativeInt] | Literal["all"] | EveryStep = Field(
+    fmax: Positive = Field(0.05, description="largest force (eV/Å; for the cell, the generalised force of the filter)")
+    max_steps: Count = Field(200, description="of the optimizer; with cg, line searches")
+    snapshot_steps: list[CountOrZero] | Literal["all"] | EveryStep = Field(
         default=[5], description="steps kept besides the last one: a list, all, or {every: n}"
     )
     symmetry: Literal["free", "kept"] = Field("free", description="whether the space group of the cell (to 1e-4 Å) is imposed")
-    min_distance: NonNegativeFloat | dict[str, PositiveFloat] = Field(
+    min_distance: LengthOrZero | dict[str, Length] = Field(
         0.0, description="Å, for all pairs or by pair (Li-Cu: 1.5); two atoms closer than this end the relaxation (collapsed)"
     )
-    volume_factors: tuple[PositiveFloat, PositiveFloat] = Field(
+    volume_factors: tuple[Positive, Positive] = Field(
         (0.2, 4.0), description="the volume, relative to the start, outside of which a relaxation ends (collapsed, exploded)"
     )
-    max_neighbour_distance: NonNegativeFloat = Field(
+    max_neighbour_distance: LengthOrZero = Field(
         6.0, description="Å; an atom without any other this near ends the relaxation (evaporated); 0: none does"
     )
 
@@ -81,26 +85,26 @@ class RelaxSettings(Model):
 class RankingSettings(Model):
     """How the cells of a search are relaxed, and which minima are told."""
 
-    cells: dict[str, PositiveInt] = Field(description="number of new random cells of each kind of seed")
-    pressure_GPa: FiniteFloat = Field(0.0, description="pressure of the search; minima are ranked by their enthalpy at it")
+    cells: dict[Name, Count] = Field(description="number of new random cells of each kind of seed")
+    pressure_GPa: Pressure = Field(0.0, description="pressure of the search; minima are ranked by their enthalpy at it")
     relax: RelaxSettings = Field(default_factory=lambda: RelaxSettings(snapshot_steps=[]))
-    window: PositiveFloat = Field(0.5, description="eV/atom above the lowest within which minima are reported")
-    report: PositiveInt = Field(10, description="number of minima reported")
-    batch: PositiveInt = Field(500, description="cells in one job; other batches are other cells")
+    window: Positive = Field(0.5, description="eV/atom above the lowest within which minima are reported")
+    report: Count = Field(10, description="number of minima reported")
+    batch: Count = Field(500, description="cells in one job; other batches are other cells")
 
 
 class SearchSettings(RankingSettings):
     """The search with the final potential."""
 
-    again: NonNegativeInt = Field(20, description="number of the lowest frames of the database that are relaxed once more")
-    label: NonNegativeInt = Field(5, description="number of the lowest minima checked against the reference")
+    again: CountOrZero = Field(20, description="number of the lowest frames of the database that are relaxed once more")
+    label: CountOrZero = Field(5, description="number of the lowest minima checked against the reference")
 
 
 class DiagnosticSearchSettings(RankingSettings):
     """A search with one potential, from random cells of one composition."""
 
-    formula: dict[str, PositiveInt] = Field(min_length=1, description="atoms per formula unit")
-    seeds: dict[str, Seed] = Field(min_length=1, description="kinds of random cells by name")
+    formula: dict[str, AtomCount] = Field(min_length=1, description="atoms per formula unit")
+    seeds: dict[Name, Seed] = Field(min_length=1, description="kinds of random cells by name")
 
     @model_validator(mode="after")
     def _known_kinds(self) -> DiagnosticSearchSettings:
@@ -144,14 +148,16 @@ class LabelSettings(Model):
 
     calculator: str = Field(description="name that ASE knows (emt, lj, …) or the dotted path of a class")
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the class")
-    level_of_theory: str | None = Field(None, description="one line naming the level of theory; default: the calculator's name")
+    _is_one = field_validator("calculator")(check_name)
+
+    level_of_theory: Line | None = Field(None, description="one line naming the level of theory; default: the calculator's name")
 
 
 class BuildcellSettings(Model):
     """How buildcell of AIRSS makes cells."""
 
     text: str = Field(min_length=1, description="the seed, a cell file with #TAG lines, without #SEED")
-    timeout_s: PositiveFloat = Field(30.0, description="seconds after which a cell is given up; some seeds never end")
+    timeout_s: Seconds = Field(30.0, description="seconds after which a cell is given up; some seeds never end")
 
     @field_validator("text")
     @classmethod

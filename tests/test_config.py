@@ -182,7 +182,7 @@ def test_the_seed_of_airss_is_read_from_its_file(check, tmp_path):
     by_file = other_seed("      kind: airss\n      file: si.cell\n")
     ((where, message, line),) = check(*by_file)
     assert where == "settings.seeds.other.file"
-    assert "si.cell cannot be read" in message
+    assert "si.cell: no such file" in message
     assert line == "file: si.cell"
     text = "#VARVOL=20\n#SPECIES=Si\n#NFORM=2-3\n#MINSEP=1.7\n"
     (tmp_path / "si.cell").write_text(text)

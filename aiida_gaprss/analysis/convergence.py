@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.energies import energies_per_atom
@@ -15,7 +15,7 @@ from aiida_gaprss.analysis.hull import reduced_formula
 from aiida_gaprss.selection.duplicates import unique
 from aiida_gaprss.selection.fingerprints import fingerprints
 from aiida_gaprss.selection.generation import ENDS
-from aiida_gaprss.validation import Model
+from aiida_gaprss.validation import Count, Model, Positive
 
 
 class StopSettings(Model):
@@ -25,23 +25,23 @@ class StopSettings(Model):
     has converged. A search that looks only at what it has found may stop too early; ``new_error`` and ``discovery`` say so.
     """
 
-    energy_change: PositiveFloat | None = Field(
+    energy_change: Positive | None = Field(
         0.01, description="eV/atom; root mean square change of the energies that successive potentials predict for new low minima"
     )
-    distribution: PositiveFloat | None = Field(
+    distribution: Positive | None = Field(
         0.05,
         description="eV/atom; Wasserstein distance of the energies of labelled end points from those of the generation before",
     )
-    discovery: PositiveFloat | None = Field(
+    discovery: Positive | None = Field(
         0.1, le=1.0, description="part of the distinct low minima of a generation that no generation before has seen"
     )
-    new_error: PositiveFloat | None = Field(
+    new_error: Positive | None = Field(
         None, description="eV/atom; root mean square error of the potential on new labelled end points before they were fitted"
     )
-    window: PositiveFloat = Field(0.3, description="eV/atom above the lowest end point, up to which a minimum is low")
-    tolerance: PositiveFloat = Field(0.3, description="distance of fingerprints up to which two minima are the same")
-    patience: PositiveInt = Field(2, description="generations in a row that must keep the thresholds")
-    at_least: PositiveInt = Field(3, description="generations before which the search does not end")
+    window: Positive = Field(0.3, description="eV/atom above the lowest end point, up to which a minimum is low")
+    tolerance: Positive = Field(0.3, description="distance of fingerprints up to which two minima are the same")
+    patience: Count = Field(2, description="generations in a row that must keep the thresholds")
+    at_least: Count = Field(3, description="generations before which the search does not end")
 
     @model_validator(mode="after")
     def _some(self) -> StopSettings:

@@ -62,20 +62,17 @@ def demo(seed: int, folder: Path) -> None:
 )
 def run(config: Path, submit: bool, seed: int | None, check: bool, folder: Path | None) -> None:
     """Run the campaign that the file CONFIG describes, here with live progress or (--submit) in the daemon."""
+    from aiida_gaprss.cli.environment import load_or_make_profile
     from aiida_gaprss.config import load_campaign
 
-    campaign = _with_seed(load_campaign(config), seed)
-    from aiida_gaprss.cli.environment import load_or_make_profile
-
-    load_or_make_profile(make=False)
-    from aiida_gaprss.launch import builder_inputs, campaign_name
-
     if check:
-        from aiida_gaprss.workflows.rss import label_budget
+        load_or_make_profile(make=False)
+        from aiida_gaprss.cli.check import check as check_campaign
 
-        most = label_budget(builder_inputs(campaign))
-        click.echo(f"{config}: good; campaign {campaign_name(campaign)}, at most {most} labels")
+        check_campaign(config, seed)
         return
+    campaign = _with_seed(load_campaign(config), seed)
+    load_or_make_profile(make=False)
     if submit:
         submit_campaign(campaign)
         return

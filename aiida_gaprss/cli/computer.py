@@ -12,6 +12,7 @@ import click
 from aiida_gaprss.cli.environment import PROBE, Finding, register
 from aiida_gaprss.computers import JOB_OPTIONS, MAX_JOBS, ComputerSettings, EnvironmentSettings
 from aiida_gaprss.fitting import GAP_VERSION_EXTRA
+from aiida_gaprss.outside import shown
 from aiida_gaprss.terminal import PlainConsole, styled
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def set_up_computer(settings: ComputerSettings, console: PlainConsole, check: bo
         console.print(styled("  ", ("found", "green"), f"    user {user}, {work_dir}"))
         python = settings.python or install(settings.environment, shell, console)  # type: ignore[arg-type]  # one of them is given
         probe = shell(f"{shlex.quote(python)} -c {shlex.quote(PROBE)}", f"{python} has no quippy and ase")
-        found = json.loads(probe)
+        found = _probed(probe, python)
         gap_fit = settings.gap_fit or found["gap_fit"]
         if gap_fit is None:
             raise click.ClickException(f"{python}: its quippy has no gap_fit; say gap_fit: PATH, or install quippy-ase 0.9.14")
@@ -61,6 +62,20 @@ def set_up_computer(settings: ComputerSettings, console: PlainConsole, check: bo
     codes = {label: register(label, finding, plugin, computer, **more) for label, (finding, plugin, more) in programs.items()}
     if check:
         run_check(codes["gap_fit"], codes["gaprss-python"], console)
+
+
+def _probed(text: str, python: str) -> dict[str, Any]:
+    """Return what the probe of a python printed.
+
+    :raises click.ClickException: if it printed something else.
+    """
+    try:
+        found = json.loads(text)
+        if isinstance(found, dict) and isinstance(found["ase"], str) and isinstance(found["gap_fit"], str | None):
+            return found
+    except (ValueError, KeyError):
+        pass
+    raise click.ClickException(f"{python}: printed {shown(text)!r}, expected its versions")
 
 
 def make_computer(settings: ComputerSettings) -> Computer:
@@ -97,7 +112,7 @@ def make_computer(settings: ComputerSettings) -> Computer:
     memory = settings.memory_per_node_GB
     computer.set_default_memory_per_machine(int(memory * 1e6) if memory else None)
     computer.set_minimum_job_poll_interval(settings.poll_interval_s)
-    computer.set_property(JOB_OPTIONS, settings.options)
+    computer.set_property(JOB_OPTIONS, settings.options.given())
     computer.set_property(MAX_JOBS, settings.max_jobs)
     computer.store()
     configured: dict[str, Any] = {"safe_interval": settings.connection_interval_s, "use_login_shell": True}
@@ -139,25 +154,33 @@ class Shell:
         status, output, error = self.transport.exec_command_wait(f"{self.prepend_text}\n{command}")
         if status != 0:
             said = (error.strip().splitlines() or [f"status {status}"])[-1]
-            raise click.ClickException(f"{fault}: {said}")
+            raise click.ClickException(shown(f"{fault}: {said}", 1000))
         return (output.strip().splitlines() or [""])[-1]
 
 
 def install(environment: EnvironmentSettings, shell: Shell, console: PlainConsole) -> str:
     """Return the python of an environment on the computer, which is made if it is not there."""
-    folder = shell(f"eval echo {environment.folder}", f"environment.folder {environment.folder}")
-    python = f"{folder}/bin/python"
+    # Both paths have no character that acts but ~ and $ (ShellPath).
+    folder, base = (
+        shell(f"printf '%s\\n' {path}", f"environment.{name} {path}")
+        for name, path in (("folder", environment.folder), ("python", environment.python))
+    )
+    path = f"{folder}/bin/python"
+    python, base = shlex.quote(path), shlex.quote(base)
     packages = environment.packages
-    version = f"{environment.python} -c 'import sys; print(sys.version_info[1])'"
-    minor = int(shell(f"test -x {python} && {python} -c 'import quippy, ase' 2>/dev/null && echo 0 || {version}", version))
+    version = f"{base} -c 'import sys; print(sys.version_info[1])'"
+    said = shell(f"test -x {python} && {python} -c 'import quippy, ase' 2>/dev/null && echo 0 || {version}", version)
+    if not said.isdecimal():
+        raise click.ClickException(f"{version}: printed {shown(said)!r}, expected the minor version of Python")
+    minor = int(said)
     if minor:
         if packages is None:
             packages = PACKAGES[min(newest for newest in PACKAGES if newest >= minor)]
         console.print(f"  installing {' '.join(packages)} in {folder} (a minute or two)", soft_wrap=True)
-        shell(f"{environment.python} -m venv {folder}", f"no environment in {folder}")
+        shell(f"{base} -m venv {shlex.quote(folder)}", f"no environment in {folder}")
         named = " ".join(shlex.quote(package) for package in packages)
-        shell(f"{python} -m pip install --quiet --disable-pip-version-check {named}", f"pip in {folder}")
-    return python
+        shell(f"{python} -m pip install --quiet --disable-pip-version-check -- {named}", f"pip in {folder}")
+    return path
 
 
 def run_check(gap_fit: Any, python: Any, console: PlainConsole) -> None:

@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+def _zeros(_: Any, option: click.Parameter, text: str | None) -> str | dict[str, float] | None:
+    """Return what stands for the energies of the free atoms in the settings of a fit."""
+    if text is None or text in ("isolated", "average"):
+        return text
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        return {symbol.strip(): float(energy) for symbol, energy in pairs}
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}; expected isolated, average, or energies in eV such as Si=-0.8,O=-1.9") from error
+
+
 #: What every command that fits can be told.
 OPTIONS = (
     click.argument("datasets", nargs=-1, metavar="DATASET..."),
@@ -31,6 +42,14 @@ OPTIONS = (
     ),
     click.option("--sparse", "sparse_frames", multiple=True, metavar="DATASET", help="Frames that only give sparse points."),
     click.option("--seed", type=click.IntRange(min=1), default=1, show_default=True, help="Of everything that is random."),
+    click.option(
+        "--e0",
+        callback=_zeros,
+        metavar="WHAT",
+        help="Energies of the free atoms: isolated (those in the data; default), average (least squares over the data, where it "
+        "has no isolated atoms), or numbers in eV (Si=-0.8,O=-1.9).",
+    ),
+    click.option("--mixed-levels", is_flag=True, help="Fit datasets together that were labelled at different levels of theory."),
     click.option("--stages", is_flag=True, help="Find the δ of each term by a fit of those before it."),
     click.option("--adapt", is_flag=True, help="Let the fit be changed where it would otherwise fail."),
     click.option("--memory", "memory_mb", type=click.FloatRange(min=1), metavar="MB", help="Memory it may take."),
@@ -119,7 +138,7 @@ def data_and_settings(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str
         raise click.UsageError("give at least one dataset; aiida-gaprss dataset list shows what there is")
     _profile()
     nodes = {f"d{number:02d}": _load(name, "gaprss.dataset") for number, name in enumerate(options["datasets"])}
-    return nodes, _settings(options["protocol"], options["path"])
+    return nodes, _settings(options)
 
 
 def run_or_submit(process: type[WorkChain], inputs: dict[str, Any], what: str, options: dict[str, Any]) -> Any:
@@ -154,13 +173,17 @@ def read_yaml(path: Path | None, example: str) -> dict[str, Any]:
     return parse(read(path), path, example)[0] if path else {}
 
 
-def _settings(protocol: str | None, path: Path | None) -> dict[str, Any]:
-    """Return the settings of file and protocol."""
-    given = read_yaml(path, "protocol: fast")
-    if protocol is not None:
-        given["protocol"] = protocol
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of file, protocol and options."""
+    given = read_yaml(options["path"], "protocol: fast")
+    if options["protocol"] is not None:
+        given["protocol"] = options["protocol"]
     elif "descriptors" not in given:
         given.setdefault("protocol", "default")
+    if options["e0"] is not None:
+        given["e0"] = options["e0"]
+    if options["mixed_levels"]:
+        given["mixed_levels"] = True
     return given
 
 

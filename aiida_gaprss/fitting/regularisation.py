@@ -12,11 +12,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.hull import above_hull
-from aiida_gaprss.validation import Model
+from aiida_gaprss.validation import Model, Positive, PositiveOrZero
 
 #: Targets that gap_fit takes an expected error for, in its order.
 SIGMA_ORDER = ("energy", "forces", "virial", "hessian")
@@ -29,10 +29,10 @@ ARRAY_SIGMAS = {"force_atom_sigma": 1, "force_component_sigma": 3}
 class Sigma(Model):
     """Expected errors: energy eV/atom, forces eV/Å, virial eV/atom."""
 
-    energy: PositiveFloat
-    forces: PositiveFloat
-    virial: PositiveFloat
-    hessian: PositiveFloat = 1.0
+    energy: Positive
+    forces: Positive
+    virial: Positive
+    hessian: Positive = 1.0
 
     def numbers(self) -> list[float]:
         """Return the four numbers in gap_fit's order."""
@@ -87,11 +87,11 @@ class HullDistance(_Rule):
     """
 
     kind: Literal["hull"] = "hull"
-    low: PositiveFloat = 0.002
-    high: PositiveFloat = 0.05
-    width: PositiveFloat = 1.5
-    forces: PositiveFloat = 20.0
-    virial: PositiveFloat = 5.0
+    low: Positive = 0.002
+    high: Positive = 0.05
+    width: Positive = 1.5
+    forces: Positive = 20.0
+    virial: Positive = 5.0
     needs_hull: ClassVar[bool] = True
 
     def words(self) -> str:
@@ -115,10 +115,10 @@ class ForceProportional(_Rule):
     """
 
     kind: Literal["force_proportional"] = "force_proportional"
-    f: PositiveFloat = 0.1
-    min_force: PositiveFloat = Field(0.01, description="F_min, eV/Å")
-    energy: PositiveFloat | None = Field(None, description="eV/atom")
-    virial: PositiveFloat | None = Field(None, description="eV/atom")
+    f: Positive = 0.1
+    min_force: Positive = Field(0.01, description="F_min, eV/Å")
+    energy: Positive | None = Field(None, description="eV/atom")
+    virial: Positive | None = Field(None, description="eV/atom")
 
     def words(self) -> str:
         """Return the rule in one sentence."""
@@ -142,11 +142,11 @@ class ComponentWise(_Rule):
     """
 
     kind: Literal["component"] = "component"
-    energy: PositiveFloat = Field(1e-3, description="eV/atom")
-    force_factor: NonNegativeFloat = Field(1e-2, description="Δ_F")
-    force_floor: PositiveFloat = Field(1e-3, description="eV/Å")
-    virial_factor: NonNegativeFloat = Field(1e-2, description="Δ_V")
-    virial_floor: PositiveFloat = Field(1e-3, description="eV/atom")
+    energy: Positive = Field(1e-3, description="eV/atom")
+    force_factor: PositiveOrZero = Field(1e-2, description="Δ_F")
+    force_floor: Positive = Field(1e-3, description="eV/Å")
+    virial_factor: PositiveOrZero = Field(1e-2, description="Δ_V")
+    virial_floor: Positive = Field(1e-3, description="eV/atom")
 
     def words(self) -> str:
         """Return the rule in one sentence."""

@@ -11,14 +11,14 @@ import copy
 import math
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from scipy.stats import qmc
 
 from aiida_gaprss.fitting.settings import FitSettings
-from aiida_gaprss.validation import Model, complaints
+from aiida_gaprss.validation import Count, Model, PositiveOrZero, Real, complaints
 
 Vectors = list[list[float]]
 
@@ -77,7 +77,7 @@ class Variable(Model):
     """Values of one setting that are tried: those of a list, or any between two bounds."""
 
     values: list[Any] | None = Field(None, min_length=1)
-    bounds: tuple[float, float] | None = Field(None, description="lowest and highest value")
+    bounds: tuple[Real, Real] | None = Field(None, description="lowest and highest value")
     log: bool = Field(False, description="search the logarithm")
     integer: bool = Field(False, description="whole numbers only; so are all where the setting is one")
 
@@ -110,8 +110,8 @@ class Variable(Model):
 class Weights(Model):
     """What is made small: energy · RMSE in meV/atom + forces · RMSE in meV/Å, of the test."""
 
-    energy: NonNegativeFloat = 1.0
-    forces: NonNegativeFloat = 1.0
+    energy: PositiveOrZero = 1.0
+    forces: PositiveOrZero = 1.0
 
     @model_validator(mode="after")
     def _some(self) -> Weights:
@@ -137,9 +137,9 @@ class Search(Model):
         min_length=1, description="by dotted path, e.g. descriptors.1.cutoff; a plain list is that of the values"
     )
     weights: Weights = Weights()
-    population: int | None = Field(None, ge=SMALLEST, description="default: 5 for each variable, at least 8")
-    generations: PositiveInt = Field(5, description="after the first population")
-    max_trials: PositiveInt = Field(200, description="more fits than this are refused")
+    population: Annotated[Count, Field(ge=SMALLEST)] | None = Field(None, description="default: 5 for each variable, at least 8")
+    generations: Count = Field(5, description="after the first population")
+    max_trials: Count = Field(200, description="more fits than this are refused")
 
     @field_validator("variables", mode="before")
     @classmethod

@@ -7,10 +7,11 @@ from itertools import combinations_with_replacement
 from typing import Annotated, Literal
 
 from ase.data import atomic_numbers
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from aiida_gaprss.fitting.regularisation import Rule, Sigma
-from aiida_gaprss.validation import Model
+from aiida_gaprss.outside import shown
+from aiida_gaprss.validation import Length, Model, Order, Positive, PositiveOrZero, Real, SparseCount
 
 __all__ = ["Angle3b", "Descriptor", "Distance2b", "FitSettings", "Sigma", "Soap", "SoapTurbo"]
 
@@ -23,29 +24,31 @@ MAX_LINE = 1000
 
 
 def _plain(names: Iterable[str]) -> None:
-    """Refuse names of config types that gap_fit would take apart."""
+    """Refuse names of config types that gap_fit would take apart, or that no frame can have."""
     for name in names:
-        if not name or set(name) & set(" :={}"):
-            raise ValueError(f"config type {name!r}: gap_fit needs a name without blanks, ':', '=' and braces")
+        if not name or set(name) & set(" :={}'\"\\,") or not name.isprintable() or len(name) > 100:
+            text = f"config type {shown(name, 60)!r}: gap_fit needs a name without blanks, quotes, ':', '=', ',' and braces"
+            raise ValueError(f"{text}, of at most 100 characters")
 
 
 class _Descriptor(Model):
     """A term of the potential; it stands for one descriptor of gap_fit per pair, triplet or centre of the elements."""
 
     kind: str
-    cutoff: PositiveFloat = Field(description="Å")
-    delta: PositiveFloat = Field(description="eV, how much of the energy (per descriptor) the term accounts for")
-    n_sparse: PositiveInt | dict[str, PositiveInt] = Field(
+    cutoff: Length = Field(description="Å")
+    delta: Positive = Field(description="eV, how much of the energy (per descriptor) the term accounts for")
+    n_sparse: SparseCount | dict[str, SparseCount] = Field(
         description="representative points of each pair, triplet or centre; a number, or numbers by config type"
     )
 
-    @model_validator(mode="after")
-    def _sparse(self) -> _Descriptor:
-        if isinstance(self.n_sparse, dict):
-            if not self.n_sparse:
+    @field_validator("n_sparse")
+    @classmethod
+    def _sparse(cls, value: int | dict[str, int]) -> int | dict[str, int]:
+        if isinstance(value, dict):
+            if not value:
                 raise ValueError("n_sparse: give a number, or at least one config type with its number")
-            _plain(self.n_sparse)
-        return self
+            _plain(value)
+        return value
 
     def sparse(self) -> str:
         """Return the number of sparse points as gap_fit wants it."""
@@ -79,7 +82,7 @@ def _ordered(elements: Iterable[str]) -> list[str]:
 class _FewBody(_Descriptor):
     """A squared-exponential kernel on the distances of a few atoms."""
 
-    theta_uniform: PositiveFloat = Field(1.0, description="length scale of the kernel, Å")
+    theta_uniform: Length = Field(1.0, description="length scale of the kernel, Å")
     only: list[list[str]] | None = Field(
         None, min_length=1, description="these pairs or triplets (centre first) instead of all, e.g. with cutoffs of their own"
     )
@@ -111,8 +114,8 @@ class Distance2b(_FewBody):
     """Pair term: squared-exponential kernel on distances."""
 
     kind: Literal["distance_2b"] = "distance_2b"
-    delta: PositiveFloat = 1.0
-    n_sparse: PositiveInt | dict[str, PositiveInt] = 20
+    delta: Positive = 1.0
+    n_sparse: SparseCount | dict[str, SparseCount] = 20
 
     def species(self, elements: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the pairs."""
@@ -123,8 +126,8 @@ class Angle3b(_FewBody):
     """Triplet term: squared-exponential kernel on symmetrised distances."""
 
     kind: Literal["angle_3b"] = "angle_3b"
-    delta: PositiveFloat = 0.5
-    n_sparse: PositiveInt | dict[str, PositiveInt] = 100
+    delta: Positive = 0.5
+    n_sparse: SparseCount | dict[str, SparseCount] = 100
 
     def species(self, elements: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the triplets, the centre first."""
@@ -135,13 +138,13 @@ class Angle3b(_FewBody):
 class _ManyBody(_Descriptor):
     """A polynomial kernel on a vector of expansion coefficients of the neighbour density."""
 
-    delta: PositiveFloat = 1.0
-    n_sparse: PositiveInt | dict[str, PositiveInt] = 300
-    n_max: PositiveInt = 8
-    l_max: PositiveInt = 6
-    atom_sigma: PositiveFloat = Field(0.5, description="width of the neighbour density, Å")
-    zeta: PositiveInt = 4
-    cutoff_transition_width: PositiveFloat = Field(1.0, description="Å")
+    delta: Positive = 1.0
+    n_sparse: SparseCount | dict[str, SparseCount] = 300
+    n_max: Order = 8
+    l_max: Order = 6
+    atom_sigma: Length = Field(0.5, description="width of the neighbour density, Å")
+    zeta: Order = 4
+    cutoff_transition_width: Length = Field(1.0, description="Å")
     sparse_method: Literal["cur_points", "random"] = "cur_points"
 
     @model_validator(mode="after")
@@ -179,12 +182,12 @@ class SoapTurbo(_ManyBody):
     """Many-body term in the separable basis of Caro (PRB 100, 024112), several times cheaper than SOAP."""
 
     kind: Literal["soap_turbo"] = "soap_turbo"
-    delta: PositiveFloat = 0.5
-    l_max: PositiveInt = 4
-    cutoff_transition_width: PositiveFloat = Field(0.7, description="Å")
-    atom_sigma_t: PositiveFloat | None = Field(None, description="width of the neighbour density across, Å; default: atom_sigma")
-    scaling: NonNegativeFloat = Field(0.0, description="how the widths grow with the distance; 0: not")
-    central_weight: NonNegativeFloat = 1.0
+    delta: Positive = 0.5
+    l_max: Order = 4
+    cutoff_transition_width: Length = Field(0.7, description="Å")
+    atom_sigma_t: Length | None = Field(None, description="width of the neighbour density across, Å; default: atom_sigma")
+    scaling: PositiveOrZero = Field(0.0, description="how the widths grow with the distance; 0: not")
+    central_weight: PositiveOrZero = 1.0
     radial_enhancement: Literal[0, 1, 2] = 1
 
     def commands(self, elements: Sequence[str]) -> list[str]:
@@ -220,7 +223,7 @@ class FitSettings(Model):
     sigma: Sigma = Field(description="of all frames that nothing below is for")
     config_type_sigma: dict[str, Sigma] = Field(default_factory=dict)
     regularisation: list[Rule] = Field(default_factory=list, description="sigmas of single frames, before those of their kind")
-    e0: Literal["isolated", "average"] | dict[str, float] = Field(
+    e0: Literal["isolated", "average"] | dict[str, Real] = Field(
         "isolated",
         description="energies of the free atoms, eV: those of the isolated atoms in the data; average: the least-squares energy "
         "of each element in the data, for data without isolated atoms; or numbers",
@@ -228,27 +231,37 @@ class FitSettings(Model):
     targets: list[Literal["energy", "forces", "virial"]] = Field(
         ["energy", "forces", "virial"], description="labels that are fitted; energy must be among them"
     )
-    sparse_jitter: PositiveFloat = 1e-8
+    sparse_jitter: Positive = 1e-8
     mixed_levels: bool = Field(False, description="allow datasets that were labelled at different levels of theory")
     keep_absurd: bool = Field(
         False, description="allow labels that can hardly be right: forces, energies, virials out of all bounds"
     )
 
-    @model_validator(mode="after")
-    def _names(self) -> FitSettings:
-        _plain(self.config_type_sigma)
-        if len(self.config_type_sigma) > MAX_CONFIG_TYPES:
+    @field_validator("config_type_sigma")
+    @classmethod
+    def _names(cls, value: dict[str, Sigma]) -> dict[str, Sigma]:
+        _plain(value)
+        if len(value) > MAX_CONFIG_TYPES:
             raise ValueError(
-                f"config_type_sigma has {len(self.config_type_sigma)} entries, gap_fit reads at most {MAX_CONFIG_TYPES}; "
+                f"config_type_sigma has {len(value)} entries, gap_fit reads at most {MAX_CONFIG_TYPES}; "
                 "give the rest under regularisation, as constant sigmas of config types"
             )
-        if "energy" not in self.targets:
+        return value
+
+    @field_validator("targets")
+    @classmethod
+    def _energies(cls, value: list[str]) -> list[str]:
+        if "energy" not in value:
             raise ValueError("targets: energy must be among them")
-        if isinstance(self.e0, dict):
-            unknown = [name for name in self.e0 if name not in atomic_numbers]
-            if unknown or not self.e0:
-                raise ValueError(f"e0: {unknown[0]!r} is no element" if unknown else "e0: no element is given")
-        return self
+        return value
+
+    @field_validator("e0")
+    @classmethod
+    def _elements(cls, value: str | dict[str, float]) -> str | dict[str, float]:
+        unknown = [name for name in value if not atomic_numbers.get(name)] if isinstance(value, dict) else []
+        if unknown or not value:
+            raise ValueError(f"e0: {shown(unknown[0], 40)!r} is no element" if unknown else "e0: no element is given")
+        return value
 
     @property
     def cutoff(self) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import BaseCalculator, Calculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
 
@@ -19,13 +19,24 @@ def stripped(atoms: Atoms) -> Atoms:
 
 
 def load_class(name: str) -> Any:
-    """Return the class behind a dotted path, or behind a name ASE knows (``emt``, ``lj``, …)."""
+    """Return the calculator class behind a dotted path, or behind a name ASE knows (``emt``, ``lj``, …).
+
+    :raises TypeError: if something else is behind it; it is not called.
+    """
     if "." not in name:
         from ase.calculators.calculator import get_calculator_class
 
-        return get_calculator_class(name)
+        return _calculator(name, get_calculator_class(name))
     module, _, attribute = name.rpartition(".")
-    return getattr(import_module(module), attribute)
+    return _calculator(name, getattr(import_module(module), attribute))
+
+
+def _calculator(name: str, found: Any) -> Any:
+    """Return ``found`` if it is the class of an ASE calculator, or has all that is asked of one."""
+    of_ase = isinstance(found, type) and issubclass(found, BaseCalculator)
+    if of_ase or (isinstance(found, type) and all(hasattr(found, part) for part in ("get_property", "implemented_properties"))):
+        return found
+    raise TypeError(f"{name} is no ASE calculator but {'a class' if isinstance(found, type) else f'a {type(found).__name__}'}")
 
 
 def numbers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:

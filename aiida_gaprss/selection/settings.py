@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from ase.data import atomic_numbers
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from aiida_gaprss.validation import Model
+from aiida_gaprss.validation import Count, Fraction, Length, Model, Order, OrderOrZero, Positive, PositiveOrZero
 
 #: Rules that measure how unfamiliar frames are.
 MEASURING = ("farthest", "cur")
@@ -29,16 +29,16 @@ class SelectionRule(Model):
     of: Literal["end_points", "snapshots", "all"] | None = Field(
         None, description="frames it takes from, snapshots being those on the way; default: end_points"
     )
-    n: PositiveInt | None = Field(None, description="largest number of frames; needed by all rules but `all`")
-    kT: PositiveFloat | None = Field(None, description="boltzmann: eV/atom, temperature of the bias; default: 0.2")
+    n: Count | None = Field(None, description="largest number of frames; needed by all rules but `all`")
+    kT: Positive | None = Field(None, description="boltzmann: eV/atom, temperature of the bias; default: 0.2")
     energy_of: Literal["energy", "enthalpy"] | None = Field(
         None,
         description="lowest, boltzmann: energy, or enthalpy at the pressure of each frame's relaxation; default: energy for "
         "lowest, enthalpy for boltzmann",
     )
     only_new: bool | None = Field(None, description="lowest: pass over what the database holds already; default: true")
-    known_variance: float | None = Field(
-        None, gt=0, le=1, description="cur: fraction of the variance of the database that counts as known; default: 0.999"
+    known_variance: Annotated[Fraction, Field(gt=0)] | None = Field(
+        None, description="cur: fraction of the variance of the database that counts as known; default: 0.999"
     )
     then: SelectionRule | None = Field(None, description="a second rule, which takes its frames from those of the first")
 
@@ -91,11 +91,11 @@ class SoapVectors(Model):
     """SOAP power spectrum of a frame: the mean over its atoms, element by element, normalised."""
 
     kind: Literal["soap"] = "soap"
-    cutoff: PositiveFloat = Field(5.0, description="Å")
-    cutoff_transition_width: PositiveFloat = Field(1.0, description="Å")
-    n_max: PositiveInt = 8
-    l_max: NonNegativeInt = 6
-    atom_sigma: PositiveFloat = Field(0.5, description="Å, width of the neighbour density")
+    cutoff: Length = Field(5.0, description="Å")
+    cutoff_transition_width: Length = Field(1.0, description="Å")
+    n_max: Order = 8
+    l_max: OrderOrZero = 6
+    atom_sigma: Length = Field(0.5, description="Å, width of the neighbour density")
 
 
 class DescribeSettings(SoapVectors):
@@ -122,7 +122,7 @@ class RangeFilter(Model):
     features: list[Literal["pairs", "angles", "volume"]] = Field(
         default=["pairs", "angles", "volume"], min_length=1, description="sums of 1/r^k of pairs, angular functions, volume"
     )
-    cutoff: PositiveFloat = Field(6.0, description="Å, of pairs and triplets")
+    cutoff: Length = Field(6.0, description="Å, of pairs and triplets")
 
 
 class SelectionSettings(Model):
@@ -132,7 +132,7 @@ class SelectionSettings(Model):
     """
 
     rules: list[SelectionRule] = Field(min_length=1)
-    tolerance: NonNegativeFloat = Field(0.3, description="distance of fingerprints up to which end points are equal; 0 keeps all")
+    tolerance: PositiveOrZero = Field(0.3, description="distance of fingerprints up to which end points are equal; 0 keeps all")
     range_filter: RangeFilter | None = Field(
         None, description="pass over frames inside the range of the database, feature by feature; {} switches it on"
     )

@@ -19,9 +19,16 @@ from ase.data import atomic_numbers
 from ase.formula import Formula
 from ase.units import Bohr
 
+from aiida_gaprss.outside import shown
 from aiida_gaprss.structures.building import Recipe, Shape, Unit
-from aiida_gaprss.structures.checks import RandomCellError, check_packing
+from aiida_gaprss.structures.checks import RandomCellError, check_packing, check_total
 from aiida_gaprss.structures.spacegroups import primitive_operations, space_groups_by_order
+
+#: Bytes of a seed, and characters of a line of it.
+MOST_BYTES, LONGEST_LINE = 100_000, 2000
+
+#: Largest numbers that tags can give: whole ones, lengths (Å), volumes (Å³ of all atoms that are listed).
+MOST_WHOLE, MOST_LENGTH, MOST_VOLUME = 1000, 1000.0, 1e6
 
 #: A single volume is drawn up to this fraction above and below.
 VOLUME_VARIATION = 0.05
@@ -127,6 +134,9 @@ class AirssSpec:
 
         :raises RandomCellError: if no number of units fits the operations, or the separations do not fit the volume.
         """
+        copies = max(self.n_form or [len(primitive_operations(groups[0])) for groups in self.groups])
+        listed = max(self.n_atoms) if self.n_atoms else sum(len(e.unit.symbols) * max(e.numbers) for e in self.entries)
+        check_total(copies * listed, "NFORM, NATOM and NUM")
         if not self._feasible():
             orders = sorted({len(primitive_operations(groups[0])) for groups in self.groups})
             raise RandomCellError(
@@ -143,8 +153,9 @@ class AirssSpec:
         counts = [entry.numbers for entry in self.entries if len(entry.unit.symbols) > 1]
         for groups in self.groups:
             order = len(primitive_operations(groups[0]))
-            for copies in self.n_form or (order,):
-                if all(any(copies * n % order == 0 for n in numbers) for numbers in counts):
+            rests = [{n % order for n in numbers} for numbers in counts]
+            for copies in {copies % order for copies in self.n_form or (order,)}:
+                if all(any(copies * n % order == 0 for n in numbers) for numbers in rests):
                     return True
         return False
 
@@ -241,8 +252,12 @@ class Tag:
 
     def error(self, expected: str) -> RandomCellError:
         """Return the complaint about the value."""
-        given = f"#{self.name}={self.value}" if self.value else f"#{self.name}"
-        return RandomCellError(f"line {self.line}: {given}, expected {expected}")
+        return RandomCellError(f"line {self.line}: {self.text}, expected {expected}")
+
+    @property
+    def text(self) -> str:
+        """The tag as it is written."""
+        return f"#{self.name}={shown(self.value, 60)}" if self.value else f"#{self.name}"
 
 
 @dataclass
@@ -258,17 +273,24 @@ class Raw:
             return default
         tag = self.tags[name]
         expected = f"a number from {least:g} " + (f"to {most:g}" if np.isfinite(most) else "up")
-        try:
-            value = float(tag.value)
-        except ValueError:
-            raise tag.error(expected) from None
-        if not least <= value <= most:
+        value = _real(tag.value)
+        if value is None or not least <= value <= most:
             raise tag.error(expected)
         return value
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         """Return the whole numbers of a tag, None without it."""
         return None if name not in self.tags else _integers(self.tags[name])
+
+
+#: A number as Fortran reads it, and nothing else that Python takes for one.
+_REAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d{1,3})?", re.ASCII)
+
+
+def _real(word: str) -> float | None:
+    """Return a finite number, or None if there is none."""
+    value = float(re.sub("[dD]", "e", word)) if _REAL.fullmatch(word) else np.inf
+    return value if np.isfinite(value) else None
 
 
 def parse_seed(text: str) -> AirssSpec:
@@ -305,7 +327,7 @@ def parse_seed(text: str) -> AirssSpec:
     reduced = "NOCOMPACT" not in raw.tags and (not fixed_cell or "COMPACT" in raw.tags)
     if "NOCOMPACT" in raw.tags and "COMPACT" in raw.tags:
         raise raw.tags["NOCOMPACT"].error("not both COMPACT and NOCOMPACT")
-    raw.number("OVERLAP", 0.0, 0.0, np.inf)  # how far MINSEP may be missed: here it is kept, so that any value is met
+    raw.number("OVERLAP", 0.0, 0.0, 1e6)  # how far MINSEP may be missed: here it is kept, so that any value is met
     spec = AirssSpec(
         entries=tuple(entries),
         volume=volume,
@@ -330,7 +352,11 @@ def parse_seed(text: str) -> AirssSpec:
 def _take_apart(text: str) -> Raw:
     raw = Raw()
     block = ""
+    if len(text) > MOST_BYTES:
+        raise RandomCellError(f"the seed has {len(text)} characters, expected at most {MOST_BYTES}")
     for number, whole in enumerate(text.splitlines(), start=1):
+        if len(whole) > LONGEST_LINE:
+            raise RandomCellError(f"line {number}: {len(whole)} characters, expected at most {LONGEST_LINE}")
         line = whole.split("##")[0].strip()
         if not line:
             continue
@@ -349,7 +375,7 @@ def _tag(raw: Raw, number: int, line: str, block: str) -> None:
     if match is None:
         if re.match(r"#\s", line):
             return  # a remark: a tag follows its # without a blank
-        raise RandomCellError(f"line {number}: {line!r} is no tag; comments begin with ##")
+        raise RandomCellError(f"line {number}: {shown(line, 80)!r} is no tag; comments begin with ##")
     blank, name, value = match[1], match[2].upper(), (match[3] or "").strip()
     if blank:
         if name in FOLLOWED or name in REFUSED:
@@ -360,7 +386,7 @@ def _tag(raw: Raw, number: int, line: str, block: str) -> None:
     if name in REFUSED:
         raise RandomCellError(f"line {number}: #{name} is refused: {REFUSED[name]}")
     if name not in FOLLOWED:
-        raise RandomCellError(f"line {number}: unknown tag #{name}; known: {', '.join(FOLLOWED)}; comments begin with ##")
+        raise RandomCellError(f"line {number}: unknown tag #{name[:40]}; known: {', '.join(FOLLOWED)}; comments begin with ##")
     if name == "FIX" and not block.startswith("LATTICE"):
         raise RandomCellError(f"line {number}: #FIX belongs into the LATTICE block, or after the % of an atom")
     if name in raw.tags:
@@ -375,21 +401,25 @@ def _integers(tag: Tag) -> tuple[int, ...]:
     """Return the whole numbers of ``4``, ``2-8``, ``{6,8,10}`` or ``1,2,5-10``."""
     numbers: set[int] = set()
     for part in tag.value.strip("{}").split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part, re.ASCII)
         if match is None or (match[2] and int(match[2]) < int(match[1])):
             raise tag.error("whole numbers: 4, 2-8 or {6,8,10}")
+        if max(int(match[1]), int(match[2] or 0)) > MOST_WHOLE:
+            raise tag.error(f"whole numbers up to {MOST_WHOLE}")
         numbers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
     return tuple(sorted(numbers))
 
 
-def _span(tag: Tag, text: str) -> tuple[float, float]:
-    """Return smallest and largest of ``1.5`` or ``1.5-2.0``."""
-    match = re.fullmatch(r"(\d*\.?\d+|\d+\.)(?:-(\d*\.?\d+|\d+\.))?", text.strip())
+def _span(tag: Tag, text: str, most: float) -> tuple[float, float]:
+    """Return smallest and largest of ``1.5`` or ``1.5-2.0``, at most ``most``."""
+    match = re.fullmatch(r"(\d*\.?\d+|\d+\.)(?:-(\d*\.?\d+|\d+\.))?", text.strip(), re.ASCII)
     if match is None:
         raise tag.error("numbers above 0, or ranges of them (1.5-2.0)")
     low, high = float(match[1]), float(match[2] or match[1])
     if not 0 < low <= high:
         raise tag.error("numbers above 0, or ranges of them, the smaller end first")
+    if high > most:
+        raise tag.error(f"numbers up to {most:g}")
     return low, high
 
 
@@ -399,17 +429,27 @@ def _lattice(raw: Raw) -> np.ndarray | None:
         if name not in raw.blocks:
             continue
         numbers, scale = _numbers(raw.blocks[name])
-        shape = (3, 3) if name == "LATTICE_CART" else (2, 3)
-        if numbers.shape != shape:
-            raise RandomCellError(f"{name}: expected {shape[0]} lines of three numbers, got {numbers.tolist()}")
-        if shape == (3, 3):
-            lattice = numbers * scale
-        else:
-            lattice = np.array(Cell.fromcellpar([*(numbers[0] * scale), *numbers[1]]))
-        if abs(np.linalg.det(lattice)) < 1e-3:
+        n = 3 if name == "LATTICE_CART" else 2
+        if len(numbers) != n:
+            raise RandomCellError(f"{name}: expected {n} lines of three numbers, got {len(numbers)}")
+        lattice = numbers * scale if n == 3 else _of_parameters([*(numbers[0] * scale), *numbers[1]])
+        volume = abs(np.linalg.det(lattice))
+        if not volume >= 1e-3:
             raise RandomCellError(f"{name}: the cell is flat")
+        if np.linalg.norm(lattice, axis=1).max() > MOST_LENGTH or volume > MOST_VOLUME:
+            raise RandomCellError(f"{name}: the cell is larger than {MOST_LENGTH:g} Å or {MOST_VOLUME:g} Å³")
         return lattice
     return None
+
+
+def _of_parameters(parameters: list[float]) -> np.ndarray:
+    """Return the lattice vectors of three lengths (Å) and three angles (degrees)."""
+    if min(parameters) <= 0 or max(parameters[3:]) >= 180:
+        raise RandomCellError("LATTICE_ABC: expected lengths above 0 and angles between 0 and 180 degrees")
+    try:
+        return np.array(Cell.fromcellpar(parameters))
+    except (AssertionError, ValueError):
+        raise RandomCellError("LATTICE_ABC: there is no cell with these angles") from None
 
 
 def _numbers(lines: list[tuple[int, str]]) -> tuple[np.ndarray, float]:
@@ -420,16 +460,16 @@ def _numbers(lines: list[tuple[int, str]]) -> tuple[np.ndarray, float]:
         lines = lines[1:]
     rows = []
     for number, line in lines:
-        try:
-            rows.append([float(word) for word in line.split()])
-        except ValueError:
-            raise RandomCellError(f"line {number}: {line!r}, expected three numbers") from None
-    return np.array(rows), scale
+        row = [_real(word) for word in line.split()]
+        if len(row) != 3 or None in row:
+            raise RandomCellError(f"line {number}: {shown(line, 80)!r}, expected three numbers")
+        rows.append(row)
+    return np.array(rows, dtype=float).reshape(-1, 3), scale
 
 
 def _element(number: int, symbol: str) -> str:
     if atomic_numbers.get(symbol, 0) == 0:
-        raise RandomCellError(f"line {number}: {symbol!r} is not a chemical element")
+        raise RandomCellError(f"line {number}: {shown(symbol, 40)!r} is not a chemical element")
     return symbol
 
 
@@ -444,10 +484,14 @@ def _species(raw: Raw) -> tuple[list[Entry], bool]:
         if name in raw.tags:
             raise raw.tags[name].error("a POSITIONS block that says where the atoms are")
     if tag.name == "FORMULA":
+        if not re.fullmatch(r"[A-Za-z0-9()]{1,100}", tag.value):
+            raise tag.error("a chemical formula, e.g. Si2O4")
         try:
             counts = Formula(tag.value).count()
-        except ValueError:
+        except (ValueError, KeyError, IndexError, AssertionError, RecursionError):
             raise tag.error("a chemical formula, e.g. Si2O4") from None
+        if not counts or min(counts.values()) < 1 or max(counts.values()) > MOST_WHOLE:
+            raise tag.error(f"1 to {MOST_WHOLE} atoms of every element")
         if "NATOM" in raw.tags:
             raise raw.tags["NATOM"].error("no FORMULA beside it, which fixes the number of atoms")
         return [Entry(_atom(_element(tag.line, symbol)), (count,)) for symbol, count in counts.items()], False
@@ -481,7 +525,7 @@ def _atom_tags(number: int, text: str) -> dict[str, Tag]:
         if name in REFUSED_OF_ATOMS or name.startswith("NN"):
             raise RandomCellError(f"line {number}: {name} of an atom is refused: the built-in generator does not follow it")
         if name not in ("NUM", "POSAMP", "ANGAMP", "FIX"):
-            raise RandomCellError(f"line {number}: unknown tag {name!r} of an atom; known: NUM, POSAMP, ANGAMP, FIX")
+            raise RandomCellError(f"line {number}: unknown tag {shown(name, 40)!r} of an atom; known: NUM, POSAMP, ANGAMP, FIX")
         tags[name] = Tag(number, name, value)
         if bool(value) == (name == "FIX"):
             raise tags[name].error("no value" if value else "a value")
@@ -505,12 +549,10 @@ def _positions(raw: Raw, lattice: np.ndarray | None) -> list[Entry]:
         body, _, after = line.partition("%")
         place, _, label = body.partition("#")
         words = place.split()
-        try:
-            symbol, position = words[0], np.array([float(word) for word in words[1:4]])
-        except (ValueError, IndexError):
-            position = np.zeros(0)
-        if len(position) != 3 or len(words) != 4:
-            raise RandomCellError(f"line {number}: {place.strip()!r}, expected an element and three coordinates")
+        coordinates = [_real(word) for word in words[1:]]
+        if len(words) != 4 or None in coordinates:
+            raise RandomCellError(f"line {number}: {shown(place.strip(), 80)!r}, expected an element and three coordinates")
+        symbol, position = words[0], np.array(coordinates, dtype=float)
         position = position @ lattice if given[0] == "POSITIONS_FRAC" else position * scale
         key = label.strip() or f"line {number}"
         groups.setdefault(key, []).append((_element(number, symbol), position, _atom_tags(number, after)))
@@ -531,7 +573,7 @@ def _entry(raw: Raw, label: str, atoms: list[tuple[str, np.ndarray, dict[str, Ta
         tag = tags.get(name) or raw.tags.get(name)
         if tag is None:
             return None
-        value = Raw({name: tag}).number(name, 0.0, -np.inf, np.inf)
+        value = Raw({name: tag}).number(name, 0.0, -MOST_LENGTH, MOST_LENGTH)
         return None if value < 0 else value
 
     reach, turn, fixed = number("POSAMP"), number("ANGAMP"), "FIX" in tags
@@ -574,7 +616,7 @@ def _volume(raw: Raw, lattice: np.ndarray | None) -> tuple[float, float]:
     # VARVOL wins, as in buildcell.
     tag = raw.tags.get("VARVOL") or raw.tags.get("TARGVOL")
     if tag is not None:
-        low, high = _span(tag, tag.value)
+        low, high = _span(tag, tag.value, MOST_VOLUME)
     elif lattice is not None:
         low = high = float(abs(np.linalg.det(lattice)))
     else:
@@ -597,13 +639,13 @@ def _separations(raw: Raw, elements: list[str]) -> dict[tuple[str, str], tuple[f
         if not equals:
             if number:
                 raise tag.error("one distance for all, then pairs: 1.5 Si-O=1.6")
-            default = _span(tag, word)
+            default = _span(tag, word, MOST_LENGTH)
             continue
         first, _, second = name.partition("-")
         pair = (first, second) if (first, second) in pairs else (second, first)
         if pair not in pairs:
             raise tag.error(f"pairs of the elements {', '.join(elements)}, not {name}")
-        given[pair] = _span(tag, value)
+        given[pair] = _span(tag, value, MOST_LENGTH)
     missing = [pair for pair in pairs if pair not in given]
     if missing and default is None:
         raise tag.error(f"a distance for {'-'.join(missing[0])}, too")
@@ -614,18 +656,19 @@ def _repeated(
     tag: Tag, lattice: np.ndarray | None, entries: list[Entry], volume: tuple[float, float] | None
 ) -> tuple[np.ndarray, list[Entry], tuple[float, float] | None]:
     """Return lattice, entries and volume of a supercell of the seed."""
-    try:
-        numbers = [int(word) for word in tag.value.replace(",", " ").split()]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 3, 9):
-        raise tag.error("1, 3 or 9 whole numbers")
+    words = tag.value.replace(",", " ").split()
+    if len(words) not in (1, 3, 9) or not all(re.fullmatch(r"[-+]?\d{1,3}", word, re.ASCII) for word in words):
+        raise tag.error("1, 3 or 9 whole numbers below 1000")
+    numbers = [int(word) for word in words]
     matrix = np.eye(3, dtype=int) * numbers if len(numbers) < 9 else np.array(numbers).reshape(3, 3)
     cells = round(float(np.linalg.det(matrix)))
     if cells < 1:
         raise tag.error("a matrix of positive determinant")
     if lattice is None:
         raise tag.error("a LATTICE block beside it")
+    check_total(cells * sum(len(entry.unit.symbols) for entry in entries), tag.text)
+    if np.linalg.norm(matrix @ lattice, axis=1).max() > MOST_LENGTH:
+        raise tag.error(f"vectors of at most {MOST_LENGTH:g} Å")
     shifts = lattice_points_in_supercell(matrix) @ matrix @ lattice
     copies = []
     for entry, shift in product(entries, shifts):

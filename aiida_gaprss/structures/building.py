@@ -13,7 +13,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
 
 from aiida_gaprss.structures.checks import RandomCellError, Separations
-from aiida_gaprss.structures.packing import lattice_shifts, push_apart, separations
+from aiida_gaprss.structures.packing import MOST_WORK, OutOfWork, TooWide, Work, lattice_shifts, push_apart, separations
 from aiida_gaprss.structures.spacegroups import Operations, Site, primitive_operations, random_lattice, random_site
 
 #: Different contents drawn for one cell, and random trials for each, before giving up.
@@ -186,7 +186,7 @@ class Assembly:
                 continue  # flat or straight: it has no inside
             faces = ConvexHull(arms).equations  # normals outwards
             difference = fractional - self.points[body]
-            shifts = lattice_shifts(lattice, float(np.linalg.norm(arms, axis=1).max()))
+            shifts = lattice_shifts(lattice, float(np.linalg.norm(arms, axis=1).max()), len(fractional))
             vectors = ((difference - np.rint(difference))[:, None] + shifts) @ lattice
             if ((vectors @ faces[:, :3].T + faces[:, 3]) < -1e-3).all(axis=2).any():
                 return True
@@ -216,30 +216,48 @@ def child_seeds(seed: int, n: int) -> list[int]:
     return [int(child.generate_state(1, np.uint64)[0] >> np.uint64(12)) for child in children]
 
 
-def random_cell(spec: Spec, seed: int, draws: int = DRAWS, trials: int = TRIALS) -> Atoms:
+def random_cell(spec: Spec, seed: int, draws: int = DRAWS, trials: int = TRIALS, most_work: float = MOST_WORK) -> Atoms:
     """Return the one random cell that belongs to ``seed``.
 
     :param draws: how many contents are tried, each in up to ``trials`` random cells.
+    :param most_work: vectors between atoms that may be computed.
     :raises RandomCellError: if no cell is found within the bounded number of trials.
     """
     rng = np.random.default_rng(seed)
-    tried, totals, orders = 0, set(), set()
+    tried, totals, orders, work, given_up = 0, set(), set(), Work(most_work), ""
     for recipe in spec.recipes(rng, draws, trials):
-        atoms = build(recipe, rng)
-        if atoms is not None:
-            atoms.info["seed"] = int(seed)
-            return atoms
         tried += 1
         totals.add(recipe.total)
         orders.add(recipe.order)
+        try:
+            atoms = build(recipe, rng, work)
+        except OutOfWork:
+            given_up = ", after which it was given up"
+            break
+        if atoms is not None:
+            atoms.info["seed"] = int(seed)
+            return atoms
+    if not tried:
+        raise RandomCellError(f"none of {draws} draws of contents fits (seed {seed}); expected numbers of atoms that go together")
     raise RandomCellError(
         f"no cell with n_operations {', '.join(map(str, sorted(orders)))} and {', '.join(map(str, sorted(totals)))} atoms kept "
-        f"{spec.limits()} in {tried} trials (seed {seed}); expected smaller separations, larger volumes, or other n_operations"
+        f"{spec.limits()} in {tried} trials (seed {seed}){given_up}; "
+        "expected smaller separations, larger volumes, or other n_operations"
     )
 
 
-def build(recipe: Recipe, rng: np.random.Generator) -> Atoms | None:
-    """Return the cell of one trial, or None if its lattice is no good or its atoms do not come apart."""
+def build(recipe: Recipe, rng: np.random.Generator, work: Work) -> Atoms | None:
+    """Return the cell of one trial, or None if its lattice is no good or its atoms do not come apart.
+
+    :raises OutOfWork: if ``work`` is used up.
+    """
+    try:
+        return _built(recipe, rng, work)
+    except TooWide:
+        return None
+
+
+def _built(recipe: Recipe, rng: np.random.Generator, work: Work) -> Atoms | None:
     operations = primitive_operations(recipe.space_group)
     lattice, operations = _lattice(recipe, operations, rng)
     if lattice is None:
@@ -263,10 +281,10 @@ def build(recipe: Recipe, rng: np.random.Generator) -> Atoms | None:
     minimum = _minimum(assembly.symbols, recipe.separations)
     symmetry = (len(operations), recipe.space_group)
     if recipe.jitter is not None:
-        if not push_apart(assembly, lattice, minimum, STEPS):
+        if not push_apart(assembly, lattice, minimum, STEPS, work):
             return None
         assembly, symmetry = _freed(assembly, lattice, recipe.jitter, rng), (1, 1)
-    if not push_apart(assembly, lattice, minimum, STEPS):
+    if not push_apart(assembly, lattice, minimum, STEPS, work):
         return None
     if assembly.entered(lattice):
         return None

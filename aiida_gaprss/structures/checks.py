@@ -18,6 +18,16 @@ class RandomCellError(ValueError):
     """A specification that cannot be met."""
 
 
+#: Atoms of a random cell, at most.
+MOST_ATOMS = 1000
+
+
+def check_total(number: int, what: str) -> None:
+    """Refuse contents of more atoms than a random cell may have."""
+    if number > MOST_ATOMS:
+        raise RandomCellError(f"{what} make cells of up to {number} atoms, expected at most {MOST_ATOMS}")
+
+
 def check_element(where: str, symbol: object) -> None:
     """Refuse what is not the symbol of a chemical element."""
     if atomic_numbers.get(str(symbol), 0) == 0:

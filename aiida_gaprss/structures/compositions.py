@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from math import gcd
 
-from aiida_gaprss.structures.checks import RandomCellError, check_count, check_element
+from aiida_gaprss.structures.checks import RandomCellError, check_count, check_element, check_total
 
 #: Atoms per formula unit; or the smallest and the largest number of atoms per cell.
 Formula = Mapping[str, int | tuple[int, int]]
@@ -72,6 +72,7 @@ def compositions(formula: Formula, n_atoms: tuple[int, ...] | None) -> list[dict
     for total in n_atoms:
         if total % size:
             raise RandomCellError(f"n_atoms: {total} is not a multiple of the {size} atoms of the formula unit {text(unit)}")
+    check_total(max(n_atoms), "n_atoms")
     return [{symbol: count * (total // size) for symbol, count in unit.items()} for total in n_atoms]
 
 
@@ -97,6 +98,7 @@ def _between(between: Mapping[str, tuple[int, ...]], n_atoms: tuple[int, ...] | 
     if not allowed:
         totals = "" if n_atoms is None else f" with a total of {', '.join(map(str, n_atoms))}"
         raise RandomCellError(f"formula: the ranges allow no composition{totals}")
+    check_total(max(sum(counts.values()) for counts in allowed), "the ranges of formula")
     return allowed
 
 

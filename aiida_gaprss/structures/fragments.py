@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from aiida_gaprss.structures.building import Recipe, Shape, Unit
-from aiida_gaprss.structures.checks import RandomCellError, check_count, check_element, check_range, pair_separations
+from aiida_gaprss.structures.checks import RandomCellError, check_count, check_element, check_range, check_total, pair_separations
 from aiida_gaprss.structures.elements import estimated_separations, estimated_volumes
 from aiida_gaprss.structures.random_cells import check_orders
 from aiida_gaprss.structures.spacegroups import primitive_operations, space_groups_by_order
@@ -72,6 +72,8 @@ class FragmentSpec:
             check_count(f"free_atoms: the smallest number of {symbol}", ends[0], least=0)
             if ends[0] > ends[1]:
                 raise RandomCellError(f"free_atoms: the range of {symbol} is {list(ends)}: the lower end is above the upper end")
+        most = max(self.n_fragments) * len(self.fragment) + sum(high for _, high in self.free_atoms.values())
+        check_total(most, "n_fragments and free_atoms")
         if self.volume_per_atom is not None:
             check_range("volume_per_atom", self.volume_per_atom, 0.0, np.inf, "Å³")
         if not self.choices:

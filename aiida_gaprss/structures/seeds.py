@@ -11,16 +11,17 @@ from typing import Annotated, Any, Literal, Protocol, TypeAlias
 import numpy as np
 from ase import Atoms
 from ase.io import read
-from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, PositiveInt, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from aiida_gaprss.outside import OutsideError, read_text
 from aiida_gaprss.seeding import stage_seed
-from aiida_gaprss.structures.airss import parse_seed
+from aiida_gaprss.structures.airss import MOST_BYTES, parse_seed
 from aiida_gaprss.structures.building import Spec, random_cells
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.compositions import Weights
 from aiida_gaprss.structures.fragments import FragmentSpec, icosahedron
 from aiida_gaprss.structures.random_cells import CellSpec
-from aiida_gaprss.validation import TAG, Model
+from aiida_gaprss.validation import TAG, AtomCount, AtomCountOrZero, Coordinate, Length, Model, Volume
 
 #: Fragments that have a name; each is made for an edge in Å.
 FRAGMENTS = {"B12": ("B", icosahedron)}
@@ -28,7 +29,7 @@ FRAGMENTS = {"B12": ("B", icosahedron)}
 #: Atoms per formula unit of a campaign.
 CampaignFormula: TypeAlias = Mapping[str, int]
 
-Range: TypeAlias = tuple[PositiveFloat, PositiveFloat]
+Range: TypeAlias = tuple[Volume, Volume]
 
 MAPPING, SEQUENCE, ELSE = (Tag(f"{TAG}{name}") for name in ("mapping", "sequence", "else"))
 
@@ -44,12 +45,13 @@ def _sequence_or_not(value: Any) -> str:
 #: The same for all, or by element or pair.
 Volumes: TypeAlias = Annotated[Annotated[Range, ELSE] | Annotated[dict[str, Range], MAPPING], Discriminator(_mapping_or_not)]
 Separations: TypeAlias = Annotated[
-    Annotated[PositiveFloat, ELSE] | Annotated[dict[str, PositiveFloat], MAPPING], Discriminator(_mapping_or_not)
+    Annotated[Length, ELSE] | Annotated[dict[str, Length], MAPPING], Discriminator(_mapping_or_not)
 ]
 
 #: A number, or a smallest and a largest.
 Numbers: TypeAlias = Annotated[
-    Annotated[NonNegativeInt, ELSE] | Annotated[tuple[NonNegativeInt, NonNegativeInt], SEQUENCE], Discriminator(_sequence_or_not)
+    Annotated[AtomCountOrZero, ELSE] | Annotated[tuple[AtomCountOrZero, AtomCountOrZero], SEQUENCE],
+    Discriminator(_sequence_or_not),
 ]
 
 
@@ -122,7 +124,7 @@ class RandomSeed(BaseSeed):
         None,
         description="atoms per formula unit; or ranges of atoms per cell for all elements (Li: [0, 8]); default: the campaign's",
     )
-    n_atoms: list[PositiveInt] | None = Field(
+    n_atoms: list[AtomCount] | None = Field(
         None, min_length=1, description="atoms per cell, drawn evenly from the list; may be left out with ranges in the formula"
     )
     volume_per_atom: Volumes | None = Field(
@@ -135,7 +137,7 @@ class RandomSeed(BaseSeed):
         description="Å, for all pairs or by pair (Si-O: 1.6); default: 0.8 times the sum of the covalent radii, "
         "less in small volumes",
     )
-    n_operations: list[PositiveInt] = Field(default=[1], description="symmetry operations, drawn evenly from the list")
+    n_operations: list[AtomCount] = Field(default=[1], description="symmetry operations, drawn evenly from the list")
 
     @property
     def of_campaign(self) -> bool:
@@ -177,7 +179,7 @@ class FragmentAtoms(Model):
     """A fragment by its atoms."""
 
     symbols: list[str] = Field(min_length=1)
-    positions: list[tuple[float, float, float]] = Field(description="Å, as many as symbols")
+    positions: list[tuple[Coordinate, Coordinate, Coordinate]] = Field(description="Å, as many as symbols")
 
     @model_validator(mode="after")
     def _same_length(self) -> FragmentAtoms:
@@ -193,14 +195,12 @@ class FragmentSeed(BaseSeed):
     fragment: Annotated[Annotated[str, ELSE] | Annotated[FragmentAtoms, MAPPING], Discriminator(_mapping_or_not)] = Field(
         description="name of a built-in fragment (B12, the icosahedron), extended XYZ, or symbols and positions"
     )
-    edge: PositiveFloat = Field(1.77, description="Å, edge of a built-in fragment")
-    n_fragments: list[PositiveInt] = Field(
+    edge: Length = Field(1.77, description="Å, edge of a built-in fragment")
+    n_fragments: list[AtomCount] = Field(
         default=[3, 4], min_length=1, description="fragments per cell, multiples of the number of operations"
     )
-    n_operations: list[PositiveInt] = Field(default=[1, 2, 3, 4], description="symmetry operations, drawn evenly from the list")
-    space_groups: list[PositiveInt] | None = Field(
-        None, description="international numbers, drawn evenly, instead of n_operations"
-    )
+    n_operations: list[AtomCount] = Field(default=[1, 2, 3, 4], description="symmetry operations, drawn evenly from the list")
+    space_groups: list[AtomCount] | None = Field(None, description="international numbers, drawn evenly, instead of n_operations")
     volume_per_atom: Range | None = Field(None, description="Å³, drawn uniformly; default: 0.7 to 1.6 times that of the elements")
     min_separation: Separations | None = Field(
         None, description="Å, between atoms of different fragments and of free atoms; default as for random cells"
@@ -270,23 +270,22 @@ Seed: TypeAlias = Annotated[
 ]
 
 
-def with_texts(seeds: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the settings of seeds with the text of every AIRSS seed in place of its file.
+def with_texts(seeds: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the settings of seeds, every file of an AIRSS seed read into its text, and by name why a file cannot be read.
 
     :param seeds: by name, as they stand in a campaign file; what is wrong in itself is passed over.
     :param folder: what the files are relative to.
-    :raises RandomCellError: for a file that cannot be read; ``name`` of the seed and its path come first.
     """
-    out = dict(seeds)
+    out, faults = dict(seeds), {}
     for name, seed in seeds.items():
         if isinstance(seed, Mapping) and seed.get("kind") == "airss" and isinstance(seed.get("file"), str) and "text" not in seed:
-            path = folder / seed["file"]
             try:
-                text = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as exception:
-                raise RandomCellError(f"{name}.file: {path} cannot be read: {exception}") from exception
+                text = read_text(folder / seed["file"], MOST_BYTES)
+            except OutsideError as exception:
+                faults[name] = str(exception)
+                continue
             out[name] = {**{key: value for key, value in seed.items() if key != "file"}, "text": text}
-    return out
+    return out, faults
 
 
 def make_cells(

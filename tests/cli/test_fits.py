@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from aiida_gaprss.cli import cli
 from aiida_gaprss.fitting.settings import FitSettings
+from aiida_gaprss.fitting.training import atomic_energies
 
 
 @pytest.fixture
@@ -52,6 +53,21 @@ def test_fit(call, tmp_path):
     assert line(text, "all")[1] == "11"
     assert pictures(tmp_path / "out") == [f"{w}_{q}" for w in ("test", "training") for q in ("energy", "forces", "virial")]
     assert "the fit needs about" in call("fit", "--forecast")
+
+
+def test_energies_of_free_atoms(call):
+    text = call("fit", "--e0", "average")
+    assert "Potential <" in text
+    fit = last("FitWorkChain")
+    assert fit.outputs.settings["e0"] == "average"
+    mean = atomic_energies(fit.inputs.datasets.d00.get_frames(), "average")["Si"]
+    assert mean < -0.5, "not the energy of the isolated atom"
+    assert fit.outputs.potential.base.attributes.get("e0")["Si"] == pytest.approx(mean, abs=1e-9)
+    call("fit", "--e0", "Si=-1.5", "--mixed-levels")
+    assert last("FitWorkChain").outputs.settings["mixed_levels"]
+    assert last("FitWorkChain").outputs.potential.base.attributes.get("e0") == {"Si": -1.5}
+    assert "expected isolated, average, or energies" in call("fit", "--e0", "Si:-1.5", ok=False)
+    assert "'Xx' is no element" in call("fit", "--e0", "Xx=1", ok=False)
 
 
 def test_learning_curve(call, tmp_path):

@@ -1,0 +1,152 @@
+"""``aiida-gaprss run --check``: what it tells of a campaign, and what it refuses, before anything runs."""
+
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.io import write
+from click.testing import CliRunner
+
+from aiida_gaprss.cli import cli
+from aiida_gaprss.yamlfile import ConfigError
+
+
+@pytest.fixture
+def check(campaign_text, campaign_codes, tmp_path):
+    """Check the tiny campaign with some of its text replaced; return what is printed, or the faults by their place."""
+
+    def check(*replacements, more=""):
+        text = campaign_text
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new, 1)
+        (tmp_path / "campaign.yaml").write_text(text + more)
+        result = CliRunner().invoke(cli, ["run", str(tmp_path / "campaign.yaml"), "--check"])
+        if isinstance(result.exception, ConfigError):
+            return {fault.where: fault.message for fault in result.exception.faults}
+        assert result.exit_code == 0, result.output + repr(result.exception)
+        return result.output
+
+    return check
+
+
+@pytest.fixture
+def elsewhere(aiida_code_installed, aiida_computer):
+    """Return a python on another computer, which is configured."""
+    computer = aiida_computer(label="cluster", hostname="cluster.invalid", transport_type="core.ssh", scheduler_type="core.slurm")
+    computer.configure()
+    return aiida_code_installed(
+        label="python", computer=computer, default_calc_job_plugin="gaprss.label", filepath_executable="/opt/python"
+    )
+
+
+def test_what_would_run(check):
+    text = check(more='options: {fit: {prepend_text: "touch here\\nmodule load x", threads: 1}, label: {processes: 2}}\n')
+    first, *rest = text.splitlines()
+    assert first.endswith("good; campaign tiny, at most 19 labels")
+    assert "  line      prepend_text of options: touch here" in rest
+    assert "  line      prepend_text of options: module load x" in rest
+    assert sum(line.startswith("  runs ") for line in rest) == 3
+    assert any("labels by quippy.potential.Potential: gaprss-python@localhost" in line for line in rest)
+    assert any(line.startswith("  cells     random: Si") for line in rest)
+    assert any("last, of up to 19 frames: about " in line for line in rest)
+
+
+def test_texts_of_a_stranger_do_not_act(check):
+    text = check(more='options: {fit: {prepend_text: "echo [bold]a[/]\\u202e"}}\n')
+    assert "echo [bold]a[/]\\u202e" in text
+
+
+def test_nodes_of_other_kinds(check, dataset, aiida_profile):
+    from aiida.orm import Int
+
+    other = Int(1).store()
+    dataset.store()
+    faults = check(
+        ("settings:\n", f"start: {{database: [{other.pk}, 987654, no-such-label], relabel: [{other.uuid}]}}\nsettings:\n"),
+        more=f"codes: {{gap_fit: gaprss-python@localhost, python: '{other.uuid}', label_python: gap_fit@localhost}}\n",
+    )
+    assert faults["start.database.0"] == f"<{other.pk}> is a Int, expected a dataset or a campaign"
+    assert "no dataset or campaign 987654" in faults["start.database.1"]
+    assert "no dataset or campaign 'no-such-label'" in faults["start.database.2"]
+    assert "is a Int" in faults["start.relabel.0"]
+    assert "is a code for gaprss.label, expected one for gaprss.gap_fit" in faults["codes.gap_fit"]
+    assert "is a code for gaprss.gap_fit, expected one for gaprss.label, a python" in faults["codes.label_python"]
+    assert "codes.python" in faults
+
+
+def test_datasets_of_another_level_or_element(check, dataset, silicon_frames):
+    from aiida_gaprss.data.dataset import Dataset
+
+    dataset.store()
+    germanium = Atoms("Ge2", positions=[[0, 0, 0], [0, 0, 2.4]], cell=[9] * 3, pbc=True, info={"frame_id": "a"})
+    strange = Dataset([germanium]).store()
+    start = f"start: {{database: [{dataset.pk}], relabel: [{strange.pk}]}}\nsettings:\n"
+    faults = check(("settings:\n", start))
+    assert faults == {"start.relabel.0": f"<{strange.pk}> contains Ge, which the formula does not"}
+    start = f"start: {{database: [{dataset.pk}]}}\nsettings:\n"
+    assert "was labelled at another level of theory: " in check(("settings:\n", start))["start.database.0"]
+    mixed = ("  fit: {", '  fit: {"mixed_levels": true, ')
+    assert "good" in check(("settings:\n", start), mixed)
+
+
+def test_crystals(check, tmp_path):
+    write(tmp_path / "ge.cif", bulk("Ge"))
+    (tmp_path / "broken.cif").write_text("data_\nloop_\n_atom_site\n1 2 3")
+    write(tmp_path / "si.xyz", [bulk("Si")] * 1001)
+    faults = check(more="targets: [ge.cif, broken.cif, si.xyz]\n")
+    assert "contains Ge, which the formula does not (Si)" in faults["targets.0"]
+    assert "broken.cif holds 0 structures" in faults["targets.1"]
+    assert "holds 1001 structures, expected 1 to 1000" in faults["targets.2"]
+
+
+def test_calculators(check, elsewhere):
+    calculator = "calculator: quippy.potential.Potential"
+    faults = check((calculator, "calculator: no_such.Calculator"))
+    assert (
+        "no_such.Calculator is not installed in the environment of gaprss-python@localhost" in faults["reference.ase.calculator"]
+    )
+    assert "is no ASE calculator but a function" in check((calculator, "calculator: ase.io.read"))["reference.ase.calculator"]
+    there = "codes: {label_python: python@cluster}\n"
+    text = check((calculator, "calculator: no_such.Calculator"), more=there)
+    assert "  remark    no_such.Calculator is not installed here; needed on cluster" in text
+    assert "is no ASE calculator" in check((calculator, "calculator: ase.io.read"), more=there)["reference.ase.calculator"]
+
+
+def test_resources_and_computers(check, elsewhere):
+    from aiida.orm import Computer, InstalledCode
+
+    there = "codes: {python: python@cluster}\noptions: {relax: {resources: {num_machines: 2, tot_num_mpiprocs: 3}}}\n"
+    assert "core.slurm on cluster refuses" in check(more=there)["options.relax.resources"]
+    far = Computer("far", "far.invalid", transport_type="core.ssh", scheduler_type="core.slurm", workdir="/tmp").store()
+    InstalledCode(label="python", computer=far, filepath_executable="/opt/python").store()
+    assert "verdi computer configure core.ssh far" in check(more="codes: {python: python@far}\n")["codes.python"]
+
+
+def test_programs_that_are_not_there(check, aiida_code_installed, aiida_localhost):
+    aiida_code_installed(
+        label="gone", computer=aiida_localhost, default_calc_job_plugin="gaprss.gap_fit", filepath_executable="/no/gap_fit"
+    )
+    faults = check(more="codes: {gap_fit: gone@localhost}\n")
+    assert faults == {"codes.gap_fit": "gone@localhost: /no/gap_fit is not an executable file"}
+
+
+def test_faults_of_file_and_profile_together(check):
+    faults = check(("min_separation: 2.1", "min_separation: 4.5"), more="codes: {gap_fit: nowhere@localhost}\n")
+    assert set(faults) == {"settings.seeds.random", "codes.gap_fit"}
+
+
+def test_cells_that_cannot_be_made(check):
+    close = ("volume_per_atom: [17.0, 24.0]", "volume_per_atom: [8.0, 8.1]"), ("min_separation: 2.1", "min_separation: 2.24")
+    faults = check(*close)
+    assert "settings.seeds.random" in faults or "cells are hard to make" in faults
+
+
+def test_memory_of_fits(check):
+    faults = check(more="options: {fit: {max_memory_kb: 1000}}\n")
+    assert "the first fit needs about" in faults["settings.fit"]
+    assert "options.fit gives 1 MB" in faults["settings.fit"]
+    text = check(
+        ("  generations:\n", "  max_generations: 500\n  generations:\n"), more="options: {fit: {max_memory_kb: 40000}}\n"
+    )
+    assert "  remark    the last fit needs about" in text
+    assert "options.fit gives 40 MB" in text
