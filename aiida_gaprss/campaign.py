@@ -13,6 +13,7 @@ from aiida_gaprss.analysis.convergence import StopSettings
 from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.protocols import Protocols, merged
+from aiida_gaprss.selection.alone import REACH
 from aiida_gaprss.selection.sanity import Limits
 from aiida_gaprss.selection.settings import SelectionSettings
 from aiida_gaprss.structures.compositions import text
@@ -62,6 +63,9 @@ class FilterSettings(Model):
 
     min_separation_factor: Positive = Field(0.7, description="of the seeds' smallest separation")
     volume_per_atom: tuple[Volume, Volume] | None = Field(None, description="Å³; default: ×0.4 … ×2.5 of the seeds' range")
+    max_neighbour_factor: Positive | None = Field(
+        REACH, description="sums of covalent radii within which every atom needs a neighbour; null: no matter"
+    )
     max_force: Positive | None = Field(None, description="eV/Å, predicted")
 
 
@@ -188,6 +192,7 @@ class RssSettings(Model):
         return Limits(
             min_distance=self.filter.min_separation_factor * self.min_separation,
             volume_per_atom=volumes,
+            max_neighbour_factor=self.filter.max_neighbour_factor,
             max_force=self.filter.max_force,
         )
 

@@ -15,16 +15,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import spglib
 from ase import Atoms
-from ase.data import covalent_radii
 
 from aiida_gaprss.frames import REFERENCE, is_in_vacuum
+from aiida_gaprss.selection.alone import acting, alone
 from aiida_gaprss.selection.neighbours import neighbours
 
 #: Positions within which atoms count as symmetric, Å: a zero is believed rather than not.
 SYMPREC = 1e-2
-
-#: Atoms farther apart than this many sums of their covalent radii do not act on each other by a short-ranged potential.
-REACH = 1.6
 
 #: Zeros that chance would leave in fewer than this many of the frames at hand are no chance.
 CHANCE = 1e-3
@@ -79,9 +76,7 @@ def drop_placeholders(frames: Sequence[Atoms], found: Sequence[Placeholders], pr
 
 def nothing_acts(atoms: Atoms) -> bool:
     """Tell whether every atom is so far from all others that a short-ranged potential has no forces."""
-    radii = covalent_radii[atoms.numbers]
-    first, second, distances, _ = neighbours(atoms, float(2 * REACH * radii.max()))
-    return not (distances < REACH * (radii[first] + radii[second])).any()
+    return bool(alone(atoms).all())
 
 
 # --- energies ---
@@ -133,8 +128,9 @@ def _partly_zero_forces(frames: Sequence[Atoms], judged: list[int], prefix: str)
         if not (forces == 0).all(axis=1).any() and not (forces == 0).all(axis=0).any():
             continue
         allowed = _allowed_forces(frames[i])
-        held = np.flatnonzero((forces == 0).all(axis=1) & (allowed.sum(axis=1) > 1))
-        lost = [k for k in range(3) if (forces[:, k] == 0).all() and allowed[:, k].any()]
+        held = np.flatnonzero((forces == 0).all(axis=1) & (allowed.sum(axis=1) > 1) & _pulled(frames[i]))
+        flat = _flat_axes(frames[i])
+        lost = [k for k in range(3) if (forces[:, k] == 0).all() and allowed[:, k].any() and _AXES[k] not in flat]
         if len(held) and chance**2 * total < CHANCE:
             out[i] = f"the forces on {len(held)} of its {len(forces)} atoms are exactly 0, which its symmetry does not demand"
         elif lost and chance ** min(allowed[:, k].sum() for k in lost) * len(labels) < CHANCE:
@@ -324,9 +320,17 @@ def _allowed_virial(atoms: Atoms) -> np.ndarray:
     return np.abs(np.diag(mean + mean[:, transposed])) > 1e-3
 
 
+def _pulled(atoms: Atoms) -> np.ndarray:
+    """Return for every atom whether another one is near; images of its own pull it nowhere."""
+    first, second, _, _ = acting(atoms)
+    out = np.zeros(len(atoms), dtype=bool)
+    out[first[first != second]] = True
+    return out
+
+
 def _flat_axes(atoms: Atoms) -> set[str]:
-    """Return the axes along which no two atoms are apart, as across a flat sheet in a high box: nothing pulls there."""
-    _, _, _, vectors = neighbours(atoms, 6.0)
+    """Return the axes along which no two near atoms are apart, as across flat sheets and along rows: nothing need pull there."""
+    _, _, _, vectors = acting(atoms)
     return {_AXES[k] for k in range(3) if not (np.abs(vectors[:, k]) > 1e-6).any()}
 
 

@@ -26,11 +26,12 @@ def fingerprint(
     """Return mean and standard deviation over the atoms of smooth histograms of distances and angles.
 
     Per atom i and bin r: Σ_j f(r_ij) (2.45/r_ij)² exp(−(r_ij − r)²/2w²), f the cosine cutoff, one set of bins per pair
-    of elements; and per bin c: Σ_{j<k} f_ij f_ik exp(−(cos θ_jik − c)²/2w²) over neighbours within ``shell``.
+    of elements; and per bin c: Σ_{j<k} f_ij f_ik exp(−(cos θ_jik − c)²/2w²) over neighbours within ``shell``, one set of bins
+    per element of i and pair of elements of j and k: decorations of one lattice may have all distances in common.
 
     :param species: atomic numbers that get bins, by default those of ``atoms``; give all when cells are compared.
     :param cutoff: Å, of the distances; ``shell``: Å, of the angles.
-    :return: 2·(pairs·radial + angular) numbers.
+    :return: 2·pairs·(radial + elements·angular) numbers.
     :raises ValueError: for an atom that is not among ``species``.
     """
     elements = sorted(set(atoms.numbers if species is None else species))
@@ -55,9 +56,14 @@ def fingerprint(
     weight = 0.5 * (1 + np.cos(np.pi * distances / shell))
     cosine = np.einsum("nx,nx->n", vectors[a], vectors[b]) / (distances[a] * distances[b])
     gaussians = np.exp(-0.5 * ((cosine[:, None] - np.linspace(-1, 1, angular)) / 0.15) ** 2)
-    angles = np.zeros((len(atoms), angular))
-    np.add.at(angles, first[a], (weight[a] * weight[b])[:, None] * gaussians)
-    parts.append(0.7 * angles)
+    contribution = 0.7 * (weight[a] * weight[b])[:, None] * gaussians
+    centre, ends = atoms.numbers[first[a]], np.sort(atoms.numbers[np.stack([second[a], second[b]])], axis=0)
+    for element in elements:
+        for pair in combinations_with_replacement(elements, 2):
+            mine = (centre == element) & (ends[0] == pair[0]) & (ends[1] == pair[1])
+            part = np.zeros((len(atoms), angular))
+            np.add.at(part, first[a[mine]], contribution[mine])
+            parts.append(part)
     per_atom = np.concatenate(parts, axis=1)
     return np.concatenate([per_atom.mean(axis=0), per_atom.std(axis=0)])
 

@@ -12,6 +12,7 @@ from ase.data import covalent_radii
 
 from aiida_gaprss.frames import REFERENCE, is_in_vacuum
 from aiida_gaprss.selection import Selection
+from aiida_gaprss.selection.alone import alone
 from aiida_gaprss.selection.neighbours import neighbours
 
 
@@ -20,7 +21,8 @@ class Limits:
     """Bounds of a sane cell; None switches one off.
 
     ``min_distance``: smallest distance, Å, for all pairs or per pair as ``{"Si-O": 1.2}`` (pairs not named are not
-    checked). ``max_neighbour_distance``: every atom needs another this near, Å. ``volume_per_atom``: smallest and
+    checked). ``max_neighbour_distance``: every atom needs another this near, Å; ``max_neighbour_factor``: the same in sums of
+    covalent radii. ``volume_per_atom``: smallest and
     largest, Å³. ``max_force``: largest |F| on one atom, eV/Å, of the forces given.
 
     :raises ValueError: for bounds that are not positive, or an inverted range.
@@ -28,11 +30,13 @@ class Limits:
 
     min_distance: float | Mapping[str, float] | None = None
     max_neighbour_distance: float | None = None
+    max_neighbour_factor: float | None = None
     volume_per_atom: tuple[float, float] | None = None
     max_force: float | None = None
 
     def __post_init__(self) -> None:
         numbers: dict[str, float | None] = {"max_neighbour_distance": self.max_neighbour_distance}
+        numbers["max_neighbour_factor"] = self.max_neighbour_factor
         numbers["max_force"] = self.max_force
         if isinstance(self.min_distance, Mapping):
             for key, value in self.min_distance.items():
@@ -82,8 +86,11 @@ def why_absurd(atoms: Atoms, limits: Limits, forces: np.ndarray | None = None) -
     if limits.max_neighbour_distance is not None:
         bonded = np.unique(neighbours(atoms, limits.max_neighbour_distance)[0])
         if len(bonded) < len(atoms):
-            alone = len(atoms) - len(bonded)
-            return f"fell apart: {alone} of {len(atoms)} atoms have no neighbour within {limits.max_neighbour_distance:g} Å"
+            lost = len(atoms) - len(bonded)
+            return f"fell apart: {lost} of {len(atoms)} atoms have no neighbour within {limits.max_neighbour_distance:g} Å"
+    if limits.max_neighbour_factor is not None and (lost := int(alone(atoms, limits.max_neighbour_factor).sum())):
+        within = f"within {limits.max_neighbour_factor:g} sums of covalent radii"
+        return f"fell apart: {lost} of {len(atoms)} atoms have no neighbour {within}"
     if limits.max_force is not None and forces is not None:
         forces = np.asarray(forces, dtype=float).reshape(len(atoms), 3)
         largest = float(np.linalg.norm(forces, axis=1).max())

@@ -180,12 +180,14 @@ def test_fingerprint_is_its_formula(rng):
                 -((r - grid) ** 2) / 2 / width**2
             )
         near = np.flatnonzero((first == i) & (distances < 3.6))
-        angles = np.zeros(12)
+        pairs = ((6, 6), (6, 14), (14, 14))
+        angles = {(centre, pair): np.zeros(12) for centre in (6, 14) for pair in pairs}
         for p, a in enumerate(near):
             for b in near[p + 1 :]:
                 weight = np.prod([0.5 * (1 + np.cos(np.pi * distances[k] / 3.6)) for k in (a, b)])
                 cosine = vectors[a] @ vectors[b] / distances[a] / distances[b]
-                angles += weight * np.exp(-0.5 * ((cosine - cosines) / 0.15) ** 2)
-        rows.append(np.concatenate([*parts.values(), 0.7 * angles]))
+                ends = tuple(sorted(int(atoms.numbers[second[k]]) for k in (a, b)))
+                angles[int(atoms.numbers[i]), ends] += weight * np.exp(-0.5 * ((cosine - cosines) / 0.15) ** 2)
+        rows.append(np.concatenate([*parts.values(), *(0.7 * part for part in angles.values())]))
     expected = np.concatenate([np.mean(rows, axis=0), np.std(rows, axis=0)])
     np.testing.assert_allclose(fingerprint(atoms, [6, 14]), expected, atol=1e-10)

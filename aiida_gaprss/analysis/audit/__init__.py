@@ -13,12 +13,14 @@ from functools import cached_property
 from ase import Atoms
 
 from aiida_gaprss.analysis.audit.consistency import check_forces, check_net_force, check_virials
+from aiida_gaprss.analysis.audit.duplicates import check_duplicates
 from aiida_gaprss.analysis.audit.energies import check_energy_unit, check_energy_zero, check_isolated_atoms
 from aiida_gaprss.analysis.audit.evidence import Evidence, examine
 from aiida_gaprss.analysis.audit.labels import check_labels, check_levels
 from aiida_gaprss.analysis.audit.paths import Paths, find_paths
 from aiida_gaprss.analysis.audit.result import VERDICTS, Audit, AuditSettings, Check, worst
-from aiida_gaprss.analysis.audit.structures import check_duplicates, check_geometry, check_outliers
+from aiida_gaprss.analysis.audit.structures import check_geometry, check_outliers
+from aiida_gaprss.analysis.placeholders import Placeholders, drop_placeholders, find_placeholders
 from aiida_gaprss.levels import Level
 
 __all__ = ["CHECKS", "VERDICTS", "Audit", "AuditSettings", "Check", "audit", "worst"]
@@ -43,29 +45,42 @@ class _Work:
         self.names = [name if count[name] == 1 else f"{source}: {name}" for name, source in zip(ids, where, strict=True)]
 
     @cached_property
+    def placeholders(self) -> list[Placeholders]:
+        return find_placeholders(self.frames)
+
+    @cached_property
+    def calculated(self) -> list[Atoms]:
+        """The frames without labels that stand for "not calculated"."""
+        if not self.placeholders:
+            return self.frames
+        frames = [atoms.copy() for atoms in self.frames]
+        drop_placeholders(frames, self.placeholders)
+        return frames
+
+    @cached_property
     def evidence(self) -> Evidence:
-        return examine(self.frames, self.settings.fit_atoms)
+        return examine(self.calculated, self.settings.fit_atoms)
 
     @cached_property
     def paths(self) -> Paths:
         """Paths, with labels of which the model has undone a mistake."""
-        frames = self.frames
+        frames = self.calculated
         if self.evidence.global_mistake:
             frames = [self.evidence.mended(atoms) for atoms in frames]
         return find_paths(frames)
 
 
 _CHECKS: dict[str, Callable[[_Work], Check]] = {
-    "labels": lambda w: check_labels(w.frames, w.names, w.refused),
+    "labels": lambda w: check_labels(w.frames, w.names, w.placeholders, w.refused),
     "level of theory": lambda w: check_levels(w.levels, w.mixed_levels),
-    "isolated atoms": lambda w: check_isolated_atoms(w.frames, w.names, w.settings),
-    "energy zero": lambda w: check_energy_zero(w.frames, w.names, w.evidence, w.paths),
+    "isolated atoms": lambda w: check_isolated_atoms(w.calculated, w.names, w.settings),
+    "energy zero": lambda w: check_energy_zero(w.calculated, w.names, w.evidence, w.paths),
     "energy unit": lambda w: check_energy_unit(w.evidence),
-    "forces": lambda w: check_forces(w.frames, w.names, w.evidence, w.paths),
-    "net force": lambda w: check_net_force(w.frames, w.names),
-    "virials": lambda w: check_virials(w.frames, w.names, w.evidence, w.paths),
-    "duplicates": lambda w: check_duplicates(w.frames, w.names, w.settings),
-    "outliers": lambda w: check_outliers(w.frames, w.names, w.settings),
+    "forces": lambda w: check_forces(w.calculated, w.names, w.evidence, w.paths),
+    "net force": lambda w: check_net_force(w.calculated, w.names),
+    "virials": lambda w: check_virials(w.calculated, w.names, w.evidence, w.paths),
+    "duplicates": lambda w: check_duplicates(w.calculated, w.names, w.settings),
+    "outliers": lambda w: check_outliers(w.calculated, w.names, w.settings),
     "geometry": lambda w: check_geometry(w.frames, w.names, w.settings),
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -26,9 +25,11 @@ MISTAKEN, MISTAKEN_IN_BOX = 3, 10
 #: A model that explains less than this says nothing. Frames that it takes to say that labels belong to other positions.
 LEAST_EXPLAINED, CONTRADICTING = 0.4, 20
 #: Factors within which the work along paths agrees with the energies, for forces (which anharmonicity affects) and virials;
-#: pairs needed; misfit of pairs that disagree, and that agree.
+#: pairs needed; work that counts, eV/atom; change of the labels along a path, relative to the work.
 SLOPE = {"forces": 1.35, "virial": 1.15}
-PAIRS, MISFIT, AGREE = 10, 0.5, 0.25
+PAIRS, WORK, STRAIGHT = 10, 1e-5, 3.0
+#: By how much better an explanation must be: per pair (the error falls to a third), and in all; nats.
+BETTER, DECISIVE = 1.1, 20.0
 #: Isotropic virial, eV/atom, that no energy accounts for.
 PRESSURE = 1.0
 #: Net force relative to what independent errors of the size of the forces would give: warning, fault. Smallest that counts, eV/Å.
@@ -147,43 +148,65 @@ def _from_culprit(check: Check, kind: str, evidence: Evidence) -> None:
 
 
 def _from_paths(check: Check, kind: str, evidence: Evidence, paths: Paths) -> None:
-    """Add what pairs of neighbouring frames say whose energy difference is mostly due to labels of ``kind``."""
-    noun = NOUNS[kind]
+    """Add what pairs of neighbouring frames say whose energy difference is mostly due to labels of ``kind``.
+
+    A mistake is named if it explains the energy differences decisively better than right labels with noise do, better than a
+    constant pressure, and better than nothing does: where all is noise, any mistake that makes the labels small seems to fit.
+    """
     own, other = (paths.work_forces, paths.work_virial) if kind == "forces" else (paths.work_virial, paths.work_forces)
     strength = np.abs(own).max(axis=1, initial=0)
-    telling = (strength > 2 * np.abs(other).max(axis=1, initial=0)) & (strength > 1e-5) & (np.abs(paths.energy) < 5)
-    mine = paths.select(telling)
+    mine = paths.select((strength > 2 * np.abs(other).max(axis=1, initial=0)) & (strength > WORK) & (np.abs(paths.energy) < 5))
     if len(mine) < PAIRS:
         return
-    straight = mine.curvature < 3 * np.maximum(np.abs(mine.work), np.abs(mine.energy))
-    misfit = float(np.median(mine.misfit()[straight])) if straight.sum() >= PAIRS else 1.0
-    best, words = misfit, ""
-    key = "work_forces" if kind == "forces" else "work_virial"
-    for mistake in MISTAKES if misfit > MISFIT else ():
-        if mistake.kind == kind and not mistake.rare and mistake.volume == 0:
-            altered = replace(mine, **{key: own[telling] * mistake.value})
-            those = altered.curvature < 3 * np.maximum(np.abs(altered.work), np.abs(altered.energy))
-            if those.sum() >= PAIRS and float(np.median(altered.misfit()[those])) < best:
-                best, words = float(np.median(altered.misfit()[those])), mistake.words
-    check.numbers["pairs"] = int(straight.sum())
-    if words and best < AGREE:
+    stored, _ = mine.likelihood()
+    nothing, _ = mine.with_other(kind, 0.0).likelihood()
+    known = max(stored, nothing, _with_pressure(mine) if kind == "virial" else nothing)
+    usual = [m for m in MISTAKES if m.kind == kind and not m.rare and m.volume == 0]
+    explained = {mistake.words: mine.with_other(kind, mistake.value).likelihood()[0] for mistake in usual}
+    words = max(explained, key=lambda name: explained[name])
+    check.numbers["pairs"] = len(mine)
+    if _decides(explained[words] - known, mine):
         if check.verdict != "fault" and not evidence.global_mistake:
-            check.add("fault", f"{noun} are {words}: along {len(mine)} pairs of neighbouring frames, work and energy then agree")
+            check.add(
+                "fault",
+                f"{NOUNS[kind]} are {words}: along {len(mine)} pairs of neighbouring frames, work and energy then agree",
+            )
+    elif stored > nothing:
+        _slope(check, kind, evidence, mine)
+
+
+def _decides(better: float, pairs: Paths) -> bool:
+    """Tell whether an explanation that is better by so many nats per pair is the right one."""
+    return better > BETTER and better * pairs.n_independent > DECISIVE
+
+
+def _with_pressure(pairs: Paths) -> float:
+    """Return how well the virials explain the pairs if they hold a constant pressure that energies know nothing of."""
+    _, error = pairs.likelihood()
+    left, unit = (pairs.energy - pairs.work) / error, pairs.work_pressure / error
+    if not np.abs(unit).max() > 0:
+        return -np.inf
+    return pairs.likelihood(pairs.work_pressure * least_absolute(unit[:, None], left)[0])[0]
+
+
+def _slope(check: Check, kind: str, evidence: Evidence, pairs: Paths) -> None:
+    """Add how many times the work the energy differences are, along paths on which the labels do not change too much."""
+    straight = pairs.select(pairs.curvature < STRAIGHT * np.abs(pairs.work))
+    if len(straight) < PAIRS:
         return
-    if misfit > MISFIT:
-        return
-    straightest = mine.select(straight)
-    x = np.stack([straightest.work_forces.mean(axis=1), straightest.work_virial.mean(axis=1)], axis=1)
-    scale = np.where(straightest.misfit() < MISFIT, 1 / np.maximum(np.abs(x).sum(axis=1), 1e-6), 0.0)
+    stored, error = straight.likelihood()
+    x = np.stack([straight.work_forces.mean(axis=1), straight.work_virial.mean(axis=1)], axis=1)
     used = np.abs(x).max(axis=0) > 1e-6
     slopes = np.zeros(2)
-    slopes[used] = least_absolute(x[:, used] * scale[:, None], straightest.energy * scale)
+    slopes[used] = least_absolute(x[:, used] / error[:, None], straight.energy / error)
     value = float(slopes[0 if kind == "forces" else 1])
     check.numbers["slope"] = value
-    text = f"{len(straightest)} pairs of neighbouring frames: energy differences are {value:.3f} times the work of the {noun}"
+    text = f"{len(straight)} pairs of neighbouring frames: energy differences are {value:.3f} times the work of the {NOUNS[kind]}"
     limit = SLOPE[kind]
-    if not 1 / limit < value < limit and len(straightest) >= 2 * PAIRS and not evidence.global_mistake:
-        check.add("fault", text)
+    if not 1 / limit < value < limit and len(straight) >= 2 * PAIRS and not evidence.global_mistake:
+        then, nothing = (straight.with_other(kind, factor).likelihood()[0] for factor in (value, 0.0))
+        if _decides(then - stored, straight) and _decides(then - nothing, straight):
+            check.add("fault", text)
     elif check.verdict in ("ok", "not judged"):
         check.verdict = "ok"
         check.found = [text]
@@ -200,7 +223,7 @@ def _pressure(check: Check, frames: Sequence[Atoms], evidence: Evidence) -> None
     value = float(np.median([sum(c * (a.numbers == z).mean() for z, c in zip(species, constants, strict=True)) for a in mine]))
     by_element = dict(zip(species, constants, strict=True))
     check.numbers["isotropic_excess"] = {chemical_symbols[z]: float(v) for z, v in by_element.items()}
-    if abs(value) > PRESSURE:
+    if abs(value) > max(PRESSURE, 3 * float(evidence.pressure.std(axis=0).max())):
         gpa = value / float(np.median([abs(a.cell.volume) / len(a) for a in mine])) / units.GPa
         listed = ", ".join(f"{chemical_symbols[z]} {v:+.3g}" for z, v in by_element.items())
         check.add(

@@ -7,6 +7,7 @@ tried one by one: a label that becomes ordinary once a mistake is undone had tha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -36,15 +37,24 @@ LITTLE, LESS = 0.15, 0.65
 RARE = 0.05
 #: A frame's error in units of the median frame's beyond which it does not fit, and below which it does.
 OUT, ORDINARY = 3.0, 3.0
-#: By how much less of the virials a model must leave unexplained with a constant pressure.
-NEEDED = 4.0
+#: By how much less of the virials a model must leave unexplained with a constant pressure; relative difference of the volumes.
+NEEDED, VOLUMES = 4.0, 0.03
 #: By how much the square error must fall when a mistake of a single frame is undone.
 FALL = 9.0
 #: A kind of which the model explains less than this, though more of the others, is not what it says it is.
 CONTRADICTS = {"forces": 0.4, "virial": 0.2}
+#: ... if what the others predict of it is, in squares, between these parts of its labels, and less than this part of it is there;
+#: or, if the others agree without it and not with it, less than the last.
+SIGNAL, MOST, IN_IT = 0.2, 4.0, (0.5, 0.75)
 #: Root mean square force of a frame, eV/Å, that is more than noise of convergence.
 SMALL_FORCE = 5e-3
 
+#: Factors that nobody multiplies by, beside that of a mistake: how many frames they explain is chance. A mistake explains more
+#: than so many times as many frames, and so many independent numbers in them.
+DECOYS = (0.2, 0.45, 2.2, 5.0)
+CHANCE, NUMBERS = 3, 10
+#: Independent numbers of a frame which the model must explain if it is to say that its energy is wrong.
+KNOWN = 3
 #: Fraction of the frames another mistake explains at which a commoner one is preferred.
 ALIKE_MISTAKES = 0.8
 
@@ -108,9 +118,13 @@ class Evidence:
         return {i for kind in kinds for i in (*self.frame_mistakes.get(kind, ()), *self.unlike.get(kind, ()))}
 
     def otherwise_ordinary(self, index: int, kind: str) -> bool:
-        """Tell whether the model explains the labels of all other kinds: then it knows this kind of structure."""
-        others = [frames[index] for other, frames in self.frames.items() if other != kind and index in frames]
-        return bool(others) and all(frame.deviation < ORDINARY for frame in others)
+        """Tell whether the model explains the labels of all other kinds: then it knows this kind of structure.
+
+        A cell so symmetric that its labels are one number, or zero, is easily explained, and says little.
+        """
+        others = {other: frames[index] for other, frames in self.frames.items() if other != kind and index in frames}
+        known = sum(_independent(frame.labels, other) for other, frame in others.items() if other != "energy")
+        return known >= KNOWN and all(frame.deviation < ORDINARY for frame in others.values())
 
     def corrected(self, atoms: Atoms, kind: str) -> np.ndarray | None:
         """Return the rows of a label with the global mistake undone."""
@@ -162,7 +176,7 @@ def examine(frames: Sequence[Atoms], fit_atoms: int, seed: int = 0) -> Evidence:
         for kind in labels:
             _single_mistakes(evidence, kind, frames)
         weights = _weights_without_odd(evidence, model, labels, chosen)
-        contradicting = _contradicting(evidence, labels)
+        contradicting = _contradicting(evidence, model, labels)
         if contradicting:  # if half of a kind is wrong, the robust fit may have sided with the wrong kind
             other = _culprit(model, labels, None)
             contradicting = other or contradicting
@@ -175,18 +189,44 @@ def examine(frames: Sequence[Atoms], fit_atoms: int, seed: int = 0) -> Evidence:
         evidence.contradicts.append(contradicting)
         evidence.frame_mistakes[contradicting], evidence.unlike[contradicting] = {}, set()
         labels = {kind: rows for kind, rows in labels.items() if kind != contradicting}
-    if "virial" in labels and model.need_of_pressure(labels, weights) > NEEDED:
+    if "virial" in labels and _volumes_differ(model) and model.need_of_pressure(labels, weights) > NEEDED:
         evidence.pressure = model.pressure_constants(fit.coefficients)
     return evidence
 
 
-def _contradicting(evidence: Evidence, labels: dict[str, np.ndarray]) -> str:
-    """Return a kind of which the model explains little though more of another."""
+def _contradicting(evidence: Evidence, model: LinearModel, labels: dict[str, np.ndarray]) -> str:
+    """Return a kind of which the model explains little though more of another, and that is not merely drowned in noise."""
     for kind, least in CONTRADICTS.items():
         others = [evidence.explained[k] for k in labels if k != kind]
-        if kind in labels and others and evidence.explained[kind] < least < max(others):
+        if (
+            kind in labels
+            and others
+            and evidence.explained[kind] < least < max(others)
+            and _refuted(model, labels, kind, IN_IT[0])
+        ):
             return kind
     return ""
+
+
+def _refuted(model: LinearModel, labels: dict[str, np.ndarray], kind: str, in_it: float) -> bool:
+    """Tell whether the other labels, by themselves, predict of a kind what is not in its labels, or less than a part of it.
+
+    What they predict must be sure (the folds agree on it, and it is not many times the labels) and not small beside the labels:
+    small labels are noise, as forces at the end of a relaxation are, and noise added to what is predicted contradicts nothing.
+    """
+    fit = model.fit({k: rows for k, rows in labels.items() if k != kind})
+    folds = np.array([model.centred(kind, model.blocks[kind].x @ c) for c in fit.coefficients])
+    predicted, stored = folds.mean(axis=0), model.centred(kind, labels[kind])
+    size, typical = model.scale(kind, labels[kind])
+    weight = np.where(model.has(kind), 1 / (typical + size), 0.0)
+
+    def total(values: np.ndarray) -> float:
+        return float((weight * model.mean(kind, values)).sum())
+
+    uncertain = (len(folds) - 1) * total(folds.var(axis=0))  # the jackknife's estimate
+    signal = total(predicted**2) - uncertain
+    sure = uncertain < signal and SIGNAL < signal / total(stored**2) < MOST
+    return sure and total(predicted * stored) < in_it * signal
 
 
 def _within_range(atoms: Atoms, basis: Basis) -> bool:
@@ -206,6 +246,12 @@ def _says_something(model: LinearModel, kind: str) -> bool:
     size, typical = model.scale(kind, model.labels[kind])
     floor = SMALL_FORCE**2 if kind == "forces" else 1e-14
     return int((model.has(kind) & (size > floor)).sum()) >= MIN_OF_KIND and typical > floor
+
+
+def _volumes_differ(model: LinearModel) -> bool:
+    """Tell whether cells differ in volume enough for their energies to know of a pressure."""
+    low, high = np.quantile(np.log(model.volume / model.n_atoms)[model.has("virial")], (0.1, 0.9))
+    return bool(high - low > VOLUMES)
 
 
 class _Trial:
@@ -335,14 +381,15 @@ def _culprit(model: LinearModel, labels: dict[str, np.ndarray], weights: dict[st
         others = {k: rows for k, rows in labels.items() if k != kind}
         without[kind] = max(model.fit(others, weights and {k: weights[k] for k in others}).unexplained.values())
     best = min(without, key=lambda kind: without[kind])
-    return best if without[best] < UNEXPLAINED else ""
+    return best if without[best] < UNEXPLAINED and _refuted(model, labels, best, IN_IT[1]) else ""
 
 
 def _single_mistakes(evidence: Evidence, kind: str, frames: Sequence[Atoms]) -> None:
     """Sort the frames that do not fit into those that a mistake explains and others.
 
     If several mistakes explain a frame, it is taken to have the one that explains most frames; about as many is as good, and the
-    first in the list of mistakes is the commonest.
+    first in the list of mistakes is the commonest. A mistake that explains no more frames than factors which nobody would use
+    by mistake, or order of the axes, do, explains the errors of the model; so does one that is seen in a few numbers only.
     """
     odd = {
         index: frame
@@ -350,6 +397,7 @@ def _single_mistakes(evidence: Evidence, kind: str, frames: Sequence[Atoms]) -> 
         if frame.deviation > OUT / np.sqrt(2) and (kind == "energy" or frame.error > 0.25 * float((frame.predicted**2).mean()))
     }
     explained: dict[str, set[int]] = {}
+    chance: dict[str, Counter[int]] = {}
     for index, frame in odd.items() if kind != "energy" else ():
         enough = min(frame.error / FALL, ORDINARY**2 * frame.usual, 0.25 * float((frame.predicted**2).mean()))
         for mistake in MISTAKES:
@@ -357,17 +405,40 @@ def _single_mistakes(evidence: Evidence, kind: str, frames: Sequence[Atoms]) -> 
                 factor = float(mistake.factor(len(frames[index]), abs(frames[index].cell.volume)))
                 if ((factor * frame.labels - frame.predicted) ** 2).mean() < enough:
                     explained.setdefault(mistake.words, set()).add(index)
-        if kind == "forces" and len(frames[index]) > 1 and not any(index in mine for mine in explained.values()):
+                for number, other in enumerate(DECOYS):
+                    if ((other * factor * frame.labels - frame.predicted) ** 2).mean() < enough:
+                        chance.setdefault(mistake.words, Counter())[number] += 1
+        if kind == "forces" and len(frames[index]) > 1:
             stored, predicted = frame.labels.reshape(-1, 3), frame.predicted.reshape(-1, 3)
-            rows, columns = linear_sum_assignment(cdist(stored, predicted, "sqeuclidean"))
-            if ((stored[rows] - predicted[columns]) ** 2).mean() < enough:
+            if not any(index in mine for mine in explained.values()) and _interchanged(stored, predicted) < enough:
                 explained.setdefault(INTERCHANGED, set()).add(index)
+            for number, axes in enumerate(([1, 2, 0], [2, 0, 1])):
+                if _interchanged(stored[:, axes], predicted) < enough:
+                    chance.setdefault(INTERCHANGED, Counter())[number] += 1
     found: dict[int, str] = {}
     while explained:
         most = max(len(mine) for mine in explained.values())
         words = next(words for words in _ORDER if len(explained.get(words, ())) >= ALIKE_MISTAKES * most)
         mine = explained.pop(words)
+        by_chance = max(chance.get(words, Counter()).values(), default=0)
+        numbers = sum(_independent(evidence.frames[kind][i].labels, kind) for i in mine)
+        if len(mine) <= CHANCE * by_chance or numbers < NUMBERS:
+            continue
         found.update(dict.fromkeys(sorted(mine), words))
         explained = {other: rest for other, its in explained.items() if (rest := its - mine)}
     evidence.frame_mistakes[kind] = found
     evidence.unlike[kind] = {i for i, frame in odd.items() if i not in found and frame.deviation > 2 * OUT}
+
+
+def _interchanged(stored: np.ndarray, predicted: np.ndarray) -> float:
+    """Return the mean square error of forces if each belonged to the atom that it fits best."""
+    rows, columns = linear_sum_assignment(cdist(stored, predicted, "sqeuclidean"))
+    return float(((stored[rows] - predicted[columns]) ** 2).mean())
+
+
+def _independent(labels: np.ndarray, kind: str) -> int:
+    """Return how many numbers of a label are not small, nor equal by symmetry: lengths of forces, eigenvalues of virials."""
+    rows = labels.reshape(-1, 3)
+    sizes = np.linalg.norm(rows, axis=1) if kind == "forces" else np.abs(np.linalg.eigvalsh(rows + rows.T))
+    sizes = np.sort(sizes[sizes > max(0.05 * sizes.max(), SMALL_FORCE)])
+    return 1 + int((np.diff(sizes) > 0.02 * sizes.max()).sum()) if len(sizes) else 0

@@ -8,28 +8,34 @@ from collections.abc import Mapping, Sequence
 from ase import Atoms
 
 from aiida_gaprss.analysis.audit.result import Check
+from aiida_gaprss.analysis.placeholders import Placeholders
 from aiida_gaprss.frames import REFERENCE, is_in_vacuum, is_isolated_atom, is_labelled
 from aiida_gaprss.levels import Level, difference, line_of
 
 #: What ``level_of_theory`` says if nobody has said anything.
 UNKNOWN = ("", "unknown", "unlabelled")
+#: What is wrong with a placeholder: a whole one, and one in part.
+_WHY = ("which no calculation gives", "though symmetry does not demand it: held atoms, or a constrained cell?")
 
 
-def check_labels(frames: Sequence[Atoms], names: Sequence[str], refused: Sequence[str] = ()) -> Check:
-    """Check that every frame has energy, forces and virial, and that no label comes from a calculation that failed.
+def check_labels(
+    frames: Sequence[Atoms], names: Sequence[str], placeholders: Sequence[Placeholders], refused: Sequence[str] = ()
+) -> Check:
+    """Check that every frame has energy, forces and virial, and that none is a placeholder or of a calculation that failed.
 
     Isolated atoms and dimers need no virial. Energies without forces, or forces without virials, in a part of the frames make a
     warning: a fit is then lopsided, mostly without anybody's intent.
 
+    :param placeholders: what stands for labels that were not calculated.
     :param refused: why frames could not be read, for example for a label that is not a finite number.
     """
     check = Check("labels")
     if refused:
         more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
         check.add("fault", f"{len(refused)} frames cannot be used: {refused[0]}{more}")
-    zero = [i for i, a in enumerate(frames) if not is_isolated_atom(a) and a.info.get(f"{REFERENCE}_energy") == 0]
-    if zero:
-        check.add("fault", f"{len(zero)} energies are exactly 0, which no calculation gives", [names[i] for i in zero])
+    for found in placeholders:
+        sentence = f"{len(found.reasons)} {found.kind.replace(' that are ', ' are ', 1)}, {_WHY[found.kind.endswith('in part')]}"
+        check.add("fault", sentence, [names[i] for i in found.reasons])
     others = [i for i, a in enumerate(frames) if not is_isolated_atom(a)]
     status = {i: str(frames[i].info["label_status"]) for i in range(len(frames)) if "label_status" in frames[i].info}
     kept = [i for i in status if status[i] != "ok" and is_labelled(frames[i])]

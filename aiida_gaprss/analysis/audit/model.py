@@ -132,13 +132,17 @@ class LinearModel:
         """Tell which frames have labels of a kind."""
         return self.blocks[kind].count > 0
 
-    def size(self, kind: str, labels: np.ndarray) -> np.ndarray:
-        """Return the mean square of the labels per frame, energies and pressures relative to their composition's."""
+    def centred(self, kind: str, rows: np.ndarray) -> np.ndarray:
+        """Return row values relative to what the composition explains; forces as they are."""
         if kind == "forces":
-            return self.mean(kind, labels**2)
+            return rows
         x = self.blocks[kind].x[:, : 2 * self.n_elements]
         used = np.abs(x).max(axis=1) > 0
-        return self.mean(kind, (labels - x @ least_absolute(x[used], labels[used])) ** 2)
+        return np.asarray(rows - x @ least_absolute(x[used], rows[used]))
+
+    def size(self, kind: str, labels: np.ndarray) -> np.ndarray:
+        """Return the mean square of the labels per frame, energies and pressures relative to their composition's."""
+        return self.mean(kind, self.centred(kind, labels) ** 2)
 
     def scale(self, kind: str, labels: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the size of the labels per frame, and its median, the square below which errors are absolute."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -20,26 +20,32 @@ from aiida_gaprss.frames import REFERENCE
 NEIGHBOURS, DISPLACEMENT, STRAIN = 4, 1.0, 0.2
 #: Frames of the same atoms that are compared with each other; more are thinned evenly.
 GROUP = 600
+#: Noise of energies, eV/atom, and parts of what two ends of a path differ by that the trapezoidal rule may be wrong by.
+NOISE, CURVED = np.geomspace(1e-6, 3.0, 27), np.array([0.01, 0.03, 0.1, 0.3])
 
 
 @dataclass(frozen=True)
 class Paths:
     """Pairs of frames, shape (n, 2), and per atom in eV: energy differences, and work by the labels of either end (n, 2).
 
-    ``work_forces`` and ``work_virial`` are what the change of energy would be if the labels of one end held along the way.
+    ``work_forces`` and ``work_virial`` are what the change of energy would be if the labels of one end held along the way;
+    ``work_pressure`` is the same for an isotropic virial of 1 eV/atom at both ends.
     """
 
     pairs: np.ndarray
     energy: np.ndarray
     work_forces: np.ndarray
     work_virial: np.ndarray
+    work_pressure: np.ndarray
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def select(self, mask: np.ndarray) -> Paths:
         """Return some of the pairs."""
-        return Paths(self.pairs[mask], self.energy[mask], self.work_forces[mask], self.work_virial[mask])
+        return Paths(
+            *(values[mask] for values in (self.pairs, self.energy, self.work_forces, self.work_virial, self.work_pressure))
+        )
 
     @property
     def work(self) -> np.ndarray:
@@ -50,6 +56,32 @@ class Paths:
     def curvature(self) -> np.ndarray:
         """By how much the two ends differ, which bounds the error of the rule."""
         return np.abs(np.diff(self.work_forces, axis=1)[:, 0]) + np.abs(np.diff(self.work_virial, axis=1)[:, 0])
+
+    def with_other(self, kind: str, factor: float) -> Paths:
+        """Return the same pairs if labels of ``kind`` were ``factor`` times as large."""
+        key = "work_forces" if kind == "forces" else "work_virial"
+        return replace(self, **{key: getattr(self, key) * factor})
+
+    @property
+    def n_independent(self) -> int:
+        """Number of energy differences that do not follow from others."""
+        return min(len(self), len(np.unique(self.pairs)) - 1) if len(self) else 0
+
+    def likelihood(self, more: np.ndarray | float = 0.0) -> tuple[float, np.ndarray]:
+        """Return how well the work explains the energy differences, in nats per pair, and the error that each pair may have.
+
+        What is left over is taken as noise: of the energies, the same for all pairs, and a part of what the two ends differ by.
+        Both are as large as explains the data best, so that labels which are right are not refuted by noisy energies, whatever
+        their noise is. Student's t distribution with three degrees of freedom forgives single jumps, as those of a basis set.
+
+        :param more: work in addition, eV/atom.
+        """
+        left = np.abs(self.energy - self.work - more)
+        noise = NOISE[None, :, None]
+        error = np.sqrt(noise**2 + (CURVED[:, None, None] * self.curvature) ** 2)
+        mean = (-np.log(error) - 2 * np.log1p((left / error) ** 2 / 3)).mean(axis=2)
+        best = np.unravel_index(int(mean.argmax()), mean.shape)
+        return float(mean[best]), error[best[0], best[1]]
 
     def misfit(self) -> np.ndarray:
         """Return per pair |ΔE − work| / (|ΔE| + |work|): near 0 if labels agree, 1 for a wrong sign or a wrong unit."""
@@ -73,8 +105,8 @@ def find_paths(frames: Sequence[Atoms]) -> Paths:
                 work = _work(frames[first], frames[second])
                 if work is not None:
                     found[first, second] = work
-    table = np.array(list(found.values()), dtype=float).reshape(-1, 5)
-    return Paths(np.array(list(found), dtype=int).reshape(-1, 2), table[:, 0], table[:, 1:3], table[:, 3:5])
+    table = np.array(list(found.values()), dtype=float).reshape(-1, 6)
+    return Paths(np.array(list(found), dtype=int).reshape(-1, 2), table[:, 0], table[:, 1:3], table[:, 3:5], table[:, 5])
 
 
 def _near(members: list[int], frames: Sequence[Atoms]) -> list[tuple[int, int]]:
@@ -121,4 +153,4 @@ def _work(first: Atoms, second: Atoms) -> tuple[float, ...] | None:
             for label, strain in zip(labels, strains, strict=True)
         ]
     energy = (second.info[f"{REFERENCE}_energy"] - first.info[f"{REFERENCE}_energy"]) / n
-    return energy, *forces, *virial
+    return energy, *forces, *virial, -float(np.mean([np.trace(strain) for strain in strains]))
