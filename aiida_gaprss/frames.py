@@ -149,8 +149,8 @@ def is_isolated_atom(atoms: Atoms) -> bool:
     return len(atoms) == 1 and atoms.info.get("config_type") == "isolated_atom"
 
 
-def distance_to_image(atoms: Atoms) -> float:
-    """Return the distance (Å) of an atom to its nearest image."""
+def image_distance(atoms: Atoms) -> float:
+    """Return how far an atom is from the nearest of its own images, Å."""
     return float(np.linalg.norm(minkowski_reduce(atoms.cell.array)[0], axis=1).min())
 
 
@@ -165,7 +165,7 @@ def check_isolated(atoms: Atoms, where: str) -> None:
         return
     if len(atoms) != 1:
         raise FrameError(f"{where}: config_type isolated_atom, but it has {len(atoms)} atoms")
-    distance = distance_to_image(atoms)
+    distance = image_distance(atoms)
     if distance < ISOLATED:
         raise FrameError(
             f"{where}: config_type isolated_atom, but the atom is {distance:.2f} Å from its own image, expected at least "

@@ -208,7 +208,7 @@ def _code(what: str, label: str, place: tuple[str, ...], findings: Findings) -> 
 def _process_of(code: AbstractCode | None) -> type[CalcJob]:
     """Return the calculation of the plugin that a code is for; the one of AiiDA if that cannot be known."""
     try:
-        return CalculationFactory(str(code.default_calc_job_plugin)) if code is not None else CalcJob  # type: ignore[return-value]
+        return CalculationFactory(code.default_calc_job_plugin) if code is not None else CalcJob  # type: ignore[return-value]
     except (EntryPointError, TypeError, ValueError):
         return CalcJob
 
@@ -280,8 +280,9 @@ def _check_levels(campaign: Campaign, database: dict[str, Dataset], level: Level
     if campaign.settings.fit.mixed_levels:
         return
     for name, dataset in database.items():
-        if reason := difference({f"<{dataset.pk}>": dataset.level, "the reference of this campaign": level}):
-            what = f"its labels are of another level of theory: {reason}"
+        other = difference({f"<{dataset.pk}>": dataset.level, "the campaign": level})
+        if other:
+            what = f"<{dataset.pk}> was labelled at another level of theory: {other}"
             where = ("start", "database", int(name[1:3]))
             findings.fault(where, f"{what}; label it anew (relabel), or say mixed_levels: true in settings.fit")
 

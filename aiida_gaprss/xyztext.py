@@ -40,9 +40,9 @@ _STRUCTURE = ("species", "Z", "pos")
 class RawFrame:
     """One frame as it is written: ``info`` by key as text; ``columns`` by name, shape (atoms, columns).
 
-    ``where`` names it in messages. ``forms`` counts how numbers are written: by column the decimals, and under no name the
-    lengths of the rows. ``doubled`` are the keys that the comment line has twice. ``cell`` (rows a, b, c; Å) and ``pbc`` are
-    None where the file has none.
+    ``where`` names it in messages. ``forms`` counts how numbers are written: the decimals by column, and under no name the
+    lengths of the rows. ``doubled`` are the keys that the comment line has twice. ``cell`` (rows a, b, c; Å) and ``pbc`` are None
+    where the file has none.
     """
 
     where: str

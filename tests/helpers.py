@@ -112,6 +112,17 @@ def sorted_cell(atoms):
     return atoms[np.argsort(atoms.numbers, kind="stable")]
 
 
+def assert_cats(node):
+    """`verdi calcjob inputcat` and `outputcat` show what a job was given and what it printed."""
+    from aiida.cmdline.commands.cmd_calcjob import calcjob_inputcat, calcjob_outputcat
+    from click.testing import CliRunner
+
+    for command, words in ((calcjob_inputcat, "Properties="), (calcjob_outputcat, '"complete": true')):
+        result = CliRunner().invoke(command, [str(node.pk)])
+        assert result.exit_code == 0, result.output
+        assert words in result.output
+
+
 #: A potential made by hand: a pair term of copper with three sparse points, as gap_fit writes it.
 TINY_SPARSE = "2.0e+00\n2.5e+00\n3.0e+00\n"
 TINY_GAP = """<GAP_tiny>
@@ -145,14 +156,3 @@ def tiny_gap(folder, edit=str, sparse=TINY_SPARSE):
     text = TINY_GAP.format(md5=hashlib.md5(TINY_SPARSE.encode(), usedforsecurity=False).hexdigest())
     (folder / "gap.xml").write_text(edit(text), encoding="utf-8")
     return folder
-
-
-def assert_cats(node):
-    """`verdi calcjob inputcat` and `outputcat` show what a job was given and what it printed."""
-    from aiida.cmdline.commands.cmd_calcjob import calcjob_inputcat, calcjob_outputcat
-    from click.testing import CliRunner
-
-    for command, words in ((calcjob_inputcat, "Properties="), (calcjob_outputcat, '"complete": true')):
-        result = CliRunner().invoke(command, [str(node.pk)])
-        assert result.exit_code == 0, result.output
-        assert words in result.output

@@ -126,7 +126,7 @@ def finish(node: WorkChainNode, folder: Path) -> None:
         raise click.ClickException(f"campaign <{node.pk}> did not finish: {node.exit_message or node.process_state}")
 
 
-def print_report(node: WorkChainNode, folder: Path) -> Path:
+def print_report(node: WorkChainNode, folder: Path, force: bool = False) -> Path:
     """Print the tables of a campaign and write its report; return the page."""
     from aiida_gaprss.analysis.targets import in_words
     from aiida_gaprss.report.collect import collect
@@ -145,7 +145,7 @@ def print_report(node: WorkChainNode, folder: Path) -> Path:
     checks = sum(minimum.ref_energy is not None for minimum in record.minima)
     labels = f"{len(record.training_set())} labels in the training set, {checks} more to check the minima"
     console.print(f"{labels}; campaign {record.label} <{node.pk}>")
-    return write_report(record, folder)
+    return write_report(record, folder, force)
 
 
 def load_campaign_node(identifier: str) -> WorkChainNode:
@@ -229,14 +229,15 @@ def tidy(message: str) -> str:
 
 @click.command()
 @click.argument("campaign")
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder; default: gaprss-report-CAMPAIGN.")
-def report(campaign: str, output: Path | None) -> None:
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder; default: gaprss-report-PK.")
+@click.option("--force", is_flag=True, help="Replace files in the folder that are of something else.")
+def report(campaign: str, output: Path | None, force: bool) -> None:
     """Write the report of CAMPAIGN (pk or uuid): one HTML page, its figures, and the numbers as CSV and JSON."""
     from aiida_gaprss.cli.environment import load_or_make_profile
 
     load_or_make_profile(make=False)
     node = load_campaign_node(campaign)
-    click.echo(f"Report: {print_report(node, output or Path(f'gaprss-report-{campaign}'))}")
+    click.echo(f"Report: {print_report(node, output or Path(f'gaprss-report-{node.pk}'), force)}")
 
 
 @click.command()

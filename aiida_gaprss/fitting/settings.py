@@ -233,6 +233,9 @@ class FitSettings(Model):
     )
     sparse_jitter: Positive = 1e-8
     mixed_levels: bool = Field(False, description="allow datasets that were labelled at different levels of theory")
+    keep_absurd: bool = Field(
+        False, description="allow labels that can hardly be right: forces, energies, virials out of all bounds"
+    )
 
     @field_validator("config_type_sigma")
     @classmethod

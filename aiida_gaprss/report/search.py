@@ -9,8 +9,11 @@ from aiida.orm import WorkChainNode
 
 from aiida_gaprss import frames as frames_
 from aiida_gaprss.analysis.minima import Minimum
+from aiida_gaprss.report.folder import REPORT, claim
 from aiida_gaprss.report.tables import minima_rows
 from aiida_gaprss.report.write import write_csv
+
+FILES = ("minima.csv", "minima.xyz", "found.csv", REPORT)
 
 
 def minima_of(node: WorkChainNode) -> list[Minimum]:
@@ -22,8 +25,11 @@ def minima_of(node: WorkChainNode) -> list[Minimum]:
 
 
 def write_search(node: WorkChainNode, folder: Path) -> None:
-    """Write ``minima.csv``, ``minima.xyz``, ``report.json`` and, if there were targets, ``found.csv`` into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``minima.csv``, ``minima.xyz``, ``report.json`` and, if there were targets, ``found.csv`` into ``folder``.
+
+    :raises FolderError: if it has such files that are of something else.
+    """
+    claim(folder, FILES, (node.uuid,))
     minima = minima_of(node)
     rows = minima_rows(minima)
     found = node.outputs.found["targets"] if "found" in node.outputs else []
@@ -38,4 +44,4 @@ def write_search(node: WorkChainNode, folder: Path) -> None:
         "minima": rows,
         "found": found,
     }
-    (folder / "report.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / REPORT).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -22,6 +22,7 @@ from aiida_gaprss.analysis.targets import in_words
 from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.outside import harmless
 from aiida_gaprss.report import figures, tables
+from aiida_gaprss.report.folder import REPORT, claim
 from aiida_gaprss.report.record import CampaignRecord
 
 #: Rows of the table of minima on the page, and structures drawn; the CSV has all.
@@ -46,14 +47,21 @@ class Section:
     drawings: dict[str, Callable[[], Figure | None]]
 
 
-def write_report(record: CampaignRecord, folder: str | Path) -> Path:
+#: Files of a report besides its figures.
+FILES = ("index.html", "generations.csv", "minima.csv", "errors.csv", "minima.xyz", REPORT, "structure_*.png")
+
+
+def write_report(record: CampaignRecord, folder: str | Path, force: bool = False) -> Path:
     """Write ``index.html`` and its companions into ``folder`` and return the path of the page.
 
     Companions: every figure as PNG, ``minima.csv``, ``errors.csv``, ``generations.csv``, ``minima.xyz`` and
     ``report.json``. The same record gives the same bytes. What the record lacks is said on the page.
+
+    :param force: replace files that are there and not of an earlier state of the campaign.
+    :raises FolderError: if there are such.
     """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
+    patterns = [*FILES, *(f"{name}.png" for section in _sections(record) for name in section.drawings)]
+    target = claim(folder, patterns, (record.uuid, record.label), force)
     for old in target.glob("structure_*.png"):  # of an earlier state of a running campaign
         old.unlink()
     drawn = [_draw(section, target) for section in _sections(record)]
@@ -69,7 +77,7 @@ def write_report(record: CampaignRecord, folder: str | Path) -> Path:
     write_csv(target / "errors.csv", summary["errors"])
     (target / "minima.xyz").write_text(frames_.dumps(m.atoms for m in record.minima), encoding="utf-8")
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-    (target / "report.json").write_text(text + "\n", encoding="utf-8")
+    (target / REPORT).write_text(text + "\n", encoding="utf-8")
 
     rows = tables.generation_rows(record)
     zero = EnergyZero(record.labelled_frames())

@@ -3,8 +3,8 @@
 Called as ``python batch.py relax`` in a folder that holds the task ``relax.py`` and its input.
 
 Results go to ``results.jsonl``, one line per input frame, flushed line by line, so that a job killed at any moment gives back
-what it had finished. A line says of which frame it is, and has a checksum (``identity``). ``summary.json`` is
-written last and marks a job that came to its own end. Begun again in the same folder, a job does what it had not finished.
+what it had finished. A line says of which frame it is, and has a checksum (``identity``). ``summary.json`` is written last and
+marks a job that came to its own end. Begun again in the same folder, a job does what it had not finished.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any, Protocol
 from ase import Atoms
 from ase.io import read
 from ase.io.extxyz import write_extxyz
-from identity import identity, sealed
+from identity import checksum, identity, sealed
 
 RESULTS = "results.jsonl"
 SUMMARY = "summary.json"
@@ -112,8 +112,8 @@ def _failure(index: int, atoms: Atoms, reason: str) -> str:
     return sealed({**identity(index, atoms), "status": reason[:LONGEST_STATUS], "seconds": 0.0, "cpu": 0.0, "frames": ""})
 
 
-def finished(total: int) -> dict[int, str]:
-    """Return the lines that a job in this folder that was stopped has left, whole ones only, by frame."""
+def finished(frames: list[Atoms]) -> dict[int, str]:
+    """Return the lines that a job in this folder that was stopped has left, whole ones of these frames only, by frame."""
     lines: dict[int, str] = {}
     if not os.path.isfile(RESULTS):
         return lines
@@ -121,11 +121,13 @@ def finished(total: int) -> dict[int, str]:
         for line in handle:
             try:
                 result = json.loads(line)
-            except json.JSONDecodeError:
+                index = result["index"]
+                whole = line.endswith("\n") and result["sum"] == checksum(result)
+                mine = identity(index, frames[index]).items() <= result.items()
+            except (ValueError, LookupError, TypeError):
                 continue
-            whole = line.endswith("\n") and isinstance(result, dict) and result.get("index") in range(total)
-            if whole and not result["status"].startswith("not reached"):
-                lines[result["index"]] = line
+            if whole and mine and not result["status"].startswith("not reached"):
+                lines[index] = line
     return lines
 
 
@@ -166,7 +168,7 @@ class Batch:
 
     def run(self) -> None:
         """Process all frames, the largest first so that the cores end together."""
-        lines = {} if self.settings.get("begins_anew") else finished(len(self.frames))
+        lines = {} if self.settings.get("begins_anew") else finished(self.frames)
         self.done = set(lines)
         order = sorted(set(range(len(self.frames))) - self.done, key=lambda i: (-len(self.frames[i]), i))
         with open(f"{RESULTS}.new", "w", encoding="utf-8") as handle:

@@ -36,10 +36,9 @@ class Program:
 
     def run(self, atoms: Atoms, deadline: float) -> tuple[str, list[Atoms]]:
         """Run the program; what it printed is judged where the packed files are read."""
-        index = atoms.info["index"]
-        folder, packed = (Path(self.settings[name].format(index=index)) for name in ("folder", "packed"))
-        if packed.is_file():  # by a job that was stopped before it could say so
-            return said_in(packed), [result(atoms, packed)]
+        folder, packed = (Path(self.settings[key].format(index=atoms.info["index"])) for key in ("folder", "packed"))
+        if said := said_in(packed):  # by a job that was stopped before it could say so
+            return said, [result(atoms, packed)]
         tidy(folder)
         with (
             open(folder / self.settings["output"], "wb") as output,
@@ -72,7 +71,7 @@ class Program:
         return said, [result(atoms, packed)]
 
     def pack(self, path: Path, folder: Path, said: str) -> None:
-        """Pack the files that are kept, with what is said of the frame; the archive is there when it is whole."""
+        """Pack the files that are kept; the archive is there when it is whole."""
         new = path.with_suffix(".new")
         with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.comment = said.encode()[:60_000]
@@ -83,16 +82,18 @@ class Program:
         new.rename(path)
 
 
-def said_in(packed: Path) -> str:
-    """Return what is said of a frame that has been packed."""
-    with zipfile.ZipFile(packed) as archive:
+def said_in(path: Path) -> str:
+    """Return what is said of a frame that has been packed, or nothing."""
+    if not path.is_file():
+        return ""
+    with zipfile.ZipFile(path) as archive:
         return archive.comment.decode(errors="replace")
 
 
-def result(atoms: Atoms, packed: Path) -> Atoms:
+def result(atoms: Atoms, path: Path) -> Atoms:
     """Return the frame with the digest of its archive."""
     out = stripped(atoms)
-    out.info = {"packed": f"sha256:{hashlib.sha256(packed.read_bytes()).hexdigest()}"}
+    out.info = {"packed": f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"}
     return out
 
 

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -18,6 +20,7 @@ from aiida_gaprss.analysis.hull import above_hull
 from aiida_gaprss.analysis.minima import unique_minima
 from aiida_gaprss.frames import dumps, set_labels, virial_from_stress
 from aiida_gaprss.report.figures import energy_boxes, energy_volume, error_by_generation, hull, parity, progress
+from aiida_gaprss.report.folder import FolderError
 from aiida_gaprss.report.record import CampaignRecord, Counts, Failure, GenerationRecord
 from aiida_gaprss.report.tables import duration, generation_rows, number, significant, space_group
 from aiida_gaprss.report.text import generations_table, minima_table, plain
@@ -391,3 +394,30 @@ def test_what_was_begun_with_is_judged_by_no_potential(record):
     record.generations.insert(0, GenerationRecord("database", make_frames(5, 4, predicted=True)))
     row = generation_rows(record)[0]
     assert (row["name"], row["labelled"], row["new_energy_rmse_meV/atom"], row["progress"]) == ("begun with", 4, None, {})
+
+
+def test_what_is_of_something_else_is_not_replaced(record, tmp_path):
+    for name, content in (("index.html", "mine"), ("structure_07.png", "mine"), ("notes.txt", "mine")):
+        (tmp_path / name).write_text(content)
+    with pytest.raises(FolderError, match=r"has index.html and 1 more of something else: name another folder"):
+        write_report(record, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "notes.txt", "structure_07.png"]
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"mine"}
+    write_report(record, tmp_path, force=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "structure_07.png").exists()
+
+    write_report(record, tmp_path)  # an earlier state of the same
+    write_report(replace(record, uuid="other"), tmp_path)  # of the same name, that is: settings and seed
+    with pytest.raises(FolderError, match="of something else"):
+        write_report(replace(record, uuid="third", label="another"), tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"uuid": ["1234-abcd"]}', '{"search": 1}', "[" * 100_000, None])
+def test_a_folder_with_a_report_that_cannot_be_read(record, tmp_path, content):
+    if content is None:
+        os.mkfifo(tmp_path / "report.json")
+    else:
+        (tmp_path / "report.json").write_text(content)
+    with pytest.raises(FolderError, match=r"has report\.json of something else"):
+        write_report(record, tmp_path)

@@ -479,15 +479,12 @@ def test_a_program_that_is_still_running_when_the_time_is_up(run_batch):
 def test_a_program_that_was_stopped_begins_anew(tmp_path):
     """Not from what it has left; and a frame that was packed is done, even if nobody knows."""
     frames = crystals(2)
-    for number, atoms in enumerate(frames):
-        atoms.info["frame_id"] = f"p-{number}"
     command = (
         "cat in.txt wave sub/wave 2>/dev/null; mkdir sub; echo old | tee wave > sub/wave; [ ! -e ../../slow ] || sleep 5; true"
     )
-    folders = {f"p-{number}": f"frames/{number}" for number in range(2)}
-    settings = {"command": command, "output": "out.txt", "keep": ["out.txt"], "folders": folders, "processes": 1}
+    settings = {"command": command, "output": "out.txt", "keep": ["out.txt"], **PLACES, "processes": 1}
     folder = prepare_batch(tmp_path / "job", "program", frames, settings)
-    for path in folders.values():
+    for path in ("frames/0", "frames/1"):
         (folder / path).mkdir(parents=True)
         (folder / path / "in.txt").write_text("in\n")
     (folder / "slow").touch()
@@ -501,7 +498,7 @@ def test_a_program_that_was_stopped_begins_anew(tmp_path):
     for _ in range(2):
         subprocess.run([sys.executable, "batch.py", "program"], cwd=folder, check=True, capture_output=True)
         assert [line["status"] for _, line in sorted(read_lines(folder).items())] == ["ok", "ok"]
-        for name in folders:
+        for name in (0, 1):
             with zipfile.ZipFile(folder / "raw" / f"{name}.zip") as archive:
                 assert archive.read("out.txt") == b"in\n"
         (folder / "results.jsonl").unlink()
