@@ -40,8 +40,8 @@ def check(path: Path, seed: int | None) -> None:
     inputs, findings = judge(campaign)
     cells = dict(_cells(campaign, findings))
     if not findings.faults:
-        ports = RssWorkChain.spec().inputs
-        if error := ports.validate(ports.pre_process(ports.serialize(inputs) or {})):
+        ports: Any = RssWorkChain.spec().inputs
+        if error := ports.validate(ports.pre_process(ports.serialize(inputs))):
             findings.fault((), f"{error.port}: {error.message}")
     labels = label_budget(inputs) if not findings.faults else 0
     table = list(_programs(inputs, campaign)) if not findings.faults else []
