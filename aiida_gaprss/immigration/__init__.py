@@ -275,7 +275,7 @@ def _frame(output: Output, number: int, config_type: str | None) -> Atoms:
     if isolated and _to_image(atoms) < VACUUM:
         raise FrameError(f"config_type isolated_atom, but the atom is {_to_image(atoms):.2f} Å from its own image")
     forces, stress, notes = not_calculated(step)
-    for text in notes:
+    for text in (*step.notes, *notes):
         output.note(f"step {number}: {text}")
     virial = None if stress is None or isolated else virial_from_stress(stress, atoms.get_volume())
     set_labels(atoms, step.energy, forces, virial)

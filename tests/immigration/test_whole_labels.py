@@ -235,6 +235,37 @@ def test_a_line_search_that_is_cut(written):
             read_outputs([written("a.castep", text[:end])])
 
 
+def test_a_line_search_that_reverts(written, changed):
+    """CASTEP prints the structure that it goes back to after the energies of the one that it tried."""
+    head = recorded.SIC_HEAD.replace("single point energy", "geometry optimization")
+    atoms = head[
+        head.index("                                     Cell Contents") : head.index(
+            "                           -------------------------------\n                              k-Points"
+        )
+    ]
+    scf = head[head.index("Calculating total energy") :]
+    lower = [text.replace("-531.", "-532.").replace("-5.31163457", "-5.32163457") for text in (scf, recorded.SIC_ENERGIES)]
+    text = "".join(
+        [
+            head,
+            recorded.SIC_ENERGIES,
+            " LBFGS: finished iteration     0 with enthalpy= -5.31163457E+002 eV\n",
+            " LBFGS: starting iteration         1 with trial guess (lambda=  1.000000)\n",
+            changed(atoms, ("0.010000   0.000000", "0.020000   0.000000")),
+            *lower,
+            recorded.SIC_FORCES,
+            " LBFGS: reverting to earlier configuration\n",
+            atoms,
+            " LBFGS: finished iteration     1 with enthalpy= -5.31163457E+002 eV\n",
+            recorded.CASTEP_TAIL,
+        ]
+    )
+    first, tried = read_outputs([written("a.castep", text)]).frames
+    assert first.get_scaled_positions()[2, 0] == pytest.approx(0.01)
+    assert tried.get_scaled_positions()[2, 0] == pytest.approx(0.02)
+    assert tried.info["REF_energy"] == pytest.approx(-532.1634567891)
+
+
 # --- what stands for "not calculated" ---
 
 
