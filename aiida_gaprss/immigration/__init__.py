@@ -129,7 +129,8 @@ def read_outputs(
         result.frames.append(frame)
     if not result.frames:
         raise FrameError("\n".join(["nothing to import", *(f"  {item}" for item in result.refused)]))
-    result.level = one_level(((str(path), level) for path in result.files for level in outputs[path].levels), mixed_levels)
+    files = [*result.files, *(path for path, _ in again if path not in result.files)]
+    result.level = one_level(((shown(path), level) for path in files for level in outputs[path].levels), mixed_levels)
     result.notes += [f"{shown(path)}: {text}" for path in result.files for text in outputs[path].notes]
     return result
 
@@ -198,15 +199,12 @@ def _find(paths: list[Path], result: Immigrated) -> list[tuple[Path, str]]:
 
 
 def _read(found: list[tuple[Path, str]], result: Immigrated) -> dict[Path, Output]:
-    """Return what is in the outputs, but not that of an OUTCAR beside a vasprun.xml with steps in it."""
+    """Return what is in the outputs, but not that of an OUTCAR beside a vasprun.xml of the same run, which has more digits."""
     outputs: dict[Path, Output] = {}
-    complete: dict[Path, Path] = {}  # folder: vasprun.xml
+    beside: dict[Path, list[Path]] = {}  # folder: vasprun.xml files
     known: dict[str, Path] = {}  # file by content
     for path, kind in sorted(found, key=lambda item: item[1] != XML):
         folder = path.resolve().parent
-        if kind == OUTCAR and folder in complete:
-            result.notes.append(f"{shown(path)}: not read, {complete[folder].name} beside it is of the same run")
-            continue
         try:
             text = read_text(path, errors="replace")
         except OutsideError as exception:
@@ -216,10 +214,23 @@ def _read(found: list[tuple[Path, str]], result: Immigrated) -> dict[Path, Outpu
         if first != path:
             result.notes.append(f"{shown(path)}: not read, its content is that of {shown(first)}")
             continue
-        outputs[path] = _mine(_KINDS[kind][1](text), text)
-        if kind == XML and outputs[path].steps:
-            complete[folder] = path
+        output = _KINDS[kind][1](text)
+        if kind == XML and output.steps:
+            beside.setdefault(folder, []).append(path)
+        same = [other for other in beside.get(folder, []) if kind == OUTCAR and _same_run(output, outputs[other])]
+        if same:
+            result.notes.append(f"{shown(path)}: left out, {shown(same[0].name)} beside it is of the same run")
+        else:
+            outputs[path] = _mine(output, text)
     return {path: outputs[path] for path, _ in found if path in outputs}
+
+
+def _same_run(outcar: Output, xml: Output) -> bool:
+    """Tell whether the steps of an OUTCAR are those of a vasprun.xml, or its first ones: both print the same energies."""
+    pairs = list(zip(outcar.steps, xml.steps, strict=False))
+    return len(pairs) == len(outcar.steps) > 0 and all(
+        one.energy is None or two.energy is None or abs(one.energy - two.energy) < 1e-6 for one, two in pairs
+    )
 
 
 def _mine(output: Output, text: str) -> Output:

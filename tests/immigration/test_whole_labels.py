@@ -332,6 +332,25 @@ def test_the_same_run_twice(written, texts, tmp_path):
     assert result.notes == [f"{other}: 2 steps left out, with structure and labels as in {path}"]
 
 
+def test_two_runs_of_vasp_in_one_folder(written, changed):
+    """An OUTCAR is that of the vasprun.xml beside it if its energies are."""
+    written("run/vasprun.xml", recorded.SIC_VASPRUN)
+    same = written("run/OUTCAR", recorded.SIC_OUTCAR)
+    with pytest.raises(FrameError, match="different levels"):  # those made by hand have other settings
+        read_outputs([written("run/OUTCAR.2", recorded.SIC_OUTCAR.replace("-30.12345678", "-31.12345678")), same.parent])
+    result = read_outputs([same.parent], mixed_levels=True)
+    assert sorted(atoms.info["REF_energy"] for atoms in result.frames) == [-31.12345678, -30.12345678]
+    assert [note.split(": ")[1] for note in result.notes] == ["left out, vasprun.xml beside it is of the same run"]
+
+
+def test_the_same_labels_of_two_levels(written, changed):
+    """Numbers that do not follow the settings are not taken for a copy without a word."""
+    text = recorded.SIC_CASTEP
+    other = changed(text, ("cut-off                   :   500.0000", "cut-off                   :   400.0000"))
+    with pytest.raises(FrameError, match="cutoff: cutoff 500 eV, cutoff 400 eV"):
+        read_outputs([written("a.castep", text), written("b.castep", other)])
+
+
 def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "OUTCAR")
     assert recognise(tmp_path / "OUTCAR") is None
