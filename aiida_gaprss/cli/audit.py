@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiida_gaprss.cli.nodes import _key_options, _keys, _load, _profile, dataset
+from aiida_gaprss.outside import shown
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -67,7 +68,7 @@ def dataset_audit(
         settings = AuditSettings(max_force=max_force, max_energy=max_energy, min_distance=min_distance)
         result = audit(frames, levels, settings, mixed_levels, skip, refused)
     except (ValueError, click.ClickException) as exception:
-        fault = click.ClickException(str(exception))
+        fault = click.ClickException(_plain(str(exception)))
         fault.exit_code = 2  # 1 would say that there are only warnings
         raise fault from exception
     _show(result, n_frames)
@@ -123,6 +124,11 @@ def _usual_keys(path: Path) -> dict[str, str]:
     return found
 
 
+def _plain(text: str) -> str:
+    """Return lines, in which names from outside may stand, for a terminal."""
+    return "\n".join(shown(line, most=1000) for line in text.splitlines())
+
+
 def _show(result: Audit, n_frames: int) -> None:
     """Print the table of checks and the verdict."""
     from rich.console import Console
@@ -132,11 +138,11 @@ def _show(result: Audit, n_frames: int) -> None:
     console = Console(highlight=False)
     table = Table("check", "verdict", "found", "frames", box=None)
     for check in result.checks:
-        listed = [escape(name) for name in check.frames[:n_frames]]
+        listed = [escape(shown(name)) for name in check.frames[:n_frames]]
         if len(check.frames) > len(listed):
             listed.append(f"and {len(check.frames) - len(listed)} more")
         verdict = f"[{_COLOURS[check.verdict]}]{check.verdict}[/]"
-        table.add_row(check.name, verdict, escape("\n".join(check.found)), "\n".join(listed))
+        table.add_row(check.name, verdict, escape(_plain("\n".join(check.found))), "\n".join(listed))
     console.print(table)
     faults = sum(check.verdict == "fault" for check in result.checks)
     warnings = sum(check.verdict == "warning" for check in result.checks)
