@@ -39,7 +39,7 @@ from plumpy.process_states import Excepted, Finished
 from sqlalchemy import exc
 
 from aiida_gaprss.calculations.frames import FramesCalculation
-from aiida_gaprss.workflows.once import OnceWorkChain, awaits_begin
+from aiida_gaprss.workflows.once import NEVER_BEGUN, OnceWorkChain, awaits_begin, close
 
 #: Extra of a work chain that a process such as this one runs, not the daemon.
 HERE = "gaprss_here"
@@ -95,6 +95,7 @@ class HereRunner(Runner):
         self._transport = _Transports(self)
         self._job_manager = JobManager(self._transport)
         self.stopped: asyncio.Future[str] = self.loop.create_future()
+        self.frozen = False  #: no process may change its state any more
         self.no_room: dict[str, str] = {}  #: jobs that have ended on a full disk
         self.folders: dict[str, str] = {}  #: of jobs of this machine that have not ended; no database tells when it is gone
 
@@ -104,7 +105,8 @@ class HereRunner(Runner):
         return True
 
     def stop_for(self, reason: str) -> None:
-        """Stop after the step that is running."""
+        """Stop before the next step of any process."""
+        self.frozen = True
         if not self.stopped.done():
             self.stopped.set_result(reason)
 
@@ -138,6 +140,8 @@ class HereRunner(Runner):
         transition_to, on_paused = process.transition_to, process.on_paused
 
         def transition_or_stop(new_state: Any, **kwargs: Any) -> None:
+            if self.frozen:
+                raise Stopped("the runner has stopped")
             if isinstance(new_state, Excepted):
                 self.give_up(new_state.exception)
             if isinstance(new_state, Finished) and isinstance(process, CalcJob):
@@ -169,9 +173,10 @@ class HereRunner(Runner):
         self.loop.set_exception_handler(self._on_exception)
         tasks: list[asyncio.Future[Any]] = [self.loop.create_task(p.step_until_terminated()) for p in processes]
         self.loop.run_until_complete(asyncio.wait([tasks[0], self.stopped], return_when=asyncio.FIRST_COMPLETED))
-        if self.stopped.done():
+        if self.stopped.done() and not processes[0].has_terminated():
             return self.stopped.result()
-        tasks[0].result()
+        if tasks[0].done():
+            tasks[0].result()
         return None
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -351,15 +356,6 @@ def kill(root: ProcessNode) -> None:
             close(node, "killed by its user")
 
 
-def close(node: ProcessNode, why: str) -> None:
-    """End a process that nobody will run."""
-    node.unpause()
-    node.set_process_status(why)
-    node.set_process_state(ProcessState.KILLED)
-    node.delete_checkpoint()
-    node.seal()
-
-
 def folder_here(job: CalcJobNode) -> str | None:
     """Return the scratch folder of a job that this machine runs without a scheduler; None if it has none, or runs elsewhere."""
     computer = job.computer
@@ -458,6 +454,7 @@ def _revive(runner: HereRunner, cut: dict[str, str], root: ProcessNode) -> list[
         if isinstance(child, WorkChainNode | CalcJobNode) and (child.pk in awaited or known):
             out += _revive(runner, cut, child)
         else:  # the step that called it is done again, and calls another
+            child.base.extras.set(NEVER_BEGUN, True)
             for node in [*child.called_descendants, child]:
                 if not node.is_terminated:
                     if isinstance(node, CalcJobNode):
