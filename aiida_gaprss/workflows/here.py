@@ -18,6 +18,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import MethodType
 from typing import Any, cast
 
 import psutil
@@ -151,11 +152,12 @@ class HereRunner(Runner):
             if isinstance(process, CalcJob) and not process.has_terminated() and (folder := folder_here(process.node)):
                 self.folders[process.node.uuid] = folder
 
-        def pause_and_stop(msg: str | None = None) -> None:
+        def pause_and_stop(_: Process, msg: str | None = None) -> None:
             on_paused(msg)
-            self.stop_for(f"<{process.pid}>: {msg}")
+            self.stop_for(f"{process.node.process_label} <{process.pid}>: {msg}")
 
-        process.transition_to, process.on_paused = transition_or_stop, pause_and_stop  # type: ignore[method-assign]
+        process.transition_to = transition_or_stop  # type: ignore[method-assign]
+        process.on_paused = MethodType(pause_and_stop, process)  # type: ignore[method-assign]
         return process
 
     def give_up_without_room(self, job: CalcJobNode) -> None:

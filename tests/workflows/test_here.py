@@ -12,6 +12,7 @@ import psutil
 import pytest
 from aiida.engine import WorkChain, calcfunction
 from aiida.orm import Int, Str
+from plumpy.process_states import PauseInterruption
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from aiida_gaprss.cli import progress
@@ -40,6 +41,8 @@ def strike(flag):
             raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("database is locked"))
         if what == "fault":
             raise RuntimeError("a fault of the program")
+        if what == "pause":  # as AiiDA does when it has not reached a computer five times
+            raise PauseInterruption("Pausing after failed transport task: upload_calculation failed 5 times")
         os.kill(os.getpid(), signal.Signals[what])
 
 
@@ -55,6 +58,8 @@ class Child(WorkChain):
         spec.outline(cls.begin, cls.double, cls.end)
 
     def begin(self):
+        if self.inputs.flag.value.endswith("paused"):
+            strike(self.inputs.flag.value)
         self.ctx.steps = ["begin"]
 
     def double(self):
@@ -129,6 +134,15 @@ def test_what_is_no_fault_of_the_work_chain_pauses_it(flag, capsys, what, code, 
     assert not interrupted()
     assert not node.paused
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_aiida_pauses_does_not_wait_for_ever(flag):
+    flag = flag.with_suffix(".paused")
+    node, paused = run(flag, "pause")
+    child = node.called[0] if node.called[0].paused else node.called[1]
+    assert f"Child <{child.pk}>: Pausing after failed transport task" in paused.message
+    assert resume_with_progress(node).outputs.result.value == 6
+    assert not child.paused
 
 
 def test_a_fault_of_the_work_chain_ends_it(flag):
