@@ -259,7 +259,7 @@ class Claim:
 
         :raises RunsAlreadyError: if another process has.
         """
-        self.handle = open(self.path, "a+b" if not self.path.exists() else "r+b")
+        self.handle = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
         try:
             fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

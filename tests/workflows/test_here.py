@@ -189,6 +189,7 @@ def test_a_signal_that_is_ignored_stays_ignored(flag):
 def test_only_one_process_runs_a_work_chain(flag):
     node, _ = run(flag, "disk")
     assert not is_run_here(node)
+    Claim(node).path.unlink()
     with Claim(node) as claim:
         assert is_run_here(node)
         assert not is_interrupted(node)
