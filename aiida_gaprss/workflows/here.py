@@ -442,8 +442,8 @@ def revive(runner: HereRunner, claim: Claim, root: ProcessNode) -> list[Process]
 
 def _revive(runner: HereRunner, cut: dict[str, str], root: ProcessNode) -> list[Process]:
     process = runner.load_process(root)
-    if isinstance(process, CalcJob) and root.uuid in cut:
-        begin_again(process, in_place=cut[root.uuid] == STOPPED)
+    if isinstance(process, CalcJob) and (root.uuid in cut or went_with_the_power(process.node)):
+        begin_again(process, in_place=cut.get(root.uuid) != NO_ROOM)
     if process.paused:
         process.play()
     process.node.unpause()
@@ -463,6 +463,12 @@ def _revive(runner: HereRunner, cut: dict[str, str], root: ProcessNode) -> list[
                         stop_program(node)
                     close(node, "the step that called it was interrupted, and done again")
     return out
+
+
+def went_with_the_power(job: CalcJobNode) -> bool:
+    """Tell whether this machine has been started since it last ran a job, of which nobody knows whether it had ended."""
+    running = job.get_state() == CalcJobState.WITHSCHEDULER and folder_here(job) is not None
+    return running and job.mtime.timestamp() < psutil.boot_time()
 
 
 def begin_again(job: CalcJob, in_place: bool) -> None:

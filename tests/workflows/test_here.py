@@ -10,15 +10,25 @@ import time
 
 import psutil
 import pytest
+from aiida.common.datastructures import CalcJobState
 from aiida.engine import WorkChain, calcfunction
-from aiida.orm import Int, Str
+from aiida.orm import CalcJobNode, Int, Str
 from plumpy.process_states import PauseInterruption
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from aiida_gaprss.cli import progress
 from aiida_gaprss.cli.progress import Paused, resume_with_progress, run_with_progress
 from aiida_gaprss.workflows import here
-from aiida_gaprss.workflows.here import Claim, RunsAlreadyError, interrupted, is_interrupted, is_run_here, stop_in, trouble
+from aiida_gaprss.workflows.here import (
+    Claim,
+    RunsAlreadyError,
+    interrupted,
+    is_interrupted,
+    is_run_here,
+    stop_in,
+    trouble,
+    went_with_the_power,
+)
 from aiida_gaprss.workflows.once import OnceWorkChain
 
 
@@ -240,6 +250,17 @@ def test_all_programs_of_a_folder_are_stopped(tmp_path):
     process.wait(10)
     assert not [p for p in psutil.process_iter(["cwd"]) if (p.info["cwd"] or "").startswith(str(tmp_path))]
     assert not stop_in(str(tmp_path))
+
+
+def test_a_job_that_went_with_the_power(aiida_localhost, tmp_path, monkeypatch):
+    job = CalcJobNode(computer=aiida_localhost).store()
+    job.set_remote_workdir(str(tmp_path))
+    job.set_state(CalcJobState.WITHSCHEDULER)
+    assert not went_with_the_power(job)
+    monkeypatch.setattr(psutil, "boot_time", lambda: time.time() + 60)
+    assert went_with_the_power(job)
+    job.set_state(CalcJobState.RETRIEVING)
+    assert not went_with_the_power(job), "it was seen to have ended"
 
 
 def test_a_database_whose_file_is_gone(aiida_profile):
