@@ -168,12 +168,24 @@ def _own(keys: Keys) -> Keys:
     return keys if keys.named else replace(keys, energy="REF_energy", forces="REF_forces", virial="REF_virial")
 
 
-def _read(path: Path, how: _How, found: _Found, refused: list[FrameError] | None) -> list[Atoms]:
-    """Return the frames of a file, and count what it holds."""
+def keys_of(path: Path) -> set[str]:
+    """Return the keys that the readable frames of an extended XYZ file have besides their structure.
+
+    :raises FrameError: if the file cannot be read.
+    """
+    return {key for raw, _ in xyztext.read(_text(path), path.name) if raw is not None for key in raw.keys}
+
+
+def _text(path: Path) -> str:
     try:
-        text = read_text(path)
+        return read_text(path)
     except OutsideError as exception:
         raise FrameError(str(exception)) from exception
+
+
+def _read(path: Path, how: _How, found: _Found, refused: list[FrameError] | None) -> list[Atoms]:
+    """Return the frames of a file, and count what it holds."""
+    text = _text(path)
     stem = plain_name(path.name.split(".")[0])
     frames: list[Atoms] = []
     read: list[xyztext.RawFrame] = []

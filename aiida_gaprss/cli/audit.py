@@ -109,14 +109,9 @@ def _read(
 
 def _usual_keys(path: Path) -> dict[str, str]:
     """Return the usual names of labels that the frames of a file have."""
-    from ase.io import iread
+    from aiida_gaprss.extxyz import keys_of
 
-    have: set[str] = set()
-    try:
-        for atoms in iread(path, index=":", format="extxyz"):
-            have |= {*atoms.info, *atoms.arrays, *(atoms.calc.results if atoms.calc is not None else ())}
-    except (ValueError, KeyError, OSError):  # importing the file says what is wrong with it
-        return {"energy": "REF_energy"}
+    have = keys_of(path)
     found = {kind: name for kind, names in USUAL_KEYS.items() for name in reversed(names) if name in have}
     found.update(next(({kind: name} for kind, name in USUAL_VIRIALS if name in have), {}))
     if "energy" not in found:

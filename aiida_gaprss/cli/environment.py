@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from aiida_gaprss.fitting import GAP_VERSION_EXTRA
+from aiida_gaprss.outside import shown
 from aiida_gaprss.terminal import PlainConsole, styled
 
 PROBE = """
