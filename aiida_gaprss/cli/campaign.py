@@ -252,7 +252,7 @@ def trace(frame_id: str, campaign: str | None) -> None:
     from aiida_gaprss.terminal import PlainConsole
 
     try:
-        tree = history(frame_id, load_campaign_node(campaign) if campaign else None)
+        tree = history(frame_id, None if campaign is None else load_campaign_node(campaign))
     except TraceError as exception:
         raise click.ClickException(str(exception)) from exception
     PlainConsole().print(tree)
