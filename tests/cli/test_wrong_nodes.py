@@ -77,9 +77,10 @@ def test_campaigns_that_are_not_whole(nodes, inputs, tmp_path, monkeypatch):
     node = campaign(**{name: kinds[type(value)](value) for name, value in inputs.items()})
     for command in (["report", node.pk], ["status", node.pk]):
         assert say(*command)
-    result = CliRunner().invoke(cli, ["status"], env={"COLUMNS": "200"})
-    assert result.exit_code == 0, result.output
-    assert "strange" in result.output
+    for command in (["status"], ["storage", str(node.pk)]):
+        result = CliRunner().invoke(cli, command, env={"COLUMNS": "200"})
+        assert result.exit_code == 0, result.output
+    assert "strange" in CliRunner().invoke(cli, ["status"], env={"COLUMNS": "200"}).output
     assert os.listdir(tmp_path) == []
 
 
