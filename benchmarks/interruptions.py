@@ -1,6 +1,6 @@
 """A campaign that is interrupted again and again, at random moments: does it go on, and is the end the same?
 
-python benchmarks/interruptions.py [CAMPAIGN.yaml] [--only KIND ...] [--moments N] [--apart] [--seed N]
+python benchmarks/interruptions.py [CAMPAIGN.yaml | --short] [--only KIND ...] [--moments N] [--apart] [--seed N]
 
 Of each kind (Ctrl-C, SIGTERM, SIGHUP, SIGKILL, a full disk) one campaign is interrupted N times, or (--apart) N campaigns once
 each; after every interruption ``aiida-gaprss resume`` goes on. Labels, relaxed frames and minima are compared byte for byte with
@@ -28,6 +28,24 @@ import psutil
 from machine import PROJECT, Machine
 
 DEMO = PROJECT / "aiida_gaprss" / "examples" / "silicon_sw.yaml"
+#: The same stages, with fewer cells.
+SHORT = """\
+  initial: {random: 20}
+  generations:
+    - &under_pressure
+      cells: {random: 20}
+      pressure: {width_GPa: 25.0, rate: 5.0}
+      relax: {max_steps: 60, snapshot_steps: [5]}
+      select:
+        rules:
+          - {by: lowest, n: 3}
+          - {by: farthest, n: 5}
+          - {by: farthest, of: snapshots, n: 4}
+    - *under_pressure
+  search:
+    cells: {random: 40}
+    relax: {max_steps: 120, snapshot_steps: [], fmax: 0.02}
+"""
 SIGNALS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP, "SIGKILL": signal.SIGKILL}
 DISK = "full disk"
 KINDS = (*SIGNALS, DISK)
@@ -158,7 +176,7 @@ def fill(path: Path) -> None:
             handle.write(bytes(512))
 
 
-def prepared(folder: Path, campaign: Path, disk: bool) -> Machine:
+def prepared(folder: Path, campaign: str, disk: bool) -> Machine:
     """Return a machine with an AiiDA, all of it on a disk of its own if that is to be filled."""
     machine = Machine(folder)
     folder.mkdir(parents=True)
@@ -171,7 +189,7 @@ def prepared(folder: Path, campaign: Path, disk: bool) -> Machine:
         machine.make()
     machine.environment["PWD"] = str(folder)
     machine.run("aiida-gaprss", "setup")
-    shutil.copy(campaign, folder / "campaign.yaml")
+    (folder / "campaign.yaml").write_text(campaign)
     return machine
 
 
@@ -179,23 +197,27 @@ def main() -> int:
     """Interrupt, compare, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("campaign", nargs="?", type=Path, default=DEMO)
+    parser.add_argument("--short", action="store_true", help="the demo with fewer cells: two generations, 50 labels at most")
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--moments", type=int, default=10)
     parser.add_argument("--apart", action="store_true", help="every moment in a campaign of its own")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     draw = random.Random(given.seed)
+    text = given.campaign.read_text()
+    if given.short:
+        text = text.replace("\nreference:", f"\n{SHORT}reference:")
     folder = Path(tempfile.mkdtemp(prefix="gaprss-interruptions-"))
     good = True
     try:
-        alone = Story(prepared(folder / "alone", given.campaign, disk=False))
+        alone = Story(prepared(folder / "alone", text, disk=False))
         seconds = alone.live(["run", "campaign.yaml"], [], None)
         print(f"undisturbed: {seconds:.0f} s, {alone.dump}", flush=True)
         for kind in given.only:
             moments = sorted(draw.uniform(0.0, seconds) for _ in range(given.moments))
             for number, part in enumerate([[m] for m in moments] if given.apart else [moments]):
                 where = folder / f"{kind.replace(' ', '_')}_{number}"
-                story = Story(prepared(where, given.campaign, kind == DISK))
+                story = Story(prepared(where, text, kind == DISK))
                 try:
                     ran = story.live(["run", "campaign.yaml"], part, SIGNALS.get(kind, kind))
                     same = story.dump.get("contents") == alone.dump["contents"] and story.dump.get("alive") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Any
 import click
 from aiida.engine import Process, WorkChain
 from aiida.orm import CalcJobNode, ProcessNode, WorkChainNode
+from aiida.orm.utils.log import DBLogHandler
 
 from aiida_gaprss.terminal import PlainConsole, styled
 from aiida_gaprss.workflows.here import HERE, Claim, HereRunner, kill, leave, revive
@@ -61,6 +63,18 @@ class _Reports(logging.Handler):
         first = message.splitlines()[0] if message else ""
         if record.levelno >= logging.ERROR or OURS.match(message):
             say(self.console, f"{minutes:3d}:{seconds:02d}  {tidy(first)}")
+
+
+class _Stored(logging.Handler):
+    """Put records into the database as AiiDA does; where that goes wrong, it would also print a traceback."""
+
+    def __init__(self, handler: DBLogHandler) -> None:
+        super().__init__(level=handler.level)
+        self.handler = handler
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.redirect_stderr(io.StringIO()):
+            self.handler.emit(record)
 
 
 class Paused(click.ClickException):
@@ -163,19 +177,18 @@ def _shown() -> Iterator[tuple[HereRunner, _Signals]]:
     console = PlainConsole()
     handler = _Reports(console)
     logger = logging.getLogger("aiida")
-    before = [(h, h.level) for h in logger.handlers]
-    for old in logger.handlers:  # AiiDA's own lines would say the same twice
-        if isinstance(old, logging.StreamHandler):
-            old.setLevel(logging.CRITICAL)
-    logger.addHandler(handler)
+    before, told = list(logger.handlers), logging.raiseExceptions
+    # AiiDA's own lines would say the same twice.
+    kept = [
+        _Stored(old) if isinstance(old, DBLogHandler) else old for old in before if not isinstance(old, logging.StreamHandler)
+    ]
+    logger.handlers, logging.raiseExceptions = [*kept, handler], False
     try:
         runner = HereRunner()
         with _Signals(runner, console) as signals:
             yield runner, signals
     finally:
-        logger.removeHandler(handler)
-        for old, level in before:
-            old.setLevel(level)
+        logger.handlers, logging.raiseExceptions = before, told
 
 
 def _complete(runner: HereRunner, signals: _Signals, claim: Claim, processes: list[Process]) -> WorkChainNode:

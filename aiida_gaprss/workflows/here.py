@@ -18,6 +18,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import MethodType
 from typing import Any, cast
 
 import psutil
@@ -39,7 +40,7 @@ from plumpy.process_states import Excepted, Finished
 from sqlalchemy import exc
 
 from aiida_gaprss.calculations.frames import FramesCalculation
-from aiida_gaprss.workflows.once import OnceWorkChain, awaits_begin
+from aiida_gaprss.workflows.once import NEVER_BEGUN, OnceWorkChain, awaits_begin, close
 
 #: Extra of a work chain that a process such as this one runs, not the daemon.
 HERE = "gaprss_here"
@@ -95,6 +96,7 @@ class HereRunner(Runner):
         self._transport = _Transports(self)
         self._job_manager = JobManager(self._transport)
         self.stopped: asyncio.Future[str] = self.loop.create_future()
+        self.frozen = False  #: no process may change its state any more
         self.no_room: dict[str, str] = {}  #: jobs that have ended on a full disk
         self.folders: dict[str, str] = {}  #: of jobs of this machine that have not ended; no database tells when it is gone
 
@@ -104,7 +106,8 @@ class HereRunner(Runner):
         return True
 
     def stop_for(self, reason: str) -> None:
-        """Stop after the step that is running."""
+        """Stop before the next step of any process."""
+        self.frozen = True
         if not self.stopped.done():
             self.stopped.set_result(reason)
 
@@ -138,6 +141,8 @@ class HereRunner(Runner):
         transition_to, on_paused = process.transition_to, process.on_paused
 
         def transition_or_stop(new_state: Any, **kwargs: Any) -> None:
+            if self.frozen:
+                raise Stopped("the runner has stopped")
             if isinstance(new_state, Excepted):
                 self.give_up(new_state.exception)
             if isinstance(new_state, Finished) and isinstance(process, CalcJob):
@@ -147,11 +152,12 @@ class HereRunner(Runner):
             if isinstance(process, CalcJob) and not process.has_terminated() and (folder := folder_here(process.node)):
                 self.folders[process.node.uuid] = folder
 
-        def pause_and_stop(msg: str | None = None) -> None:
+        def pause_and_stop(_: Process, msg: str | None = None) -> None:
             on_paused(msg)
-            self.stop_for(f"<{process.pid}>: {msg}")
+            self.stop_for(f"{process.node.process_label} <{process.pid}>: {msg}")
 
-        process.transition_to, process.on_paused = transition_or_stop, pause_and_stop  # type: ignore[method-assign]
+        process.transition_to = transition_or_stop  # type: ignore[method-assign]
+        process.on_paused = MethodType(pause_and_stop, process)  # type: ignore[method-assign]
         return process
 
     def give_up_without_room(self, job: CalcJobNode) -> None:
@@ -169,9 +175,10 @@ class HereRunner(Runner):
         self.loop.set_exception_handler(self._on_exception)
         tasks: list[asyncio.Future[Any]] = [self.loop.create_task(p.step_until_terminated()) for p in processes]
         self.loop.run_until_complete(asyncio.wait([tasks[0], self.stopped], return_when=asyncio.FIRST_COMPLETED))
-        if self.stopped.done():
+        if self.stopped.done() and not processes[0].has_terminated():
             return self.stopped.result()
-        tasks[0].result()
+        if tasks[0].done():
+            tasks[0].result()
         return None
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -252,7 +259,7 @@ class Claim:
 
         :raises RunsAlreadyError: if another process has.
         """
-        self.handle = open(self.path, "a+b" if not self.path.exists() else "r+b")
+        self.handle = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
         try:
             fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -333,8 +340,11 @@ def leave(runner: HereRunner, claim: Claim, root: ProcessNode, reason: str) -> l
     except Exception as exception:
         if trouble(exception) is None:
             raise
-    claim.note(cut | runner.no_room)
-    claim.give_room()
+    try:
+        claim.note(cut | runner.no_room)
+        claim.give_room()
+    except OSError as exception:
+        complaints.append(f"jobs that were stopped may be taken to have ended: {exception}")
     try:
         root.pause()
         root.set_process_status(f"interrupted: {reason}; it goes on with: aiida-gaprss resume {root.pk}")
@@ -349,15 +359,6 @@ def kill(root: ProcessNode) -> None:
     for node in [*root.called_descendants, root]:
         if not node.is_terminated:
             close(node, "killed by its user")
-
-
-def close(node: ProcessNode, why: str) -> None:
-    """End a process that nobody will run."""
-    node.unpause()
-    node.set_process_status(why)
-    node.set_process_state(ProcessState.KILLED)
-    node.delete_checkpoint()
-    node.seal()
 
 
 def folder_here(job: CalcJobNode) -> str | None:
@@ -420,11 +421,12 @@ def stop_in(folder: str) -> bool:
 
 
 def _programs(folder: str) -> set[psutil.Process]:
-    """Return what runs in a folder, and all children of that."""
+    """Return what runs in a folder, and all children of that; but for those of a terminal, whose user looks around there."""
     found: set[psutil.Process] = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if Path(process.cwd()).is_relative_to(os.path.realpath(folder)) and process.status() != psutil.STATUS_ZOMBIE:
+            inside = Path(process.cwd()).is_relative_to(os.path.realpath(folder)) and process.terminal() is None
+            if inside and process.status() != psutil.STATUS_ZOMBIE:
                 found |= {process, *process.children(recursive=True)}
     return {process for process in found if process.pid != os.getpid()}
 
@@ -444,8 +446,8 @@ def revive(runner: HereRunner, claim: Claim, root: ProcessNode) -> list[Process]
 
 def _revive(runner: HereRunner, cut: dict[str, str], root: ProcessNode) -> list[Process]:
     process = runner.load_process(root)
-    if isinstance(process, CalcJob) and root.uuid in cut:
-        begin_again(process, in_place=cut[root.uuid] == STOPPED)
+    if isinstance(process, CalcJob) and (root.uuid in cut or went_with_the_power(process.node)):
+        begin_again(process, in_place=cut.get(root.uuid) != NO_ROOM)
     if process.paused:
         process.play()
     process.node.unpause()
@@ -458,12 +460,19 @@ def _revive(runner: HereRunner, cut: dict[str, str], root: ProcessNode) -> list[
         if isinstance(child, WorkChainNode | CalcJobNode) and (child.pk in awaited or known):
             out += _revive(runner, cut, child)
         else:  # the step that called it is done again, and calls another
+            child.base.extras.set(NEVER_BEGUN, True)
             for node in [*child.called_descendants, child]:
                 if not node.is_terminated:
                     if isinstance(node, CalcJobNode):
                         stop_program(node)
                     close(node, "the step that called it was interrupted, and done again")
     return out
+
+
+def went_with_the_power(job: CalcJobNode) -> bool:
+    """Tell whether this machine has been started since it last ran a job, of which nobody knows whether it had ended."""
+    running = job.get_state() == CalcJobState.WITHSCHEDULER and folder_here(job) is not None
+    return running and job.mtime.timestamp() < psutil.boot_time()
 
 
 def begin_again(job: CalcJob, in_place: bool) -> None:

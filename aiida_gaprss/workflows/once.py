@@ -25,6 +25,15 @@ def never_begun(process: ProcessNode) -> bool:
     return bool(process.base.extras.get(NEVER_BEGUN, False))
 
 
+def close(process: ProcessNode, why: str) -> None:
+    """End a process that nobody will run, as *Killed*."""
+    process.unpause()
+    process.set_process_status(why)
+    process.set_process_state(ProcessState.KILLED)
+    process.delete_checkpoint()
+    process.seal()
+
+
 class OnceWorkChain(WorkChain):
     """Submits a process under its link label once, however often the step is done that submits it.
 
@@ -48,10 +57,9 @@ class OnceWorkChain(WorkChain):
         for dead in there:
             if not dead.is_terminated:
                 dead.base.extras.set(NEVER_BEGUN, True)
-                dead.set_process_status("never begun: the worker that was to submit it went away")
-                dead.set_process_state(ProcessState.KILLED)  # a message that comes after all does not begin it
-                dead.delete_checkpoint()
-                dead.seal()
+                close(
+                    dead, "never begun: the worker that was to submit it went away"
+                )  # a message that comes after all is in vain
         child = super().submit(process, inputs, **kwargs)
         with alone():
             self.node.base.extras.set(SENT, [*self.node.base.extras.get(SENT, []), child.pk])

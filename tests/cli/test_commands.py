@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aiida.orm import load_group
 from ase.io import read
 from click.testing import CliRunner
 
@@ -32,7 +33,7 @@ def call(monkeypatch):
 
 
 COMMANDS = ("setup", "demo", "run", "fit", "status", "report", "trace", "dataset", "potential")
-COMMANDS += ("learning-curve", "tune", "committee")
+COMMANDS += ("learning-curve", "tune", "committee", "resume")
 
 
 def test_help_as_a_program():
@@ -57,6 +58,7 @@ def test_faults_of_the_user_end_without_a_traceback(tmp_path):
         (["learning-curve", "1"], "run `aiida-gaprss setup`"),
         (["tune", "1", "--search", "bad.yaml"], "run `aiida-gaprss setup`"),
         (["committee", "1"], "run `aiida-gaprss setup`"),
+        (["resume"], "run `aiida-gaprss setup`"),
         (["nonsense"], "No such command 'nonsense'"),
     ):
         done = subprocess.run(
@@ -220,9 +222,29 @@ def test_a_finished_campaign(call, campaign, tmp_path):
     assert "GapFitCalculation" in text
     assert "random cell of seed" in text
     assert "no dataset of this profile holds a frame" in call("trace", "nosuch", ok=False)
+    assert "has ended: finished" in call("resume", campaign.pk, ok=False)
+    assert "nothing to go on with" in call("resume", 10**9, ok=False)
+    assert "nothing was interrupted" in call("resume", ok=False)
+    inner = next(child for child in campaign.called if child.process_label == "SearchWorkChain")
+    assert f"is a part of <{campaign.pk}>" in call("resume", inner.pk, ok=False)
+    assert "is no campaign, fit or search" in call("resume", campaign.outputs.potential.creator.pk, ok=False)
     assert "is a GapFitCalculation, not a campaign" in call("status", campaign.outputs.potential.creator.pk, ok=False)
     assert isinstance(campaign.outputs.potential, Potential)
     assert isinstance(campaign.outputs.predictions, Dataset)
+
+
+def test_names_of_what_a_campaign_made(call, campaign):
+    """And all of it in one group."""
+    outputs = campaign.outputs
+    assert outputs.potential.label == "tiny final potential"
+    assert outputs.potentials.g00.label == "tiny g00 potential"
+    assert outputs.labels.g01.label == "tiny g01 labels"
+    assert outputs.labels.g01.description == f"Frames of generation 1, labelled; campaign tiny, uuid {campaign.uuid}"
+    assert "tiny final potential" in call("potential", "list")
+    assert "tiny g01 labels" in call("dataset", "list")
+    nodes = {node.uuid for node in load_group(f"gaprss/tiny-{campaign.uuid[:8]}").nodes}
+    assert nodes >= {campaign.uuid, outputs.potential.uuid, outputs.predictions.uuid, outputs.minima_frames.uuid}
+    assert nodes >= {space[key].uuid for space in (outputs.labels, outputs.potentials, outputs.relaxed) for key in space}
 
 
 @pytest.mark.slow

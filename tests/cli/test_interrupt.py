@@ -216,6 +216,7 @@ def test_a_campaign_interrupted_at_every_kind_of_step(world, campaign_file, undi
     assert "nothing was interrupted" in world.shell("aiida-gaprss", "resume", check=False)
 
 
+@pytest.mark.full
 def test_twice_is_for_good(world, campaign_file):
     world.hold("python", "label")
     world.begin("run", campaign_file)
@@ -249,6 +250,7 @@ def test_a_fit(world, undisturbed, finished):
     assert re.search(r"Potential <\d+>", world.text())
 
 
+@pytest.mark.full
 def test_a_database_that_does_not_answer(world, campaign_file, undisturbed):
     """Another program has locked it: the campaign is not lost, and goes on when the database is there again."""
     (database,) = world.folder.glob("aiida/**/database.sqlite")
