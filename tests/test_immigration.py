@@ -465,7 +465,7 @@ def test_vasp_folder(data):
         ("unfinished", "OUTCAR.gz", 1),
         ("unfinished", "vasprun.xml.gz", 1),
     ]
-    assert [note.split(": ")[1] for note in result.notes] == ["not read, vasprun.xml.gz beside it is of the same run"] * 2
+    assert [note.split(": ")[1] for note in result.notes] == ["left out, vasprun.xml.gz beside it is of the same run"] * 2
 
 
 def two_steps(text, name):

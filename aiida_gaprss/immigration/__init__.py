@@ -127,7 +127,8 @@ def read_outputs(
         result.frames.append(frame)
     if not result.frames:
         raise FrameError("\n".join(["nothing to import", *(f"  {item}" for item in result.refused)]))
-    result.level = one_level(((str(path), level) for path in result.files for level in outputs[path].levels), mixed_levels)
+    files = [*result.files, *(path for path, _ in again if path not in result.files)]
+    result.level = one_level(((shown(path), level) for path in files for level in outputs[path].levels), mixed_levels)
     result.notes += [f"{shown(path)}: {text}" for path in result.files for text in outputs[path].notes]
     return result
 
@@ -196,15 +197,12 @@ def _find(paths: list[Path], result: Immigrated) -> list[tuple[Path, str]]:
 
 
 def _read(found: list[tuple[Path, str]], result: Immigrated) -> dict[Path, Output]:
-    """Return what is in the outputs, but not that of an OUTCAR beside a vasprun.xml with steps in it."""
+    """Return what is in the outputs, but not that of an OUTCAR beside a vasprun.xml of the same run, which has more digits."""
     outputs: dict[Path, Output] = {}
-    complete: dict[Path, Path] = {}  # folder: vasprun.xml
+    beside: dict[Path, list[Path]] = {}  # folder: vasprun.xml files
     known: dict[str, Path] = {}  # file by content
     for path, kind in sorted(found, key=lambda item: item[1] != XML):
         folder = path.resolve().parent
-        if kind == OUTCAR and folder in complete:
-            result.notes.append(f"{shown(path)}: not read, {complete[folder].name} beside it is of the same run")
-            continue
         try:
             text = read_text(path, errors="replace")
         except OutsideError as exception:
@@ -214,10 +212,23 @@ def _read(found: list[tuple[Path, str]], result: Immigrated) -> dict[Path, Outpu
         if first != path:
             result.notes.append(f"{shown(path)}: not read, its content is that of {shown(first)}")
             continue
-        outputs[path] = _mine(_KINDS[kind][1](text), text)
-        if kind == XML and outputs[path].steps:
-            complete[folder] = path
+        output = _KINDS[kind][1](text)
+        if kind == XML and output.steps:
+            beside.setdefault(folder, []).append(path)
+        same = [other for other in beside.get(folder, []) if kind == OUTCAR and _same_run(output, outputs[other])]
+        if same:
+            result.notes.append(f"{shown(path)}: left out, {shown(same[0].name)} beside it is of the same run")
+        else:
+            outputs[path] = _mine(output, text)
     return {path: outputs[path] for path, _ in found if path in outputs}
+
+
+def _same_run(outcar: Output, xml: Output) -> bool:
+    """Tell whether the steps of an OUTCAR are those of a vasprun.xml, or its first ones: both print the same energies."""
+    pairs = list(zip(outcar.steps, xml.steps, strict=False))
+    return len(pairs) == len(outcar.steps) > 0 and all(
+        one.energy is None or two.energy is None or abs(one.energy - two.energy) < 1e-6 for one, two in pairs
+    )
 
 
 def _mine(output: Output, text: str) -> Output:
@@ -264,7 +275,7 @@ def _frame(output: Output, number: int, config_type: str | None) -> Atoms:
     atoms = step.atoms.copy()
     isolated = config_type == "isolated_atom"
     forces, stress, notes = not_calculated(step)
-    for text in notes:
+    for text in (*step.notes, *notes):
         output.note(f"step {number}: {text}")
     virial = None if stress is None or isolated else virial_from_stress(stress, atoms.get_volume())
     set_labels(atoms, step.energy, forces, virial)

@@ -56,6 +56,7 @@ _ENERGIES = {
 _PARAMETERS = re.compile(r"^\s*([abc]) =\s*(\S+)\s+(?:alpha|beta|gamma) =\s*(\S+)\s*$")
 _SCF = re.compile(rf"^\s*\d+\s+({_NUMBER})\s.*<-- SCF")
 _START = re.compile(r"(?:^\s*Starting (?:\w+ )?iteration\s+\d|: (?:starting|improving) iteration\s+\d)")
+_STRUCTURE = re.compile(r"Real Lattice\(A\)|Fractional coordinates of atoms|^\s*(?:Unit Cell|Cell Contents)\s*$")
 _FINAL = re.compile(r"Final Configuration|^\s*Finished MD")
 _TRIED = re.compile(r"^\s*\|\s*\w+ step\s*\|.*\|\s*(\S+)\s*\|\s*<-- min")
 _LINE_SEARCH = re.compile(r"^\s*\|\s*Step\s*\|.*enthalpy.*<-- min")
@@ -169,6 +170,9 @@ class _Run:
                 self._close(self.block)
                 self.block = _Block()
             else:
+                if final is None and self.block.energies and _STRUCTURE.search(line):  # the line that begins the step is lost
+                    self._close(self.block)
+                    self.block = _Block()
                 number = self._line(number, line, self.block if final is None else final)
             number += 1
         return final
@@ -287,14 +291,14 @@ class _Run:
     def _more_settings(self) -> dict[str, str]:
         """Return what most runs have none of."""
         values = self.values
-        charge = float(values.get("net charge of system", "0").split()[0])
+        charge = _real(values.get("net charge of system", "0.0").split()[0])
         field = re.search(r"Applied Electric Field.*?((?:\s+[-+.\dEe]+){3})", self.text, re.DOTALL)
         dipole = values.get("periodic dipole correction", "NONE")
         developer = re.search(r"\*+ Developer Code \*+\s*\n(.*?)\n\s*\*{20}", self.header, re.DOTALL)
         fixed = self._spin().startswith("spin") and values.get("number of fixed-spin iterations", "0").startswith("-")
         moment = values.get("net spin of system", NOT_TOLD)
         return {
-            "charge": f"charge {charge:+g}" if charge else "",
+            "charge": f"charge {charge:+g}" if charge and np.isfinite(charge) else "" if charge == 0 else NOT_TOLD,
             "total moment": f"total spin fixed at {_quantity(moment)}" if fixed else "",
             "electric field": f"electric field {' '.join(field[1].split())}" if field else "",
             "boundary": f"dipole correction {dipole}" if dipole.upper() != "NONE" else "",
@@ -369,6 +373,10 @@ class _Run:
             block.scf = True
             if match := _SCF.match(line):
                 block.scf_energy = _real(match[1])
+        elif stripped == "Unit Cell" and number > self.body:
+            self.unreadable["cell"] = "its cell is announced, but not there"
+        elif stripped == "Cell Contents":
+            self.unreadable["atoms"] = "its atoms are announced, but their table is not there"
         elif "Real Lattice(A)" in line:
             self._cell(number)
         elif match := re.match(r"\s*Current cell volume\s*=\s*(\S+)", line):
@@ -427,6 +435,10 @@ class _Run:
             line = self.lines[at].strip()
             if line and not line.strip("x"):
                 break
+            if not line.startswith("x"):
+                self._no_atoms("the table of its atoms has no end")
+                at -= 1
+                break
             if match := _ATOM.fullmatch(line):
                 self.atoms.append((match[1], int(match[2])))
                 rows.append([_real(word) for word in match.groups()[2:]])
@@ -453,6 +465,9 @@ class _Run:
             line = self.lines[at].strip()
             if line and not line.strip("*"):
                 return at, rows, "\n".join(text)
+            if not line.startswith("*"):
+                at -= 1
+                break
             text.append(line)
             if match := pattern.fullmatch(line.replace("(cons'd)", "")):
                 rows.append(match.groups())
@@ -516,7 +531,7 @@ class _Run:
 
     def _close(self, block: _Block) -> None:
         """End a step, if there was one."""
-        if not (block.energies or block.forces or block.stress is not None or block.problem):
+        if not (block.energies or block.forces or block.stress is not None or (block.problem and block.scf)):
             return
         atoms, key = Atoms(), (b"", b"")
         if self.cell is not None and self.fractional is not None and not self.unreadable:
@@ -623,8 +638,11 @@ class _Run:
         """Return what the minimiser of a geometry optimization takes as energy (eV): the printed enthalpy without p·V."""
         if block.enthalpy is None:
             return None
-        match = re.search(r"External pressure/stress \(GPa\)\s*\n" + r"((?:\s*[-+.\dEe]+){6})", self.text)
-        xx, xy, xz, yy, yz, zz = (float(x) for x in match[1].split()) if match else (0.0,) * 6
+        match = re.search(r"External pressure/stress \(GPa\)\s*\n((?:.*\n){3})", self.text)
+        values = [_real(word) for word in match[1].split()] if match else [0.0] * 6
+        if len(values) != 6:
+            return None
+        xx, xy, xz, yy, yz, zz = values
         if any((xy, xz, yz)) or not xx == yy == zz:
             return None
         return block.enthalpy - xx * units.GPa * atoms.get_volume()

@@ -26,6 +26,8 @@ class Step:
     forces: np.ndarray | None = None
     stress: np.ndarray | None = None
     problem: str | None = None
+    #: What is to be told of it if it is used.
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass

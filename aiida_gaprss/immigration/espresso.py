@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 import numpy as np
 from ase import Atoms, units
-from ase.io.espresso import get_atomic_positions, get_cell_parameters, label_to_symbol, parse_pwo_start
+from ase.io.espresso import label_to_symbol, parse_pwo_start
 
 from aiida_gaprss.immigration.common import Output, Step, divisions_of
 from aiida_gaprss.levels import NOT_TOLD, PSEUDOPOTENTIAL, Level, Sampling, sampling_of_mesh
@@ -91,7 +91,7 @@ def _read_run(text: str) -> Output:
             continue
         try:
             if begin:
-                cell = _cell(lines, begin, cell)
+                cell = _cell(lines, begin, cell, start["alat"])
                 atoms = _atoms(lines, begin, cell, start["alat"], labels)
             else:
                 atoms = start["atoms"].copy()
@@ -192,8 +192,11 @@ def _energy(block: list[str]) -> float:
     finals = [number for number, line in enumerate(block) if _ENERGY.match(line)]
     if not finals:
         raise _Wrong("its SCF has no total energy")
-    words = [_ENERGY.match(block[number]) for number in finals]
-    energy = _real(words[-1][1]) if words[-1] else float("nan")
+    words = [_ENERGY.findall(block[number])[0] for number in finals]
+    hybrid = any("EXX" in line or "Fock" in line for line in block)
+    if sum(block[number].startswith("!!" if hybrid else "!") for number in finals) > 1:
+        raise _Wrong("it has two total energies for one structure")
+    energy = _real(words[-1])
     if not np.isfinite(energy):
         raise _Wrong("its total energy cannot be read")
     after = block[finals[-1] :]
@@ -201,7 +204,7 @@ def _energy(block: list[str]) -> float:
     if internal is not None and (smearing is None or not abs(internal + smearing - energy) < _ENERGY_TOLERANCE):
         raise _Wrong(f"its total energy {energy:.8f} Ry is not its internal energy less TS")
     begin = next((number for number, line in enumerate(after) if "sum of the following terms" in line), None)
-    if begin is not None and not any("EXX" in line or "Fock" in line for line in block):
+    if begin is not None and not hybrid:
         end = next((n for n in range(begin + 1, len(after)) if not after[n].strip()), len(after))
         terms = [_TERM.match(line) for line in after[begin + 1 : end]]
         total = sum(float("nan") if term is None else _real(term[1]) for term in terms)
@@ -219,16 +222,41 @@ def _after_equals(block: list[str], title: str) -> float | None:
     return None
 
 
-def _cell(lines: list[str], begin: int, cell: np.ndarray) -> np.ndarray:
+def _cell(lines: list[str], begin: int, cell: np.ndarray, alat: float) -> np.ndarray:
     """Return the cell (Å) that stands before the positions, or the last one if there is none."""
     for number in range(max(0, begin - 6), begin):
         if lines[number].startswith("CELL_PARAMETERS"):
-            found = np.array(get_cell_parameters(lines[number : number + 4])[0])
+            found = _rows(lines[number + 1 : number + 4], "cell") * _unit(lines[number], alat)
             volumes = [line for line in lines[max(0, number - 6) : number] if "new unit-cell volume" in line]
+            if len(found) != 3:
+                raise _Wrong("its cell has not three rows")
             if volumes:
                 _check_volume(_real(volumes[-1].split("=")[1].split()[0]), abs(np.linalg.det(found)))
             return found
     return cell
+
+
+def _unit(title: str, alat: float) -> float:
+    """Return the unit (Å) in the title of a list of vectors.
+
+    :param alat: Å, of the header; a title may have its own.
+    """
+    match = re.search(r"[({]\s*(alat|bohr|angstrom)\s*(?:=\s*([^\s)}]+))?", title)
+    if match is None:
+        raise _Wrong(f"it has vectors in a unit that is not known: {shown(title)}")
+    own = _real(match[2]) * units.Bohr if match[2] else alat
+    return {"alat": own, "bohr": units.Bohr, "angstrom": 1.0}[match[1]]
+
+
+def _rows(lines: list[str], what: str) -> np.ndarray:
+    """Return the three numbers of each line.
+
+    :raises _Wrong: if one of them is none.
+    """
+    values = [[_real(word) for word in line.split()[:3]] for line in lines]
+    if any(len(row) != 3 or not np.isfinite(row).all() for row in values):
+        raise _Wrong(f"its {what} cannot be read")
+    return np.array(values).reshape(-1, 3)
 
 
 def _atoms(lines: list[str], begin: int, cell: np.ndarray, alat: float, labels: list[str]) -> Atoms:
@@ -236,16 +264,17 @@ def _atoms(lines: list[str], begin: int, cell: np.ndarray, alat: float, labels: 
 
     :raises _Wrong: if they are not.
     """
-    n_atoms = len(labels)
-    card = get_atomic_positions(lines[begin : begin + n_atoms + 1], n_atoms=n_atoms, cell=cell, alat=alat)
-    rows = [line.split() for line in lines[begin + 1 : begin + n_atoms + 2]]
-    words = [row[0] if len(row) >= 4 and np.isfinite([_real(word) for word in row[1:4]]).all() else "" for row in rows]
-    if card is None or words[:n_atoms] != labels:
-        raise _Wrong(f"its positions are not those of {n_atoms} atoms {' '.join(dict.fromkeys(labels))}")
-    if len(words) > n_atoms and words[n_atoms] in labels:
-        raise _Wrong(f"it has positions of more than {n_atoms} atoms")
-    symbols = [label_to_symbol(row[0]) for row in card]
-    return Atoms(symbols, positions=[row[1] for row in card], cell=cell, pbc=True)
+    rows = []
+    for line in lines[begin + 1 :]:
+        words = line.split()
+        if len(words) not in (4, 7):  # constraints may follow
+            break
+        rows.append(words)
+    if [row[0] for row in rows] != labels:
+        raise _Wrong(f"its list of {len(rows)} positions is not one of the {len(labels)} atoms {' '.join(dict.fromkeys(labels))}")
+    values = _rows([" ".join(row[1:4]) for row in rows], "positions")
+    positions = values @ cell if "crystal" in lines[begin] else values * _unit(lines[begin], alat)
+    return Atoms([label_to_symbol(label) for label in labels], positions=positions, cell=cell, pbc=True)
 
 
 def _forces(block: list[str], types: list[int], field: bool) -> np.ndarray | None:

@@ -64,6 +64,9 @@ _ITERATION = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[EeDd][-+]?\d+)?")
 _KBAR = 0.1 * units.GPa
 
+#: Sum of forces (eV/Å) that is told: vasprun.xml does not say what VASP has taken away of it.
+_NET_FORCE = 0.05
+
 #: How far what is printed twice may be apart: eV, and of the product of direct and reciprocal vectors.
 _ENERGY_TOLERANCE, _RECIPROCAL_TOLERANCE = 2e-5, 1e-4
 
@@ -146,10 +149,12 @@ def _xml_step(
         if stress is not None and np.abs(stress - stress.T).max() > 1e-4:
             raise _Wrong("its stress is not symmetric")
         energy = _xml_energy(calculation, settings, atoms.get_volume())
+        net = 0.0 if forces is None else float(np.abs(forces.sum(axis=0)).max())
         problem = _unconverged(len(calculation.findall("scstep")), settings)
     except _Wrong as exception:
         return Step(Atoms(), None, problem=str(exception))
-    return Step(atoms, energy, forces, None if stress is None else -stress * _KBAR, problem)
+    notes = [f"its forces sum to {net:.2g} eV/Å, expected 0"] if net > _NET_FORCE else []
+    return Step(atoms, energy, forces, None if stress is None else -stress * _KBAR, problem, notes)
 
 
 def _xml_structure(structure: ElementTree.Element | None, n_atoms: int) -> tuple[np.ndarray, np.ndarray]:
@@ -208,7 +213,7 @@ def _parse_xml(text: str) -> tuple[ElementTree.Element | None, bool]:
                 element.clear()
             elif event == "end" and element.tag == "calculation":
                 element.set("complete", "yes")
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, LookupError):  # the latter for an encoding that there is not
         return root, False
     return root, True
 

@@ -34,6 +34,7 @@ from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.immigration.common import Step
+from aiida_gaprss.immigration.placeholders import not_calculated
 from aiida_gaprss.reference import castep, quantumespresso, vasp
 from aiida_gaprss.reference.common import sorted_by_number, unsorted
 
@@ -53,8 +54,7 @@ def set_labels_of_step(step: Step, atoms: Atoms) -> None:
         raise ValueError(f"sent {structure.symbols}, but the output is of {step.atoms.symbols}")
     if step.energy is None or step.forces is None or (step.stress is None and not fr.is_in_vacuum(atoms)):
         raise ValueError("the output lacks energy, forces or stress")
-    virial = None if fr.is_in_vacuum(atoms) else fr.virial_from_stress(np.asarray(step.stress), atoms.get_volume())
-    fr.set_labels(atoms, step.energy, unsorted(step.forces, order), virial)
+    _set(atoms, order, step.energy, np.asarray(step.forces), step.stress)
 
 
 def set_sorted_labels(module: ModuleType, outputs: dict[str, Any], atoms: Atoms) -> None:
@@ -64,5 +64,17 @@ def set_sorted_labels(module: ModuleType, outputs: dict[str, Any], atoms: Atoms)
     """
     structure, order = sorted_by_number(atoms)
     energy, forces, stress = module.labels(outputs, structure.get_chemical_symbols())
-    virial = None if fr.is_in_vacuum(atoms) else fr.virial_from_stress(stress, atoms.get_volume())
+    _set(atoms, order, energy, forces, stress)
+
+
+def _set(atoms: Atoms, order: np.ndarray, energy: float, forces: np.ndarray, stress: np.ndarray | None) -> None:
+    """Put labels of the sorted structure on ``atoms``.
+
+    :raises ValueError: if forces or stress stand for "not calculated".
+    """
+    stress = None if stress is None or fr.is_in_vacuum(atoms) else np.asarray(stress)
+    _, _, notes = not_calculated(Step(sorted_by_number(atoms)[0], energy, forces, stress))
+    if notes:
+        raise ValueError("; ".join(notes))
+    virial = None if stress is None else fr.virial_from_stress(stress, atoms.get_volume())
     fr.set_labels(atoms, energy, unsorted(forces, order), virial)

@@ -136,7 +136,7 @@ def _functional(pseudos: Any) -> str:
     """Return the functional that the pseudopotentials were made for, which pw.x takes."""
     found = set()
     for node in pseudos.values():
-        content = node.get_content().decode(errors="replace") if "filename" in node.base.attributes.all else ""
+        content = node.get_content(mode="rb").decode(errors="replace") if "filename" in node.base.attributes.all else ""
         match = re.search(r'functional="\s*([^"]*?)\s*"', content)
         name = " ".join(match[1].replace("-", " ").split()) if match else NOT_TOLD
         found.add(espresso.FUNCTIONALS.get(name, name))

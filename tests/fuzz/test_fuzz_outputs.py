@@ -22,7 +22,7 @@ import recorded
 PRINTED_ONCE = {
     "castep": {"positions", "forces"},
     "outcar": set(),
-    "vasprun": set(),
+    "vasprun": {"forces"},
     "pwx": set(),
 }
 #: Rows that have no name may change places unseen, if what else is printed is the same for both.

@@ -235,6 +235,37 @@ def test_a_line_search_that_is_cut(written):
             read_outputs([written("a.castep", text[:end])])
 
 
+def test_a_line_search_that_reverts(written, changed):
+    """CASTEP prints the structure that it goes back to after the energies of the one that it tried."""
+    head = recorded.SIC_HEAD.replace("single point energy", "geometry optimization")
+    atoms = head[
+        head.index("                                     Cell Contents") : head.index(
+            "                           -------------------------------\n                              k-Points"
+        )
+    ]
+    scf = head[head.index("Calculating total energy") :]
+    lower = [text.replace("-531.", "-532.").replace("-5.31163457", "-5.32163457") for text in (scf, recorded.SIC_ENERGIES)]
+    text = "".join(
+        [
+            head,
+            recorded.SIC_ENERGIES,
+            " LBFGS: finished iteration     0 with enthalpy= -5.31163457E+002 eV\n",
+            " LBFGS: starting iteration         1 with trial guess (lambda=  1.000000)\n",
+            changed(atoms, ("0.010000   0.000000", "0.020000   0.000000")),
+            *lower,
+            recorded.SIC_FORCES,
+            " LBFGS: reverting to earlier configuration\n",
+            atoms,
+            " LBFGS: finished iteration     1 with enthalpy= -5.31163457E+002 eV\n",
+            recorded.CASTEP_TAIL,
+        ]
+    )
+    first, tried = read_outputs([written("a.castep", text)]).frames
+    assert first.get_scaled_positions()[2, 0] == pytest.approx(0.01)
+    assert tried.get_scaled_positions()[2, 0] == pytest.approx(0.02)
+    assert tried.info["REF_energy"] == pytest.approx(-532.1634567891)
+
+
 # --- what stands for "not calculated" ---
 
 
@@ -299,6 +330,25 @@ def test_the_same_run_twice(written, texts, tmp_path):
     result = read_outputs([path, other])
     assert len(result.frames) == 2
     assert result.notes == [f"{other}: 2 steps left out, with structure and labels as in {path}"]
+
+
+def test_two_runs_of_vasp_in_one_folder(written, changed):
+    """An OUTCAR is that of the vasprun.xml beside it if its energies are."""
+    written("run/vasprun.xml", recorded.SIC_VASPRUN)
+    same = written("run/OUTCAR", recorded.SIC_OUTCAR)
+    with pytest.raises(FrameError, match="different levels"):  # those made by hand have other settings
+        read_outputs([written("run/OUTCAR.2", recorded.SIC_OUTCAR.replace("-30.12345678", "-31.12345678")), same.parent])
+    result = read_outputs([same.parent], mixed_levels=True)
+    assert sorted(atoms.info["REF_energy"] for atoms in result.frames) == [-31.12345678, -30.12345678]
+    assert [note.split(": ")[1] for note in result.notes] == ["left out, vasprun.xml beside it is of the same run"]
+
+
+def test_the_same_labels_of_two_levels(written, changed):
+    """Numbers that do not follow the settings are not taken for a copy without a word."""
+    text = recorded.SIC_CASTEP
+    other = changed(text, ("cut-off                   :   500.0000", "cut-off                   :   400.0000"))
+    with pytest.raises(FrameError, match="cutoff: cutoff 500 eV, cutoff 400 eV"):
+        read_outputs([written("a.castep", text), written("b.castep", other)])
 
 
 def test_what_is_no_file(tmp_path):

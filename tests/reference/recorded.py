@@ -462,6 +462,10 @@ SIC_OUTCAR = """\
 
 ------------------------ aborting loop because EDIFF is reached ----------------------------------------
 
+  free energy    TOTEN  =       -30.12345678 eV
+
+  energy without entropy =      -30.02345678  energy(sigma->0) =      -30.07345678
+
   FORCE on cell =-STRESS in cart. coord.  units (eV):
   Direction    XX          YY          ZZ          XY          YZ          ZX
   --------------------------------------------------------------------------------------
