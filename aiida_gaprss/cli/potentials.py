@@ -90,7 +90,7 @@ def potential_import(xml: Path, elements: str | None, label: str | None) -> None
     """Import the GAP in the file XML; its sparse files must lie beside it.
 
     A card.json beside it, as `potential export` writes, is kept: the imported potential still tells of its data and errors. What
-    was imported before, or fitted here, is not stored again.
+    was imported before is not stored again, unless under another label.
     """
     from aiida_gaprss.data.potential import Potential, PotentialError, needs
     from aiida_gaprss.gapxml import CARD_JSON
@@ -98,10 +98,6 @@ def potential_import(xml: Path, elements: str | None, label: str | None) -> None
 
     _profile()
     node = Potential(xml.parent, xml.name, elements=_symbols(elements))
-    if (same := _same(node)) is not None:
-        named = f" ({shown(same.label)})" if same.label else ""
-        click.echo(f"potential <{same.pk}>{named} has the same files, since {same.ctime:%Y-%m-%d}: nothing stored")
-        return
     node.label = label or xml.name
     beside = xml.parent / CARD_JSON
     if beside.is_file():
@@ -109,26 +105,36 @@ def potential_import(xml: Path, elements: str | None, label: str | None) -> None
             node.base.attributes.set(ORIGIN, read_card(beside, node))
         except PotentialError as exception:
             click.echo(f"note: card not kept: {exception}")
-    node.store()
+    same = _same(node)
+    before = next((n for n in same if n.creator is None and label in (None, n.label)), None)
+    node = before or node.store()
     click.echo(f"potential <{node.pk}>: {' '.join(node.elements)}, cutoff {node.base.attributes.get('cutoff'):g} Å")
     if terms := node.base.attributes.get("terms", None):
         click.echo(f"a sum of {'; '.join(terms)}")
     click.echo(f"needs {needs(node.gap_version)}")
+    if before is not None:
+        click.echo(f"it is there already, since {before.ctime:%Y-%m-%d}: nothing stored")
+    elif same:
+        click.echo(f"note: the same files as {', '.join(f'<{n.pk}>{_called(n)}' for n in same)}")
 
 
-def _same(node: Potential) -> Potential | None:
-    """Return the first stored potential with the same files and elements, if there is one that is what it says."""
+def _called(node: Potential) -> str:
+    return f" {shown(node.label)}" if node.label else ""
+
+
+def _same(node: Potential) -> list[Potential]:
+    """Return the stored potentials with the same files and elements that are what they say, the first one first."""
     from aiida.orm import QueryBuilder
 
     from aiida_gaprss.data.potential import Potential, PotentialError
 
     filters = {"attributes.content_hash": node.base.attributes.get("content_hash")}
+    same = []
     for stored in QueryBuilder().append(Potential, filters=filters, tag="n").order_by({"n": "id"}).all(flat=True):
         with suppress(PotentialError):
             stored.check()
-            if stored.elements == node.elements:
-                return stored
-    return None
+            same += [stored] if stored.elements == node.elements else []
+    return same
 
 
 def _symbols(text: str | None) -> list[str] | None:

@@ -1,10 +1,15 @@
+import sys
+
 import numpy as np
 import pytest
+from aiida.cmdline.commands import cmd_calcjob
 from aiida.orm import Dict, Int
+from click.testing import CliRunner
 from helpers import FIT
 
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.parsers.gap_fit import measured
 
 
 @pytest.fixture
@@ -27,6 +32,12 @@ def test_a_fit(run, inputs, silicon_frames, evaluated):
     )
     assert results["config_types"] == {"isolated_atom": 1, "random": len(silicon_frames) - 1}
     assert results["peak_memory_MB"] > 0
+    assert 10 < results["forecast"]["memory_MB"] < 100
+    assert 0 < results["forecast"]["cpu_s"] < 10
+    for command, known in (("inputcat", "gap={"), ("outputcat", "libAtoms::Finalise")):
+        done = CliRunner().invoke(cmd_calcjob.verdi_calcjob, [command, str(node.pk)])
+        assert done.exit_code == 0, done.output
+        assert known in done.output
     assert outputs["potential"].elements == ["Si"]
     assert outputs["potential"].base.attributes.get("sigma")["sigma"]["energy"] == 0.005
     assert outputs["potential"].creator.pk == node.pk
@@ -182,3 +193,36 @@ def test_the_new_potential_cannot_be_evaluated(run, inputs, aiida_code_installed
     assert node.exit_status == 340
     assert "No module named quippy" in node.exit_message
     assert "potential" in outputs, "the fit itself is kept"
+
+
+HUNGRY = """\
+import subprocess, sys, time
+block = bytearray(200_000_000)
+started = time.process_time()
+while time.process_time() < started + 1.5:
+    block[::4096] = block[::4096]
+sys.exit(subprocess.run([{gap_fit!r}, *sys.argv[1:]]).returncode)
+"""
+
+
+def test_what_a_fit_has_used_is_measured(run, inputs, aiida_code_installed, aiida_localhost, gap_fit_binary, tmp_path):
+    """Of a gap_fit that takes more memory and time than it says; /usr/bin/time is not needed."""
+    (tmp_path / "hungry.py").write_text(HUNGRY.format(gap_fit=str(gap_fit_binary)))
+    script = tmp_path / "gap_fit"
+    script.write_text(f'#!/bin/bash\nexec {sys.executable} {tmp_path}/hungry.py "$@"\n')
+    script.chmod(0o755)
+    code = aiida_code_installed(label=tmp_path.name, computer=aiida_localhost, filepath_executable=str(script))
+    del inputs["python"]
+    outputs, node = run(GapFitCalculation, **{**inputs, "code": code})
+    assert node.is_finished_ok, node.exit_message
+    results = outputs["results"].get_dict()
+    assert 200 < results["measured"]["memory_MB"] < 500
+    assert 1.3 < results["measured"]["cpu_s"] < 30
+    assert GapFitCalculation.USAGE not in outputs["retrieved"].base.repository.list_object_names()
+
+
+@pytest.mark.parametrize("text", ["", "1 2", "a b c", "1 2 0", "-1 2 3", "1 2 3 4"])
+def test_measured_without_a_measure(tmp_path, text):
+    assert measured(tmp_path / "absent") is None
+    (tmp_path / "usage.txt").write_text(text)
+    assert measured(tmp_path / "usage.txt") is None

@@ -134,7 +134,13 @@ def test_potential(call, potential, dataset, potential_folder, tmp_path):
     imported = call("potential", "import", tmp_path / "gap" / "gap.xml", "--label", "again")
     assert "Si, cutoff 4.5 Å" in imported
     assert needs(potential.gap_version) in imported
+    assert f"note: the same files as <{pk}>" in imported
     assert "again" in call("potential", "list")
+    once_more = call("potential", "import", tmp_path / "gap" / "gap.xml", "--label", "again")
+    assert "it is there already" in once_more
+    assert once_more.split(":")[0] == imported.split(":")[0]
+    assert "gap.xml" in call("potential", "export", pk, tmp_path / "gap", ok=False)
+    assert "use it with" in call("potential", "export", pk, tmp_path / "gap", "--force")
     assert "is a Dataset, expected a potential" in call("potential", "show", dataset.store().pk, ok=False)
     (tmp_path / "gap" / "gap.xml").write_text("<nothing/>")
     assert "holds no GAP" in call("potential", "import", tmp_path / "gap" / "gap.xml", ok=False)
@@ -158,11 +164,21 @@ def test_potential_of_a_newer_gap(call, potential_folder, tmp_path):
     assert "a quippy-ase later than" in call("potential", "export", pk, tmp_path / "out")
 
 
+def test_markup_and_control_characters_of_potentials(call, potential):
+    potential.label = "[/red]\x1b[31m<script>"
+    pk = potential.store().pk
+    for command in (("list",), ("show", pk), ("show", pk, "--json")):
+        text = call("potential", *command)
+        assert "\x1b" not in text
+        assert "[/red]" in text.replace("\\", "")
+
+
 def test_types_and_elements_of_a_potential(call, potential, tmp_path):
     pk = potential.store().pk
     assert "the potential knows Si, not C" in call("potential", "export", pk, tmp_path / "no", "--types", "C Si", ok=False)
     assert not (tmp_path / "no").exists(), "nothing is written then"
     call("potential", "export", pk, tmp_path / "gap", "--types", "Si,Si")
+    assert "the same in the QUIP package of LAMMPS" in call("potential", "show", pk)
     assert (tmp_path / "gap" / "lammps.txt").read_text().rstrip().endswith('" 14 14')
     xml = tmp_path / "gap" / "gap.xml"
     assert "potential of Si, not of C" in call("potential", "import", xml, "--elements", "C", ok=False)

@@ -1,20 +1,30 @@
+import io
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from aiida.orm import load_node
+from aiida.orm import QueryBuilder, User, load_node
+from aiida.storage.sqlite_temp import SqliteTempBackend
+from aiida.tools.archive import create_archive, import_archive
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from helpers import FIT
+from helpers import FIT, tiny_gap
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.calculations.evaluate import EvaluateCalculation
+from aiida_gaprss.calculations.frames import potential_files
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.folder import content_hash
 from aiida_gaprss.data.potential import QUIPPY_RELEASES, Potential, PotentialError, needs
+from aiida_gaprss.report.card import card, export
 
 
 def test_what_it_tells_of_itself(potential, silicon_frames, potential_folder):
@@ -298,3 +308,168 @@ def test_a_second_soap_turbo_basis_is_refused_where_quippy_is_silently_wrong(sil
         energies.append((float(lines["FIRST"]), float(lines["SECOND"])))
     # The fault itself: the same potential alone and as the second one. If quippy is mended one day, the refusal can go.
     assert abs(energies[0][1] - energies[1][0]) > 0.01
+
+
+# --- a folder holds one potential, whole ---
+
+
+def test_a_folder_is_not_written_over_unasked(tmp_path):
+    node = Potential(tiny_gap(tmp_path / "gap"))
+    folder = tmp_path / "out"
+    node.to_folder(folder)
+    (folder / "gap.xml").write_text("mine")
+    (folder / "notes.txt").write_text("mine, too")
+    with pytest.raises(PotentialError, match=r"out holds gap\.xml, gap\.xml\.sparseX\.GAP_tiny1, lammps\.txt already.*--force"):
+        node.to_folder(folder)
+    assert (folder / "gap.xml").read_text() == "mine"
+    node.to_folder(folder, force=True)
+    assert Potential(folder).base.attributes.get("content_hash") == node.base.attributes.get("content_hash")
+    assert (folder / "notes.txt").read_text() == "mine, too"
+
+
+def test_two_potentials_are_not_mixed(tmp_path, potential):
+    tiny, folder = Potential(tiny_gap(tmp_path / "gap")), tmp_path / "out"
+    potential.to_folder(folder)
+    with pytest.raises(PotentialError, match="already"):
+        tiny.to_folder(folder)
+    tiny.to_folder(folder, force=True)  # the same name of the xml: the other one is replaced whole
+    assert sorted(p.name for p in folder.iterdir()) == ["gap.xml", "gap.xml.sparseX.GAP_tiny1", "lammps.txt"]
+    (folder / "gap.xml").rename(folder / "old.xml")
+    for force in (False, True):
+        with pytest.raises(PotentialError, match=r"old\.xml"):
+            potential.to_folder(folder, force=force)
+    assert sorted(p.name for p in folder.iterdir()) == ["gap.xml.sparseX.GAP_tiny1", "lammps.txt", "old.xml"]
+
+
+def test_an_export_of_other_names_is_replaced_whole(tmp_path, potential):
+    """Its card tells which files are its."""
+    folder = tiny_gap(tmp_path / "gap")
+    (folder / "gap.xml").rename(folder / "tiny.xml")
+    export(Potential(folder, "tiny.xml"), tmp_path / "out")
+    with pytest.raises(PotentialError, match=r"tiny\.xml already"):
+        export(potential, tmp_path / "out")
+    export(potential, tmp_path / "out", force=True)
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {*potential.files, "lammps.txt", "card.md", "card.json"}
+
+
+def test_a_failure_leaves_nothing_half(tmp_path, monkeypatch):
+    node = Potential(tiny_gap(tmp_path / "gap"))
+    written = Path.write_bytes
+
+    def full(path, content):
+        if path.name == "lammps.txt":
+            raise OSError(28, "No space left on device")
+        return written(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(PotentialError, match="out: cannot be written: No space left on device"):
+        node.to_folder(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# --- nodes that never passed the constructor ---
+
+
+def everything(folder):
+    """Return all that lies in a folder, by name."""
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
+CODE = b"open('touched', 'w').write('executed')\n"
+
+
+def elsewhere(name):
+    """Return files of a potential of which one is named so, in the xml, too."""
+
+    def files(right):
+        xml = right["gap.xml"].replace(b'"gap.xml.sparseX.GAP_tiny1"', f'"{name}"'.encode())
+        xml = re.sub(b' sparseX_md5sum="[^"]*"', b"", xml)
+        return {"gap.xml": xml, name: CODE if name.endswith("py") else right["gap.xml.sparseX.GAP_tiny1"]}
+
+    return files
+
+
+def entity(right):
+    return {**right, "gap.xml": b'<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]>' + right["gap.xml"]}
+
+
+def other_points(right):
+    return {**right, "gap.xml.sparseX.GAP_tiny1": b"2.0\n2.6\n3.0\n"}
+
+
+#: Files and attributes of a node in an archive that was made by hand, and what is said of them.
+ARCHIVED = {
+    "runner": (elsewhere("../batch.py"), {}, r"sparseX_filename is '\.\./batch\.py', expected a plain file name"),
+    "two up": (elsewhere("../../x"), {}, r"sparseX_filename is '\.\./\.\./x', expected a plain file name"),
+    "absolute": (elsewhere("/tmp/gaprss-outside"), {}, "sparseX_filename is '/tmp/gaprss-outside', expected a plain file name"),
+    "name of the xml": (dict, {"xml": "../gap.xml"}, r"name of the xml is '\.\./gap\.xml', expected a plain file name"),
+    "list of files": (dict, {"files": ["gap.xml", "../batch.py"]}, "its files are said to be"),
+    "points": (other_points, {}, "another md5 sum than the xml says"),
+    "hash": (dict, {"content_hash": "0" * 64}, "do not have the content hash that the node tells"),
+    "entity": (entity, {}, "begins a document type"),
+    "a line of LAMMPS": (dict, {"init_args": 'x"\nshell touch pwned\n"'}, "its init_args is said to be"),
+    "label without the string": (dict, {"init_args": None, "label": 'x"\nshell touch pwned'}, "its (init_args|label) is said"),
+    "cutoff": (dict, {"cutoff": 99.0}, "its cutoff is said to be 99.0, and its files say 4.5"),
+    "elements": (dict, {"elements": ["\x1b[31m"]}, "its elements are said to be"),
+}
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """An archive with nodes that were written past everything that checks, in a profile of somebody else."""
+    folder = tiny_gap(tmp_path / "gap")
+    right = {name: (folder / name).read_bytes() for name in ("gap.xml", "gap.xml.sparseX.GAP_tiny1")}
+    other = SqliteTempBackend(SqliteTempBackend.create_profile("somebody-else"))
+    user = User(email="somebody@else", backend=other).store()
+    nodes, repository = [], other.get_repository()
+    for label, (change, attributes, _) in {**ARCHIVED, "right": (dict, {}, "")}.items():
+        files = change(right)
+        node = Potential(folder, backend=other, user=user)
+        node.label = label
+        node.base.attributes.set_many({"files": list(files), "content_hash": content_hash(files), **attributes})
+        node.store()
+        keys = {name: {"k": repository.put_object_from_filelike(io.BytesIO(content))} for name, content in files.items()}
+        session = other.get_session()
+        row = session.get(node.backend_entity.MODEL_CLASS, node.pk)
+        row.repository_metadata = {"o": keys}
+        session.commit()
+        nodes.append(node)
+    create_archive(nodes, filename=tmp_path / "strange.aiida", backend=other, test_run=False)
+    return tmp_path / "strange.aiida"
+
+
+def test_an_archive_made_by_hand(archive, tmp_path, run, python_code, monkeypatch):
+    """Import, export, evaluate: nothing outside is touched, and the message names the node and the name."""
+    import_archive(archive)
+    place = tmp_path / "a" / "b"
+    place.mkdir(parents=True)
+    monkeypatch.chdir(place)
+    before = everything(tmp_path)
+    cell = bulk("Cu")
+    cell.info = {"frame_id": "cell", "config_type": "bulk"}
+    for label, (_, _, message) in ARCHIVED.items():
+        (node,) = QueryBuilder().append(Potential, filters={"label": label}).all(flat=True)
+        where = rf"potential <{node.pk}>: .*{message}"
+        uses = (node.check, node.checked_files, node.calculator, node.lammps, partial(card, node), partial(export, node, "out"))
+        for use in uses:
+            with pytest.raises(PotentialError, match=where):
+                use()
+        with pytest.raises(ValueError, match=where):
+            run(EvaluateCalculation, code=python_code, frames=Dataset([cell]), potential=node)
+        with pytest.raises(PotentialError, match=where):
+            potential_files(node)
+    assert everything(tmp_path) == before
+    assert not Path("/tmp/gaprss-outside").exists()
+    (node,) = QueryBuilder().append(Potential, filters={"label": "right"}).all(flat=True)
+    export(node, "out")
+    assert sorted(os.listdir("out")) == ["card.json", "card.md", "gap.xml", "gap.xml.sparseX.GAP_tiny1", "lammps.txt"]
+    outputs, job = run(EvaluateCalculation, code=python_code, frames=Dataset([cell]), potential=node)
+    assert job.is_finished_ok, job.exit_message
+    assert outputs["frames"].get_frames()[0].info["GAP_energy"] == pytest.approx(energy_of(node.calculator(), cell))
+
+
+def energy_of(calculator, cell):
+    atoms = cell.copy()
+    atoms.calc = calculator
+    return atoms.get_potential_energy()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from aiida.engine import ToContext, WorkChain, calcfunction
 from aiida.orm import Dict, Int, load_node
-from helpers import FIT
+from helpers import FIT, tiny_gap
 
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation
 from aiida_gaprss.data.dataset import Dataset
@@ -330,3 +330,36 @@ def test_the_published_molybdenum_potential(data):
     # C44 is 109.8 to 110.0 here for all strains from 1e-6 to 0.01, and was 108.9 there; refits of its training set with other
     # sparse points scatter from 108.8 to 109.5 (C11 from 824 to 828, C12 from 519 to 522).
     assert elastic_constants(crystal).cubic == pytest.approx((825.97, 520.05, 108.89), abs=1.0)
+
+
+def test_nothing_acts_in_a_card(tmp_path):
+    """Whatever a stranger wrote: no markup, no characters that a terminal acts upon, no way out of the quoted input."""
+    strange = "```\n# injected <img src=x onerror=alert(1)> [x](javascript:y) \u202e\u009b31m"
+    folder = tiny_gap(tmp_path, lambda text: text.replace("at_file=train.xyz", strange))
+    node = Potential(folder)
+    node.label = "<script>|`[/red]\x1b[31m"
+    content = card(node)
+    content["training_data"] = {
+        "datasets": [],
+        "levels_of_theory": [strange],
+        "config_types": {strange: 1},
+        **dict.fromkeys(("frames", "atoms", "energies", "force_components", "virial_components"), 3),
+    }
+    page = text(content)
+    head, quoted = page.split("- input of gap_fit:\n\n")
+    assert quoted.startswith("````\n"), "more marks than it has itself"
+    assert quoted.rstrip().endswith("\n````")
+    assert quoted.count("````") == 2
+    assert re.findall(r"(?<!\\)[`\[]|(?<!\\)<(?!\w+> )", head) == []
+    assert "\\<script\\>" in head
+    assert "\\[x\\]" in head
+    for written in (page, to_json(content)):
+        assert not set(written) & {"\x1b", "\u009b", "\u202e"}
+    assert json.loads(to_json(content))["potential"]["label"] == node.label
+
+
+def test_a_card_of_a_sum_says_so(tmp_path):
+    baseline = "Sum init_args_pot1={IP ZBL cutoff=2.0} init_args_pot2={IP GAP label=GAP_tiny}"
+    node = Potential(tiny_gap(tmp_path, lambda text: text.replace("IP GAP label=GAP_tiny", baseline)))
+    assert "- a sum of 2: ZBL, cutoff 2 Å; GAP GAP_tiny" in text(card(node))
+    assert card(node)["potential"]["terms"] == ["ZBL, cutoff 2 Å", "GAP GAP_tiny"]
