@@ -42,12 +42,13 @@ def dataset_filter(node: str, label: str | None, **options: Any) -> None:
     """
     from pydantic import ValidationError
 
-    from aiida_gaprss.selection.conditions import Conditions, kept
+    from aiida_gaprss.analysis.conditions import Conditions, kept
     from aiida_gaprss.validation import complaints
 
-    given = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items() if value not in (None, ())}
+    given: dict[str, Any] = {key: value for key, value in options.items() if value not in (None, ())}
+    given |= {key: list(value) for key, value in given.items() if isinstance(value, tuple)}
     if "elements" in given:
-        given["elements"] = given["elements"].replace(",", " ").split()
+        given["elements"] = str(given["elements"]).replace(",", " ").split()
     try:
         conditions = Conditions(**given)
     except ValidationError as error:
