@@ -207,10 +207,12 @@ def _code(what: str, label: str, place: tuple[str, ...], findings: Findings) -> 
 
 def _process_of(code: AbstractCode | None) -> type[CalcJob]:
     """Return the calculation of the plugin that a code is for; the one of AiiDA if that cannot be known."""
+    plugin = code.default_calc_job_plugin if code is not None else None
     try:
-        return CalculationFactory(code.default_calc_job_plugin) if code is not None else CalcJob  # type: ignore[return-value]
-    except (EntryPointError, TypeError, ValueError):
+        found: Any = CalculationFactory(plugin) if plugin else CalcJob
+    except (EntryPointError, ValueError):
         return CalcJob
+    return found if isinstance(found, type) and issubclass(found, CalcJob) else CalcJob
 
 
 def _options(

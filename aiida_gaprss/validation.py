@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from aiida_gaprss.outside import shown
 
@@ -25,6 +25,18 @@ def _number(value: Any) -> Any:
 
 
 _Number = BeforeValidator(_number)
+
+
+def _from(least: float) -> AfterValidator:
+    """Return a check of positive numbers: below ``least`` they are as good as zero."""
+
+    def check(value: float) -> float:
+        if value < least:
+            raise ValueError(f"expected a number above {least:g}")
+        return value
+
+    return AfterValidator(check)
+
 
 #: Whole numbers: of cells, frames, steps, jobs; the same and zero; atoms of a cell; sparse points; radial and angular functions
 #: and powers of a kernel; seeds that fit 63 bits, as a database keeps them.
@@ -42,16 +54,16 @@ SeedNumber: TypeAlias = Annotated[int, _Number, Field(gt=0, lt=2**63)]
 
 #: Real numbers: any positive one (energies in eV, forces in eV/Å, expected errors, …), the same and zero, one of either sign;
 #: lengths (Å); volumes per atom (Å³); parts of a whole; pressures (GPa); seconds.
-Positive: TypeAlias = Annotated[float, _Number, Field(ge=1e-20, le=1e7)]
+Positive: TypeAlias = Annotated[float, _Number, Field(gt=0, le=1e7), _from(1e-20)]
 PositiveOrZero: TypeAlias = Annotated[float, _Number, Field(ge=0, le=1e7)]
 Real: TypeAlias = Annotated[float, _Number, Field(ge=-1e7, le=1e7)]
-Length: TypeAlias = Annotated[float, _Number, Field(ge=1e-6, le=1000)]
+Length: TypeAlias = Annotated[float, _Number, Field(gt=0, le=1000), _from(1e-6)]
 LengthOrZero: TypeAlias = Annotated[float, _Number, Field(ge=0, le=1000)]
 Coordinate: TypeAlias = Annotated[float, _Number, Field(ge=-1000, le=1000)]
-Volume: TypeAlias = Annotated[float, _Number, Field(ge=0.1, le=10_000)]
+Volume: TypeAlias = Annotated[float, _Number, Field(gt=0, le=10_000), _from(0.1)]
 Fraction: TypeAlias = Annotated[float, _Number, Field(ge=0, le=1)]
 Pressure: TypeAlias = Annotated[float, _Number, Field(ge=-1e5, le=1e5)]
-Seconds: TypeAlias = Annotated[float, _Number, Field(ge=1e-3, le=1e8)]
+Seconds: TypeAlias = Annotated[float, _Number, Field(gt=0, le=1e8), _from(1e-3)]
 SecondsOrZero: TypeAlias = Annotated[float, _Number, Field(ge=0, le=1e8)]
 
 

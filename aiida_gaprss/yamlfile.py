@@ -88,13 +88,15 @@ class Lines:
         self.root = root
 
     def of(self, location: tuple[str | int, ...]) -> int:
-        """Return the line of the deepest part of ``location`` that is in the file, 1 if none is."""
+        """Return the line of the deepest part of ``location`` that is in the file, 1 if none is.
+
+        A part that is not there, as the kind of a descriptor that pydantic puts between, is passed over.
+        """
         line, place = 1, self.root
         for part in location:
-            if part not in place.parts:
-                break
-            place = place.parts[part]
-            line = place.line
+            if part in place.parts:
+                place = place.parts[part]
+                line = place.line
         return line
 
     def has(self, location: tuple[str | int, ...]) -> bool:

@@ -20,6 +20,12 @@ Made by `docs/make_reference.py` from the models that check the file. A campaign
 `settings` holds those of *RssSettings*, as changes of the protocol (mappings are merged key by key; `formula`, `initial` and
 `cells` are replaced). *ComputerSettings* are those of the file for `aiida-gaprss setup --computer`.
 
+All files of settings are read alike. They are text in UTF-8 of at most 256 kB, in plain YAML 1.2: keys that are words, text,
+finite numbers, `true` and `false`, `null`, lists. Dates, `yes`, `no` and the like are text. Anchors, aliases and `<<: *name` are
+understood as long as what they stand for stays small: at most 10,000 values in a file, at most 24 lists and mappings within each
+other. Tags (`!!python`, `!!binary`, `!!set`, …), keys given twice and second documents are refused. Every number has bounds
+beyond which it can only be a mistake; a number is no text and no truth value.
+
 Protocols: {protocols}.
 """
 

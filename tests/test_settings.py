@@ -333,6 +333,16 @@ def test_what_is_behind_a_name(tmp_path, monkeypatch):
 # --- all faults at once ---
 
 
+def test_lines_of_what_lies_in_a_union(campaign_text, tmp_path):
+    start = campaign_text.index("  fit: {")
+    fit = "  fit:\n    descriptors:\n    - kind: soap\n      cutoff: -5.0\n    sigma: {energy: 0, forces: 1, virial: 1}\n"
+    text = campaign_text[:start] + fit + campaign_text[campaign_text.index("  final_fit:") :]
+    with pytest.raises(ConfigError) as caught:
+        check_campaign(text, tmp_path / "a.yaml")
+    lines = {text.splitlines()[fault.line - 1].strip() for fault in caught.value.faults}
+    assert lines == {"cutoff: -5.0", "sigma: {energy: 0, forces: 1, virial: 1}"}
+
+
 def test_no_part_hides_another(campaign_text, tmp_path):
     """Faults of the protocol, of a file of a seed, of options, numbers, crystals and references, together."""
     text = campaign_text.replace("seed: 11", "seed: 0\nprotocol: quickest\ncrystals: [none.cif]\nbundle: {frames_per_job: -1}")

@@ -66,7 +66,6 @@ def run(config: Path, submit: bool, seed: int | None, check: bool, folder: Path 
     from aiida_gaprss.config import load_campaign
 
     if check:
-        load_or_make_profile(make=False)
         from aiida_gaprss.cli.check import check as check_campaign
 
         check_campaign(config, seed)

@@ -158,11 +158,16 @@ class Shell:
         return (output.strip().splitlines() or [""])[-1]
 
 
+def expanding(path: str) -> str:
+    """Return a path (``ShellPath``) as one word of a shell, which replaces ``~`` and variables in it."""
+    home, rest = ("~", path[1:]) if path.startswith("~") else ("", path)
+    return f'{home}{rest[:1]}"{rest[1:]}"' if home and rest else home or f'"{rest}"'
+
+
 def install(environment: EnvironmentSettings, shell: Shell, console: PlainConsole) -> str:
     """Return the python of an environment on the computer, which is made if it is not there."""
-    # Both paths have no character that acts but ~ and $ (ShellPath).
     folder, base = (
-        shell(f"printf '%s\\n' {path}", f"environment.{name} {path}")
+        shell(f"printf '%s\\n' {expanding(path)}", f"environment.{name} {path}")
         for name, path in (("folder", environment.folder), ("python", environment.python))
     )
     path = f"{folder}/bin/python"

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from aiida_gaprss.fitting import GAP_VERSION_EXTRA
+from aiida_gaprss.outside import shown
 from aiida_gaprss.terminal import PlainConsole, styled
 
 PROBE = """
@@ -125,11 +126,16 @@ def find_python(path: str | None) -> Finding:
             continue
         try:
             process = subprocess.run([candidate, "-c", PROBE], capture_output=True, text=True, timeout=120, check=False)
-        except OSError as exception:
-            reason = f"{candidate}: {exception.strerror}"
+        except (OSError, ValueError, subprocess.TimeoutExpired) as exception:
+            reason = f"{candidate}: {getattr(exception, 'strerror', None) or exception}"
             continue
         if process.returncode == 0:
-            data = json.loads(process.stdout.strip().splitlines()[-1])
+            try:
+                data = json.loads(process.stdout.strip().splitlines()[-1])
+                data["ase"], data["gap_fit"]
+            except (ValueError, IndexError, KeyError, TypeError):
+                reason = f"{candidate} is no python: it printed {shown(process.stdout, 60)!r}"
+                continue
             return Finding("python with quippy", candidate, f"ase {data['ase']}", extras={"gap_fit": data["gap_fit"]})
         reason = f"{candidate}: {(process.stderr.strip().splitlines() or ['failed'])[-1]}"
     return Finding("python with quippy", None, reason, how)
@@ -174,7 +180,7 @@ def try_gap_fit(binary: str) -> tuple[int | None, str]:
             process = subprocess.run(
                 command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
             )
-        except (OSError, subprocess.TimeoutExpired) as exception:
+        except (OSError, ValueError, subprocess.TimeoutExpired) as exception:
             return None, str(exception)
         log = read_log(process.stdout + process.stderr)
         try:
@@ -194,7 +200,12 @@ def find_pw(path: str | None) -> Finding:
     if binary is None or not os.access(binary, os.X_OK):
         return Finding("pw.x", None, f"{binary or 'pw.x'} not found", how)
     with tempfile.TemporaryDirectory() as folder:  # it leaves files behind
-        process = subprocess.run([binary, "-h"], cwd=folder, input="", capture_output=True, text=True, timeout=60, check=False)
+        try:
+            process = subprocess.run(
+                [binary, "-h"], cwd=folder, input="", capture_output=True, text=True, timeout=60, check=False
+            )
+        except (OSError, ValueError, subprocess.TimeoutExpired) as exception:
+            return Finding("pw.x", None, f"{binary} does not work: {exception}", how)
     version = re.search(r"Program PWSCF v\.?\s*(\S+)", process.stdout)
     return Finding("pw.x", binary, f"Quantum ESPRESSO {version[1]}" if version else "")
 

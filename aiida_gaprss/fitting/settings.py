@@ -87,6 +87,14 @@ class _FewBody(_Descriptor):
         None, min_length=1, description="these pairs or triplets (centre first) instead of all, e.g. with cutoffs of their own"
     )
 
+    @field_validator("only")
+    @classmethod
+    def _known(cls, value: list[list[str]] | None) -> list[list[str]] | None:
+        for symbol in (symbol for group in value or () for symbol in group):
+            if not atomic_numbers.get(symbol):
+                raise ValueError(f"only: {shown(symbol, 40)!r} is not a chemical element")
+        return value
+
     def _checked(self, elements: Sequence[str], all_of_them: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
         if self.only is None:
             return all_of_them

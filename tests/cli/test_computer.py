@@ -131,6 +131,87 @@ def test_faults_of_the_computer(setup, file, changes, message):
     assert message in setup("--computer", file(f"faulty-{abs(hash(message))}", **changes))
 
 
+#: What acts in a shell, unless it is quoted.
+ACTING = ("; touch MARK; ", "$(touch MARK)", "`touch MARK`", "' && touch MARK '", '" | touch MARK #', "*?[a] b")
+
+
+def with_value(path, value):
+    """Return the changes of the file that put a value at a place."""
+    first, *rest = path.split(".")
+    for key in reversed(rest):
+        value = [value] if key == "0" else {key: value}
+    return {first: value}
+
+
+WORDS = ("label", "hostname", "transport", "scheduler", "options.queue_name", "options.account", "codes.a;b", "codes.a.plugin")
+LINES = ("work_dir", "mpirun_command.0", "shebang", "python", "gap_fit", "codes.a.executable", "environment.packages.0")
+
+
+@pytest.mark.parametrize("field", WORDS)
+def test_words_that_would_act_are_refused(file, field):
+    for acting in ACTING:
+        with pytest.raises(ConfigError, match=r"expected a (word|name)"):
+            load(file(**with_value(field, f"a{acting}")), ComputerSettings, "label: cluster")
+
+
+@pytest.mark.parametrize("field", [*WORDS, *LINES])
+def test_fields_of_one_line(file, field):
+    with pytest.raises(ConfigError):
+        load(file(**with_value(field, "/a\nb")), ComputerSettings, "label: cluster")
+
+
+@pytest.mark.parametrize("field", LINES[:-1])
+def test_lines_do_not_act_in_a_shell(setup, file, tmp_path, monkeypatch, field):
+    """Whatever stands in a field that is no script reaches the shell as one word."""
+    monkeypatch.chdir(tmp_path)
+    mark = tmp_path / "mark"
+    before = {"work_dir": f"{tmp_path}/", "shebang": "#!/bin/bash"}.get(field, "/bin/true")
+    changes = with_value(field, before + "".join(ACTING).replace("MARK", str(mark)))
+    if field.startswith("codes"):
+        changes["codes"]["a"]["plugin"] = "core.arithmetic.add"
+    text = setup("--computer", file(f"acting-{field.replace('.', '-')}", **{"gap_fit": "/bin/true", **changes}), "--no-check")
+    assert not mark.exists()
+    assert "computer acting-" in text
+
+
+PYTHON = """\
+#!/bin/bash
+for word in "$@"; do printf '%s\\0' "$word" >> {log}; done; printf '\\n' >> {log}
+case "$*" in
+  *sys.version_info*) echo 11;;
+  "-m venv"*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python";;
+  *gap_fit*) echo '{{"ase": "3", "gap_fit": "/bin/true", "python": "x"}}';;
+  *quippy*) exit 1;;
+esac
+"""
+
+
+def test_an_environment_is_made_of_words(setup, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mark, log = tmp_path / "mark", tmp_path / "log"
+    folder = tmp_path / "a $(touch mark) b"
+    folder.mkdir()
+    (folder / "python").write_text(PYTHON.format(log=log))
+    (folder / "python").chmod(0o755)
+    monkeypatch.setenv("PLACE", str(folder))
+    packages = [f"package{acting.replace('MARK', str(mark))}" for acting in ACTING]
+    environment = {"folder": "${PLACE}/env", "python": "$PLACE/python", "packages": packages}
+    text = setup("--computer", file("made", python=None, environment=environment), "--no-check")
+    assert "Ready." in text
+    assert not mark.exists()
+    assert (folder / "env" / "bin" / "python").exists()
+    installed = next(line for line in log.read_text().split("\0\n") if line.startswith("-m\0pip"))
+    assert installed.split("\0")[-len(packages) - 1 :] == ["--", *packages]
+
+
+@pytest.mark.parametrize("key", ["folder", "python"])
+@pytest.mark.parametrize("acting", ["${A:-$(id)}", "${A@P}", "a b", "'a", "~root\\", "", "a|b", "a>b", *ACTING])
+def test_paths_of_an_environment_that_are_none(file, key, acting):
+    environment = {"folder": "~/gap/${USER}_$A", "python": "/opt/python-3.11/bin/python3", key: acting}
+    with pytest.raises(ConfigError, match=f"environment.{key}: expected a path|environment.{key}: String should have at least"):
+        load(file(python=None, environment=environment), ComputerSettings, "label: cluster")
+
+
 def test_a_login_that_talks(setup, file):
     """What modules and logins print is not taken for an answer."""
     text = setup("--computer", file("talking", prepend_text="echo Welcome to the cluster"), "--no-check")

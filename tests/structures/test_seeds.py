@@ -176,7 +176,7 @@ def test_a_seed_without_kind_is_random():
         ({"kind": "fragments", "fragment": {"symbols": ["H"], "positions": []}}, ("fragment",), "1 symbols and 0 positions"),
         ({"volume_per_atom": {"Si": 3}}, ("volume_per_atom", "Si"), "valid tuple (got 3)"),
         ({"volume_per_atom": [1]}, ("volume_per_atom", 1), "missing"),
-        ({"min_separation": {"Si-Si": -1}}, ("min_separation", "Si-Si"), "greater than or equal to 0.000001 (got -1)"),
+        ({"min_separation": {"Si-Si": -1}}, ("min_separation", "Si-Si"), "greater than 0 (got -1)"),
         ({"formula": {"Li": [0, -1]}}, ("formula", "Li", 1), "greater than or equal to 0 (got -1)"),
     ],
 )
