@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiida_gaprss.cli.nodes import _key_options, _keys, _load, _profile, dataset
+from aiida_gaprss.outside import shown
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -69,7 +70,7 @@ def dataset_audit(
         settings = AuditSettings(max_force=max_force, max_energy=max_energy, min_distance=min_distance)
         result = audit(frames, levels, settings, mixed_levels, skip, refused)
     except (ValueError, click.ClickException) as exception:
-        fault = click.ClickException(str(exception))
+        fault = click.ClickException(_plain(str(exception)))
         fault.exit_code = 2  # 1 would say that there are only warnings
         raise fault from exception
     _show(result, n_frames)
@@ -135,7 +136,7 @@ def _show(result: Audit, n_frames: int) -> None:
     console = PlainConsole()
     table = Table("check", "verdict", "found", "frames", box=None)
     for check in result.checks:
-        listed = list(check.frames[:n_frames])
+        listed = [shown(name) for name in check.frames[:n_frames]]
         if len(check.frames) > len(listed):
             listed.append(f"and {len(check.frames) - len(listed)} more")
         verdict = styled((check.verdict, _COLOURS[check.verdict]))

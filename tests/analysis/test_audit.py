@@ -1,11 +1,21 @@
 """The audit on right labels and on corrupted ones: classical ones made here, and published ones where they are installed."""
 
+import audit_frames
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.build import bulk, make_supercell
-from ase.calculators.emt import EMT
-from helpers import label
+from ase.build import bulk
+from audit_frames import (
+    CORRUPTIONS,
+    HA_PER_BOHR,
+    altered,
+    energy_plus,
+    forces_times,
+    labelled,
+    named,
+    pulay,
+    virial_times,
+)
 
 from aiida_gaprss.analysis.audit import CHECKS, Audit, AuditSettings, Check, audit
 from aiida_gaprss.analysis.audit.descriptors import Basis, basis_for, neighbours
@@ -14,141 +24,17 @@ from aiida_gaprss.analysis.audit.mistakes import MISTAKES
 from aiida_gaprss.analysis.audit.model import least_absolute
 from aiida_gaprss.analysis.audit.paths import find_paths
 from aiida_gaprss.extxyz import Keys, import_frames
-from aiida_gaprss.frames import is_isolated_atom, set_labels
-from aiida_gaprss.structures.random_cells import CellSpec, random_cells
-
-#: Checks that judge labels by physics, which is what the corruptions below are about.
-PHYSICS = ("energy zero", "energy unit", "forces", "net force", "virials")
-HA_PER_BOHR = units.Hartree / units.Bohr
-
-
-def labelled(frames):
-    """Put labels of ASE's EMT on frames."""
-    for atoms in frames:
-        label(atoms, EMT())
-    return frames
-
-
-def isolated(symbol):
-    atoms = Atoms(symbol, cell=[14.0] * 3, pbc=True)
-    atoms.info.update(frame_id=f"atom-{symbol}", config_type="isolated_atom")
-    return atoms
-
-
-def named(frames):
-    for number, atoms in enumerate(frames):
-        atoms.info.update(frame_id=f"cell-{number:03d}", config_type="random")
-    return frames
+from aiida_gaprss.frames import set_labels
 
 
 @pytest.fixture(scope="session")
 def copper():
-    spec = CellSpec({"Cu": 1}, n_atoms=(4, 6, 8), volume_per_atom=(10, 16), min_separation=2.1, n_operations=(1, 2))
-    return labelled([isolated("Cu"), *named(random_cells(spec, 40, seed=1))])
+    return audit_frames.copper()
 
 
 @pytest.fixture(scope="session")
 def copper_gold():
-    cells = []
-    for seed, formula in enumerate(({"Cu": 1, "Au": 1}, {"Cu": 3, "Au": 1}, {"Cu": 1, "Au": 3})):
-        spec = CellSpec(formula, n_atoms=(4, 8), volume_per_atom=(11, 18), min_separation=2.2)
-        cells += random_cells(spec, 20, seed=seed)
-    return labelled([isolated("Cu"), isolated("Au"), *named(cells)])
-
-
-# --- what is done to labels ---
-
-
-def altered(frames, fraction, change, seed=1):
-    """Return copies of which a fraction is changed, isolated atoms apart, and the names of the changed."""
-    out = [atoms.copy() for atoms in frames]
-    cells = [i for i, atoms in enumerate(out) if not is_isolated_atom(atoms)]
-    chosen = np.random.default_rng(seed).permutation(cells)[: round(fraction * len(cells))]
-    for i in chosen:
-        change(out[i])
-    return out, {out[i].info["frame_id"] for i in chosen}
-
-
-def virial_times(factor):
-    def change(atoms):
-        if "REF_virial" in atoms.info:
-            atoms.info["REF_virial"] = atoms.info["REF_virial"] * (factor(atoms) if callable(factor) else factor)
-
-    return change
-
-
-def forces_times(factor):
-    def change(atoms):
-        atoms.arrays["REF_forces"] = atoms.arrays["REF_forces"] * factor
-
-    return change
-
-
-def energy_times(factor):
-    def change(atoms):
-        atoms.info["REF_energy"] *= factor(atoms) if callable(factor) else factor
-
-    return change
-
-
-def energy_plus(per_atom):
-    """Shift by so many eV per atom, or by a dictionary of energies per element."""
-
-    def change(atoms):
-        each = per_atom if isinstance(per_atom, dict) else dict.fromkeys(atoms.get_chemical_symbols(), per_atom)
-        atoms.info["REF_energy"] += sum(each[symbol] for symbol in atoms.get_chemical_symbols())
-
-    return change
-
-
-def permute_forces(atoms):
-    order = np.random.default_rng(len(atoms) + round(1e6 * atoms.cell.volume)).permutation(len(atoms))
-    atoms.arrays["REF_forces"] = atoms.arrays["REF_forces"][order]
-
-
-def turn_forces(atoms):
-    atoms.arrays["REF_forces"] = atoms.arrays["REF_forces"][:, [1, 2, 0]]
-
-
-def mix_shear(atoms):
-    """Write xy, yz, xz where yz, xz, xy belong, as VASP orders them."""
-    if "REF_virial" in atoms.info:
-        v = np.array(atoms.info["REF_virial"]).reshape(3, 3)
-        yz, xz, xy = v[1, 2], v[0, 2], v[0, 1]
-        v[1, 2] = v[2, 1] = xy
-        v[0, 2] = v[2, 0] = yz
-        v[0, 1] = v[1, 0] = xz
-        atoms.info["REF_virial"] = v.ravel()
-
-
-def pulay(atoms):
-    atoms.info["REF_virial"] = atoms.info["REF_virial"] - 6.0 * atoms.get_chemical_symbols().count("Cu") * np.eye(3).ravel()
-
-
-#: Name: fraction, change, check that must find it, words it must use.
-CORRUPTIONS = {
-    "virial sign": (1, virial_times(-1), "virials", "virials are sign reversed"),
-    "virial sign in a part": (0.2, virial_times(-1), "virials", "are sign reversed"),
-    "virial from GPa": (1, virial_times(1 / units.GPa), "virials", "a stress in GPa taken as eV/Å³"),
-    "virial from kbar": (1, virial_times(10 / units.GPa), "virials", "a stress in kbar taken as eV/Å³"),
-    "virial from kbar in a part": (0.2, virial_times(10 / units.GPa), "virials", "a stress in kbar taken as eV/Å³"),
-    "stress for virial": (1, virial_times(lambda a: -1 / a.get_volume()), "virials", "a stress in eV/Å³, not a virial"),
-    "GPa for virial": (1, virial_times(lambda a: -1 / units.GPa / a.get_volume()), "virials", "a stress in GPa, not a virial"),
-    "shear order": (1, mix_shear, "virials", "where yz xz xy belong stand xy yz xz"),
-    "forces sign": (1, forces_times(-1), "forces", "forces are sign reversed"),
-    "forces sign in a part": (0.2, forces_times(-1), "forces", "are sign reversed"),
-    "forces in Ha/bohr": (1, forces_times(1 / HA_PER_BOHR), "forces", "forces are in Ha/bohr"),
-    "forces in Ha/bohr in a part": (0.2, forces_times(1 / HA_PER_BOHR), "forces", "are in Ha/bohr"),
-    "forces in eV/bohr": (1, forces_times(units.Bohr), "forces", "forces are in eV/bohr"),
-    "forces permuted": (1, permute_forces, "forces", "of other atoms or frames"),
-    "forces permuted in a part": (0.2, permute_forces, "forces", "of other atoms"),
-    "forces turned": (1, turn_forces, "forces", "of other atoms or frames"),
-    "energies in Ha": (1, energy_times(1 / units.Hartree), "energy unit", "energies are in Ha"),
-    "energies per atom": (1, energy_times(lambda a: 1 / len(a)), "energy unit", "per atom instead of per cell"),
-    "energies shifted": (0.15, energy_plus(1.0), "energy zero", "are shifted by +"),
-    "energies shifted down": (0.15, energy_plus(-0.5), "energy zero", "are shifted by -0."),
-    "isolated atoms subtracted": (0.15, energy_plus({"Cu": 1300.0, "Au": 3000.0}), "energy zero", "are shifted by +"),
-}
+    return audit_frames.copper_gold()
 
 
 def verdicts(result):
@@ -330,49 +216,6 @@ def test_levels_of_theory(copper):
     assert check(two, mixed_levels=True).verdict == "warning"
     assert check({"a": "PBE 500 eV", "b": None}).verdict == "not judged"
     assert check({"a": None, "b": "unknown"}).verdict == "not judged"
-
-
-def turned_supercell(atoms):
-    """The same structure as a turned supercell with its atoms in another order."""
-    out = make_supercell(atoms, [[2, 0, 0], [1, 1, 0], [0, 0, 1]])
-    out.rotate(40, (1, 2, 3), rotate_cell=True)
-    out = out[np.random.default_rng(3).permutation(len(out))]
-    out.info.update(atoms.info, frame_id="again")
-    out.info["REF_energy"] = 2 * atoms.info["REF_energy"]
-    return out
-
-
-def test_duplicates(copper_gold):
-    assert findings(copper_gold, "duplicates").verdict == "ok"
-    source = copper_gold[5]
-    again = turned_supercell(source)
-    check = findings([*copper_gold, again], "duplicates")
-    assert check.verdict == "warning"
-    assert set(check.frames) == {source.info["frame_id"], "again"}
-
-    again.info["REF_energy"] += 0.004 * len(again)
-    assert findings([*copper_gold, again], "duplicates").verdict == "warning"
-    again.info["REF_energy"] += 0.003 * len(again)
-    check = findings([*copper_gold, again], "duplicates")
-    assert check.verdict == "fault"
-    assert "differ by 0.007 eV/atom" in check.found[0]
-
-    moved = source.copy()
-    moved.positions[0] += (0.006, 0, 0)
-    moved.info["frame_id"] = "moved"
-    assert findings([*copper_gold, moved], "duplicates").verdict == "ok"
-
-
-def test_one_displaced_atom_is_no_duplicate():
-    """As in a phonon calculation: distances change in second order, or in pairs of opposite sign."""
-    perfect = bulk("Cu", cubic=True) * (2, 2, 2)
-    frames = []
-    for shift in (0.0, 0.01, 0.02):
-        atoms = perfect.copy()
-        atoms.positions[0, 0] += shift
-        frames.append(atoms)
-    labelled(named(frames))
-    assert findings(frames, "duplicates").verdict == "ok"
 
 
 def test_outliers(copper):
@@ -666,15 +509,6 @@ def test_flaws_of_the_published_lithium_copper(data):
     assert result.check("isolated atoms").frames == ["LiCu_iter0_fitting-00111"]
     assert result.check("energy zero").frames == NOT_CONVERGED
     assert result.check("forces").verdict == "ok"
-
-
-def test_twice_in_published_silicon(data):
-    """Strains that cubic symmetry makes equal, some of them in training and test set."""
-    path, keys = PUBLISHED["silicon"]
-    frames = {"train": import_frames(data / path, keys), "test": import_frames(data / "mlearn/Si_test.xyz.gz", keys)}
-    check = audit(frames, skip=[c for c in CHECKS if c != "duplicates"]).check("duplicates")
-    assert check.verdict == "warning"
-    assert sum(name.startswith("Si_test") for name in check.frames) == 6
 
 
 OF_ALL = (

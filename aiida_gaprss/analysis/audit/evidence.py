@@ -43,9 +43,9 @@ NEEDED, VOLUMES = 4.0, 0.03
 FALL = 9.0
 #: A kind of which the model explains less than this, though more of the others, is not what it says it is.
 CONTRADICTS = {"forces": 0.4, "virial": 0.2}
-#: ... if what the others predict of it is, in squares, between these parts of its labels, and less than this part of it is there;
-#: or, if the others agree without it and not with it, less than the last.
-SIGNAL, MOST, IN_IT = 0.2, 4.0, (0.5, 0.75)
+#: ... if what the others predict of it is, in squares, uncertain by less than this part, between these parts of its labels, and
+#: less than this part of it is there; or, if the others agree without it and not with it, less than the last.
+SURE, SIGNAL, MOST, IN_IT = 0.15, 0.2, 10.0, (0.5, 0.75)
 #: Root mean square force of a frame, eV/Å, that is more than noise of convergence.
 SMALL_FORCE = 5e-3
 
@@ -218,14 +218,14 @@ def _refuted(model: LinearModel, labels: dict[str, np.ndarray], kind: str, in_it
     folds = np.array([model.centred(kind, model.blocks[kind].x @ c) for c in fit.coefficients])
     predicted, stored = folds.mean(axis=0), model.centred(kind, labels[kind])
     size, typical = model.scale(kind, labels[kind])
-    weight = np.where(model.has(kind), 1 / (typical + size), 0.0)
+    weight = np.where(model.has(kind), 1 / (typical + size + model.mean(kind, predicted**2)), 0.0)
 
     def total(values: np.ndarray) -> float:
         return float((weight * model.mean(kind, values)).sum())
 
     uncertain = (len(folds) - 1) * total(folds.var(axis=0))  # the jackknife's estimate
     signal = total(predicted**2) - uncertain
-    sure = uncertain < signal and SIGNAL < signal / total(stored**2) < MOST
+    sure = uncertain < SURE * signal and SIGNAL < signal / total(stored**2) < MOST
     return sure and total(predicted * stored) < in_it * signal
 
 
@@ -405,6 +405,7 @@ def _single_mistakes(evidence: Evidence, kind: str, frames: Sequence[Atoms]) -> 
                 factor = float(mistake.factor(len(frames[index]), abs(frames[index].cell.volume)))
                 if ((factor * frame.labels - frame.predicted) ** 2).mean() < enough:
                     explained.setdefault(mistake.words, set()).add(index)
+                    continue
                 for number, other in enumerate(DECOYS):
                     if ((other * factor * frame.labels - frame.predicted) ** 2).mean() < enough:
                         chance.setdefault(mistake.words, Counter())[number] += 1
@@ -412,6 +413,7 @@ def _single_mistakes(evidence: Evidence, kind: str, frames: Sequence[Atoms]) -> 
             stored, predicted = frame.labels.reshape(-1, 3), frame.predicted.reshape(-1, 3)
             if not any(index in mine for mine in explained.values()) and _interchanged(stored, predicted) < enough:
                 explained.setdefault(INTERCHANGED, set()).add(index)
+                continue
             for number, axes in enumerate(([1, 2, 0], [2, 0, 1])):
                 if _interchanged(stored[:, axes], predicted) < enough:
                     chance.setdefault(INTERCHANGED, Counter())[number] += 1
