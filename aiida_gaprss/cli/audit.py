@@ -70,7 +70,7 @@ def dataset_audit(
         settings = AuditSettings(max_force=max_force, max_energy=max_energy, min_distance=min_distance)
         result = audit(frames, levels, settings, mixed_levels, skip, refused)
     except (ValueError, click.ClickException) as exception:
-        fault = click.ClickException(_plain(str(exception)))
+        fault = click.ClickException(str(exception))
         fault.exit_code = 2  # 1 would say that there are only warnings
         raise fault from exception
     _show(result, n_frames)
