@@ -35,10 +35,9 @@ sys.path.insert(0, sys.argv[1])
 try:
     from common import load_class
     load_class(sys.argv[2])
-except TypeError as exception:
-    said = ["wrong", str(exception)]
 except BaseException as exception:
-    said = ["absent", f"{type(exception).__name__}: {exception}"]
+    wrong = isinstance(exception, TypeError) and "is no ASE calculator" in str(exception)
+    said = ["wrong", str(exception)] if wrong else ["absent", f"{type(exception).__name__}: {exception}"]
 else:
     said = ["there", ""]
 print("\\n" + json.dumps(said))
@@ -107,7 +106,7 @@ def find(name: str, code: Any) -> tuple[str | None, str | None]:
         seen, here = look(name), True
     elif code.computer.hostname == "localhost":
         before = "\n".join(filter(None, (code.computer.get_prepend_text(), code.prepend_text)))
-        seen, here = look(name, str(code.filepath_executable), before), True
+        seen, here = look(name, str(getattr(code, "filepath_executable", sys.executable)), before), True
     else:
         seen, here = look(name), False
     if seen.state == "wrong":

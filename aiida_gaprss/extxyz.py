@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms, units
 from ase.io import write
+from ase.neighborlist import neighbor_list
 
 from aiida_gaprss import xyztext
 from aiida_gaprss.frames import (
@@ -27,7 +28,6 @@ from aiida_gaprss.frames import (
     virial_from_stress,
 )
 from aiida_gaprss.outside import OutsideError, read_text, shown
-from aiida_gaprss.selection.neighbours import neighbours
 
 #: Factors to eV, eV/Å and eV/Å³.
 ENERGY_UNITS = {"eV": 1.0, "Ha": units.Hartree, "Ry": units.Rydberg, "meV": 1e-3, "kcal/mol": units.kcal / units.mol}
@@ -292,7 +292,7 @@ def _far_from_images(atoms: Atoms) -> bool:
     """Tell whether no atom comes within :data:`REACH` of another one by making the frame periodic."""
     periodic = atoms.copy()
     periodic.pbc = True
-    return len(neighbours(periodic, REACH)[0]) == len(neighbours(atoms, REACH)[0])
+    return len(neighbor_list("i", periodic, REACH)) == len(neighbor_list("i", atoms, REACH))
 
 
 def _take_own(raw: xyztext.RawFrame, atoms: Atoms) -> None:

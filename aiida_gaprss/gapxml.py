@@ -282,8 +282,12 @@ def _tree(content: bytes, where: str) -> Element:
     refuse_stand_ins(content, where)
     if not content.strip():
         raise PotentialError(f"{where}: is empty, expected the xml of a GAP")
-    if b"\0" in content[:8] or content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise PotentialError(f"{where}: not an xml file in UTF-8")
+    if strange := re.search(b"[\x00\x80-\xff]", content):
+        at = strange.start()
+        line = content.count(b"\n", 0, at) + 1
+        raise PotentialError(
+            f"{where}: line {line} has the byte 0x{content[at]:02x}, expected plain letters (ASCII): QUIP dies of others"
+        )
     return _Reader(where).read(content)
 
 
@@ -473,6 +477,7 @@ def _coordinate(element: Element, where: str) -> tuple[str, int, dict[str, str],
         _number_of(element, key, where)
     _check_kernel(element, dimensions, where)
     _check_points(element, n_sparse, dimensions, name is not None, where)
+    _told_twice(element, parameters, n_sparse, where)
     md5 = (element.get("sparseX_md5sum") or "").strip()
     if md5 and not re.fullmatch("[0-9a-f]{32}", md5):
         raise PotentialError(f"{where}: sparseX_md5sum of {_named(element)} is {shown(md5)!r}, expected 32 digits of an md5 sum")
@@ -511,6 +516,31 @@ def _check_kernel(element: Element, dimensions: int, where: str) -> None:
         values_of = [_whole(word, f"{where}: <permutation> of {_named(element)}", 1, length) for word in words]
         if sorted(values_of) != list(range(1, length + 1)):
             raise PotentialError(f"{where}: <permutation> of {_named(element)} is none of 1 to {length}")
+
+
+_KERNELS = {"ard_se": "1", "dot_product": "2", "pp": "4"}
+
+
+def _told_twice(element: Element, parameters: Mapping[str, str], n_sparse: int, where: str) -> None:
+    """Compare hyperparameters with those of the descriptor: gap_fit writes some of them in both places."""
+    pairs = [(key, element.get(key), parameters.get(name)) for key, name in _ALSO_THERE.items()]
+    pairs += [("<theta>", word, parameters.get("theta_uniform")) for word in (element.findtext("theta") or "").split()]
+    pairs.append(("covariance_type", element.get("covariance_type"), _KERNELS.get(parameters.get("covariance_type", ""))))
+    for key, here, there in pairs:
+        if here is not None and there is not None and not math.isclose(_plain(here, where), _plain(there, where), rel_tol=1e-6):
+            raise PotentialError(f"{where}: {key} of {_named(element)} is {here.strip()}, and its descriptor says {there}")
+    if "config_type_n_sparse" not in parameters and n_sparse > int(parameters.get("n_sparse") or 0) > 0:
+        raise PotentialError(
+            f"{where}: n_sparseX of {_named(element)} is {n_sparse}, and its descriptor says at most {parameters['n_sparse']}"
+        )
+
+
+#: Attributes that descriptors tell, too, by the names there.
+_ALSO_THERE = {"signal_variance": "delta", "signal_mean": "f0", "zeta": "zeta"}
+
+
+def _plain(text: str, where: str) -> float:
+    return _number(text, f"{where}: a hyperparameter")
 
 
 def _check_points(element: Element, n_sparse: int, dimensions: int, separate: bool, where: str) -> None:

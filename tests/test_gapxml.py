@@ -95,6 +95,11 @@ REFUSED = {
     "permutation": (PERMUTATION, '<permutation i="0">1</permutation>', "i of <permutation> is '0'"),
     "no permutation": (PERMUTATION, "", "0 different <permutation>, expected 1"),
     "theta": ("<theta>  0.1", "<theta> 1 0.1", "has 2 numbers, expected 1"),
+    "theta that is not the one": ("<theta>  0.1", "<theta>  0.2", "<theta> of .* is 0.2.*, and its descriptor says 1.0"),
+    "variance": ('signal_variance="1.0', 'signal_variance="2.0', "signal_variance of .* its descriptor says 1.0"),
+    "kernel that is not the one": ("covariance_type=ard_se", "covariance_type=pp", "covariance_type of .* its descriptor says 4"),
+    "fewer points asked for": ("n_sparse=3", "n_sparse=2", "its descriptor says at most 2"),
+    "letters": ("<GAP_data", "é<GAP_data", "line 4 has the byte 0xc3, expected plain letters"),
     "kernel": ('covariance_type="1"', 'covariance_type="3"', "covariance_type of .* is 3, expected 1"),
     "not sparse": ('sparsified="T"', 'sparsified="F"', "sparsified of .* is 'F', expected T"),
     "n_coordinate": ('n_coordinate="1"', 'n_coordinate="2"', "n_coordinate of .* is 2, expected 1"),
@@ -179,14 +184,22 @@ def test_files_that_are_none(tmp_path):
     (folder / "gap.xml.sparseX.GAP_tiny1").symlink_to("/dev/zero")
     with pytest.raises(PotentialError, match="is a device"):
         told(folder)
+    (folder / "gap.xml.sparseX.GAP_tiny1").unlink()
+    (folder / "gap.xml.sparseX.GAP_tiny1").write_bytes(b" " * 100_000)
+    with pytest.raises(PotentialError, match=r"GAP_tiny1: has 100 kB, expected at most 6\.59 kB"):
+        told(folder)
+    with (folder / "gap.xml").open("wb") as handle:
+        handle.truncate(2**31)
+    with pytest.raises(PotentialError, match=r"gap\.xml: has 2\.15 GB, expected at most 268 MB"):
+        told(folder)
     (folder / "gap.xml").write_bytes(b"\x1f\x8b0")
     with pytest.raises(PotentialError, match=r"is compressed .* expected it as it is"):
         told(folder)
     (folder / "gap.xml").write_text(" ")
     with pytest.raises(PotentialError, match="is empty"):
         told(folder)
-    (folder / "gap.xml").write_bytes(tiny_gap(tmp_path / "c").joinpath("gap.xml").read_text().encode("utf-16"))
-    with pytest.raises(PotentialError, match="not an xml file in UTF-8"):
+    (folder / "gap.xml").write_bytes(tiny_gap(tmp_path / "c").joinpath("gap.xml").read_text().encode("utf-16-le"))
+    with pytest.raises(PotentialError, match="line 1 has the byte 0x00, expected plain letters"):
         told(folder)
     with pytest.raises(PotentialError, match=r"name of the xml is '\.\./b/gap\.xml'"):
         told(folder, "../b/gap.xml")

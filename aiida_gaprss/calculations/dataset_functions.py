@@ -10,12 +10,12 @@ from aiida.orm import Dict, Float, Int, List
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.analysis.conditions import Conditions, kept
 from aiida_gaprss.analysis.minima import unique_minima
 from aiida_gaprss.calculations.common import frames_of
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.fitting.splits import stratified
 from aiida_gaprss.levels import Level, joined
-from aiida_gaprss.selection.conditions import Conditions, kept
 
 
 def joint_level(nodes: Iterable[Dataset]) -> Level | str:
@@ -26,7 +26,7 @@ def joint_level(nodes: Iterable[Dataset]) -> Level | str:
 
 @calcfunction
 def filter_frames(frames: Dataset, conditions: Dict) -> Dataset:
-    """Return the frames that fulfil conditions (``selection.conditions``)."""
+    """Return the frames that fulfil conditions (``analysis.conditions``)."""
     known = frames.get_frames()
     return Dataset([known[i] for i in kept(known, Conditions(**conditions.get_dict()))], level_of_theory=joint_level([frames]))
 

@@ -30,7 +30,11 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         with harmless_output():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except click.ClickException as exception:
+                exception.message = harmless(exception.message)
+                raise
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -66,7 +66,6 @@ def run(config: Path, submit: bool, seed: int | None, check: bool, folder: Path 
     from aiida_gaprss.config import load_campaign
 
     if check:
-        load_or_make_profile(make=False)
         from aiida_gaprss.cli.check import check as check_campaign
 
         check_campaign(config, seed)
@@ -252,7 +251,7 @@ def trace(frame_id: str, campaign: str | None) -> None:
     from aiida_gaprss.terminal import PlainConsole
 
     try:
-        tree = history(frame_id, load_campaign_node(campaign) if campaign else None)
+        tree = history(frame_id, None if campaign is None else load_campaign_node(campaign))
     except TraceError as exception:
         raise click.ClickException(str(exception)) from exception
     PlainConsole().print(tree)

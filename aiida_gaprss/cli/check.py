@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -14,15 +14,18 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.cli.environment import load_or_make_profile
 from aiida_gaprss.config import Campaign, CampaignConfig, load_campaign
 from aiida_gaprss.fitting.forecast import Forecast, forecast
-from aiida_gaprss.launch import Findings, campaign_name, judge, load_codes
 from aiida_gaprss.outside import shown, size
 from aiida_gaprss.seeding import stage_seed
 from aiida_gaprss.structures.building import random_cell
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.packing import MOST_WORK
 from aiida_gaprss.yamlfile import ConfigError, parse, read
+
+if TYPE_CHECKING:
+    from aiida_gaprss.launch import Findings
 
 #: Cells that are made of every kind, and the part of the work of a campaign that one of them may take.
 CELLS, PART_OF_WORK = 3, 0.02
@@ -34,9 +37,10 @@ def check(path: Path, seed: int | None) -> None:
     :param seed: instead of the one in the file.
     :raises ConfigError: with everything that is wrong with the file, and, as far as that can be told then, in the profile.
     """
+    campaign = _load(path, seed)
+    from aiida_gaprss.launch import campaign_name, judge
     from aiida_gaprss.workflows.rss import RssWorkChain, label_budget
 
-    campaign = _load(path, seed)
     inputs, findings = judge(campaign)
     cells = dict(_cells(campaign, findings))
     if not findings.faults:
@@ -57,23 +61,38 @@ def check(path: Path, seed: int | None) -> None:
 
 
 def _load(path: Path, seed: int | None) -> Campaign:
-    """Return the campaign of a file.
+    """Load the profile, and return the campaign of a file.
 
     :raises ConfigError: with what is wrong with the file, and with the codes that it names.
+    :raises click.ClickException: if there is no profile, though the file is good.
     """
+    error = None
     try:
         campaign = load_campaign(path)
-    except ConfigError as error:
-        try:
-            data, lines = parse(read(path), path, "protocol: quick")
-            findings = Findings(lines)
-            load_codes(CampaignConfig(**data), findings)
-        except (ConfigError, ValidationError):
-            raise error from None
-        raise ConfigError(str(path), [*error.faults, *findings.faults]) from None
+    except ConfigError as exception:
+        error = exception
+    try:
+        load_or_make_profile(make=False)
+    except click.ClickException as no_profile:
+        raise error or no_profile from None
+    if error is not None:
+        raise _with_codes(error, path) from None
     if seed is None:
         return campaign
     return replace(campaign, config=campaign.config.model_copy(update={"seed": seed}))
+
+
+def _with_codes(error: ConfigError, path: Path) -> ConfigError:
+    """Return the faults of a file with those of the codes that it names, if that part of it can be read."""
+    from aiida_gaprss.launch import Findings, load_codes
+
+    try:
+        data, lines = parse(read(path), path, "protocol: quick")
+        findings = Findings(lines)
+        load_codes(CampaignConfig(**data), findings)
+    except (ConfigError, ValidationError):
+        return error
+    return ConfigError(str(path), [*error.faults, *findings.faults])
 
 
 def _programs(inputs: dict[str, Any], campaign: Campaign) -> Iterator[tuple[str, str]]:

@@ -42,7 +42,7 @@ def dataset_filter(node: str, label: str | None, **options: Any) -> None:
     """
     from pydantic import ValidationError
 
-    from aiida_gaprss.selection.conditions import Conditions, kept
+    from aiida_gaprss.analysis.conditions import Conditions, kept
     from aiida_gaprss.validation import complaints
 
     given: dict[str, Any] = {key: value for key, value in options.items() if value not in (None, ())}

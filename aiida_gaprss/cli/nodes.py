@@ -132,9 +132,6 @@ def dataset_show(node: str) -> None:
 @click.option(
     "--level-of-theory", help="One line: code, functional, cutoff, k-points of the labels. Default for outputs: what they say."
 )
-@click.option(
-    "--mixed-levels", is_flag=True, help="Import outputs together whose levels of theory differ, or do not tell everything."
-)
 @click.option("--own-keys", is_flag=True, help="The file was exported by us: take origins, seeds and predictions, too.")
 @click.option("--unlabelled", is_flag=True, help="Take frames without labels.")
 @click.option(
@@ -150,6 +147,9 @@ def dataset_show(node: str) -> None:
     show_default=True,
     help="What becomes of labels that were not calculated: zeros, half a tensor, one value again and again.",
 )
+@click.option(
+    "--mixed-levels", is_flag=True, help="Import outputs together whose levels of theory differ, or do not tell everything."
+)
 @click.option("--strict", is_flag=True, help="Import nothing if anything is refused.")
 @click.pass_context
 def dataset_import(
@@ -158,8 +158,8 @@ def dataset_import(
     steps: str,
     config_type: str | None,
     level_of_theory: str | None,
-    mixed_levels: bool,
     placeholders: str,
+    mixed_levels: bool,
     strict: bool,
     **options: Any,
 ) -> None:

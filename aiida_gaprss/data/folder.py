@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from aiida_gaprss.gapxml import CARD_JSON, EXPORTED, PotentialError, SparseFile, check_name, check_sparse, read_gap_xml
-from aiida_gaprss.outside import OutsideError, read_bytes, read_text, shown
+from aiida_gaprss.outside import MOST_BYTES, OutsideError, read_bytes, read_text, shown
 
 _MOST_JSON = 2**26
+
+#: Largest xml, bytes: what makes them large are training sets that gap_fit has copied into them. Longest line of sparse points.
+MOST_XML, MOST_OF_A_NUMBER = 2**28, 64
 
 
 class Source:
@@ -24,9 +27,10 @@ class Source:
         """Return whether there is a file of this name."""
         raise NotImplementedError
 
-    def content(self, name: str) -> bytes:
+    def content(self, name: str, most: int) -> bytes:
         """Return the content of a file.
 
+        :param most: largest size that it can have, bytes.
         :raises PotentialError: if it cannot be had.
         """
         raise NotImplementedError
@@ -49,7 +53,7 @@ def read_files(source: Source, xml: str, where: str) -> tuple[dict[str, Any], di
     :raises PotentialError: as :func:`read_gap`.
     """
     check_name(xml, f"{where}: name of the xml")
-    files = {xml: source.content(xml)}
+    files = {xml: source.content(xml, MOST_XML)}
     gap = read_gap_xml(files[xml], where)
     for sparse in gap.sparse:
         files[sparse.name] = _sparse(source, sparse, xml, where)
@@ -63,9 +67,9 @@ class _Folder(Source):
     def has(self, name: str) -> bool:
         return os.path.lexists(self.folder / name)
 
-    def content(self, name: str) -> bytes:
+    def content(self, name: str, most: int) -> bytes:
         try:
-            return read_bytes(self.folder / name, as_it_is=True)
+            return read_bytes(self.folder / name, most, as_it_is=True)
         except OutsideError as exception:
             raise PotentialError(str(exception)) from exception
 
@@ -75,7 +79,7 @@ def _sparse(source: Source, sparse: SparseFile, xml: str, where: str) -> bytes:
         raise PotentialError(f"{where}: its sparse-point file has the name of the xml")
     if not source.has(sparse.name):
         raise PotentialError(f"{where}: its sparse-point file {sparse.name} is not beside it")
-    content = source.content(sparse.name)
+    content = source.content(sparse.name, min(MOST_BYTES, MOST_OF_A_NUMBER * (sparse.numbers + 100)))
     check_sparse(sparse, content, where)
     return content
 

@@ -17,7 +17,7 @@ from ase.data import atomic_numbers
 
 from aiida_gaprss.data.folder import Source, content_hash, read_files, read_gap, write_whole
 from aiida_gaprss.gapxml import LAMMPS, PotentialError
-from aiida_gaprss.outside import shown
+from aiida_gaprss.outside import shown, size
 
 #: Basis of the soap_turbo descriptors that this process has loaded, see ``Potential.calculator``.
 _soap_turbo_basis: set[str] = set()
@@ -97,7 +97,7 @@ class Potential(Data):
 
     def _settle(self, attributes: dict[str, Any], where: str) -> None:
         elements = self.base.attributes.get("elements", None)
-        if not isinstance(elements, list) or not set(map(str, elements)) <= atomic_numbers.keys():
+        if not elements or not isinstance(elements, list) or not set(map(str, elements)) <= atomic_numbers.keys():
             raise PotentialError(f"{where}: its elements are said to be {shown(elements)}, expected symbols")
         try:
             _settle_elements(attributes, elements)
@@ -234,14 +234,17 @@ class _Stored(Source):
     def has(self, name: str) -> bool:
         return name in self.names
 
-    def content(self, name: str) -> bytes:
+    def content(self, name: str, most: int) -> bytes:
         if name not in self.names:
             raise PotentialError(f"{self.where}: has no file {name}")
         try:
             with self.repository.open(name, "rb") as handle:
-                return bytes(handle.read())
+                content = bytes(handle.read(most + 1))
         except OSError as exception:
             raise PotentialError(f"{self.where}: its file {name} cannot be read: {exception}") from exception
+        if len(content) > most:
+            raise PotentialError(f"{self.where}: its file {name} is larger than it can be ({size(most)})")
+        return content
 
 
 def gap_version_here() -> int | None:

@@ -435,6 +435,10 @@ class _Run:
             line = self.lines[at].strip()
             if line and not line.strip("x"):
                 break
+            if not line.startswith("x"):
+                self._no_atoms("the table of its atoms has no end")
+                at -= 1
+                break
             if match := _ATOM.fullmatch(line):
                 self.atoms.append((match[1], int(match[2])))
                 rows.append([_real(word) for word in match.groups()[2:]])
@@ -461,6 +465,9 @@ class _Run:
             line = self.lines[at].strip()
             if line and not line.strip("*"):
                 return at, rows, "\n".join(text)
+            if not line.startswith("*"):
+                at -= 1
+                break
             text.append(line)
             if match := pattern.fullmatch(line.replace("(cons'd)", "")):
                 rows.append(match.groups())
@@ -524,7 +531,7 @@ class _Run:
 
     def _close(self, block: _Block) -> None:
         """End a step, if there was one."""
-        if not (block.energies or block.forces or block.stress is not None or block.problem):
+        if not (block.energies or block.forces or block.stress is not None or (block.problem and block.scf)):
             return
         atoms, key = Atoms(), (b"", b"")
         if self.cell is not None and self.fractional is not None and not self.unreadable:

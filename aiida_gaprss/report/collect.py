@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aiida.common.exceptions import NotExistent
 from aiida.orm import ProcessNode, WorkChainNode
 from ase import Atoms
 
@@ -14,13 +15,33 @@ from aiida_gaprss.analysis.convergence import StopSettings
 from aiida_gaprss.analysis.errors import QUANTITIES
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.outside import shown
 from aiida_gaprss.report.record import CRYSTALS, DATABASE, SEARCH, CampaignRecord, Counts, Failure, GenerationRecord
 from aiida_gaprss.structures.compositions import text as formula_text
 from aiida_gaprss.workflows.rss import RssWorkChain
 
 
+class CollectError(ValueError):
+    """A campaign of which the nodes are not what a campaign makes, as one of an archive that is not whole."""
+
+
+#: What nodes raise that are missing or hold something else.
+STRANGE = (KeyError, TypeError, AttributeError, IndexError, NotExistent)
+
+
 def collect(node: WorkChainNode) -> CampaignRecord:
-    """Return the record of a finished, failed or running ``RssWorkChain``; what is not there yet is left empty."""
+    """Return the record of a finished, failed or running ``RssWorkChain``; what is not there yet is left empty.
+
+    :raises CollectError: if its nodes are not those of a campaign.
+    """
+    try:
+        return _collect(node)
+    except STRANGE as exception:
+        what = f"{type(exception).__name__}: {shown(exception)}"
+        raise CollectError(f"campaign <{node.pk}> is not whole, or was not made by this package: {what}") from exception
+
+
+def _collect(node: WorkChainNode) -> CampaignRecord:
     settings = node.inputs.settings.get_dict()  # not as a model: an archive may be older than this version
     formula = formula_text(settings["formula"])
     generations = settings.get("max_generations") or len(settings["generations"])

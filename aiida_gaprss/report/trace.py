@@ -12,6 +12,8 @@ from rich.tree import Tree
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.outside import shown
+from aiida_gaprss.report.collect import STRANGE
 from aiida_gaprss.terminal import styled
 
 
@@ -40,8 +42,18 @@ def datasets_with(frame_id: str, campaign: WorkChainNode | None = None) -> list[
 def history(frame_id: str, campaign: WorkChainNode | None = None) -> Tree:
     """Return the history of a frame as a tree.
 
-    :raises TraceError: if no dataset, or datasets of several campaigns, hold such a frame.
+    :raises TraceError: if no dataset, or datasets of several campaigns, hold such a frame, or what they hold is none of ours.
     """
+    try:
+        return _history(frame_id, campaign)
+    except TraceError:
+        raise
+    except (*STRANGE, ValueError) as exception:
+        what = f"{type(exception).__name__}: {shown(exception)}"
+        raise TraceError(f"frame {shown(frame_id)!r} has no history that this package has made: {what}") from exception
+
+
+def _history(frame_id: str, campaign: WorkChainNode | None) -> Tree:
     datasets = datasets_with(frame_id, campaign)
     if not datasets:
         raise TraceError(f"no dataset of this profile holds a frame {frame_id!r}")

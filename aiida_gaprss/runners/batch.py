@@ -226,6 +226,8 @@ def main(name: str) -> int:
     """Run the task of module ``name`` on the frames of this folder; return the exit status of the script."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.time()
+    if os.path.exists(SUMMARY):  # of a job that was begun before in this folder
+        os.remove(SUMMARY)
     task = import_module(name).TASK
     with open(SETTINGS, encoding="utf-8") as handle:
         settings = json.load(handle)

@@ -1,17 +1,22 @@
 """Frames that are the same structure: to the last digit, or turned, shifted, mirrored, repeated, or in another cell.
 
 Sums over pair distances, which none of that changes, tell nearly all frames apart. Those they do not tell apart are judged by the
-surroundings of every atom, with angles and elements: these differ for decorations of one lattice and for other structures with
-the same distances.
+surroundings of every atom, with angles and elements. A few decorations of one lattice have the same pairs and angles around every
+atom, as L1₁ and D4 of fcc: there the space group differs, and then StructureMatcher has the last word.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
+import spglib
 from ase import Atoms
 from numpy.polynomial.legendre import legvander
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.io.ase import AseAtomsAdaptor
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.selection.neighbours import neighbours, triplets
@@ -75,7 +80,8 @@ def _join(frames: list[Atoms], members: list[int], joined: list[int]) -> None:
         later = order[place + 1 : end]
         near = (np.abs(sums[later] - sums[a]) <= TOLERANCE * np.maximum(np.abs(sums[a]), 1e-3 * scale)).all(axis=1)
         for b in later[near]:
-            if _root(joined, members[a]) != _root(joined, members[b]) and _same(of(a), of(b)):
+            apart = _root(joined, members[a]) != _root(joined, members[b])
+            if apart and _same(of(a), of(b)) and _same_symmetry(frames[a], frames[b]):
                 one, other = sorted((_root(joined, members[a]), _root(joined, members[b])))
                 joined[other] = one
     for g in members:
@@ -140,3 +146,19 @@ def _same(one: np.ndarray, other: np.ndarray) -> bool:
         return False
     apart = np.abs((one[:, None] - other[None]) / scale).max(axis=2)
     return bool((apart.min(axis=0) < OF_ATOMS).all() and (apart.min(axis=1) < OF_ATOMS).all())
+
+
+def _same_symmetry(one: Atoms, other: Atoms) -> bool:
+    """Tell whether two frames have one space group, or StructureMatcher takes them for the same."""
+    groups = {_space_group(atoms) for atoms in (one, other)}
+    if len(groups) == 1:
+        return True
+    bare = [Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True) for atoms in (one, other)]
+    return bool(StructureMatcher(scale=False).fit(*map(AseAtomsAdaptor.get_structure, bare)))
+
+
+def _space_group(atoms: Atoms) -> str | None:
+    with warnings.catch_warnings(), suppress(spglib.SpglibError):
+        warnings.simplefilter("ignore")
+        return spglib.get_spacegroup((atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec=1e-3)
+    return None

@@ -340,8 +340,11 @@ def leave(runner: HereRunner, claim: Claim, root: ProcessNode, reason: str) -> l
     except Exception as exception:
         if trouble(exception) is None:
             raise
-    claim.note(cut | runner.no_room)
-    claim.give_room()
+    try:
+        claim.note(cut | runner.no_room)
+        claim.give_room()
+    except OSError as exception:
+        complaints.append(f"jobs that were stopped may be taken to have ended: {exception}")
     try:
         root.pause()
         root.set_process_status(f"interrupted: {reason}; it goes on with: aiida-gaprss resume {root.pk}")
@@ -418,11 +421,12 @@ def stop_in(folder: str) -> bool:
 
 
 def _programs(folder: str) -> set[psutil.Process]:
-    """Return what runs in a folder, and all children of that."""
+    """Return what runs in a folder, and all children of that; but for those of a terminal, whose user looks around there."""
     found: set[psutil.Process] = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if Path(process.cwd()).is_relative_to(os.path.realpath(folder)) and process.status() != psutil.STATUS_ZOMBIE:
+            inside = Path(process.cwd()).is_relative_to(os.path.realpath(folder)) and process.terminal() is None
+            if inside and process.status() != psutil.STATUS_ZOMBIE:
                 found |= {process, *process.children(recursive=True)}
     return {process for process in found if process.pid != os.getpid()}
 

@@ -84,6 +84,7 @@ def test_every_frame_fails(run, python_code, cells):
     ("settings", "message"),
     [
         ({"calculator": "no.such.Module", "arguments": {}}, "cannot set up the calculator: ModuleNotFoundError"),
+        ({"calculator": "ase.io.write", "arguments": {"filename": "x"}}, "ase.io.write is no ASE calculator but a function"),
         (
             {"calculator": "quippy.potential.Potential", "arguments": {"args_str": "IP NoSuchPotential", "param_str": "<a/>"}},
             "cannot set up the calculator|worker process died",
@@ -100,6 +101,8 @@ def test_a_calculator_that_cannot_be_made(run, python_code, cells, settings, mes
 def test_settings_are_checked_before(run, python_code, cells, sw_settings):
     with pytest.raises(ValueError, match="argumentz: unknown key"):
         run(LabelCalculation, code=python_code, frames=cells, settings=Dict({**sw_settings, "argumentz": {}}))
+    with pytest.raises(ValueError, match=r"os\.system is no calculator"):
+        run(LabelCalculation, code=python_code, frames=cells, settings=Dict({"calculator": "os.system"}))
 
 
 def test_a_job_without_results(run, aiida_code_installed, aiida_localhost, cells, sw_settings, tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
@@ -159,10 +158,22 @@ def test_datasets_and_levels_of_theory(copper, file, aiida_profile):
 def test_worst_frames_are_named(file):
     def heavy(atoms):
         if atoms.info["frame_id"] in ("cell-01", "cell-02", "cell-05"):
-            atoms.arrays["REF_forces"] = np.tile([100.0, 0.0, 0.0], (len(atoms), 1))
+            atoms.arrays["REF_forces"] = atoms.arrays["REF_forces"] + [100.0, 0.0, 0.0]
 
     _, text = run(file(heavy), "--frames", 1, "--skip", "forces")
     line = next(line for line in text.splitlines() if line.lstrip().startswith("net force"))
     assert "forces of 3 of 30 frames do not sum to zero" in line
     assert "cell-05" in line or "cell-02" in line or "cell-01" in line
     assert "and 2 more" in text
+
+
+def test_names_do_not_act(file):
+    """Markup of rich, and characters that move the cursor or turn the direction of writing, are shown as they are."""
+    status, text = run(file(), file(name="[red]copper[/].xyz"), file(name="\x1b[2J\u202ecopper.xyz"), "--frames", 200)
+    assert status == 0
+    assert "[red]copper[/].xyz: cell-03" in text
+    assert "\\x1b[2J\\u202ecopper.xyz: cell-03" in text
+    assert not {"\x1b", "\u202e"} & set(text)
+    status, text = run("[red]absent[/]\x1b[2J.xyz")
+    assert status == 2
+    assert "[red]absent[/]\\x1b[2J.xyz: no such file" in text

@@ -50,7 +50,7 @@ def energy():
 
 def skeleton(content):
     """Return the text of an xml without its numbers."""
-    return NUMBER.sub("#", " ".join(content.decode(errors="replace").split()))
+    return "".join(NUMBER.sub("#", content.decode(errors="replace")).split())
 
 
 def structural(data, rng):

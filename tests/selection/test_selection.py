@@ -12,8 +12,8 @@ from aiida_gaprss.selection.fingerprints import fingerprint, fingerprints
 from aiida_gaprss.selection.sanity import Limits, absurd_labels, sane, why_absurd
 
 
-def dimer(distance, symbols="Si2"):
-    return Atoms(symbols, [[0, 0, 0], [0, 0, distance]], cell=[5, 5, 5], pbc=True)
+def dimer(distance, symbols="Si2", size=5):
+    return Atoms(symbols, [[0, 0, 0], [0, 0, distance]], cell=[size] * 3, pbc=True)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,14 @@ def dimer(distance, symbols="Si2"):
         (dimer(2.3), {"volume_per_atom": (70, 80)}, None, "collapsed: 62.5 Å³ per atom, less than 70"),
         (dimer(2.3), {"volume_per_atom": (10, 60)}, None, "evaporated: 62.5 Å³ per atom, more than 60"),
         (dimer(2.5), {"max_neighbour_distance": 2.4}, None, "fell apart: 2 of 2 atoms have no neighbour within 2.4 Å"),
+        (
+            dimer(4.0, size=8),
+            {"max_neighbour_factor": 1.6},
+            None,
+            "fell apart: 2 of 2 atoms have no neighbour within 1.6 sums of covalent radii",
+        ),
+        (dimer(3.5, size=8), {"max_neighbour_factor": 1.6}, None, None),
+        (dimer(3.9, "Ar2", size=8), {"max_neighbour_factor": 1.6}, None, None),
         (dimer(2.3), {"max_force": 10.0}, [[0, 0, 12], [0, 0, -12]], "force of 12 eV/Å, more than 10"),
         (dimer(2.3), {"max_force": 10.0}, [[0, 0, np.nan], [0, 0, 0]], "force of nan eV/Å, more than 10"),
         (dimer(np.inf), {}, None, "a coordinate is not a finite number"),

@@ -405,6 +405,7 @@ def _single_mistakes(evidence: Evidence, kind: str, frames: Sequence[Atoms]) -> 
                 factor = float(mistake.factor(len(frames[index]), abs(frames[index].cell.volume)))
                 if ((factor * frame.labels - frame.predicted) ** 2).mean() < enough:
                     explained.setdefault(mistake.words, set()).add(index)
+                    continue
                 for number, other in enumerate(DECOYS):
                     if ((other * factor * frame.labels - frame.predicted) ** 2).mean() < enough:
                         chance.setdefault(mistake.words, Counter())[number] += 1
@@ -412,6 +413,7 @@ def _single_mistakes(evidence: Evidence, kind: str, frames: Sequence[Atoms]) -> 
             stored, predicted = frame.labels.reshape(-1, 3), frame.predicted.reshape(-1, 3)
             if not any(index in mine for mine in explained.values()) and _interchanged(stored, predicted) < enough:
                 explained.setdefault(INTERCHANGED, set()).add(index)
+                continue
             for number, axes in enumerate(([1, 2, 0], [2, 0, 1])):
                 if _interchanged(stored[:, axes], predicted) < enough:
                     chance.setdefault(INTERCHANGED, Counter())[number] += 1
