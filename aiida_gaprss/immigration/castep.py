@@ -436,7 +436,7 @@ class _Run:
             if line and not line.strip("x"):
                 break
             if not line.startswith("x"):
-                self._no_atoms("the table of its atoms has no end")
+                self._no_atoms(f"the table of its atoms has no end (line {at + 1})")
                 at -= 1
                 break
             if match := _ATOM.fullmatch(line):
@@ -466,6 +466,8 @@ class _Run:
             if line and not line.strip("*"):
                 return at, rows, "\n".join(text)
             if not line.startswith("*"):
+                if line:
+                    block.spoilt(f"line {at + 1}, of the {what}, cannot be read: {shown(line)}")
                 at -= 1
                 break
             text.append(line)
