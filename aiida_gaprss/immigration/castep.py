@@ -44,28 +44,28 @@ _STRESS = re.compile(r"\*\s+([xyz])\s+(\S+)\s+(\S+)\s+(\S+)\s+\*")
 #: Lines of tables of forces and stresses that are no rows.
 _NO_ROW = re.compile(r"\*\s*(?:|Cartesian components.*|-+|x\s+y\s+z|Pressure:.*)\s*\*")
 _ENERGIES = {
-    "free": re.compile(r"^\s*Final free energy \(E-TS\)\s*=\s*(.*?)\s*(?:eV)?\s*$"),
-    "total": re.compile(r"^\s*Final energy\s*=\s*(.*?)\s*(?:eV)?\s*$"),
-    "internal": re.compile(r"^\s*Final energy, E\s*=\s*(.*?)\s*(?:eV)?\s*$"),
-    "zero_kelvin": re.compile(r"^\s*NB est\. 0K energy \(E-0\.5TS\)\s*=\s*(.*?)\s*(?:eV)?\s*$"),
-    "dispersion_free": re.compile(r"^\s*Dispersion corrected final free energy\*.*=\s*(.*?)\s*(?:eV)?\s*$"),
-    "dispersion_total": re.compile(r"^\s*Dispersion corrected final energy\*.*=\s*(.*?)\s*(?:eV)?\s*$"),
-    "dispersion": re.compile(r"^\s*\(SEDC\) Total Energy Correction\s*:\s*(.*?)\s*(?:eV)?\s*$"),
-    "finite_basis": re.compile(r"^\s*Total energy corrected for finite basis set\s*=\s*(.*?)\s*(?:eV)?\s*$"),
+    "free": re.compile(r"^[ \t]*Final free energy \(E-TS\)\s*=\s*(.*?)\s*(?:eV)?\s*$"),
+    "total": re.compile(r"^[ \t]*Final energy\s*=\s*(.*?)\s*(?:eV)?\s*$"),
+    "internal": re.compile(r"^[ \t]*Final energy, E\s*=\s*(.*?)\s*(?:eV)?\s*$"),
+    "zero_kelvin": re.compile(r"^[ \t]*NB est\. 0K energy \(E-0\.5TS\)\s*=\s*(.*?)\s*(?:eV)?\s*$"),
+    "dispersion_free": re.compile(r"^[ \t]*Dispersion corrected final free energy\*.*=\s*(.*?)\s*(?:eV)?\s*$"),
+    "dispersion_total": re.compile(r"^[ \t]*Dispersion corrected final energy\*.*=\s*(.*?)\s*(?:eV)?\s*$"),
+    "dispersion": re.compile(r"^[ \t]*\(SEDC\) Total Energy Correction\s*:\s*(.*?)\s*(?:eV)?\s*$"),
+    "finite_basis": re.compile(r"^[ \t]*Total energy corrected for finite basis set\s*=\s*(.*?)\s*(?:eV)?\s*$"),
 }
-_PARAMETERS = re.compile(r"^\s*([abc]) =\s*(\S+)\s+(?:alpha|beta|gamma) =\s*(\S+)\s*$")
-_SCF = re.compile(rf"^\s*\d+\s+({_NUMBER})\s.*<-- SCF")
-_START = re.compile(r"(?:^\s*Starting (?:\w+ )?iteration\s+\d|: (?:starting|improving) iteration\s+\d)")
-_STRUCTURE = re.compile(r"Real Lattice\(A\)|Fractional coordinates of atoms|^\s*(?:Unit Cell|Cell Contents)\s*$")
-_FINAL = re.compile(r"Final Configuration|^\s*Finished MD")
-_TRIED = re.compile(r"^\s*\|\s*\w+ step\s*\|.*\|\s*(\S+)\s*\|\s*<-- min")
-_LINE_SEARCH = re.compile(r"^\s*\|\s*Step\s*\|.*enthalpy.*<-- min")
+_PARAMETERS = re.compile(r"^[ \t]*([abc]) =\s*(\S+)\s+(?:alpha|beta|gamma) =\s*(\S+)\s*$")
+_SCF = re.compile(rf"^[ \t]*\d+\s+({_NUMBER})\s.*<-- SCF")
+_START = re.compile(r"(?:^[ \t]*Starting (?:\w+ )?iteration\s+\d|: (?:starting|improving) iteration\s+\d)")
+_STRUCTURE = re.compile(r"Real Lattice\(A\)|Fractional coordinates of atoms|^[ \t]*(?:Unit Cell|Cell Contents)\s*$")
+_FINAL = re.compile(r"Final Configuration|^[ \t]*Finished MD")
+_TRIED = re.compile(r"^[ \t]*\|\s*\w+ step\s*\|.*\|\s*(\S+)\s*\|\s*<-- min")
+_LINE_SEARCH = re.compile(r"^[ \t]*\|\s*Step\s*\|.*enthalpy.*<-- min")
 _FINISHED_ITERATION = re.compile(r": finished iteration\s+\d+ with enthalpy=\s*(\S+)\s+eV")
 _FINISHED_MD_ITERATION = re.compile(r"finished MD iteration\s+\d+")
 _UNCONVERGED = re.compile(r"has not reached the ground\s?state|did not converge when finding ground state", re.IGNORECASE)
 
 _NO_EMPTY_BANDS = re.compile(r"no empty bands for at least one kpoint", re.IGNORECASE)
-_PAIR_POTENTIAL = re.compile(r"^\s*PP\s*=\s*T|\*\s+PairParams\s+\*", re.MULTILINE)
+_PAIR_POTENTIAL = re.compile(r"^[ \t]*PP\s*=\s*T|\*\s+PairParams\s+\*", re.MULTILINE)
 
 #: How far (eV) the energy that the minimiser works with may be from the one that is read: it is printed with fewer digits.
 _ENTHALPY_TOLERANCE = 2e-4
@@ -142,7 +142,7 @@ class _Run:
             self.output.refused.append((None, problem))
             return self.output
         final = self._steps()
-        finished = re.search(r"^\s*Total time\s*=", self.text, re.MULTILINE) is not None
+        finished = re.search(r"^[ \t]*Total time\s*=", self.text, re.MULTILINE) is not None
         if finished or self.block.ended:
             self._close(self.block)
         elif self.block.scf or self.block.energies:
@@ -201,7 +201,7 @@ class _Run:
             if line.strip() == "Unit Cell":
                 self.body = number
                 break
-            match = re.match(r"^\s*(\S.*\S)\s*:\s+(\S.*?)\s*$", line)
+            match = re.match(r"^[ \t]*(\S.*\S)\s*:\s+(\S.*?)\s*$", line)
             if match:
                 self.values.setdefault(" ".join(match[1].split()), match[2])
         self.header = "\n".join(self.lines[: self.body])
@@ -224,7 +224,7 @@ class _Run:
         return self._dispersion_problem()
 
     def _number_of_atoms(self) -> int | None:
-        match = re.search(r"^\s*Total number of ions in cell\s*=\s*(\d+)\s*$", self.text, re.MULTILINE)
+        match = re.search(r"^[ \t]*Total number of ions in cell\s*=\s*(\d+)\s*$", self.text, re.MULTILINE)
         return int(match[1]) if match else None
 
     @property
@@ -314,7 +314,7 @@ class _Run:
         """Return U in eV by orbital of each element, several if its atoms have several."""
         if "hubbard" not in self.text[: len(self.header) + 20000].lower():
             return {}
-        rows = re.findall(r"^\s*\|\s*([A-Z][a-z]?)\S*\s+\d+((?:\s+[-+.\d]+){4})\s*\|\s*$", self._hubbard_table(), re.MULTILINE)
+        rows = re.findall(r"^[ \t]*\|\s*([A-Z][a-z]?)\S*\s+\d+((?:\s+[-+.\d]+){4})\s*\|\s*$", self._hubbard_table(), re.MULTILINE)
         if not rows:
             return {symbol: f"U {NOT_TOLD}" for symbol, _ in self.atoms}
         found: dict[str, set[str]] = {}
@@ -324,12 +324,12 @@ class _Run:
         return {symbol: " or ".join(sorted(texts)) for symbol, texts in found.items() if texts != {""}}
 
     def _hubbard_table(self) -> str:
-        match = re.search(r"Hubbard U values are.*?(?:\n\s*\n|\Z)", self.text, re.DOTALL)
+        match = re.search(r"Hubbard U values are.*?(?:\n[ \t]*\n|\Z)", self.text, re.DOTALL)
         return match[0] if match else ""
 
     def _moments(self) -> dict[str, str]:
         """Return the absolute starting moments (μB) of each element, where the file has a table of them."""
-        rows = re.findall(r"^\s*\|\s+([A-Z][a-z]?)\S*\s+\d+\s+[-.\d]+\s+(-?[.\d]+)\s+\|\s*$", self.text, re.MULTILINE)
+        rows = re.findall(r"^[ \t]*\|\s+([A-Z][a-z]?)\S*\s+\d+\s+[-.\d]+\s+(-?[.\d]+)\s+\|\s*$", self.text, re.MULTILINE)
         found: dict[str, set[float]] = {}
         for symbol, moment in rows if self._spin() != "not spin-polarised" else ():
             found.setdefault(symbol, set()).add(round(abs(float(moment)), 2))
@@ -350,8 +350,8 @@ class _Run:
 
     def _pseudos(self) -> dict[str, str]:
         """Return the pseudopotentials of each element: strings that generate them, or names of files and the string in them."""
-        match = re.search(r"Files used for pseudopotentials:\s*\n(.*?)\n\s*\n", self.text, re.DOTALL)
-        report = r"\| Element: (\w+) .*?\n((?:\s*\|.*\n)*?)\s*-+\s*\n\s*\|\s*\"(.*?)\"\s*\|"
+        match = re.search(r"Files used for pseudopotentials:\s*\n(.*?)\n[ \t]*\n", self.text, re.DOTALL)
+        report = r"\| Element: (\w+) .*?\n((?:[ \t]*\|.*\n)*?)\s*-+\s*\n\s*\|\s*\"(.*?)\"\s*\|"
         generated = {symbol: string for symbol, _, string in re.findall(report, self.header)}
         found: dict[str, set[str]] = {}
         for line in match[1].splitlines() if match else ():
@@ -436,7 +436,7 @@ class _Run:
             if line and not line.strip("x"):
                 break
             if not line.startswith("x"):
-                self._no_atoms("the table of its atoms has no end")
+                self._no_atoms(f"the table of its atoms has no end (line {at + 1})")
                 at -= 1
                 break
             if match := _ATOM.fullmatch(line):
@@ -466,6 +466,8 @@ class _Run:
             if line and not line.strip("*"):
                 return at, rows, "\n".join(text)
             if not line.startswith("*"):
+                if line:
+                    block.spoilt(f"line {at + 1}, of the {what}, cannot be read: {shown(line)}")
                 at -= 1
                 break
             text.append(line)
@@ -518,7 +520,7 @@ class _Run:
         last = None
         for at in range(number + 2, len(self.lines)):
             line = self.lines[at]
-            if re.match(r"^\s*\+[-+]+\+\s*<-- min", line):
+            if re.match(r"^[ \t]*\+[-+]+\+\s*<-- min", line):
                 if last is not None:  # else only the step before is in it
                     block.ended, block.enthalpy = True, last
                 return at

@@ -23,8 +23,8 @@ _START = re.compile(r"^.*Program PWSCF\s+v\.?\s*(\S+)", re.MULTILINE)
 _ENERGY = re.compile(r"^!+\s+total energy\s+=\s+(\S+) Ry")
 _TERM = re.compile(r"^[^=]*=\s*(\S+) Ry\s*$")
 _ACCURACY = re.compile(r"estimated scf accuracy\s+<\s+(\S+) Ry")
-_FORCE = re.compile(r"^\s*atom\s+(\d+)\s+type\s+(\d+)\s+force\s+=\s+(\S+)\s+(\S+)\s+(\S+)\s*$")
-_SITE = re.compile(r"^\s*(\d+)\s+(\S+)\s+tau\(\s*(\d+)\)\s*=\s*\(\s*(\S+)\s+(\S+)\s+(\S+)\s*\)\s*$")
+_FORCE = re.compile(r"^[ \t]*atom\s+(\d+)\s+type\s+(\d+)\s+force\s+=\s+(\S+)\s+(\S+)\s+(\S+)\s*$")
+_SITE = re.compile(r"^[ \t]*(\d+)\s+(\S+)\s+tau\(\s*(\d+)\)\s*=\s*\(\s*(\S+)\s+(\S+)\s+(\S+)\s*\)\s*$")
 FUNCTIONALS = {
     "SLA PW PBX PBC": "PBE",
     "SLA PW PSX PSC": "PBEsol",
@@ -138,7 +138,7 @@ def _start(lines: list[str]) -> tuple[dict, list[str]]:
 
 def _species(text: str) -> dict[str, float]:
     """Return the labels of the species with their valence."""
-    match = re.search(r"atomic species\s+valence.*\n((?:\s*\S+\s+[\d.]+\s+[\d.]+\s+.*\n)+)", text)
+    match = re.search(r"atomic species\s+valence.*\n((?:[ \t]+\S+[ \t]+[\d.]+[ \t]+[\d.]+[ \t]+.*\n)+)", text)
     rows = [line.split() for line in match[1].splitlines() if line.strip()] if match else []
     return {row[0]: float(row[1]) for row in rows}
 
@@ -451,7 +451,7 @@ def _pseudos(text: str) -> dict[str, str]:
 
 def _moments(text: str) -> dict[str, str]:
     """Return the absolute starting magnetisations of each element."""
-    match = re.search(r"Starting magnetic structure\s*\n.*magnetization\s*\n((?:\s+\S+\s+[-.\d]+\s*\n)+)", text)
+    match = re.search(r"Starting magnetic structure\s*\n.*magnetization\s*\n((?:[ \t]+\S+[ \t]+[-.\d]+[ \t]*\n)+)", text)
     found: dict[str, set[float]] = {}
     for label, moment in (line.split() for line in match[1].splitlines() if line.strip()) if match else ():
         found.setdefault(label_to_symbol(label), set()).add(round(abs(_real(moment)), 3))
@@ -464,13 +464,13 @@ def _hubbard(text: str) -> dict[str, str]:
         return {}
     found: dict[str, set[str]] = {}
     for kind, names, table in re.findall(
-        r"(Simplified|Full) LDA\+U calculation.*\n\s*atomic species\s+(.*)\n((?:\s+\S+(?:\s+[-.\d]+)+\s*\n)+)", text
+        r"(Simplified|Full) LDA\+U calculation.*\n\s*atomic species\s+(.*)\n((?:[ \t]+\S+(?:[ \t]+[-.\d]+)+[ \t]*\n)+)", text
     ):
         for row in (line.split() for line in table.splitlines() if line.strip()):
             values = [f"{n} {_real(v):g}" for n, v in zip(names.split(), row[1:], strict=False) if _real(v) or n in ("L", "U")]
             found.setdefault(label_to_symbol(row[0]), set()).add(f"{kind.lower()} {' '.join(values)}")
     kind = re.search(r"Hubbard parameters of (\S+(?: \(.*?\))?)", text)
-    for name, label, orbital, value in re.findall(r"^\s*(\w+)\(([A-Za-z]+\d*)-(\w+?)\)\s*=\s*([-.\d]+)", text, re.MULTILINE):
+    for name, label, orbital, value in re.findall(r"^[ \t]*(\w+)\(([A-Za-z]+\d*)-(\w+?)\)\s*=\s*([-.\d]+)", text, re.MULTILINE):
         found.setdefault(label_to_symbol(label), set()).add(
             f"{orbital} {name} {_real(value):g} {kind[1] if kind else ''}".strip()
         )

@@ -392,14 +392,14 @@ def _check_drift(block: str, forces: np.ndarray) -> None:
 
 def _outcar_stress(block: str, volume: float) -> np.ndarray | None:
     """Return the stress in eV/Å³ with ASE's sign, shape (3, 3); VASP prints it in kB and times the volume in eV."""
-    rows = re.findall(r"^\s*in kB(.*)$", block, re.MULTILINE)
+    rows = re.findall(r"^[ \t]*in kB(.*)$", block, re.MULTILINE)
     if not rows:
         return None
     words = re.findall(r"-?\d+\.\d{5}", rows[-1])  # large numbers touch
     if "".join(words) != rows[-1].replace(" ", "").strip() or len(words) != 6:
         raise _Wrong(f"its stress cannot be read: {shown(rows[-1].strip())}")
     values = np.array([float(word) for word in words])
-    totals = re.findall(r"^\s*Total\s+((?:\s*-?\d+\.\d{5}){6})\s*$", block, re.MULTILINE)
+    totals = re.findall(r"^[ \t]*Total\s+((?:\s*-?\d+\.\d{5}){6})\s*$", block, re.MULTILINE)
     if totals:
         total = np.array([float(word) for word in re.findall(r"-?\d+\.\d{5}", totals[-1])])
         if np.abs(total - values * _KBAR * volume).max() > 1e-3 + 1e-4 * np.abs(total).max():
@@ -430,7 +430,7 @@ def _outcar_settings(text: str, header: str) -> dict[str, str]:
             match = re.search(rf"(?<!\w){tag}\s*=\s*([^\s;]+)", where)
             if match:
                 settings[tag] = match[1]
-    for tag, value in re.findall(r"^\s*(L?VDW_\w+|LVDWSCS|LSCSGRAD)\s*=\s*(\S+)", header, re.MULTILINE):
+    for tag, value in re.findall(r"^[ \t]*(L?VDW_\w+|LVDWSCS|LSCSGRAD)\s*=\s*(\S+)", header, re.MULTILINE):
         settings[tag.upper()] = value
     if "IVDW" not in settings and "Edisp (eV)" in text:
         settings["IVDW"] = "-1"
@@ -440,7 +440,7 @@ def _outcar_settings(text: str, header: str) -> dict[str, str]:
             settings[tag] = " ".join(match[1].split())
     match = re.match(r"\s*vasp\.(\S+)", text)
     settings["VERSION"] = match[1] if match else ""
-    counts, valences = re.search(r"ions per type\s*=\s*([\d ]+)", header), re.search(r"\n\s*ZVAL\s*=\s*([\d. ]+)\n", body)
+    counts, valences = re.search(r"ions per type\s*=\s*([\d ]+)", header), re.search(r"\n[ \t]*ZVAL\s*=\s*([\d. ]+)\n", body)
     if counts and valences and len(counts[1].split()) == len(valences[1].split()):
         pairs = zip(counts[1].split(), valences[1].split(), strict=True)
         settings["VALENCE"] = str(sum(int(n) * float(z) for n, z in pairs))
@@ -455,7 +455,7 @@ def _outcar_species(header: str) -> list[str]:
 
 
 def _titles(header: str) -> list[str]:
-    return re.findall(r"^\s*TITEL\s*=\s*(.*\S)\s*$", header, re.MULTILINE)
+    return re.findall(r"^[ \t]*TITEL\s*=\s*(.*\S)\s*$", header, re.MULTILINE)
 
 
 def _outcar_symbols(header: str) -> tuple[list[str], str | None]:
@@ -479,11 +479,13 @@ def _outcar_pseudos(header: str) -> dict[str, str]:
 
 def _outcar_sampling(header: str, atoms: Atoms) -> Sampling | None:
     """Return the sampling of the irreducible k-points that are listed."""
-    found = re.search(r"Following reciprocal coordinates:\s*\n\s*Coordinates\s+Weight\s*\n((?:(?:\s+[-.\d]+){4}\n)+)", header)
+    found = re.search(
+        r"Following reciprocal coordinates:\s*\n\s*Coordinates\s+Weight\s*\n((?:(?:[ \t]+[-.\d]+){4}[ \t]*\n)+)", header
+    )
     rows = [line.split() for line in found[1].splitlines()] if found else []
     if rows:
         return _sampling_of_points([row[:3] for row in rows], atoms, sum(_real(row[3]) for row in rows))
-    listed = re.search(r"k-points in reciprocal lattice and weights:[^\n]*\n((?:(?:\s+[-.\d]+){4}\n)+)", header)
+    listed = re.search(r"k-points in reciprocal lattice and weights:[^\n]*\n((?:(?:[ \t]+[-.\d]+){4}[ \t]*\n)+)", header)
     return _sampling_of_points([line.split()[:3] for line in listed[1].splitlines()], atoms) if listed else None
 
 
