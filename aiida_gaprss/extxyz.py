@@ -40,9 +40,6 @@ FORCE_UNITS = {
 }
 STRESS_UNITS = {"eV/Å^3": 1.0, "eV/A^3": 1.0, "GPa": units.GPa, "kbar": 0.1 * units.GPa}
 
-#: Å; no coordinate is larger.
-FARTHEST = 1e6
-
 #: Å; within it a potential sees the images of a frame that is not periodic.
 REACH = 5.0
 
@@ -258,8 +255,8 @@ def _structure(raw: xyztext.RawFrame, box: float | None, found: _Found) -> Atoms
     positions = raw.columns["pos"]
     if not np.isfinite(positions).all():
         raise FrameError(f"{raw.where}: positions have a value that is not a finite number")
-    if positions.size and np.abs(positions).max() > FARTHEST:
-        raise FrameError(f"{raw.where}: an atom is at {np.abs(positions).max():.3g} Å, expected at most {FARTHEST:g}")
+    if positions.size and np.abs(positions).max() > xyztext.FARTHEST:
+        raise FrameError(f"{raw.where}: an atom is at {np.abs(positions).max():.3g} Å, expected at most {xyztext.FARTHEST:g}")
     atoms = Atoms(raw.numbers, positions, cell=raw.cell, pbc=pbc)
     if len(atoms) == 0:
         raise FrameError(f"{raw.where}: has no atoms")

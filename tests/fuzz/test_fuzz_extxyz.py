@@ -122,7 +122,11 @@ def test_structure_aware_changes(tmp_path, times):
     for number in range(times(250)):
         name, changed_text = structural(text, rng)
         for _ in range(int(rng.integers(0, 2))):
-            again, changed_text = structural(changed_text, rng) if changed_text.count("pbc=") > 2 else ("", changed_text)
+            again, changed_text = (
+                structural(changed_text, rng)
+                if changed_text.count("pbc=") == 5 and "dft_virial=" in changed_text
+                else ("", changed_text)
+            )
             name = f"{name}, {again}" if again else name
         path.write_bytes(changed_text.encode())
         notes = []
@@ -161,7 +165,7 @@ def _same_but_digits(before, after):
     def skeleton(data):
         text = data.decode("utf-8", errors="replace")
         words = re.sub(r"[+-]?\d*\.?\d+(?:[eE][+-]?\d+)?|[+-]?\d+\.", "0", text)
-        return re.sub(r"[ \t]+", " ", words)
+        return re.sub(r"[ \t]+", " ", words).replace('" ', '"')
 
     if skeleton(before) == skeleton(after):
         return True
