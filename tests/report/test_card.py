@@ -335,7 +335,8 @@ def test_the_published_molybdenum_potential(data):
 def test_nothing_acts_in_a_card(tmp_path):
     """Whatever a stranger wrote: no markup, no characters that a terminal acts upon, no way out of the quoted input."""
     strange = "```\n# injected <img src=x onerror=alert(1)> [x](javascript:y) \u202e\u009b31m"
-    folder = tiny_gap(tmp_path, lambda text: text.replace("at_file=train.xyz", strange))
+    ascii_of_it = strange.encode("ascii", "ignore").decode()
+    folder = tiny_gap(tmp_path, lambda text: text.replace("at_file=train.xyz", ascii_of_it))
     node = Potential(folder)
     node.label = "<script>|`[/red]\x1b[31m"
     content = card(node)
