@@ -131,7 +131,8 @@ def complaints(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]
             value, message = fault.get("input"), fault["msg"].removeprefix("Value error, ")
             if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] in _EXPECTED:
                 message = f"expected {_EXPECTED[fault['ctx']['pattern']]}"
-            if not isinstance(value, dict | list | BaseModel) and str(value) not in message:
+            told = fault["type"] == "value_error" and str(value) in message  # our own checks name the value themselves
+            if not (isinstance(value, dict | list | BaseModel) or told):
                 message += f" (got {shown(repr(value), 100)})"
         out.append((location, message))
     return list(dict.fromkeys(out))
