@@ -154,7 +154,8 @@ def _same_symmetry(one: Atoms, other: Atoms) -> bool:
     if len(groups) == 1:
         return True
     bare = [Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True) for atoms in (one, other)]
-    return bool(StructureMatcher(scale=False).fit(*map(AseAtomsAdaptor.get_structure, bare)))
+    first, second = (AseAtomsAdaptor.get_structure(atoms) for atoms in bare)
+    return bool(StructureMatcher(scale=False).fit(first, second))
 
 
 def _space_group(atoms: Atoms) -> str | None:
