@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import spglib
 from ase import Atoms
+from ase.data import chemical_symbols
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from scipy.spatial import cKDTree
@@ -72,7 +73,7 @@ class _Candidate:
         except spglib.SpglibError:
             found = None
         lattice, positions, numbers = found if found is not None else cell
-        return Structure(lattice, [int(z) for z in numbers], positions)
+        return Structure(lattice, [chemical_symbols[int(z)] for z in numbers], positions)
 
     def accounted_for(self, difference: float) -> float:
         """Return by how much the energy (eV/atom) may change, says the labels, if distances change by ``difference`` Å."""
