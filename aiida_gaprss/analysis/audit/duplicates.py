@@ -73,7 +73,7 @@ class _Candidate:
         except spglib.SpglibError:
             found = None
         lattice, positions, numbers = found if found is not None else cell
-        return Structure(lattice, [chemical_symbols[z] for z in numbers], positions)
+        return Structure(lattice, [chemical_symbols[int(z)] for z in numbers], positions)
 
     def accounted_for(self, difference: float) -> float:
         """Return by how much the energy (eV/atom) may change, says the labels, if distances change by ``difference`` Å."""

@@ -423,7 +423,7 @@ def _single_mistakes(evidence: Evidence, kind: str, frames: Sequence[Atoms]) -> 
         words = next(words for words in _ORDER if len(explained.get(words, ())) >= ALIKE_MISTAKES * most)
         mine = explained.pop(words)
         by_chance = max(chance.get(words, Counter()).values(), default=0)
-        numbers = sum(_independent(evidence.frames[kind][i].labels, kind) for i in mine)
+        numbers = sum(_independent(odd[i].predicted, kind) for i in mine)  # labels may be small by mistake
         if len(mine) <= CHANCE * by_chance or numbers < NUMBERS:
             continue
         found.update(dict.fromkeys(sorted(mine), words))
