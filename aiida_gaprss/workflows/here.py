@@ -52,7 +52,8 @@ CHILD_INTERVAL, PATIENCE = 0.2, 10.0
 #: Bytes without which a disk counts as full; and those that are kept back for what an interruption has to write.
 FULL, RESERVE = 1_000_000, 4_000_000
 
-_LOST = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.PendingRollbackError, sqlite3.OperationalError)
+#: The database does not answer, or what it did not answer has left its session in disorder.
+_LOST = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.InvalidRequestError, sqlite3.OperationalError)
 
 
 class Stopped(BaseException):
@@ -183,12 +184,14 @@ class HereRunner(Runner):
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         exception = context.get("exception")
-        if isinstance(exception, Stopped):
+        if self.frozen or exception is None:  # what comes of it that all was let go
             return
         if reason := trouble(exception):
             self.stop_for(reason)
-        elif exception is not None:
-            loop.default_exception_handler(context)
+            return
+        loop.default_exception_handler(context)
+        if "handle" in context:  # nobody looks again whether a child has ended, and its caller would wait for ever
+            self.stop_for(f"{type(exception).__name__}: {exception}")
 
     def stop_without_database(self) -> None:
         """Stop if the file of the database is gone: as long as it is open, SQLite would write on, and all of that be lost."""
