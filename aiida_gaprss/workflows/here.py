@@ -139,7 +139,13 @@ class HereRunner(Runner):
 
     def watched(self, process: Process) -> Process:
         """Let a process stop where it would fail or stand still for reasons that are none of its own."""
-        transition_to, on_paused = process.transition_to, process.on_paused
+        transition_to, on_paused, step = process.transition_to, process.on_paused, process.step_until_terminated
+
+        async def step_or_stop() -> None:
+            try:
+                await step()
+            except Exception as exception:  # from within a change of its state: whoever waits for it would wait for ever
+                self.stop_for(trouble(exception) or f"{type(exception).__name__}: {exception}")
 
         def transition_or_stop(new_state: Any, **kwargs: Any) -> None:
             if self.frozen:
@@ -158,6 +164,7 @@ class HereRunner(Runner):
             self.stop_for(f"{process.node.process_label} <{process.pid}>: {msg}")
 
         process.transition_to = transition_or_stop  # type: ignore[method-assign]
+        process.step_until_terminated = step_or_stop  # type: ignore[method-assign]
         process.on_paused = MethodType(pause_and_stop, process)  # type: ignore[method-assign]
         return process
 
@@ -176,11 +183,7 @@ class HereRunner(Runner):
         self.loop.set_exception_handler(self._on_exception)
         tasks: list[asyncio.Future[Any]] = [self.loop.create_task(p.step_until_terminated()) for p in processes]
         self.loop.run_until_complete(asyncio.wait([tasks[0], self.stopped], return_when=asyncio.FIRST_COMPLETED))
-        if self.stopped.done() and not processes[0].has_terminated():
-            return self.stopped.result()
-        if tasks[0].done():
-            tasks[0].result()
-        return None
+        return self.stopped.result() if self.stopped.done() and not processes[0].has_terminated() else None
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         exception = context.get("exception")
