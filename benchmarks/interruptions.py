@@ -92,8 +92,7 @@ class Story:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                # Where this runs in the background of a script it is ignored.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                preexec_fn=_listen,
             )
         while process.poll() is None:
             if match := re.search(r"campaign .*<(\d+)>, uuid", output.read_text(errors="replace")):
@@ -164,6 +163,12 @@ class Story:
             names = [" ".join(p.cmdline()[:3]) for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
             if names:
                 self.faults.append(f"left running: {names}")
+
+
+def _listen() -> None:
+    """Let signals do what they do: some are ignored where this runs behind nohup, or in the background of a script."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def fill(path: Path) -> None:

@@ -52,7 +52,8 @@ CHILD_INTERVAL, PATIENCE = 0.2, 10.0
 #: Bytes without which a disk counts as full; and those that are kept back for what an interruption has to write.
 FULL, RESERVE = 1_000_000, 4_000_000
 
-_LOST = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.PendingRollbackError, sqlite3.OperationalError)
+#: The database does not answer, or what it did not answer has left its session in disorder.
+_LOST = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.InvalidRequestError, sqlite3.OperationalError)
 
 
 class Stopped(BaseException):
@@ -138,7 +139,13 @@ class HereRunner(Runner):
 
     def watched(self, process: Process) -> Process:
         """Let a process stop where it would fail or stand still for reasons that are none of its own."""
-        transition_to, on_paused = process.transition_to, process.on_paused
+        transition_to, on_paused, step = process.transition_to, process.on_paused, process.step_until_terminated
+
+        async def step_or_stop() -> None:
+            try:
+                await step()
+            except Exception as exception:  # from within a change of its state: whoever waits for it would wait for ever
+                self.stop_for(trouble(exception) or f"{type(exception).__name__}: {exception}")
 
         def transition_or_stop(new_state: Any, **kwargs: Any) -> None:
             if self.frozen:
@@ -157,6 +164,7 @@ class HereRunner(Runner):
             self.stop_for(f"{process.node.process_label} <{process.pid}>: {msg}")
 
         process.transition_to = transition_or_stop  # type: ignore[method-assign]
+        process.step_until_terminated = step_or_stop  # type: ignore[method-assign]
         process.on_paused = MethodType(pause_and_stop, process)  # type: ignore[method-assign]
         return process
 
@@ -175,20 +183,18 @@ class HereRunner(Runner):
         self.loop.set_exception_handler(self._on_exception)
         tasks: list[asyncio.Future[Any]] = [self.loop.create_task(p.step_until_terminated()) for p in processes]
         self.loop.run_until_complete(asyncio.wait([tasks[0], self.stopped], return_when=asyncio.FIRST_COMPLETED))
-        if self.stopped.done() and not processes[0].has_terminated():
-            return self.stopped.result()
-        if tasks[0].done():
-            tasks[0].result()
-        return None
+        return self.stopped.result() if self.stopped.done() and not processes[0].has_terminated() else None
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         exception = context.get("exception")
-        if isinstance(exception, Stopped):
+        if self.frozen or exception is None:  # what comes of it that all was let go
             return
         if reason := trouble(exception):
             self.stop_for(reason)
-        elif exception is not None:
-            loop.default_exception_handler(context)
+            return
+        loop.default_exception_handler(context)
+        if "handle" in context:  # nobody looks again whether a child has ended, and its caller would wait for ever
+            self.stop_for(f"{type(exception).__name__}: {exception}")
 
     def stop_without_database(self) -> None:
         """Stop if the file of the database is gone: as long as it is open, SQLite would write on, and all of that be lost."""

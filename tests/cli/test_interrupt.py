@@ -82,8 +82,7 @@ class World:
                 stdout=handle,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Where this runs in the background of a script it is ignored.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                preexec_fn=listen,
             )
 
     def until(self, condition):
@@ -124,6 +123,12 @@ class World:
     def dump(self, pk):
         text = self.shell(sys.executable, "-c", DUMP, pk)
         return json.loads(text[text.index("DUMP") + 4 :])
+
+
+def listen():
+    """Let signals do what they do: some are ignored where tests run behind nohup, or in the background of a script."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 #: A calculator that takes its time, so that a job can be hit in the middle.

@@ -129,11 +129,13 @@ def run(flag, what):
     ],
 )
 def test_what_is_no_fault_of_the_work_chain_pauses_it(flag, capsys, what, code, said):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest may run in the background
+    # pytest may run in the background, or behind nohup.
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         node, paused = run(flag, what)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert paused.message == f"parent  <{node.pk}> is paused; {said}it goes on with: aiida-gaprss resume {node.pk}"
     assert paused.exit_code == code
     assert is_interrupted(node)
