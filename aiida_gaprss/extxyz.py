@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms, units
 from ase.io import write
+from ase.neighborlist import neighbor_list
 
 from aiida_gaprss import xyztext
 from aiida_gaprss.frames import (
@@ -27,7 +28,6 @@ from aiida_gaprss.frames import (
     virial_from_stress,
 )
 from aiida_gaprss.outside import OutsideError, read_text, shown
-from aiida_gaprss.selection.neighbours import neighbours
 
 #: Factors to eV, eV/Å and eV/Å³.
 ENERGY_UNITS = {"eV": 1.0, "Ha": units.Hartree, "Ry": units.Rydberg, "meV": 1e-3, "kcal/mol": units.kcal / units.mol}
@@ -39,9 +39,6 @@ FORCE_UNITS = {
     "Ry/bohr": units.Rydberg / units.Bohr,
 }
 STRESS_UNITS = {"eV/Å^3": 1.0, "eV/A^3": 1.0, "GPa": units.GPa, "kbar": 0.1 * units.GPa}
-
-#: Å; no coordinate is larger.
-FARTHEST = 1e6
 
 #: Å; within it a potential sees the images of a frame that is not periodic.
 REACH = 5.0
@@ -246,8 +243,8 @@ def _structure(raw: xyztext.RawFrame, box: float | None, found: _Found) -> Atoms
     positions = raw.columns["pos"]
     if not np.isfinite(positions).all():
         raise FrameError(f"{raw.where}: positions have a value that is not a finite number")
-    if positions.size and np.abs(positions).max() > FARTHEST:
-        raise FrameError(f"{raw.where}: an atom is at {np.abs(positions).max():.3g} Å, expected at most {FARTHEST:g}")
+    if positions.size and np.abs(positions).max() > xyztext.FARTHEST:
+        raise FrameError(f"{raw.where}: an atom is at {np.abs(positions).max():.3g} Å, expected at most {xyztext.FARTHEST:g}")
     atoms = Atoms(raw.numbers, positions, cell=raw.cell, pbc=pbc)
     if len(atoms) == 0:
         raise FrameError(f"{raw.where}: has no atoms")
@@ -280,7 +277,7 @@ def _far_from_images(atoms: Atoms) -> bool:
     """Tell whether no atom comes within :data:`REACH` of another one by making the frame periodic."""
     periodic = atoms.copy()
     periodic.pbc = True
-    return len(neighbours(periodic, REACH)[0]) == len(neighbours(atoms, REACH)[0])
+    return len(neighbor_list("i", periodic, REACH)) == len(neighbor_list("i", atoms, REACH))
 
 
 def _take_own(raw: xyztext.RawFrame, atoms: Atoms) -> None:

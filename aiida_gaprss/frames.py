@@ -64,6 +64,8 @@ LONGEST_NAME = 200
 #: What QUIP's reader of extended XYZ takes for the beginning or end of a value, wherever it stands.
 _QUIP_QUOTES = "{}'\""
 
+_QUIP_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eEdD][+-]?[0-9]+)?")
+
 #: An atom nearer than this (Å) to its own image is not isolated.
 ISOLATED = 6.0
 
@@ -149,6 +151,11 @@ def is_isolated_atom(atoms: Atoms) -> bool:
     return len(atoms) == 1 and atoms.info.get("config_type") == "isolated_atom"
 
 
+def image_distance(atoms: Atoms) -> float:
+    """Return how far an atom is from the nearest of its own images, Å."""
+    return float(np.linalg.norm(minkowski_reduce(atoms.cell.array)[0], axis=1).min())
+
+
 def check_isolated(atoms: Atoms, where: str) -> None:
     """Refuse a frame that is called an isolated atom and is none: the one rule for all that comes in or is fitted.
 
@@ -160,7 +167,7 @@ def check_isolated(atoms: Atoms, where: str) -> None:
         return
     if len(atoms) != 1:
         raise FrameError(f"{where}: config_type isolated_atom, but it has {len(atoms)} atoms")
-    distance = np.linalg.norm(minkowski_reduce(atoms.cell.array)[0], axis=1).min()
+    distance = image_distance(atoms)
     if distance < ISOLATED:
         raise FrameError(
             f"{where}: config_type isolated_atom, but the atom is {distance:.2f} Å from its own image, expected at least "
@@ -172,13 +179,14 @@ def check_name(kind: str, name: str, where: str, in_settings: bool = False) -> s
     """Return a name if QUIP, ASE and a file system can all read it: the one rule for names that are asked for.
 
     A name has letters, digits, :data:`NAME_CHARACTERS` and single blanks within; it begins with a letter, digit, ``_``, ``(`` or
-    ``[``, does not end with a full stop, and is not one that a reader takes for a number or truth value (``007``, ``T``).
+    ``[``, does not end with a full stop, and is not one that a reader takes for another number or for a truth value (``007``,
+    ``T``). A config type is no number at all: gap_fit reads the frames, and passes over what was set for it.
 
     :param kind: what it names: ``frame_id``, ``parent`` or ``config_type``.
     :param in_settings: as it is written in settings of gap_fit, which split at blanks, ``:`` and ``=``.
     :raises FrameError: naming the place, the name, the rule, and a name that would do.
     """
-    fault = _fault_of_name(name)
+    fault = _fault_of_name(name, kind)
     if fault is None and in_settings and set(name) & set(SPLITTING):
         fault = "gap_fit needs a name without blanks, ':' and '=' here"
     if fault is None:
@@ -192,20 +200,22 @@ def plain_name(name: str, otherwise: str = "frame", in_settings: bool = False) -
 
     :param otherwise: what it is called if nothing of it is left.
     """
+    if _fault_of_name(name, otherwise) is None and not (in_settings and set(name) & set(SPLITTING)):
+        return name
     text = unicodedata.normalize("NFC", name)
     allowed = set(NAME_CHARACTERS) - set(SPLITTING if in_settings else " ")
     text = "".join(c if _is_letter(c) or c in allowed or (c == " " and not in_settings) else "_" for c in text)
     text = re.sub("_{2,}", "_", " ".join(text.split())).strip("_. ").lstrip("~@%#^+-=,:)]. ")
     while len(text.encode()) > LONGEST_NAME:
         text = text[:-1].rstrip(". ")
-    return next(t for t in (text, f"{text}_", f"{otherwise}_{text}", otherwise) if _fault_of_name(t) is None)
+    return next(t for t in (text, f"{text}_", f"{otherwise}_{text}", otherwise) if _fault_of_name(t, otherwise) is None)
 
 
 def _is_letter(character: str) -> bool:
     return unicodedata.category(character)[0] == "L" or unicodedata.category(character) == "Nd"
 
 
-def _fault_of_name(name: str) -> str | None:
+def _fault_of_name(name: str, kind: str) -> str | None:
     """Return why nobody should be asked to read a name, or None."""
     allowed = set(NAME_CHARACTERS)
     wrong = sorted({c for c in name if not (_is_letter(c) or c in allowed or c == " ")})
@@ -221,6 +231,8 @@ def _fault_of_name(name: str) -> str | None:
         return "its accents are written as characters of their own, which file systems change"
     if (again := _read_back(name)) != name:
         return f"it would be read back from the file as {again!r}"
+    if kind == "config_type" and _QUIP_NUMBER.fullmatch(name):
+        return "gap_fit takes it for a number, and does not use the sigma of this kind"
     return None
 
 

@@ -29,6 +29,9 @@ _TRUTH = {"T": True, "F": False, "True": True, "False": False, "TRUE": True, "FA
 #: White space that is no blank, tab or end of a line, and control characters: nobody sees them.
 _UNSEEN = re.compile(r"[^\S \t\n]|[\x00-\x08\x0e-\x1f\x7f]")
 
+#: Å; no coordinate and no lattice vector is longer.
+FARTHEST = 1e5
+
 _PLAIN = "species:S:1:pos:R:3"
 _CLOSING = {'"': '"', "'": "'", "{": "}", "[": "]"}
 
@@ -40,9 +43,9 @@ _STRUCTURE = ("species", "Z", "pos")
 class RawFrame:
     """One frame as it is written: ``info`` by key as text; ``columns`` by name, shape (atoms, columns).
 
-    ``where`` names it in messages. ``forms`` counts how numbers are written: by column the decimals, and under no name the lengths
-    of the rows. ``doubled`` are the keys that the comment line has twice. ``cell`` (rows a, b, c; Å) and ``pbc`` are None where
-    the file has none.
+    ``where`` names it in messages. ``forms`` counts how numbers are written: the decimals by column, and under no name the
+    lengths of the rows. ``doubled`` are the keys that the comment line has twice. ``cell`` (rows a, b, c; Å) and ``pbc`` are None
+    where the file has none.
     """
 
     where: str
@@ -200,7 +203,7 @@ def _common(forms: Counter[int]) -> int:
 
 def _decimals(word: str) -> int:
     """Return the number of decimals, or -1 for numbers with an exponent and those that are none."""
-    return len(word.partition(".")[2]) if word[-1].isdigit() and not set(word) & set("eEdDn") else -1
+    return len(word.partition(".")[2]) if _NUMBER.fullmatch(word) and not set(word) & set("eEdD") else -1
 
 
 def _refuse_cut(row: str, before: str | None, where: str) -> None:
@@ -317,13 +320,21 @@ def _numbers(text: str, key: str, where: str) -> np.ndarray:
 
     :raises FrameError: for anything that is not a finite number, or nothing at all.
     """
-    words = re.sub(r"[\[\](),]", " ", text.removeprefix("_JSON ")).split()
+    words = _items(text)
     if not words or len(words) > 10_000:
         raise FrameError(f"{where}: {key} is {shown(text, 60)!r}, expected numbers")
     values = _real(words, key, where)
     if not np.isfinite(values).all():
         raise FrameError(f"{where}: {key} is {shown(text, 60)}, expected finite numbers")
     return values
+
+
+def _items(text: str) -> list[str]:
+    """Return the words of a list, with blanks or commas between them, perhaps in brackets that are closed again."""
+    plain = text.removeprefix("_JSON ")
+    if all(plain.count(opening) == plain.count(closing) for opening, closing in ("[]", "()")):
+        plain = re.sub(r"(?:^|(?<=[\s,\[(]))[\[(]|[\])](?=[\s,\])]|$)", " ", plain)
+    return re.sub(r",(?=\s*[^\s,])", " ", plain).split()
 
 
 def _elements(frame: RawFrame, where: str) -> np.ndarray:
@@ -353,10 +364,14 @@ def _cell(frame: RawFrame) -> None:
     if lattice is not None:
         if lattice.size != 9:
             raise FrameError(f"{frame.where}: Lattice has {lattice.size} numbers, expected 9")
+        if np.abs(lattice).max() > FARTHEST:
+            raise FrameError(
+                f"{frame.where}: Lattice has a length of {np.abs(lattice).max():.3g} Å, expected at most {FARTHEST:g}"
+            )
         frame.cell = lattice.reshape(3, 3)
     text = frame.text("pbc")
     if text is not None:
-        words = re.sub(r"[\[\](),]", " ", text.removeprefix("_JSON ")).split()
+        words = _items(text)
         truth = {**_TRUTH, "1": True, "0": False}
         if len(words) not in (1, 3) or any(word not in truth for word in words):
             raise FrameError(f"{frame.where}: pbc is {shown(text, 40)!r}, expected three of T and F")

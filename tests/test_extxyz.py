@@ -210,6 +210,10 @@ def one(path, comment, *rows, tail=""):
         (f"{LATTICE} {PLAIN} e=0x10", "Cu 0 0 0", "e is '0x10', expected numbers"),
         (f"{LATTICE} {PLAIN} e=1e400", "Cu 0 0 0", "e is '1e400', a number too large"),
         (f"{LATTICE} {PLAIN} e=", "Cu 0 0 0", "e is '', expected numbers"),
+        (f"{LATTICE} {PLAIN} e=1(", "Cu 0 0 0", r"e is '1\(', expected numbers"),
+        (f"{LATTICE} {PLAIN} e=1,", "Cu 0 0 0", "e is '1,', expected numbers"),
+        (f"{LATTICE} {PLAIN} e=1)2(", "Cu 0 0 0", r"e is '1\)2\(', expected numbers"),
+        (f'Lattice="3.d6 0 0 0 3.6 0 0 0 3.6" {PLAIN} e=1', "Cu 0 0 0", r"Lattice has a length of 3e\+06 Å"),
         (f"{LATTICE} {PLAIN} e=1 e=2", "Cu 0 0 0", "has the key e twice; which of the two counts"),
         (f"{LATTICE} {LATTICE} {PLAIN} e=1", "Cu 0 0 0", "has the key Lattice twice"),
         (f"{LATTICE} {PLAIN}:e:R:1 e=1", "Cu 0 0 0 1", "has e as a column and in the comment line"),
@@ -279,6 +283,8 @@ def test_no_pipe_is_waited_for(tmp_path):
         f'{LATTICE} {PLAIN} e={{-1.5}} seed=None step=1500.5 note="say \\"x\\"" a=b=c',
         f'{LATTICE} {PLAIN} e="_JSON [-1.5]" pbc=[T,T,T] stranger=1 stranger=2',
         f"Lattice={{3.6 0 0 0 3.6 0 0 0 3.6}} {PLAIN} e=[-1.5] pbc=T",
+        f"Lattice=[[3.6, 0, 0], [0, 3.6, 0], [0, 0, 3.6]] {PLAIN} e=-1.5 pbc=[T, T, T]",
+        f'Lattice="(3.6,0,0),(0,3.6,0),(0,0,3.6)" {PLAIN} e="( -1.5 )"',
     ],
 )
 def test_all_ways_of_writing_that_mean_one_thing(tmp_path, comment):

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -50,6 +52,130 @@ def test_reading_and_writing_again_gives_the_same_bytes_and_names(name):
 def test_names_that_the_file_would_change_are_refused(name):
     with pytest.raises(fr.FrameError, match=r"f: frame_id .* would be read back from the file as"):
         fr.check(frame(frame_id=name), "f")
+
+
+GOOD = ["a-1", "a12", "two words", "x=1", "[1,2]", "γ-B28", "bulk (old)", "a:b", "x%1", "_x", "x_", "Si@C", "0.5~x", "B12^"]
+BAD = [
+    "x{1}",
+    "it's",
+    'a"b',
+    "a/b",
+    "../x",
+    "..",
+    ".x",
+    "-x",
+    "a\\b",
+    "a;b",
+    "a*b",
+    "<b>",
+    "[/red]",
+    "a|b",
+    "$x",
+    "`x`",
+    "a\x1b[31m",
+]
+BAD += [
+    "a\nb",
+    "a  b",
+    " a",
+    "a ",
+    "a.",
+    "",
+    "12",
+    "0.5",
+    "1d5",
+    "007",
+    "1e5",
+    "T",
+    "1 2 3",
+    "a\u202eb",
+    "x" * 201,
+    "é" * 101,
+    "e\u0301",
+]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_names_that_all_can_read(name):
+    assert fr.check_name("config_type", name, "f") == name
+    assert fr.plain_name(name) == name
+    fr.check(frame(frame_id=name), "f")
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_names_that_some_cannot_read_are_refused_with_a_better_one(name):
+    with pytest.raises(fr.FrameError, match=r"^f: config_type .*: .*; call it '.+', for example$") as info:
+        fr.check_name("config_type", name, "f")
+    better = str(info.value).split("call it ")[1].split(", for example")[0][1:-1]
+    assert fr.check_name("config_type", better, "f") == better
+    assert info.value.args[0].isprintable()
+
+
+@pytest.mark.parametrize("name", ["two words", "x=1", "a:b"])
+def test_names_in_settings_of_gap_fit(name):
+    """And of frames, numbers are names, but not of kinds: gap_fit would use no sigma for them."""
+    assert fr.check_name("frame_id", "12", "f") == "12"
+    with pytest.raises(fr.FrameError, match="gap_fit needs a name without blanks, ':' and '=' here; call it"):
+        fr.check_name("config_type", name, "config_type_sigma", in_settings=True)
+    assert fr.check_name("config_type", fr.plain_name(name, in_settings=True), "s", in_settings=True)
+
+
+@pytest.mark.parametrize("name", ["x{1}", "it's", 'a"b', "a}b"])
+def test_no_dataset_takes_names_that_quip_cannot_read(name):
+    with pytest.raises(fr.FrameError, match=r"f: frame_id .* cannot be read by QUIP; call it"):
+        fr.check(frame(frame_id=name), "f")
+
+
+def test_quip_reads_all_names_that_are_taken(silicon_frames, fit_with_binary):
+    """With the real reader of gap_fit, which finds every frame and every label; and with a name that is refused it does not."""
+
+    def named(names):
+        frames = [atoms.copy() for atoms in silicon_frames]
+        for number, name in enumerate(names, start=1):
+            frames[number].info.update(config_type=name, frame_id=f"{name}~{number}")
+        return frames
+
+    for atoms in named(GOOD):
+        fr.check_name("frame_id", atoms.info["frame_id"], "f")
+
+    folder, log = fit_with_binary(named(GOOD))
+    assert (folder / "gap.xml").is_file(), log[-1000:]
+    assert re.search(rf"Number of target energies .* found:\s+{len(silicon_frames)}\b", log)
+    for name in ("x{1}", "it's", 'a"b'):
+        folder, log = fit_with_binary(named([name]))
+        assert not (folder / "gap.xml").is_file()
+
+
+@pytest.mark.parametrize("pbc", [False, (True, True, False)])
+def test_nothing_becomes_periodic_by_itself(pbc):
+    atoms = frame()
+    atoms.pbc = pbc
+    assert fr.canonical(atoms).pbc.tolist() == atoms.pbc.tolist()
+    with pytest.raises(fr.FrameError, match="is not periodic in all directions"):
+        fr.check(atoms, "f")
+
+
+@pytest.mark.parametrize(
+    ("atoms", "reason"),
+    [
+        (Atoms("Cu", cell=[12.0] * 3, pbc=True), None),
+        (Atoms("Cu", cell=[6.0] * 3, pbc=True), None),
+        (Atoms("Cu", cell=[[12, 0, 0], [7, 12, 0], [0, 0, 12]], pbc=True), None),
+        (Atoms("Cu", cell=[12, 12, 5.9], pbc=True), "the atom is 5.90 Å from its own image"),
+        (Atoms("Cu", cell=[[12, 0, 0], [11.5, 3, 0], [0, 0, 12]], pbc=True), "the atom is 3.04 Å from its own image"),
+        (bulk("Cu"), "the atom is 2.55 Å from its own image, expected at least 6 Å; a crystal with one atom needs"),
+        (Atoms("Cu2", positions=[(0, 0, 0), (0, 0, 2)], cell=[12.0] * 3, pbc=True), "it has 2 atoms"),
+    ],
+)
+def test_one_rule_for_isolated_atoms(atoms, reason):
+    atoms.info = {"frame_id": "a", "config_type": "isolated_atom"}
+    if reason is None:
+        fr.check(atoms, "f")
+        return
+    with pytest.raises(fr.FrameError, match=f"f: config_type isolated_atom, but {reason}"):
+        fr.check(atoms, "f")
+    atoms.info["config_type"] = "other"
+    fr.check(atoms, "f")
 
 
 def test_an_error_message_of_many_lines_survives():

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from aiida_gaprss.cli import cli
 from aiida_gaprss.frames import FrameError
 from aiida_gaprss.immigration import EXTXYZ, _frame, castep, espresso, read_outputs, recognise, vasp
-from aiida_gaprss.immigration.common import Step, mesh_spacing
+from aiida_gaprss.immigration.common import Output, Step
 
 #: GPa and kbar in eV/Å³, Ry in eV, bohr in Å (CODATA 2018), for conversions by hand.
 GPA = 1 / 160.21766
@@ -54,6 +54,12 @@ def changed(text, old, new, count=1):
     """Replace ``old`` where it stands for the first time; it must be there."""
     assert old in text, old
     return text.replace(old, new, count)
+
+
+def moved(text, n):
+    """The recorded B8 run with its first atom n times 1e-6 further along the first lattice vector: another frame."""
+    row = re.search(r"x  B            1         (0\.\d{6})", text)
+    return changed(text, row[0], f"{row[0][:-8]}{float(row[1]) + 1e-6 * n:.6f}")
 
 
 def energies(frames):
@@ -97,8 +103,9 @@ def test_castep_single_point(data):
     assert "origin" not in atoms.info
     # |b| of the first reciprocal vector is 1.9907/Å with 2π, divided by 7 (the grid is 7 6 6): 0.0453/Å without.
     assert result.level_of_theory == (
-        "CASTEP 20.11; PBE; cutoff 340 eV; k-point spacing 0.0453/Å; Gaussian smearing 0.2 eV; not spin-polarised; "
-        "no dispersion correction; no finite basis correction; pseudopotentials B B_QC5_PBE_OTF.usp"
+        "CASTEP 20.11; PBE; cutoff 340 eV; k-point spacing 0.0453–0.0502/Å; Gaussian smearing 0.2 eV; not spin-polarised; "
+        "no dispersion correction; no finite basis correction; standard grid 1.75; projectors reciprocal space; "
+        "pseudopotentials B B_QC5_PBE_OTF.usp"
     )
 
 
@@ -426,7 +433,7 @@ def test_vasp(data, name):
     assert pressure(atoms) == pytest.approx(27.105, abs=1e-3)  # "external pressure = 271.05 kB"
     assert atoms.positions[0] == pytest.approx([4.10155, 4.12889, 4.23826], abs=1e-5)
     assert atoms.info["frame_id"] == "converged-00001"  # the folder; the file's name says nothing
-    spacing = "k-point spacing 0.0792/Å" if name == "vasprun.xml" else "128 irreducible k-points"  # 0.316719/4; NKPTS
+    spacing = "k-point spacing 0.0792–0.106/Å"  # 0.316719/4 and /3; the OUTCAR has the list of k-points only
     assert result.level_of_theory == (
         f"VASP 5.4.4; PBE; cutoff 300 eV; {spacing}; Gaussian smearing 0.05 eV; not spin-polarised; no dispersion correction; "
         "precision accurate; real-space projection; LASPH; pseudopotentials Si PAW_PBE Si 05Jan2001"
@@ -637,7 +644,8 @@ def test_names_do_not_depend_on_the_steps(castep_text, written):
 
 def test_names_are_unique(castep_text, vasp_text, written):
     text = castep_text("B8-singlepoint")
-    paths = [written(name, text) for name in ("1/a.castep", "2/a.castep", "2/a.out", "2/b.castep", "2/a.castep.txt", "aiida.out")]
+    files = ("1/a.castep", "2/a.castep", "2/a.out", "2/b.castep", "2/a.castep.txt", "aiida.out")
+    paths = [written(name, moved(text, n)) for n, name in enumerate(files)]
     names = [a.info["frame_id"] for a in read_outputs(paths).frames]
     assert len(set(names)) == len(paths)
     assert names[0] == "1-a-00001"
@@ -646,60 +654,63 @@ def test_names_are_unique(castep_text, vasp_text, written):
 
 
 def test_different_levels_of_theory(data):
+    paths = [data / "castep" / "B8-singlepoint.castep.gz", data / "castep" / "Si-quickstart.castep.gz"]
     with pytest.raises(FrameError) as caught:
-        read_outputs([data / "castep" / "B8-singlepoint.castep.gz", data / "castep" / "Si-quickstart.castep.gz"])
+        read_outputs(paths)
     message = str(caught.value)
-    assert "different levels of theory in one import; import them separately" in message
-    assert re.search(r"B8-singlepoint\.castep\.gz: CASTEP 20\.11; PBE; cutoff 340 eV", message)
-    assert re.search(r"Si-quickstart\.castep\.gz: CASTEP 19\.1; LDA; cutoff 163\.268 eV", message)
+    assert "different levels of theory in one import; import them separately, or say --mixed-levels" in message
+    assert re.search(
+        r"B8-singlepoint\.castep\.gz and \S+/Si-quickstart\.castep\.gz differ in functional: PBE, LDA; cutoff: ", message
+    )
+    mixed = read_outputs(paths, mixed_levels=True)
+    assert len(mixed.frames) == 2
+    assert mixed.level_of_theory.count(" | ") == 1
+    assert re.search(r"CASTEP 19\.1; LDA; cutoff 163\.268 eV.* \| CASTEP 20\.11; PBE; cutoff 340 eV", mixed.level_of_theory)
 
 
 def test_the_pseudopotential_of_a_shared_element(castep_text, written):
     text = castep_text("B8-singlepoint")
-    paths = [written("a.castep", text), written("b.castep", changed(text, "B B_QC5_PBE_OTF.usp", "B B_C19_PBE_OTF.usp"))]
-    with pytest.raises(FrameError, match=r"(?s)a\.castep: .*B_QC5_PBE_OTF.*b\.castep: .*B_C19_PBE_OTF"):
+    paths = [
+        written("a.castep", text),
+        written("b.castep", changed(moved(text, 1), "B B_QC5_PBE_OTF.usp", "B B_C19_PBE_OTF.usp")),
+    ]
+    with pytest.raises(FrameError, match=r"pseudopotential of B: B_QC5_PBE_OTF.usp, B_C19_PBE_OTF.usp"):
         read_outputs(paths)
 
 
 def test_meshes_that_one_spacing_gives(castep_text, written):
-    """A spacing of 0.05/Å gives 7 6 6 (0.0453, at most 0.0502); 8 7 7 needs one below 0.0419."""
+    """A spacing of 0.05/Å gives 7 6 6 (0.0453, at most 0.0502); 9 8 8 needs one below 0.0396."""
     text = castep_text("B8-singlepoint")
     a, b, c = (
-        written(f"{name}.castep", changed(text, "is  7  6  6", f"is  {mesh}"))
-        for name, mesh in zip("abc", ("7 6 6", "7 6 6", "8 7 7"), strict=True)
+        written(f"{name}.castep", changed(moved(text, n), "is  7  6  6", f"is  {mesh}"))
+        for n, (name, mesh) in enumerate(zip("abc", ("7 6 6", "7 6 6", "9 8 8"), strict=True))
     )
-    assert read_outputs([a, b]).notes == []
-    result = read_outputs([a, b, c])
-    assert "k-point spacing 0.0396–0.0453/Å" in result.level_of_theory
-    assert result.notes == [f"no one k-point spacing gives all meshes: {b} needs at least 0.0453/Å, {c} less than 0.0419/Å"]
-
-
-def test_spacing_of_a_mesh():
-    """The mesh that a spacing gives is one that this spacing lies within."""
-    rng = np.random.default_rng(1)
-    for _ in range(200):
-        cell = rng.normal(size=(3, 3)) * 4 + 4 * np.eye(3)
-        spacing = rng.uniform(0.02, 0.1)
-        divisions = np.ceil(np.linalg.norm(np.linalg.inv(cell), axis=0) / spacing).astype(int)
-        low, high = mesh_spacing(cell, divisions)
-        assert low <= spacing < high
+    result = read_outputs([a, b])
+    assert result.notes == []
+    assert "k-point spacing 0.0453–0.0502/Å" in result.level_of_theory
+    with pytest.raises(FrameError, match=r"a\.castep and \S+c\.castep differ in k-point spacing: 0\.0453–0\.0502/Å, 0\.0352"):
+        read_outputs([a, b, c])
+    assert len(read_outputs([a, b, c], mixed_levels=True).frames) == 3
 
 
 def test_versions_may_differ(castep_text, written):
     text = castep_text("B8-singlepoint")
-    paths = [written("a.castep", text), written("b.castep", changed(text, "CASTEP version 20.11|", "CASTEP version 19.1 |"))]
+    paths = [
+        written("a.castep", text),
+        written("b.castep", changed(moved(text, 1), "CASTEP version 20.11|", "CASTEP version 19.1 |")),
+    ]
     assert read_outputs(paths).level_of_theory.startswith("CASTEP 20.11, 19.1; PBE")
 
 
 def test_isolated_atom(data):
     atom = Atoms("B", cell=[10, 10, 10])
-    frame = _frame(Step(atom, -70.0, np.zeros((1, 3)), 0.01 * np.eye(3)), "isolated_atom")
+    frame = _frame(Output([Step(atom, -70.0, np.zeros((1, 3)), 0.01 * np.eye(3))]), 1, "isolated_atom")
     assert frame.info["config_type"] == "isolated_atom"
     assert "REF_virial" not in frame.info
-    assert "REF_virial" in _frame(Step(atom, -70.0, np.zeros((1, 3)), 0.01 * np.eye(3)), "bulk").info
+    assert "REF_virial" in _frame(Output([Step(atom, -70.0, np.zeros((1, 3)), 0.01 * np.eye(3))]), 1, "bulk").info
     atom.set_cell([[10, 0, 0], [8, 3, 0], [0, 0, 10]])  # long edges, but 3.6 Å between images
     with pytest.raises(FrameError, match=r"the atom is 3\.61 Å from its own image"):
-        _frame(Step(atom, -70.0), "isolated_atom")
+        _frame(Output([Step(atom, -70.0)]), 1, "isolated_atom")
     with pytest.raises(FrameError, match=r"Si-quickstart.* step 1: config_type isolated_atom, but it has 2 atoms"):
         read_outputs([data / "castep" / "Si-quickstart.castep.gz"], config_type="isolated_atom")
 
@@ -727,17 +738,16 @@ def test_paths_that_are_no_outputs(data, tmp_path, written):
     ]
     path = tmp_path / "cut.castep.gz"
     path.write_bytes((data / "castep" / "Si-geom-stress.castep.gz").read_bytes()[:20000])
-    with pytest.raises(FrameError, match=r"cut\.castep\.gz: not readable: Compressed file ended"):
+    with pytest.raises(FrameError, match=r"cut\.castep\.gz: is cut: its compressed data have no end"):
         read_outputs([path])
 
 
-def test_a_label_that_is_not_a_number(castep_text, written):
-    """Frames pass the checks of every dataset."""
-    text = changed(
-        castep_text("B8-singlepoint"), "     0.6697997     3.9994532     0.0000000", "     6.4722460     0.0000000     0.0000000"
-    )
-    with pytest.raises(FrameError, match=r"a\.castep, step 1: cell is missing or flat"):
-        read_outputs([written("a.castep", text)])
+def test_frames_pass_the_checks_of_every_dataset():
+    flat = Atoms("B2", cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], positions=[[0, 0, 0], [1, 1, 1]])
+    with pytest.raises(FrameError, match="cell is missing or flat"):
+        _frame(Output([Step(flat, -70.0)]), 1, None)
+    with pytest.raises(FrameError, match="REF_energy is nan, expected finite numbers"):
+        _frame(Output([Step(Atoms("B", cell=[3, 3, 3]), float("nan"))]), 1, None)
 
 
 # --- Quantum ESPRESSO: real runs ---
@@ -840,8 +850,8 @@ def test_pw_relaxation(pw, written):
         virial = -other.get_stress(voigt=False) * other.get_volume()
         assert np.allclose(atoms.info["REF_virial"].reshape(3, 3), virial, rtol=1e-5, atol=1e-8)
     assert re.fullmatch(
-        r"Quantum ESPRESSO \S+; PBE; cutoff 30/240 Ry; 8 irreducible k-points; Marzari-Vanderbilt smearing 0\.02 Ry; "
-        r"not spin-polarised; no dispersion correction; pseudopotentials B B\.pbe-n-paw-ld1\.UPF \w{8}",
+        r"Quantum ESPRESSO \S+; PBE; cutoff 30/240 Ry; k-point spacing 0\.172–0\.323/Å; Marzari-Vanderbilt smearing 0\.02 Ry; "
+        r"not spin-polarised; no dispersion correction; pseudopotentials B B\.pbe-n-paw-ld1\.UPF \(md5 \w{8}\)",
         result.level_of_theory,
     )
 

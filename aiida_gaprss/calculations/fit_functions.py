@@ -13,6 +13,8 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.fitting.splits import all_but, stratified
+from aiida_gaprss.fitting.training import leaks
+from aiida_gaprss.levels import joined
 
 
 @calcfunction
@@ -74,8 +76,22 @@ def hold_out(fraction: Float, seed: Int, leave_out: List | None = None, **datase
     names = stratified(frames, fraction.value, seed.value)
     chosen = set(names)
     test = [atoms for atoms in frames if atoms.info["frame_id"] in chosen]
-    levels = sorted({node.level_of_theory for node in datasets.values()})
-    return {"test": Dataset(test, level_of_theory=" | ".join(levels)), "left_out": List(sorted(absent | chosen))}
+    level = joined(datasets[name].level for name in sorted(datasets))
+    return {"test": Dataset(test, level_of_theory=level), "left_out": List(sorted(absent | chosen))}
+
+
+@calcfunction
+def without_leaks(test: Dataset, leave_out: List | None = None, **datasets: Dataset) -> Dataset:
+    """Return the frames of a test that are not fitted, neither to the last digit nor as a symmetric copy.
+
+    :param leave_out: ids of frames of the datasets that are not fitted.
+    """
+    absent = set(leave_out.get_list()) if leave_out is not None else set()
+    known = [atoms for name in sorted(datasets) for atoms in datasets[name].get_frames()]
+    fitted = [atoms for atoms in known if fr.is_labelled(atoms) and atoms.info["frame_id"] not in absent]
+    seen = leaks(fitted, test.get_frames())
+    kept = [atoms for atoms in test.get_frames() if atoms.info["frame_id"] not in seen]
+    return Dataset(kept, level_of_theory=test.level)
 
 
 @calcfunction

@@ -18,6 +18,7 @@ from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.fitting.regularisation import regularise
 from aiida_gaprss.fitting.settings import FitSettings
 from aiida_gaprss.fitting.training import TrainingSetError, atomic_energies, join
+from aiida_gaprss.levels import difference
 from aiida_gaprss.tasks import EvaluateSettings
 from aiida_gaprss.validation import model_validator_for
 
@@ -185,10 +186,11 @@ def checked_training_set(inputs: Any, settings: FitSettings) -> list[Atoms]:
     datasets = inputs.get("datasets", {})
     if not datasets:
         raise TrainingSetError("give at least one dataset")
-    levels = sorted({node.level_of_theory for node in datasets.values() if node.base.attributes.get("energies")})
-    if len(levels) > 1 and not settings.mixed_levels:
+    levels = {name: node.level for name, node in sorted(datasets.items()) if node.base.attributes.get("energies")}
+    other = difference(levels)
+    if other and not settings.mixed_levels:
         raise TrainingSetError(
-            f"the datasets were labelled at {len(levels)} levels of theory: {' | '.join(levels)}; "
+            f"the datasets were labelled at different levels of theory: {other}; "
             "if they may be mixed, say mixed_levels: true in the settings of the fit"
         )
     frames = training_set(inputs, settings)

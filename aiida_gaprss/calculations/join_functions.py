@@ -18,7 +18,7 @@ from aiida_gaprss.parsers.frames import NOT_REACHED, TIME_LIMIT
 @calcfunction
 def frames_left(frames: Dataset, indices: List) -> Dataset:
     """Return the frames that a job has left to another one."""
-    return Dataset([frames.frame(index) for index in indices.get_list()], level_of_theory=frames.level_of_theory)
+    return Dataset([frames.frame(index) for index in indices.get_list()], level_of_theory=frames.level)
 
 
 @calcfunction
@@ -36,7 +36,7 @@ def join_frames(frames: Dataset, key: Str, **parts: Dataset | Dict) -> dict[str,
             found.setdefault(atoms.info[key.value], []).append(atoms)
         made.update(found)
     out = [atoms for source in frames.get_frames() for atoms in made.get(source.info["frame_id"], [])]
-    return {"frames": Dataset(out, level_of_theory=nodes[0].level_of_theory), "summary": _joined_summary(frames, parts)}
+    return {"frames": Dataset(out, level_of_theory=nodes[0].level), "summary": _joined_summary(frames, parts)}
 
 
 @calcfunction

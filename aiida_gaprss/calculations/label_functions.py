@@ -12,8 +12,10 @@ from ase import Atoms
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.common import frames_of
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.levels import Level, level_of_content
 from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
-from aiida_gaprss.reference.common import one_line, sorted_by_number
+from aiida_gaprss.reference.common import level_of_content as level_of_reference
+from aiida_gaprss.reference.common import sorted_by_number
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 
 
@@ -27,9 +29,10 @@ def frame_structure(frames: Dataset, index: Int) -> StructureData:
 
 
 @calcfunction
-def settle_labels(frames: Dataset, min_distance_factor: Float, level: Str, **known: Dataset) -> dict[str, Dataset]:
+def settle_labels(frames: Dataset, min_distance_factor: Float, level: Dict, **known: Dataset) -> dict[str, Dataset]:
     """Set aside the frames that need no calculation: those already labelled at this level, and those too absurd for one.
 
+    :param level: of theory, as :func:`aiida_gaprss.levels.content_of` gives it.
     :return: ``settled`` with labels or reasons, and ``left``.
     """
     labels = {fr.same_structure(a): a for a in frames_of(known) if fr.is_labelled(a)}
@@ -46,7 +49,10 @@ def settle_labels(frames: Dataset, min_distance_factor: Float, level: Str, **kno
             settled.append(atoms)
         else:
             left.append(atoms)
-    return {"settled": Dataset(settled, level_of_theory=level.value), "left": Dataset(left, level_of_theory="unlabelled")}
+    return {
+        "settled": Dataset(settled, level_of_theory=level_of_content(level.get_dict())),
+        "left": Dataset(left, level_of_theory="unlabelled"),
+    }
 
 
 @calcfunction
@@ -80,7 +86,7 @@ def gather_labels(frames: Dataset, indices: List, reference: Str, level: Dict, f
                 atoms.info["label_attempt"] = attempt[index] + 1
         atoms.info["label_status"] = reason or "ok"
         out.append(atoms)
-    return Dataset(out, level_of_theory=one_line(level.get_dict()))
+    return Dataset(out, level_of_theory=level_of_reference(level.get_dict()))
 
 
 @calcfunction
@@ -96,9 +102,9 @@ def merge_labels(frames: Dataset, reason: Str, **parts: Dataset) -> Dataset:
     :param reason: why frames that are in no part have no label; they are then kept with it. Empty: they are left out.
     """
     best: dict[str, Atoms] = {}
-    level = "unknown"
+    level: Level | str = "unknown"
     for _, node in sorted(parts.items()):
-        level = node.level_of_theory
+        level = node.level
         for atoms in node.get_frames():
             name = atoms.info["frame_id"]
             if name not in best or not fr.is_labelled(best[name]):

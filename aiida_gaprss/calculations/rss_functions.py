@@ -19,6 +19,7 @@ from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.calculations.common import frames_of, process_uuid
 from aiida_gaprss.campaign import RssSettings
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.levels import joined
 from aiida_gaprss.seeding import stage_seed
 from aiida_gaprss.selection.generation import choose_frames
 from aiida_gaprss.structures.compositions import Weights
@@ -154,8 +155,7 @@ def lowest_frames(settings: Dict, **database: Dataset) -> Dataset:
     known = [a for a in frames_of(database) if fr.is_labelled(a) and not fr.is_in_vacuum(a)]
     zero = EnergyZero(known)
     known.sort(key=lambda atoms: (zero.above(atoms), atoms.info["frame_id"]))
-    levels = sorted({node.level_of_theory for node in database.values()})
-    return Dataset(known[: model.search.again], level_of_theory=" | ".join(levels))
+    return Dataset(known[: model.search.again], level_of_theory=joined(database[name].level for name in sorted(database)))
 
 
 @calcfunction
@@ -230,5 +230,5 @@ def minima_beside_reference(minima: Dict, frames: Dataset, labelled: Dataset, **
     ranked = ranked_by_reference(found, frames_of(database))
     return {
         "minima": Dict({"minima": [minimum.as_dict() for minimum in ranked]}),
-        "frames": Dataset([minimum.atoms for minimum in ranked], level_of_theory=labelled.level_of_theory),
+        "frames": Dataset([minimum.atoms for minimum in ranked], level_of_theory=labelled.level),
     }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from aiida_gaprss.analysis.audit import Audit
+    from aiida_gaprss.levels import Level
 
 #: Names that labels have in files, tried in this order if the user names none.
 USUAL_KEYS = {
@@ -62,6 +63,7 @@ def dataset_audit(
     Exit status: 0 sound (or warnings only), 1 warnings with --strict, 2 faults, or something that cannot be read.
     """
     from aiida_gaprss.analysis.audit import AuditSettings, audit
+    from aiida_gaprss.levels import line_of
 
     try:
         frames, levels, refused = _read(sources, options, config_type)
@@ -73,20 +75,21 @@ def dataset_audit(
         raise fault from exception
     _show(result, n_frames)
     if json_path is not None:
-        contents = {"sources": {name: {"frames": len(frames[name]), "level_of_theory": levels[name]} for name in frames}}
+        lines = {name: level and line_of(level) for name, level in levels.items()}
+        contents = {"sources": {name: {"frames": len(frames[name]), "level_of_theory": lines[name]} for name in frames}}
         json_path.write_text(json.dumps(contents | result.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     sys.exit(result.exit_status(strict))
 
 
 def _read(
     sources: tuple[str, ...], options: dict[str, Any], config_type: str | None
-) -> tuple[dict[str, list[Atoms]], dict[str, str | None], list[str]]:
+) -> tuple[dict[str, list[Atoms]], dict[str, Level | str | None], list[str]]:
     """Return frames and level of theory by source, and why other frames cannot be used."""
     from aiida_gaprss.extxyz import import_frames
     from aiida_gaprss.frames import FrameError
 
     frames: dict[str, list[Atoms]] = {}
-    levels: dict[str, str | None] = {}
+    levels: dict[str, Level | str | None] = {}
     refused: list[FrameError] = []
     for source in sources:
         path = Path(source)
@@ -101,7 +104,7 @@ def _read(
             _profile()
             node = _load(source, "gaprss.dataset")
             name = f"<{node.pk}> {node.label}".strip()
-            frames[name], levels[name] = node.get_frames(), node.level_of_theory
+            frames[name], levels[name] = node.get_frames(), node.level
     return frames, levels, [str(fault) for fault in refused]
 
 

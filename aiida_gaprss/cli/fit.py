@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiida_gaprss.cli.nodes import _load, _profile
+from aiida_gaprss.outside import shown
 
 if TYPE_CHECKING:
     from aiida.engine import WorkChain
     from aiida.orm import WorkChainNode
+    from rich.table import Table
 
 
 #: What every command that fits can be told.
@@ -56,9 +58,24 @@ def fit_options(function: Any) -> Any:
 @click.command()
 @fit_options
 @click.option("--forecast", "only_forecast", is_flag=True, help="Say what the fit will cost, and stop.")
+@click.option(
+    "--absurd",
+    type=click.Choice(("refuse", "drop", "keep")),
+    default="refuse",
+    show_default=True,
+    help="What becomes of frames with energies, forces or virials that can hardly be right.",
+)
+@click.option(
+    "--leaks",
+    type=click.Choice(("refuse", "drop")),
+    default="refuse",
+    show_default=True,
+    help="What becomes of frames of --test that are fitted, too.",
+)
 def fit(**options: Any) -> None:
     """Fit a potential to the labelled frames of each DATASET (pk or uuid), and test it."""
     nodes, settings = data_and_settings(options)
+    left_out = _without_absurd(nodes, settings, options["absurd"])
     if options["only_forecast"]:
         from aiida_gaprss.calculations.gap_fit import training_set
         from aiida_gaprss.fitting.forecast import forecast
@@ -69,9 +86,27 @@ def fit(**options: Any) -> None:
         return
     from aiida_gaprss.workflows.fit import FitWorkChain
 
-    done = run_or_submit(FitWorkChain, fit_inputs(nodes, settings, options), "fit", options)
+    inputs = {**fit_inputs(nodes, settings, options), **left_out, "leaks": options["leaks"]}
+    done = run_or_submit(FitWorkChain, inputs, "fit", options)
     if done is not None:
         _tell(*done)
+
+
+def _without_absurd(nodes: dict[str, Any], settings: dict[str, Any], what: str) -> dict[str, Any]:
+    """Let absurd labels in, if they are to be kept; or return the input that leaves them out, and say which they are."""
+    if what == "keep":
+        settings["keep_absurd"] = True
+    if what != "drop":
+        return {}
+    from aiida.orm import List
+
+    from aiida_gaprss.fitting.training import absurd
+    from aiida_gaprss.frames import is_labelled
+
+    found = absurd([atoms for name in sorted(nodes) for atoms in nodes[name].get_frames() if is_labelled(atoms)])
+    for name, why in found.items():
+        click.echo(f"left out: {name}: {why}")
+    return {"leave_out": List(sorted(found))} if found else {}
 
 
 def data_and_settings(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -160,25 +195,13 @@ def fit_inputs(nodes: dict[str, Any], settings: dict[str, Any], options: dict[st
 
 def _tell(node: WorkChainNode, folder: Path) -> None:
     """Print the errors, and write the figures."""
-    from rich.table import Table
-
     from aiida_gaprss.cli.campaign import wide_console
     from aiida_gaprss.report.figures import parity, png
-    from aiida_gaprss.report.tables import significant
 
     console = wide_console()
-    columns = ("frames", "energy MAE", "RMSE, meV/atom", "forces MAE", "RMSE, eV/Å", "virial RMSE, meV/atom")
     for title, name in (("Training", "results"), ("Test", "test_results")):
-        if name not in node.outputs:
-            continue
-        values = node.outputs[name].get_dict()
-        table = Table(title, *columns, box=None)
-        groups = {"all": values["errors"], **values["errors_by_config_type"], **values["errors_by_height"]}
-        for group, errors in groups.items():
-            cells = [errors[q][m] for q, m in (("energy", "mae"), ("energy", "rmse"), ("forces", "mae"), ("forces", "rmse"))]
-            cells.append(errors["virial"]["rmse"])
-            table.add_row(group, str(errors["frames"]), *("–" if cell is None else significant(cell) for cell in cells))
-        console.print(table)
+        if name in node.outputs:
+            console.print(errors_table(title, node.outputs[name].get_dict()))
     for kind, name in (("training", "predictions"), ("test", "test_predictions")):
         if name in node.outputs:
             for quantity in ("energy", "forces", "virial"):
@@ -188,3 +211,22 @@ def _tell(node: WorkChainNode, folder: Path) -> None:
     potential = node.outputs.potential
     console.print(f"Potential <{potential.pk}>; aiida-gaprss potential export {potential.pk} FOLDER writes it")
     console.print(f"Figures: {folder}")
+
+
+def errors_table(title: str, values: dict[str, Any]) -> Table:
+    """Return the table of errors: of all, by config type and by height above the convex hull."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from aiida_gaprss.report.tables import significant
+
+    columns = ("frames", "energy MAE", "RMSE, meV/atom", "forces MAE", "RMSE, eV/Å", "virial RMSE, meV/atom")
+    table = Table(title, *columns, box=None)
+    groups = {"all": values["errors"], **values["errors_by_config_type"], **values["errors_by_height"]}
+    for group, errors in groups.items():
+        cells = [errors[q][m] for q, m in (("energy", "mae"), ("energy", "rmse"), ("forces", "mae"), ("forces", "rmse"))]
+        cells.append(errors["virial"]["rmse"])
+        table.add_row(
+            escape(shown(group)), str(errors["frames"]), *("–" if cell is None else significant(cell) for cell in cells)
+        )
+    return table

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from aiida_gaprss.extxyz import Keys
+    from aiida_gaprss.levels import Level
 
 
 def _profile() -> None:
@@ -147,6 +148,9 @@ def dataset_show(node: str) -> None:
     show_default=True,
     help="What becomes of labels that were not calculated: zeros, half a tensor, one value again and again.",
 )
+@click.option(
+    "--mixed-levels", is_flag=True, help="Import outputs together whose levels of theory differ, or do not tell everything."
+)
 @click.option("--strict", is_flag=True, help="Import nothing if anything is refused.")
 @click.pass_context
 def dataset_import(
@@ -156,6 +160,7 @@ def dataset_import(
     config_type: str | None,
     level_of_theory: str | None,
     placeholders: str,
+    mixed_levels: bool,
     strict: bool,
     **options: Any,
 ) -> None:
@@ -189,7 +194,7 @@ def dataset_import(
     if as_xyz:
         _import_xyz(list(found), keys, config_type, level_of_theory or "unlabelled", how)
     else:
-        _import_outputs(list(found), steps, config_type, level_of_theory, strict)
+        _import_outputs(list(found), steps, config_type, level_of_theory, mixed_levels, strict)
 
 
 def _import_xyz(paths: list[Path], keys: Keys, config_type: str | None, level_of_theory: str, how: dict[str, Any]) -> None:
@@ -202,21 +207,25 @@ def _import_xyz(paths: list[Path], keys: Keys, config_type: str | None, level_of
     _store(frames, level_of_theory, paths)
 
 
-def _import_outputs(paths: list[Path], steps: str, config_type: str | None, level_of_theory: str | None, strict: bool) -> None:
+def _import_outputs(
+    paths: list[Path], steps: str, config_type: str | None, level_of_theory: str | None, mixed_levels: bool, strict: bool
+) -> None:
     from aiida_gaprss.immigration import read_outputs
+    from aiida_gaprss.levels import line_of
 
-    result = read_outputs(paths, steps, config_type)
+    result = read_outputs(paths, steps, config_type, mixed_levels)
     for refused in result.refused:
         click.echo(f"refused: {refused}")
     for note in result.notes:
         click.echo(f"note: {note}")
     if strict and result.refused:
         raise click.ClickException(f"{len(result.refused)} refused, nothing imported (--strict)")
-    _store(result.frames, level_of_theory or result.level_of_theory, paths)
-    click.echo(f"level of theory: {level_of_theory or result.level_of_theory}")
+    level = level_of_theory or result.level
+    _store(result.frames, level, paths)
+    click.echo(f"level of theory: {line_of(level)}")
 
 
-def _store(frames: list[Atoms], level_of_theory: str, paths: list[Path]) -> None:
+def _store(frames: list[Atoms], level_of_theory: Level | str, paths: list[Path]) -> None:
     """Store frames as a dataset named after the first of ``paths``, and say what is in it."""
     from aiida_gaprss.data.dataset import Dataset
 

@@ -13,13 +13,14 @@ from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.extxyz import Keys, export_frames, import_frames
+from aiida_gaprss.levels import Level, line_of
 
 
 class Dataset(Data):
     """Frames as one repository file of canonical extended XYZ; the same frames give the same bytes and the same hash.
 
     What a query needs stands in the attributes: ``frames``, ``atoms``, ``elements``, ``config_types``, ``energies``, ``forces``,
-    ``virials``, ``level_of_theory``, ``energy_zero``, ``units_version``.
+    ``virials``, ``level_of_theory``, ``level``, ``energy_zero``, ``units_version``.
     """
 
     FILENAME = "frames.extxyz"
@@ -28,13 +29,13 @@ class Dataset(Data):
     def __init__(
         self,
         frames: Iterable[Atoms] = (),
-        level_of_theory: str = "unknown",
+        level_of_theory: Level | str = "unknown",
         energy_zero: str = "as computed",
         **kwargs: Any,
     ) -> None:
         """Make a dataset from frames, each with a unique ``frame_id``.
 
-        :param level_of_theory: one line that names code, functional and settings of the labels.
+        :param level_of_theory: what decides the labels, or one line that names code, functional and settings.
         :raises FrameError: if a frame is not fit for a dataset or ids are missing or doubled.
         """
         super().__init__(**kwargs)
@@ -51,7 +52,9 @@ class Dataset(Data):
         self.base.repository.put_object_from_bytes(text.encode(), self.FILENAME)
         for key, value in fr.describe(frames).items():
             self.base.attributes.set(key, value)
-        self.base.attributes.set("level_of_theory", level_of_theory)
+        self.base.attributes.set("level_of_theory", line_of(level_of_theory))
+        if isinstance(level_of_theory, Level):
+            self.base.attributes.set("level", level_of_theory.as_dict())
         self.base.attributes.set("energy_zero", energy_zero)
         self.base.attributes.set("units_version", self.UNITS_VERSION)
 
@@ -61,7 +64,7 @@ class Dataset(Data):
         path: str | Path,
         keys: Keys,
         config_type: str | None = None,
-        level_of_theory: str = "unknown",
+        level_of_theory: Level | str = "unknown",
         **how: Any,
     ) -> Dataset:
         """Import an extended XYZ file whose labels have the names and units of ``keys``.
@@ -114,6 +117,12 @@ class Dataset(Data):
     def level_of_theory(self) -> str:
         """One line that names code, functional and settings of the labels."""
         return str(self.base.attributes.get("level_of_theory"))
+
+    @property
+    def level(self) -> Level | str:
+        """What decides the labels, to be compared by :func:`aiida_gaprss.levels.difference`; or the line that says it."""
+        content = self.base.attributes.get("level", None)
+        return Level.from_dict(content) if content else self.level_of_theory
 
 
 @lru_cache(maxsize=2)

@@ -230,6 +230,9 @@ class FitSettings(Model):
     )
     sparse_jitter: PositiveFloat = 1e-8
     mixed_levels: bool = Field(False, description="allow datasets that were labelled at different levels of theory")
+    keep_absurd: bool = Field(
+        False, description="allow labels that can hardly be right: forces, energies, virials out of all bounds"
+    )
 
     @model_validator(mode="after")
     def _names(self) -> FitSettings:

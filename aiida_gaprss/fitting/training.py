@@ -10,6 +10,8 @@ import numpy as np
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.selection.copies import copies
+from aiida_gaprss.selection.sanity import absurd_labels
 
 #: eV; isolated atoms of an element that differ by less are the same one, calculated twice.
 SAME_ZERO = 1e-3
@@ -25,9 +27,15 @@ def join(datasets: Iterable[Sequence[Atoms]], e0: Any = "isolated") -> list[Atom
     :param e0: of the settings of the fit: where the energies of the free atoms come from.
     Of the isolated atoms of an element with the same energy, as several campaigns have them, the first is taken.
 
-    :raises TrainingSetError: if a frame id is doubled, an element has no energy of its free atom, or nothing is left to fit.
+    :raises TrainingSetError: if a frame id is doubled, an element has no energy of its free atom, an isolated atom is none, or
+        nothing is left to fit.
     """
     frames = [atoms for frames in datasets for atoms in frames if fr.is_labelled(atoms)]
+    for atoms in frames:
+        try:
+            fr.check_isolated(atoms, f"frame {atoms.info['frame_id']}")
+        except fr.FrameError as exception:
+            raise TrainingSetError(str(exception)) from exception
     first = {a.symbols[0]: a for a in reversed(frames) if fr.is_isolated_atom(a)}
     frames = [a for a in frames if not (fr.is_isolated_atom(a) and _again(a, first[a.symbols[0]]))]
     doubled = [name for name, n in Counter(a.info["frame_id"] for a in frames).items() if n > 1]
@@ -80,3 +88,34 @@ def atomic_energies(frames: Sequence[Atoms], e0: Any = "isolated") -> dict[str, 
             "config_type=isolated_atom for every element (or e0 in the settings of the fit: average, or numbers)"
         )
     return energies
+
+
+def leaks(training: Sequence[Atoms], test: Sequence[Atoms]) -> dict[str, str]:
+    """Return the ids of the frames of a test that are fitted, too, with the id of the frame that is the same structure.
+
+    The same is what :func:`~aiida_gaprss.selection.copies.copies` says, to the last digit or by symmetry. Isolated atoms do not
+    count: every set has them.
+    """
+    fitted = [atoms for atoms in training if not fr.is_isolated_atom(atoms)]
+    tested = [atoms for atoms in test if not fr.is_isolated_atom(atoms)]
+    out: dict[str, str] = {}
+    for group in copies([*fitted, *tested]):
+        if group[0] < len(fitted):
+            known = str(fitted[group[0]].info["frame_id"])
+            out |= {str(tested[i - len(fitted)].info["frame_id"]): known for i in group if i >= len(fitted)}
+    return out
+
+
+def absurd(frames: Sequence[Atoms]) -> dict[str, str]:
+    """Return the ids of the frames whose labels no fit takes without the user's word, with label, value and limit."""
+    return {str(frames[i].info["frame_id"]): reason for i, reason in absurd_labels(frames).items()}
+
+
+def fault_of_absurd(frames: Sequence[Atoms], most: int = 10) -> str | None:
+    """Return a sentence on the absurd labels among frames, with the first of them, or None if there are none."""
+    found = absurd(frames)
+    if not found:
+        return None
+    texts = [f"{name} ({why})" for name, why in found.items()]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return f"{len(texts)} frames have labels that can hardly be right: {', '.join(texts[:most])}{more}"

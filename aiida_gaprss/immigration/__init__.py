@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
+import hashlib
+import os
 import re
+import stat
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -13,9 +15,12 @@ from typing import NamedTuple
 
 from ase import Atoms
 
-from aiida_gaprss.frames import FrameError, canonical, check, set_labels, virial_from_stress
+from aiida_gaprss.frames import FrameError, canonical, check, dumps, image_distance, set_labels, virial_from_stress
 from aiida_gaprss.immigration import castep, espresso, vasp
-from aiida_gaprss.immigration.common import Output, Step, one_level
+from aiida_gaprss.immigration.common import Output, one_level
+from aiida_gaprss.immigration.placeholders import not_calculated
+from aiida_gaprss.levels import VACUUM, Level, line_of
+from aiida_gaprss.outside import OutsideError, read_text, shown
 
 __all__ = ["EXTXYZ", "Immigrated", "Refused", "read_outputs", "recognise"]
 
@@ -48,26 +53,28 @@ class Refused(NamedTuple):
 
     def __str__(self) -> str:
         """Return one line."""
-        return f"{self.path}{'' if self.step is None else f', step {self.step}'}: {self.reason}"
+        return f"{shown(self.path)}{'' if self.step is None else f', step {self.step}'}: {self.reason}"
 
 
 @dataclass
 class Immigrated:
-    """What outputs gave: frames, their level of theory in one line, what was refused, and notes on what was left out."""
+    """What outputs gave: frames, their level of theory, what was refused, and notes on what was left out."""
 
     frames: list[Atoms] = field(default_factory=list)
-    level_of_theory: str = ""
+    level: Level | str = ""
     refused: list[Refused] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
 
+    @property
+    def level_of_theory(self) -> str:
+        """The level of theory in one line."""
+        return line_of(self.level)
+
 
 def recognise(path: Path) -> str | None:
     """Return what a file is by its content: ``CASTEP``, ``OUTCAR``, ``vasprun.xml``, ``pw.x``, ``extended XYZ`` or None."""
-    try:
-        head = _text(path, _HEAD)
-    except (OSError, EOFError, zlib.error):
-        return None
+    head = _head(path)
     for kind, (recognises, _) in _KINDS.items():
         if recognises(head):
             return kind
@@ -77,7 +84,9 @@ def recognise(path: Path) -> str | None:
     return None
 
 
-def read_outputs(paths: Iterable[str | Path], steps: str = "all", config_type: str | None = None) -> Immigrated:
+def read_outputs(
+    paths: Iterable[str | Path], steps: str = "all", config_type: str | None = None, mixed_levels: bool = False
+) -> Immigrated:
     """Read outputs of CASTEP (``.castep``), VASP (``OUTCAR``, ``vasprun.xml``) and pw.x into frames with checked labels.
 
     Files may be compressed with gzip. Of a folder, all outputs in it and below are read. Of an ``OUTCAR`` and a ``vasprun.xml``
@@ -91,22 +100,26 @@ def read_outputs(paths: Iterable[str | Path], steps: str = "all", config_type: s
 
     :param steps: ``all``, ``last`` or ``first`` of the complete ionic steps of each file, or a slice as in Python, e.g. ``::5``.
     :param config_type: for all frames; ``isolated_atom`` is for one atom in a large box, which then has no virial.
+    :param mixed_levels: let outputs pass whose levels of theory differ, or do not tell all.
     :raises FrameError: naming every reason if there is no frame at all; naming two files if their levels of theory differ.
     """
     chosen = _slice(steps)
     result = Immigrated()
     outputs = _read(_find([Path(path) for path in paths], result), result)
     used: list[tuple[Path, int, Atoms]] = []
+    seen: dict[str, tuple[Path, int]] = {}
+    again: Counter[tuple[Path, Path]] = Counter()
     for path, output in outputs.items():
-        numbers = range(1, len(output.steps) + 1)[chosen]
-        if output.steps and not numbers:
-            result.refused.append(Refused(path, None, f"has {len(output.steps)} steps, none of them in {steps}"))
-        for number in numbers:
-            try:
-                used.append((path, number, _frame(output.steps[number - 1], config_type)))
-            except FrameError as exception:
-                result.refused.append(Refused(path, number, str(exception)))
-        result.refused += [Refused(path, number, reason) for number, reason in output.refused]
+        for number, frame in _frames(path, output, chosen, steps, config_type, result):
+            first = seen.setdefault(dumps([frame]), (path, number))
+            if first[0] != path:  # in one file a structure may come twice, as at the end of a run and the begin of the next
+                again[path, first[0]] += 1
+            else:
+                used.append((path, number, frame))
+    result.notes += [
+        f"{shown(path)}: {n} step{'s' if n > 1 else ''} left out, with structure and labels as in {shown(first)}"
+        for (path, first), n in again.items()
+    ]
     result.files = list(dict.fromkeys(path for path, _, _ in used))
     names = _names(result.files)
     for path, number, frame in used:
@@ -114,17 +127,42 @@ def read_outputs(paths: Iterable[str | Path], steps: str = "all", config_type: s
         result.frames.append(frame)
     if not result.frames:
         raise FrameError("\n".join(["nothing to import", *(f"  {item}" for item in result.refused)]))
-    result.level_of_theory, notes = one_level((str(path), level) for path in result.files for level in outputs[path].levels)
-    result.notes += [f"{path}: {text}" for path in result.files for text in outputs[path].notes] + notes
+    result.level = one_level(((str(path), level) for path in result.files for level in outputs[path].levels), mixed_levels)
+    result.notes += [f"{shown(path)}: {text}" for path in result.files for text in outputs[path].notes]
     return result
 
 
-def _text(path: Path, limit: int = -1) -> str:
-    """Return the text of a file, or the first ``limit`` bytes of it, also if compressed with gzip."""
-    with path.open("rb") as handle:
-        compressed = handle.read(2) == b"\x1f\x8b"
-    with gzip.open(path, "rb") if compressed else path.open("rb") as handle:
-        return handle.read(limit).decode("utf-8", errors="replace")
+def _frames(
+    path: Path, output: Output, chosen: slice, steps: str, config_type: str | None, result: Immigrated
+) -> Iterable[tuple[int, Atoms]]:
+    """Return number and frame of the chosen steps of an output; what is refused goes to ``result``."""
+    numbers = range(1, len(output.steps) + 1)[chosen]
+    if output.steps and not numbers:
+        result.refused.append(Refused(path, None, f"has {len(output.steps)} steps, none of them in {steps}"))
+    for number in numbers:
+        try:
+            yield number, _frame(output, number, config_type)
+        except FrameError as exception:
+            result.refused.append(Refused(path, number, str(exception)))
+    result.refused += [Refused(path, number, reason) for number, reason in output.refused]
+
+
+def _head(path: Path) -> str:
+    """Return the begin of a regular file, also if compressed with gzip; nothing of what is none or cannot be read."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
+        with os.fdopen(handle, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return ""
+            content = stream.read(_HEAD)
+    except (OSError, ValueError):
+        return ""
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = zlib.decompressobj(wbits=31).decompress(content, _HEAD)
+        except zlib.error:
+            return ""
+    return content.decode("utf-8", errors="replace")
 
 
 def _slice(steps: str) -> slice:
@@ -161,19 +199,34 @@ def _read(found: list[tuple[Path, str]], result: Immigrated) -> dict[Path, Outpu
     """Return what is in the outputs, but not that of an OUTCAR beside a vasprun.xml with steps in it."""
     outputs: dict[Path, Output] = {}
     complete: dict[Path, Path] = {}  # folder: vasprun.xml
+    known: dict[str, Path] = {}  # file by content
     for path, kind in sorted(found, key=lambda item: item[1] != XML):
         folder = path.resolve().parent
         if kind == OUTCAR and folder in complete:
-            result.notes.append(f"{path}: not read, {complete[folder].name} beside it is of the same run")
+            result.notes.append(f"{shown(path)}: not read, {complete[folder].name} beside it is of the same run")
             continue
         try:
-            outputs[path] = _KINDS[kind][1](_text(path))
-        except (OSError, EOFError, zlib.error) as exception:
-            result.refused.append(Refused(path, None, f"not readable: {exception}"))
+            text = read_text(path, errors="replace")
+        except OutsideError as exception:
+            result.refused.append(Refused(path, None, str(exception).removeprefix(f"{shown(path)}: ")))
             continue
+        first = known.setdefault(hashlib.sha256(text.encode()).hexdigest(), path)
+        if first != path:
+            result.notes.append(f"{shown(path)}: not read, its content is that of {shown(first)}")
+            continue
+        outputs[path] = _mine(_KINDS[kind][1](text), text)
         if kind == XML and outputs[path].steps:
             complete[folder] = path
     return {path: outputs[path] for path, _ in found if path in outputs}
+
+
+def _mine(output: Output, text: str) -> Output:
+    """Return the output with levels that know whose they are, and whether it is of an isolated atom."""
+    atoms = [step.atoms for step in output.steps if len(step.atoms)]
+    isolated = bool(atoms) and all(len(a) == 1 and image_distance(a) >= VACUUM for a in atoms)
+    levels = [level.told_by(f"{number} {text}") for number, level in enumerate(output.levels)]
+    output.levels = [level.of_isolated_atom() if isolated else level for level in levels]
+    return output
 
 
 def _names(paths: list[Path]) -> dict[Path, str]:
@@ -200,17 +253,21 @@ def _candidates(path: Path) -> list[str]:
     return [*names, "-".join([*folders, name])]
 
 
-def _frame(step: Step, config_type: str | None) -> Atoms:
-    """Return the frame of a step, without a name.
+def _frame(output: Output, number: int, config_type: str | None) -> Atoms:
+    """Return the frame of a step (from 1), without a name; labels that stand for "not calculated" are left out, with a note.
 
     :raises FrameError: with the reason why the step must not be used.
     """
+    step = output.steps[number - 1]
     if step.problem:
         raise FrameError(step.problem)
     atoms = step.atoms.copy()
     isolated = config_type == "isolated_atom"
-    virial = None if step.stress is None or isolated else virial_from_stress(step.stress, atoms.get_volume())
-    set_labels(atoms, step.energy, step.forces, virial)
+    forces, stress, notes = not_calculated(step)
+    for text in notes:
+        output.note(f"step {number}: {text}")
+    virial = None if stress is None or isolated else virial_from_stress(stress, atoms.get_volume())
+    set_labels(atoms, step.energy, forces, virial)
     atoms.info.update(config_type=config_type or "unknown", label_status="ok")
     try:
         check(atoms, "it")

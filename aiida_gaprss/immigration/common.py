@@ -1,14 +1,16 @@
-"""What the readers of outputs share: the steps they return, the level of theory in one line, and its comparison."""
+"""What the readers of outputs share: the steps they return, what is noted of them, and one level of theory for all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 from ase import Atoms
 
 from aiida_gaprss.frames import FrameError
+from aiida_gaprss.levels import Level, difference, joined
 
 
 @dataclass
@@ -24,37 +26,6 @@ class Step:
     forces: np.ndarray | None = None
     stress: np.ndarray | None = None
     problem: str | None = None
-
-
-@dataclass(frozen=True)
-class Level:
-    """Level of theory as an output tells it.
-
-    Two outputs are of the same level if everything but version and k-points is the same; pseudopotentials are compared for the
-    elements they share. The k-point mesh follows the cell, so it only has to be one that a common spacing gives.
-    """
-
-    code: str
-    version: str
-    functional: str
-    cutoff: str
-    smearing: str
-    spin: str
-    dispersion: str
-    others: tuple[str, ...] = ()
-    pseudos: Mapping[str, str] = field(default_factory=dict)
-    #: Largest distance of neighbouring k-points (1/Å, without 2π), and what it would be with one division less.
-    spacing: tuple[float, float] | None = None
-    n_kpoints: int | None = None
-
-    def key(self) -> tuple[object, ...]:
-        """Return what outputs of one level have in common, besides the pseudopotentials."""
-        return (self.code, self.functional, self.cutoff, self.smearing, self.spin, self.dispersion, self.others)
-
-    def same(self, other: Level) -> bool:
-        """Tell whether two outputs are of one level of theory."""
-        shared = set(self.pseudos) & set(other.pseudos)
-        return self.key() == other.key() and all(self.pseudos[symbol] == other.pseudos[symbol] for symbol in shared)
 
 
 @dataclass
@@ -85,6 +56,14 @@ class Output:
                 "the cutoff of those steps is in effect another one"
             )
 
+    def note_missing(self) -> None:
+        """Note how many steps have no forces or no stress, unless it is noted why."""
+        usable = [step for step in self.steps if step.problem is None]
+        for name in ("forces", "stress"):
+            without = sum(getattr(step, name) is None for step in usable)
+            if without and not any(text.startswith(f"{name} ") and "left out" in text for text in self.notes):
+                self.note(f"{without} of {len(usable)} step{'s' if len(usable) > 1 else ''} without {name}")
+
     def extend(self, other: Output) -> None:
         """Append what the next run in the same file holds."""
         self.refused += [(number and number + len(self.steps), reason) for number, reason in other.refused]
@@ -94,81 +73,54 @@ class Output:
             self.note(text)
 
 
-def mesh_spacing(cell: np.ndarray, divisions: Iterable[int]) -> tuple[float, float] | None:
-    """Return the largest distance of neighbouring k-points of a mesh, and the smallest one with one division less.
+def divisions_of(points: np.ndarray, lengths: np.ndarray) -> list[int] | None:
+    """Return the divisions of the regular mesh that irreducible k-points are a part of, None if there is no such mesh.
 
-    Any nominal spacing between the two gives this mesh; both are in 1/Å without the factor 2π. None if the cell is flat.
+    :param points: as fractions of the reciprocal lattice vectors, shape (n, 3), with six decimals.
+    :param lengths: of the reciprocal vectors: symmetry can hide the divisions along one that is as long as another.
     """
-    if abs(np.linalg.det(cell)) < 1e-6:
+    found = [_denominator(points[:, axis]) for axis in range(3)]
+    if None in found:
         return None
-    lengths = np.linalg.norm(np.linalg.inv(np.asarray(cell, dtype=float)).T, axis=1)
-    pairs = list(zip(lengths, (int(n) for n in divisions), strict=True))
-    return (
-        float(max(length / n for length, n in pairs)),
-        float(min((length / (n - 1) for length, n in pairs if n > 1), default=np.inf)),
-    )
+    divisions = [int(n) for n in found if n is not None]
+    same = np.abs(lengths[:, None] / lengths[None, :] - 1) < 1e-3
+    divisions = [max(n for n, alike in zip(divisions, row, strict=True) if alike) for row in same]
+    return divisions if len(points) <= np.prod(divisions) else None
 
 
-def one_level(levels: Iterable[tuple[str, Level]]) -> tuple[str, list[str]]:
-    """Return the one line for all outputs, and notes.
+def _denominator(values: np.ndarray) -> int | None:
+    """Return into how many parts the numbers, which may all be half a part off, divide the unit."""
+    for n in range(1, 101):
+        for shift in (0.0, 0.5):
+            if np.abs((values * n - shift) - np.rint(values * n - shift)).max() < 2e-4 * n:
+                return n
+    return None
+
+
+def one_level(levels: Iterable[tuple[str, Level]], mixed: bool = False) -> Level | str:
+    """Return the level of all outputs.
 
     :param levels: pairs of the name of a file and its level, at least one.
-    :raises FrameError: naming two files and their levels, if these differ.
+    :param mixed: let levels pass that differ, or of which something is not told.
+    :raises FrameError: naming two files and in what their levels differ.
     """
-    levels = list(levels)
-    pseudos: dict[str, tuple[str, Level]] = {}
-    first = levels[0]
-    for name, level in levels:
-        rivals = [first, *(pseudos[symbol] for symbol in level.pseudos if symbol in pseudos)]
-        for other_name, other in rivals:
-            if not level.same(other):
-                raise FrameError(
-                    "different levels of theory in one import; import them separately:\n"
-                    f"  {other_name}: {describe([other])}\n  {name}: {describe([level])}"
-                )
-        for symbol in level.pseudos:
-            pseudos.setdefault(symbol, (name, level))
-    notes = []
-    finest_allowed = [(level.spacing, name) for name, level in levels if level.spacing]
-    if finest_allowed:
-        coarse, coarse_name = max((spacing[0], name) for spacing, name in finest_allowed)
-        below, fine_name = min((spacing[1], name) for spacing, name in finest_allowed)
-        if coarse > 1.02 * below:
-            notes.append(
-                f"no one k-point spacing gives all meshes: {coarse_name} needs at least {coarse:.3g}/Å, "
-                f"{fine_name} less than {below:.3g}/Å"
-            )
-    return describe([level for _, level in levels]), notes
+    pairs = list(levels)
+    named = {f"{name}{f' (run {number})' if number > 1 else ''}": level for name, number, level in _counted(pairs)}
+    if mixed:
+        together = " ".join(level.untold for level in named.values())
+        return joined(level.told_by(together) for level in named.values())
+    other = difference(named)
+    if other:
+        raise FrameError(
+            "different levels of theory in one import; import them separately, or say --mixed-levels if they may be mixed:\n"
+            f"  {other}"
+        )
+    return joined(named.values())
 
 
-def describe(levels: list[Level]) -> str:
-    """Return one line for levels that are the same."""
-    first = levels[0]
-    pseudos = {symbol: name for level in levels for symbol, name in level.pseudos.items()}
-    parts = [
-        f"{first.code} {', '.join(dict.fromkeys(level.version for level in levels))}",
-        first.functional,
-        f"cutoff {first.cutoff}",
-        _kpoints(levels),
-        first.smearing,
-        first.spin,
-        first.dispersion,
-        *first.others,
-        "pseudopotentials " + ", ".join(f"{symbol} {pseudos[symbol]}" for symbol in sorted(pseudos)) if pseudos else "",
-    ]
-    return "; ".join(" ".join(part.split()) for part in parts if part)
-
-
-def _kpoints(levels: list[Level]) -> str:
-    spacings = [f"{level.spacing[0]:.3g}" for level in levels if level.spacing]
-    counts = [level.n_kpoints for level in levels if not level.spacing and level.n_kpoints]
-    parts = []
-    if spacings:
-        parts.append(f"k-point spacing {_range(sorted(set(spacings), key=float))}/Å")
-    if counts:
-        parts.append(f"{_range(sorted({str(n) for n in counts}, key=int))} irreducible k-point{'s' if max(counts) > 1 else ''}")
-    return ", ".join(parts) or "k-points not told"
-
-
-def _range(values: list[str]) -> str:
-    return values[0] if len(values) == 1 else f"{values[0]}–{values[-1]}"
+def _counted(pairs: list[tuple[str, Level]]) -> Iterable[tuple[str, int, Level]]:
+    """Return names, which run of the file of that name it is, and levels."""
+    counts: Counter[str] = Counter()
+    for name, level in pairs:
+        counts[name] += 1
+        yield name, counts[name], level

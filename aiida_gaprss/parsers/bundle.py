@@ -9,9 +9,10 @@ from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.bundle import bundled_reference
+from aiida_gaprss.levels import Level
 from aiida_gaprss.parsers.frames import NOT_REACHED, FramesParser
 from aiida_gaprss.reference import PER_FRAME, set_labels_of_step
-from aiida_gaprss.reference.common import one_line
+from aiida_gaprss.reference.common import level_of_content
 
 
 class BundleParser(FramesParser):
@@ -43,7 +44,7 @@ class BundleParser(FramesParser):
                 raise ValueError(f"the program wrote no {name}")
             return archive.read(name).decode("utf-8", errors="replace")
 
-    def level_of_theory(self) -> str:
+    def level_of_theory(self) -> Level | str:
         """Return the level of theory, the same as of labels that were not bundled."""
         name = bundled_reference(self.node.inputs)
-        return one_line(PER_FRAME[name].level_of_theory(self.node.inputs[name]))
+        return level_of_content(PER_FRAME[name].level_of_theory(self.node.inputs[name]))

@@ -14,6 +14,7 @@ from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.levels import Level
 
 #: The status of frames that a job had no time for. Runners have longer ones for those that they stop in the middle.
 NOT_REACHED = "not reached: the job ended before"
@@ -37,9 +38,10 @@ class FramesParser(Parser):
         """Return the output frames for one input frame."""
         raise NotImplementedError
 
-    def level_of_theory(self) -> str:
+    def level_of_theory(self) -> Level | str:
         """Return the level of theory of the output dataset."""
-        return str(self.node.inputs.frames.level_of_theory)
+        level: Level | str = self.node.inputs.frames.level
+        return level
 
     def parse(self, **kwargs: Any) -> ExitCode | None:
         """Build the output dataset and the summary."""

@@ -115,7 +115,7 @@ class GapFitParser(Parser):
         labelled = [atoms for atoms in frames if fr.is_labelled(atoms)]
         results |= errors_in_groups(labelled)
         if self.node.get_option("keep_predictions"):
-            self.out("predictions", Dataset(labelled, level_of_theory=self.dataset_links()[0].node.level_of_theory))
+            self.out("predictions", Dataset(labelled, level_of_theory=self.dataset_links()[0].node.level))
         return None
 
     def last_words(self, name: str) -> str:

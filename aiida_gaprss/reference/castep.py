@@ -19,6 +19,7 @@ from ase import Atoms
 
 from aiida_gaprss.immigration import castep as castep_file
 from aiida_gaprss.immigration.common import Step
+from aiida_gaprss.levels import NOT_TOLD, PSEUDOPOTENTIAL, Level
 from aiida_gaprss.reference import common, flat
 
 try:
@@ -147,12 +148,49 @@ def level_of_theory(inputs: Any) -> dict[str, Any]:
     level: dict[str, Any] = {"code": NAME, "settings": _level(inputs["parameters"].get_dict())}
     if "isolated_parameters" in inputs:
         level["isolated_atoms"] = _level(inputs["isolated_parameters"].get_dict())
-    return {
+    content = {
         **level,
         **common.other_levels(inputs),
         "kpoint_spacing": inputs["kpoint_spacing"].value,
         "pseudos": _pseudo_names(inputs["pseudos"]),
     }
+    words, left = _in_words(dict(level["settings"]), inputs["pseudos"])
+    return common.in_words(
+        words, content, left, ("elec_energy_tol", "elec_eigenvalue_tol", "elec_convergence_win", "fine_grid_scale")
+    )
+
+
+#: Names of functionals in CASTEP's input, and how its output is read.
+_FUNCTIONALS = {"LDA": "LDA", "PBE": "PBE", "PBESOL": "PBEsol", "RPBE": "RPBE", "PW91": "PW91"}
+
+
+def _in_words(settings: dict[str, Any], pseudos: Any) -> tuple[Level, dict[str, Any]]:
+    """Return what an output would tell of the settings, with CASTEP's own values where none is given, and the others."""
+    name = str(settings.pop("xc_functional", "LDA")).upper()
+    cutoff = settings.pop("cut_off_energy", None)
+    fixed = flat.is_true(settings.pop("fix_occupancy", False)) | any(
+        str(settings.pop(key, "dm")).strip().lower() in ("none", "allbands") for key in ("elec_method", "metals_method")
+    )
+    scheme, width = str(settings.pop("smearing_scheme", "Gaussian")).strip(), settings.pop("smearing_width", 0.2)
+    polarised = flat.is_true(settings.pop("spin_polarized", False))
+    words = {
+        "functional": _FUNCTIONALS.get(name, name),
+        "cutoff": f"cutoff {cutoff:g} eV" if cutoff else f"cutoff {NOT_TOLD}",
+        "smearing": "fixed occupancies" if fixed else f"{scheme.capitalize()} smearing {_width(width)}",
+        "spin": "spin-polarised" if polarised else "not spin-polarised",
+        "dispersion": "no dispersion correction",
+        "finite basis": "no finite basis correction",
+    }
+    also = {"standard grid": f"{float(settings.pop('grid_scale', 1.75)):g}"}
+    names = {
+        symbol: node.base.attributes.get("otfg_entry", None) or node.base.attributes.get("filename", None) or NOT_TOLD
+        for symbol, node in pseudos.items()
+    }
+    return Level("CASTEP", settings=words, elements={PSEUDOPOTENTIAL: names}, also=also), settings
+
+
+def _width(value: Any) -> str:
+    return f"{value:g} eV" if isinstance(value, int | float) else str(value)
 
 
 def _pseudo_names(pseudos: Any) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from aiida.orm import Data, Dict, Float, KpointsData, List, load_node
 from ase import Atoms
 
 from aiida_gaprss.immigration.common import Output, Step
+from aiida_gaprss.levels import Level, exactly
 
 #: eV/Å³ in GPa.
 GPA_PER_EV_A3 = 160.2176634
@@ -247,10 +249,38 @@ def level_node(content: dict[str, Any]) -> Dict:
     return shared(node)
 
 
+#: Key of a level of theory, under which it stands as outputs of the code would tell it.
+IN_WORDS = "in_words"
+
+
+def level_of_content(content: dict[str, Any]) -> Level | str:
+    """Return a level of theory that can be compared with those of outputs; of one that was stored before that, its line."""
+    line = one_line(content)
+    return replace(Level.from_dict(content[IN_WORDS]), text=line) if IN_WORDS in content else line
+
+
+def in_words(level: Level, content: dict[str, Any], left: dict[str, Any], harmless: Collection[str] = ()) -> dict[str, Any]:
+    """Return the content of a level of theory with the level as outputs would tell it.
+
+    :param content: what ``level_of_theory`` of a reference returns.
+    :param level: what of it outputs tell, in the same words.
+    :param left: settings of which ``level`` says nothing. Outputs would not tell of those named in ``harmless``, such as
+        tolerances; the others set it apart from every output.
+    """
+    rest = {f"other: {key}": str(value) for key, value in left.items() if key not in harmless}
+    for key in ("retried_at_another_level",):
+        rest |= {key.replace("_", " "): str(content[key])} if key in content else {}
+    also = {**level.also, "our settings": one_line({key: content[key] for key in content if key != "kpoint_spacing"})}
+    level = replace(level, settings={**level.settings, **rest}, also=also, sampling=exactly(content["kpoint_spacing"]))
+    return {**content, IN_WORDS: level.as_dict()}
+
+
 def one_line(content: dict[str, Any]) -> str:
     """Return a level of theory in one line: the same content gives the same text."""
     parts = []
     for key, value in content.items():
+        if key == IN_WORDS:
+            continue
         if isinstance(value, dict):
             text = ", ".join(f"{name} {_text(item)}" for name, item in sorted(value.items()))
             parts.append(text if key in ("settings", "pseudos", "potentials") else f"{key.replace('_', ' ')}: {text}")

@@ -14,6 +14,7 @@ from ase import Atoms
 
 from aiida_gaprss.immigration import espresso
 from aiida_gaprss.immigration.common import Step
+from aiida_gaprss.levels import NOT_TOLD, PSEUDOPOTENTIAL, Level
 from aiida_gaprss.reference import common
 
 NAME = "Quantum ESPRESSO"
@@ -79,12 +80,67 @@ def level_of_theory(inputs: Any) -> dict[str, Any]:
     for name, node in (("settings", "parameters"), ("isolated_atoms", "isolated_parameters")):
         if node in inputs:
             level[name] = _level(inputs[node].get_dict())
-    return {
+    content = {
         **level,
         **common.other_levels(inputs),
         "kpoint_spacing": inputs["kpoint_spacing"].value,
         "pseudos": common.pseudo_names(inputs["pseudos"]),
     }
+    words, left = _in_words(dict(level["settings"]), inputs["pseudos"])
+    return common.in_words(words, content, left, ("conv_thr",))
+
+
+#: Kinds of smearing in the input of pw.x, and their names in its output.
+_SMEARINGS = {
+    **dict.fromkeys(("gaussian", "gauss"), "gaussian"),
+    **dict.fromkeys(("methfessel-paxton", "m-p", "mp"), "Methfessel-Paxton"),
+    **dict.fromkeys(("marzari-vanderbilt", "cold", "m-v", "mv"), "Marzari-Vanderbilt"),
+    **dict.fromkeys(("fermi-dirac", "f-d", "fd"), "Fermi-Dirac"),
+}
+_DISPERSIONS = {
+    "grimme-d2": "D2",
+    "dft-d": "D2",
+    "grimme-d3": "D3",
+    "dft-d3": "D3",
+    "ts": "TS",
+    "ts-vdw": "TS",
+    "xdm": "XDM",
+    "mbd": "MBD",
+}
+
+
+def _in_words(settings: dict[str, Any], pseudos: Any) -> tuple[Level, dict[str, Any]]:
+    """Return what an output would tell of the settings, with the values of pw.x itself where none is given, and the others."""
+    cutoff = float(settings.pop("ecutwfc", 0.0))
+    density = float(settings.pop("ecutrho", 4 * cutoff))
+    occupations = str(settings.pop("occupations", "fixed")).lower()
+    kind, width = str(settings.pop("smearing", "gaussian")).lower(), settings.pop("degauss", 0.0)
+    smearing = {"smearing": f"{_SMEARINGS.get(kind, kind)} smearing {width:g} Ry", "fixed": "fixed occupancies"}
+    spin = {1: "not spin-polarised", 2: "spin-polarised"}.get(settings.pop("nspin", 1), NOT_TOLD)
+    spin = "non-collinear spins" if settings.pop("noncolin", False) else spin
+    vdw = str(settings.pop("vdw_corr", "none")).lower()
+    words = {
+        "functional": str(settings.pop("input_dft", "")) or _functional(pseudos),
+        "cutoff": f"cutoff {cutoff:g}/{density:g} Ry",
+        "smearing": smearing.get(occupations, "tetrahedra" if "tetrahedr" in occupations else occupations),
+        "spin": spin + (" with spin-orbit coupling" if settings.pop("lspinorb", False) else ""),
+        "dispersion": "no dispersion correction" if vdw == "none" else f"dispersion correction {_DISPERSIONS.get(vdw, vdw)}",
+    }
+    charge = float(settings.pop("tot_charge", 0.0))
+    words |= {"charge": f"charge {charge:+g}"} if charge else {}
+    names = {symbol: re.sub(r" (\w{8})$", r" (md5 \1)", name) for symbol, name in common.pseudo_names(pseudos).items()}
+    return Level(NAME, settings=words, elements={PSEUDOPOTENTIAL: names}), settings
+
+
+def _functional(pseudos: Any) -> str:
+    """Return the functional that the pseudopotentials were made for, which pw.x takes."""
+    found = set()
+    for node in pseudos.values():
+        content = node.get_content().decode(errors="replace") if "filename" in node.base.attributes.all else ""
+        match = re.search(r'functional="\s*([^"]*?)\s*"', content)
+        name = " ".join(match[1].replace("-", " ").split()) if match else NOT_TOLD
+        found.add(espresso.FUNCTIONALS.get(name, name))
+    return found.pop() if len(found) == 1 else NOT_TOLD
 
 
 def _level(parameters: dict[str, Any]) -> dict[str, Any]:

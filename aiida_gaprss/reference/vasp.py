@@ -18,7 +18,7 @@ from aiida_vasp.data.potcar import PotcarData
 from ase import Atoms
 
 from aiida_gaprss.immigration.common import Step
-from aiida_gaprss.immigration.vasp import read_xml
+from aiida_gaprss.immigration.vasp import TAGS, level_of_tags, read_xml
 from aiida_gaprss.reference import common, flat
 
 #: What isolated atoms share with the cells.
@@ -150,7 +150,24 @@ def level_of_theory(inputs: Any) -> dict[str, Any]:
     mapping = inputs["potential_mapping"].get_dict()
     potentials = _potentials(sorted(mapping), inputs["potential_family"].value, mapping)
     names = {element: f"{node.full_name} {node.sha512[:8]}" for element, node in potentials.items()}
-    return {**level, **common.other_levels(inputs), "kpoint_spacing": inputs["kpoint_spacing"].value, "potentials": names}
+    content = {**level, **common.other_levels(inputs), "kpoint_spacing": inputs["kpoint_spacing"].value, "potentials": names}
+    words = level_of_tags(_tags(level["settings"], list(mapping)), {e: node.title for e, node in potentials.items()}, None)
+    return common.in_words(words, content, _left(level["settings"]), ("ediff",))
+
+
+#: VASP's own values of the tags that outputs tell.
+_DEFAULTS = {"ISMEAR": "1", "SIGMA": "0.2", "PREC": "normal", "ISPIN": "1", "LREAL": "F", "LASPH": "F"}
+
+
+def _tags(settings: dict[str, Any], elements: list[str]) -> dict[str, str]:
+    """Return tags as VASP would print them."""
+    given = {key.upper(): str(value)[0] if isinstance(value, bool) else str(value) for key, value in settings.items()}
+    return {**_DEFAULTS, **given, "SPECIES": " ".join(elements), "ATOMS": ""}
+
+
+def _left(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of which the readers of outputs make nothing."""
+    return {key: value for key, value in settings.items() if key.upper() not in TAGS}
 
 
 def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: int = 0) -> tuple[Any, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aiida.common import AttributeDict
@@ -10,7 +10,6 @@ from aiida.engine import BaseRestartWorkChain, ExitCode, ProcessHandlerReport, T
 from aiida.orm import Bool, CalcJobNode, Dict, Float, Int, List
 from ase import Atoms
 
-from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.calculations.fit_functions import (
     complete_settings,
@@ -22,6 +21,7 @@ from aiida_gaprss.calculations.fit_functions import (
     labelled_elements,
     more_jitter,
     with_delta,
+    without_leaks,
 )
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation, checked_training_set, training_set
 from aiida_gaprss.computers import is_here
@@ -30,6 +30,8 @@ from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.fitting.forecast import Forecast, forecast
 from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
+from aiida_gaprss.fitting.training import fault_of_absurd, leaks
+from aiida_gaprss.levels import difference
 from aiida_gaprss.validation import complaints
 from aiida_gaprss.workflows.once import OnceWorkChain
 
@@ -100,7 +102,7 @@ def validate_fit(inputs: dict[str, Any], ports: Any) -> str | None:
         settings = complete_of(inputs["settings"].get_dict(), dict(inputs["datasets"]))
         frames = checked_training_set(inputs, settings)
         known = forecast(frames, settings)
-        if fault := _seen_before(frames, inputs.get("test", {})):
+        if fault := _absurd(frames, settings) or _fault_of_test(frames, settings, inputs):
             return fault
     except ValueError as exception:
         return str(exception)
@@ -110,14 +112,40 @@ def validate_fit(inputs: dict[str, Any], ports: Any) -> str | None:
     return None
 
 
-def _seen_before(training: Sequence[Atoms], test: Mapping[str, Dataset]) -> str | None:
-    """Return that the frames of the test are among those that are fitted, or None."""
-    fitted = {fr.same_structure(atoms): atoms.info["frame_id"] for atoms in training if not fr.is_isolated_atom(atoms)}
-    for name, node in sorted(test.items()):
-        both = [(a.info["frame_id"], fitted[key]) for a in node.get_frames() if (key := fr.same_structure(a)) in fitted]
-        if both:
-            return f"test.{name}: {len(both)} of its frames are fitted, too, among them {both[0][0]}, which is {both[0][1]}"
+def _absurd(frames: Sequence[Atoms], settings: FitSettings) -> str | None:
+    """Return that labels are out of all bounds, with frames, values and limits, or None."""
+    found = None if settings.keep_absurd else fault_of_absurd(frames)
+    keep = "leave them out (leave_out; --absurd drop), or say keep_absurd: true in the settings of the fit (--absurd keep)"
+    return f"{found}; {keep}" if found else None
+
+
+def _fault_of_test(training: Sequence[Atoms], settings: FitSettings, inputs: Any) -> str | None:
+    """Return what is wrong with the datasets of a test: another level of theory, or frames that are fitted, too; or None."""
+    for name, node in sorted(inputs.get("test", {}).items()):
+        levels = {key: d.level for key, d in sorted(inputs["datasets"].items()) if d.base.attributes.get("energies")}
+        other = difference({**levels, f"test.{name}": node.level})
+        if other and not settings.mixed_levels:
+            return (
+                f"test.{name} was labelled at another level of theory than the datasets: {other}; the errors would be those of "
+                "the levels; if they may be mixed, say mixed_levels: true in the settings of the fit"
+            )
+        seen = {} if inputs.get("leaks") == "drop" else leaks(training, node.get_frames())
+        if seen:
+            pairs = ", ".join(f"{here} is {there}" for here, there in seen.items())
+            return f"test.{name}: {len(seen)} of its frames are fitted, too: {pairs}; --leaks drop leaves them out of the test"
     return None
+
+
+def sets_of_test(inputs: Any) -> dict[str, Dataset]:
+    """Return the datasets of the test, without frames that are fitted, too, if these are to be dropped."""
+    given = dict(inputs.get("test", {}))
+    if inputs.get("leaks") != "drop":
+        return given
+    left_out = {"leave_out": inputs["leave_out"]} if "leave_out" in inputs else {}
+    return {
+        name: without_leaks(node, **left_out, **dict(inputs["datasets"]), metadata={"call_link_label": f"without_leaks_{name}"})
+        for name, node in given.items()
+    }
 
 
 def too_large(known: Forecast, limit: float) -> str:
@@ -169,6 +197,14 @@ class FitWorkChain(OnceWorkChain, BaseRestartWorkChain):
             "ill-conditioned.",
         )
         spec.input(
+            "leaks",
+            valid_type=str,
+            non_db=True,
+            default="refuse",
+            validator=lambda value, _: None if value in ("refuse", "drop") else f"expected refuse or drop, got {value!r}",
+            help="What becomes of frames of the test that are fitted, too.",
+        )
+        spec.input(
             "memory_MB",
             valid_type=(int, float),
             non_db=True,
@@ -214,7 +250,7 @@ class FitWorkChain(OnceWorkChain, BaseRestartWorkChain):
         if "leave_out" in self.inputs:
             inputs.leave_out = self.inputs.leave_out
         self.ctx.inputs = inputs
-        self.ctx.test = dict(self.inputs.get("test", {}))
+        self.ctx.test = sets_of_test(self.inputs)
         self.ctx.stage = 1
 
     def holds_out(self) -> bool:

@@ -20,9 +20,10 @@ from aiida_gaprss.calculations.label_functions import (
     settle_labels,
 )
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.levels import Level, content_of, difference
 from aiida_gaprss.parsers.frames import NOT_REACHED
 from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
-from aiida_gaprss.reference.common import attempts, level_node, one_line, shared
+from aiida_gaprss.reference.common import attempts, level_node, level_of_content, shared
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 from aiida_gaprss.workflows.once import OnceWorkChain, called, never_begun
 from aiida_gaprss.workflows.pot import FAILED, draw
@@ -49,13 +50,13 @@ def reference_of(inputs: Any) -> str | None:
     return given[0] if len(given) == 1 else None
 
 
-def level_of(inputs: Any) -> str:
-    """Return the level of theory of the labels in one line."""
+def level_of(inputs: Any) -> Level | str:
+    """Return the level of theory of the labels."""
     name = reference_of(inputs)
     assert name is not None
     if name == "ase":
         return LabelCalculation.level_of_theory(inputs["ase"]["settings"])
-    return one_line(PER_FRAME[name].level_of_theory(inputs[name]))
+    return level_of_content(PER_FRAME[name].level_of_theory(inputs[name]))
 
 
 def _validate(inputs: dict[str, Any], _: Any) -> str | None:
@@ -71,8 +72,9 @@ def _validate(inputs: dict[str, Any], _: Any) -> str | None:
     if "frames" in inputs:
         level = level_of(inputs)
         for name, node in inputs.get("known", {}).items():
-            if node.level_of_theory != level:
-                return f"known.{name} is at another level of theory: {node.level_of_theory!r}, expected {level!r}"
+            other = difference({f"known.{name}": node.level, "the reference": level})
+            if other:
+                return f"known.{name} is at another level of theory: {other}"
     return None
 
 
@@ -157,7 +159,7 @@ class LabelWorkChain(RepeatingWorkChain):
             parts = settle_labels(
                 self.inputs.frames,
                 Float(factor),
-                Str(level_of(self.inputs)),
+                Dict(content_of(level_of(self.inputs))),
                 metadata={"call_link_label": "settle"},
                 **self.inputs.get("known", {}),
             )

@@ -13,6 +13,7 @@ from aiida_gaprss.analysis.convergence import converged, describe
 from aiida_gaprss.analysis.energies import energy_summary
 from aiida_gaprss.analysis.hull import HullError
 from aiida_gaprss.calculations.buildcell import BuildcellCalculation
+from aiida_gaprss.calculations.common import frames_of
 from aiida_gaprss.calculations.describe import DescribeCalculation
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation
@@ -32,6 +33,7 @@ from aiida_gaprss.calculations.rss_functions import (
 from aiida_gaprss.campaign import GenerationSettings, RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.fitting.training import fault_of_absurd
 from aiida_gaprss.seeding import stage_seed
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.seeds import AirssSeed
@@ -626,4 +628,7 @@ def validate_start(inputs: dict[str, Any], ports: Any) -> str | None:
     for name, node in database.items():
         if not node.base.attributes.get("energies"):
             return f"database.{name} has no labels; frames to be labelled go into relabel"
+    found = None if settings.fit.keep_absurd else fault_of_absurd(frames_of(database))
+    if found:
+        return f"database: {found}; take them out (aiida-gaprss dataset drop), or say keep_absurd: true in settings.fit"
     return None

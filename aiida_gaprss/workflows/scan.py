@@ -10,7 +10,7 @@ from aiida.orm import Dict, List, ProcessNode
 
 from aiida_gaprss.calculations.scan_functions import add_rows
 from aiida_gaprss.report.tables import significant
-from aiida_gaprss.workflows.fit import FitWorkChain, completed, held_out, validate_fit
+from aiida_gaprss.workflows.fit import FitWorkChain, completed, held_out, sets_of_test, validate_fit
 from aiida_gaprss.workflows.label import reason_of_failure
 from aiida_gaprss.workflows.once import OnceWorkChain
 
@@ -65,7 +65,7 @@ class ScanWorkChain(OnceWorkChain):
     def setup(self) -> None:
         """Complete the settings once for all fits."""
         self.ctx.settings = completed(self.inputs.settings, dict(self.inputs.datasets))
-        self.ctx.test = dict(self.inputs.get("test", {}))
+        self.ctx.test = sets_of_test(self.inputs)
         self.ctx.held = List([])
         self.ctx.table = Dict({"rows": []})
         self.ctx.queue = []

@@ -18,7 +18,7 @@ def frames():
     out[0].info = {"frame_id": "atom", "config_type": "isolated_atom", "REF_energy": 0.0}
     for kind, number in NUMBERS.items():
         for i in range(number):
-            atoms = Atoms("Si2", positions=[(0, 0, 0), (1.4, 1.3, 1.2)], cell=[3.0] * 3, pbc=True)
+            atoms = Atoms("Si2", positions=[(0, 0, 0), (1.4, 1.3, 1.2)], cell=[3.0 + 0.001 * len(out)] * 3, pbc=True)
             atoms.info = {"frame_id": f"{kind}-{i}", "config_type": kind, "REF_energy": -1.0}
             out.append(atoms)
     assert all(map(fr.is_labelled, out))
@@ -59,6 +59,35 @@ def test_without_those_of_a_test(frames):
         assert len(part) - 1 == round(fraction * 52)
     assert all_but(frames, 1.0, 1, held) == sorted(held)
     assert all_but(frames, 1.0, 1) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_copies_of_a_structure_stay_together(frames, seed):
+    """Of a group that is there several times, to the last digit, turned or repeated, all are held out or none."""
+    more = list(frames)
+    groups = []
+    for number in range(1, 41, 4):
+        turned, repeated, again = (frames[number].copy() for _ in range(3))
+        turned.rotate(33, (3, 1, 2), rotate_cell=True)
+        turned.positions -= 0.4
+        turned = turned[::-1]
+        repeated = repeated.repeat((1, 2, 1))
+        for name, atoms in (("turned", turned), ("repeated", repeated), ("again", again)):
+            atoms.info = {"frame_id": f"{name}-{number}", "config_type": frames[number].info["config_type"], "REF_energy": -1.0}
+            more.append(atoms)
+        groups.append({f"{name}-{number}" for name in ("turned", "repeated", "again")} | {frames[number].info["frame_id"]})
+    held = set(stratified(more, 0.2, seed))
+    assert all(group <= held or not group & held for group in groups)
+    assert abs(len(held) - 0.2 * (len(more) - 1)) <= 3
+    assert held == set(stratified(more[::-1], 0.2, seed))
+
+
+def test_nothing_but_copies(frames):
+    same = [frames[1].copy() for _ in range(5)]
+    for number, atoms in enumerate(same):
+        atoms.info["frame_id"] = f"copy-{number}"
+    with pytest.raises(ValueError, match="leaves nothing on one side, as copies of a structure stay together"):
+        stratified(same, 0.4, 1)
 
 
 @pytest.mark.parametrize("fraction", [0, -0.1, 1.1])

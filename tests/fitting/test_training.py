@@ -6,7 +6,7 @@ from ase.build import bulk
 from helpers import FIT
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.fitting.training import TrainingSetError, atomic_energies, join
+from aiida_gaprss.fitting.training import TrainingSetError, atomic_energies, join, leaks
 
 
 def test_joined_in_order_without_unlabelled_frames(copies):
@@ -34,6 +34,25 @@ def test_two_isolated_atoms_of_an_element(copies):
     other.info["frame_id"] = "another"
     with pytest.raises(TrainingSetError, match="more than one isolated atom of Si"):
         atomic_energies([copies[0], other])
+
+
+def test_an_isolated_atom_that_is_none(copies):
+    """A dataset of before the rule, or an archive, does not pass the check of a new one."""
+    copies[0].set_cell([3.0] * 3)
+    with pytest.raises(
+        TrainingSetError, match=f"frame {copies[0].info['frame_id']}: config_type isolated_atom, but the atom is 3.00 Å"
+    ):
+        join([copies])
+
+
+def test_leaks_are_all_named(copies):
+    turned, again = copies[3].copy(), copies[5].copy()
+    turned.rotate(10, "z", rotate_cell=True)
+    turned.info["frame_id"], again.info["frame_id"] = "turned", "again"
+    test = [copies[0].copy(), turned, again]
+    names = [copies[i].info["frame_id"] for i in (3, 5)]
+    assert leaks(copies, test) == {"turned": names[0], "again": names[1]}
+    assert leaks(copies[6:], test) == {}
 
 
 def test_a_crystal_with_one_atom_is_no_isolated_atom(copies, sw, evaluated, fit_with_binary):

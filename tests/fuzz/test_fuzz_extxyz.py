@@ -40,10 +40,18 @@ SAME = (lambda w: w + "0", lambda w: w + "e0", lambda w: w + "D+00", lambda w: w
 
 
 def _swap(text, pattern, rng, new):
-    """Replace one of the matches of a pattern."""
+    """Replace one of the matches of a pattern, if there are any left."""
     found = list(re.finditer(pattern, text))
+    if not found:
+        return text
     match = found[rng.integers(len(found))]
     return text[: match.start()] + new(match[0]) + text[match.end() :]
+
+
+def _begins(text, number):
+    """Return where a frame begins, or where the text ends."""
+    starts = [match.start() for match in re.finditer(r"(?m)^\d+$", text)]
+    return starts[number] if number < len(starts) else len(text)
 
 
 def structural(text, rng):
@@ -78,8 +86,8 @@ def structural(text, rng):
         "tabs": lambda: text.replace("       ", "\t "),
         "byte order mark": lambda: "\ufeff" + text,
         "blank lines": lambda: re.sub(r"(?m)^(\d+)$", r"\n \n\1", text),
-        "cut after a frame": lambda: text[: [m.start() for m in re.finditer(r"(?m)^\d+$", text)][int(rng.integers(1, 5))]],
-        "cut": lambda: text[: rng.integers(len(text))],
+        "cut after a frame": lambda: text[: _begins(text, int(rng.integers(1, 5)))],
+        "cut": lambda: text[: rng.integers(len(text) + 1)],
     }
     name = list(ways)[rng.integers(len(ways))]
     return name, ways[name]()
@@ -119,10 +127,14 @@ def test_structure_aware_changes(tmp_path, times):
     rng, tally = np.random.default_rng(3), Tally("extended XYZ, changes of words")
     before = originals(rng)
     text, path = text_of(before, KEYS, tmp_path / "a.xyz"), tmp_path / "b.xyz"
-    for number in range(times(250)):
+    for number in range(times(200)):
         name, changed_text = structural(text, rng)
         for _ in range(int(rng.integers(0, 2))):
-            again, changed_text = structural(changed_text, rng) if changed_text.count("pbc=") > 2 else ("", changed_text)
+            again, changed_text = (
+                structural(changed_text, rng)
+                if changed_text.count("pbc=") == 5 and "dft_virial=" in changed_text
+                else ("", changed_text)
+            )
             name = f"{name}, {again}" if again else name
         path.write_bytes(changed_text.encode())
         notes = []
@@ -142,7 +154,7 @@ def test_damaged_bytes(tmp_path, times):
     rng, tally = np.random.default_rng(4), Tally("extended XYZ, damaged bytes")
     before = originals(rng)
     text, path = text_of(before, KEYS, tmp_path / "a.xyz").encode(), tmp_path / "b.xyz"
-    for number in range(times(250)):
+    for number in range(times(200)):
         name, data = damaged(text, rng)
         path.write_bytes(data)
         frames = tally.attempt(f"{number} {name}", lambda: import_frames(path, KEYS))
@@ -161,7 +173,7 @@ def _same_but_digits(before, after):
     def skeleton(data):
         text = data.decode("utf-8", errors="replace")
         words = re.sub(r"[+-]?\d*\.?\d+(?:[eE][+-]?\d+)?|[+-]?\d+\.", "0", text)
-        return re.sub(r"[ \t]+", " ", words)
+        return re.sub(r"[ \t]+", " ", words).replace('" ', '"')
 
     if skeleton(before) == skeleton(after):
         return True
@@ -176,7 +188,7 @@ def test_our_own_files(tmp_path, times):
     for number, atoms in enumerate(before):
         atoms.info.update(seed=number, generation=1, origin="uuid", label_status="ok", GAP_energy=1.0)
     text, path = text_of(before, REF, tmp_path / "a.xyz").encode(), tmp_path / "b.xyz"
-    for number in range(times(100)):
+    for number in range(times(80)):
         name, data = damaged(text, rng)
         path.write_bytes(data)
         frames = tally.attempt(f"{number} {name}", lambda: import_frames(path, Keys(), own_keys=True, box=10.0))

@@ -43,6 +43,8 @@ CASTEP_HEAD = """\
                            -------------------------------
         Real Lattice(A)                      Reciprocal Lattice(1/A)
 {lattice}
+                       Lattice parameters(A)       Cell Angles
+{parameters}
                            -------------------------------
                                      Cell Contents
                            -------------------------------
@@ -71,9 +73,17 @@ SCF loop      Energy           Fermi           Energy gain       Timer   <-- SCF
                                energy          per atom          (sec)   <-- SCF
 ------------------------------------------------------------------------ <-- SCF
 Initial   1.20000000E+002  0.00000000E+000                         0.10  <-- SCF
-      1  -5.10000000E+002  8.00000000E+000   1.57500000E+002       0.20  <-- SCF
+      1  -5.31163457E+002  8.00000000E+000   1.57500000E+002       0.20  <-- SCF
 ------------------------------------------------------------------------ <-- SCF
 """
+
+
+def parameters(atoms: Atoms) -> str:
+    """Return CASTEP's lines of lengths and angles of a cell."""
+    a, b, c, alpha, beta, gamma = atoms.cell.cellpar()
+    pairs = (("a", a, "alpha", alpha), ("b", b, " beta", beta), ("c", c, "gamma", gamma))
+    return "\n".join(f"                    {n} = {x:13.6f}          {m} = {y:11.6f}" for n, x, m, y in pairs)
+
 
 CASTEP_TAIL = """
 Initialisation time =      0.45 s
@@ -86,6 +96,7 @@ Peak Memory Use     = 123456 kB
 #: Compressed zinc-blende SiC, four atoms: C, C, Si, Si.
 SIC_HEAD = CASTEP_HEAD.format(
     label="sic",
+    parameters=parameters(Atoms(cell=[2.9, 2.9, 4.1])),
     lattice="""\
      2.9000000     0.0000000     0.0000000        2.166615623   0.000000000   0.000000000
      0.0000000     2.9000000     0.0000000        0.000000000   2.166615623   0.000000000
@@ -191,7 +202,12 @@ def castep_of(atoms, energies: str, forces, stress) -> str:
         for symbol, number, (u, v, w) in zip(symbols, numbers, atoms.get_scaled_positions(), strict=True)
     ]
     head = CASTEP_HEAD.format(
-        label="by hand", lattice="\n".join(lattice), ions=len(atoms), species=len(set(symbols)), positions="\n".join(positions)
+        label="by hand",
+        parameters=parameters(atoms),
+        lattice="\n".join(lattice),
+        ions=len(atoms),
+        species=len(set(symbols)),
+        positions="\n".join(positions),
     )
     lines = [
         f" * {symbol:<2}{number:15d} {x:12.5f} {y:12.5f} {z:12.5f} *\n"
@@ -202,7 +218,10 @@ def castep_of(atoms, energies: str, forces, stress) -> str:
     tensor = re.sub(r"-?\d+\.\d{6}", lambda match: f"{next(components):.6f}".rjust(len(match[0])), SIC_STRESS)
     pressure = -(stress[0][0] + stress[1][1] + stress[2][2]) / 3
     tensor = tensor.replace("22.2222 ", f"{pressure:8.4f}")
-    return head + energies + table + tensor + CASTEP_TAIL
+    final = float(re.findall(r"Final (?:free )?energy.*?= *(\S+)", energies)[-1])
+    exponent = len(str(int(abs(final)))) - 1
+    scf = f"{final / 10**exponent:.8f}E+{exponent:03d}"  # CASTEP's exponents have three digits
+    return head.replace("-5.31163457E+002", scf) + energies + table + tensor + CASTEP_TAIL
 
 
 #: Of both codes, for the cell of two atoms (C, Si): forces in eV/Å, stress in GPa with ASE's sign.
@@ -431,6 +450,12 @@ SIC_OUTCAR = """\
  k-points in reciprocal lattice and weights: made by hand
    0.00000000  0.00000000  0.00000000       1.000
 
+ position of ions in cartesian coordinates  (Angst):
+   1.45000000  0.00000000  1.02500000
+   0.00000000  1.45000000  3.07500000
+   0.02900000  0.00000000  0.00000000
+   1.45000000  1.45000000  2.05000000
+
 --------------------------------------- Iteration      1(   1)  ---------------------------------------
 
 --------------------------------------- Iteration      1(   2)  ---------------------------------------
@@ -440,6 +465,7 @@ SIC_OUTCAR = """\
   FORCE on cell =-STRESS in cart. coord.  units (eV):
   Direction    XX          YY          ZZ          XY          YZ          ZX
   --------------------------------------------------------------------------------------
+  Total        4.54337     4.78247     5.02158    -0.32282    -0.75325    -0.53803
   in kB     211.11000   222.22000   233.33000   -15.00000   -35.00000   -25.00000
   external pressure =      222.22 kB  Pullay stress =        0.00 kB
 

@@ -446,7 +446,7 @@ def test_without_the_plugin(monkeypatch):
 def test_level_of_theory():
     """It holds what decides a label, and is the same for other ways to the same density."""
     level = castep.level_of_theory(settings())
-    assert list(level) == ["code", "settings", "kpoint_spacing", "pseudos"]
+    assert list(level) == ["code", "settings", "kpoint_spacing", "pseudos", "in_words"]
     assert level["settings"] == {"cut_off_energy": 500.0, "smearing_width": 0.1, "xc_functional": "PBE"}
     same = {
         **PARAMETERS,

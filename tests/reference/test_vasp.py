@@ -410,7 +410,7 @@ def test_what_is_missing(inputs, changes, elements, message):
 def test_level_of_theory(inputs):
     """It holds what decides a label, and is the same for other ways to the same density."""
     level = vasp.level_of_theory(inputs)
-    assert list(level) == ["code", "settings", "kpoint_spacing", "potentials"]
+    assert list(level) == ["code", "settings", "kpoint_spacing", "potentials", "in_words"]
     assert level["settings"] == {"encut": 500.0, "ediff": 1e-6, "ismear": 0, "sigma": 0.05}
     same = Dict({**PARAMETERS, "ALGO": "Fast", "NELM": 200, "NCORE": 4, "LWAVE": False, "ISIF": 2, "amix": 0.2})
     assert vasp.level_of_theory({**inputs, "parameters": same}) == level

@@ -1,12 +1,15 @@
+import re
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
 
+from aiida_gaprss.analysis.placeholders import find_placeholders
 from aiida_gaprss.selection.choose import farthest, flat_boltzmann, lowest
 from aiida_gaprss.selection.duplicates import unique
 from aiida_gaprss.selection.fingerprints import fingerprint, fingerprints
-from aiida_gaprss.selection.sanity import Limits, sane, why_absurd
+from aiida_gaprss.selection.sanity import Limits, absurd_labels, sane, why_absurd
 
 
 def dimer(distance, symbols="Si2", size=5):
@@ -133,3 +136,65 @@ def test_farthest():
     short = farthest(points, 1, known=np.array([[0.0]]))
     assert short.kept == [3]
     assert short.rejected == {0: "familiar", 1: "not among the 1 least familiar", 2: "not among the 1 least familiar"}
+
+
+# --- labels that can hardly be right ---
+
+
+def labelled_cells(alloy_frames):
+    return [atoms.copy() for atoms in alloy_frames]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda a: a.info.update(REF_energy=a.info["REF_energy"] + 221 * len(a)), r"energy 22\d\.?\d* eV/atom above .* limit 50"),
+        (
+            lambda a: a.info.update(REF_energy=a.info["REF_energy"] - 60 * len(a)),
+            r"energy [56]\d\.?\d* eV/atom below .* limit 50",
+        ),
+        (lambda a: a.arrays["REF_forces"].__setitem__((1, 2), 1.7e4), r"force of 1\.7e\+04 eV/Å, limit 200"),
+        (lambda a: a.info.update(REF_virial=np.eye(3).reshape(9) * 300 * len(a)), "virial of 300 eV/atom, limit 200"),
+    ],
+)
+def test_absurd_labels(alloy_frames, change, reason):
+    """Also when several frames have them: one number does not move what the others say."""
+    frames = labelled_cells(alloy_frames)
+    assert absurd_labels(frames) == {}
+    for i in (5, 9, 20):
+        change(frames[i])
+    found = absurd_labels(frames)
+    assert sorted(found) == [5, 9, 20]
+    assert all(re.fullmatch(f"{reason}", text) for text in found.values()), found
+
+
+def test_dimers_may_repel_but_not_bind_without_bound(alloy_frames):
+    frames = labelled_cells(alloy_frames)
+    for number, energy in enumerate((300.0, -300.0)):
+        dimer = Atoms("CuAu", positions=[(0, 0, 0), (0, 0, 1)], cell=[15.0] * 3, pbc=True)
+        dimer.info = {"frame_id": f"dimer-{number}", "config_type": "dimer", "REF_energy": energy}
+        dimer.arrays["REF_forces"] = np.array([[0, 0, 900.0], [0, 0, -900.0]])
+        frames.append(dimer)
+    assert list(absurd_labels(frames)) == [len(frames) - 1]
+    assert absurd_labels([]) == {}
+    assert absurd_labels(frames[:2]) == {}
+
+
+def test_published_sets_are_not_absurd_but_for_one_frame(data):
+    """A dimer of the published lithium-copper set is bound by 277 eV/atom."""
+    from aiida_gaprss.extxyz import Keys, import_frames
+
+    dft = Keys(energy="dft_energy", forces="dft_force", virial="dft_virial")
+    ref = Keys(energy="REF_energy", forces="REF_forces", stress="REF_stress")
+    plain = Keys(energy="energy", forces="forces", virial="virial")
+    for path, keys, expected in (
+        ("mlearn/Si_training.xyz.gz", dft, []),
+        ("mlearn/Mo_training.xyz.gz", dft, []),
+        ("boron/random_search_39.xyz", ref, []),
+        ("licu/LiCu_iter0_fitting.xyz", ref, [110]),
+        ("licu/LiCu_iter0_testing.xyz", ref, []),
+        ("magnesium_strain/Mg_hcp_500.extxyz.gz", plain, []),
+    ):
+        frames = import_frames(data / path, keys)
+        assert list(absurd_labels(frames)) == expected, path
+        assert find_placeholders(frames) == [], path

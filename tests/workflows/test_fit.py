@@ -128,11 +128,65 @@ def test_a_test_of_what_is_fitted(run, inputs, silicon_frames):
     other.info["frame_id"] = "other"
     inputs["test"] = {"mine": Dataset([other], level_of_theory="Stillinger-Weber")}
     name = silicon_frames[4].info["frame_id"]
-    with pytest.raises(ValueError, match=f"test.mine: 1 of its frames are fitted, too, among them other, which is {name}"):
+    with pytest.raises(ValueError, match=f"test.mine: 1 of its frames are fitted, too: other is {name}; --leaks drop"):
         run(FitWorkChain, **inputs)
     outputs, node = run(FitWorkChain, **inputs, leave_out=List([name]))
     assert node.is_finished_ok, node.exit_message
     assert outputs["test_results"].get_dict()["frames"] == 1
+
+
+def test_symmetric_copies_are_told_and_can_be_dropped(run, inputs, silicon_frames):
+    """Turned, shifted, repeated or with its atoms in another order, a frame of the training set is no test."""
+    rng = np.random.default_rng(0)
+    turned, repeated, fresh = (silicon_frames[i].copy() for i in (3, 5, 7))
+    turned.rotate(40, (1, 2, 3), rotate_cell=True)
+    turned.positions += 0.37
+    turned = turned[rng.permutation(len(turned))]
+    repeated = repeated.repeat((2, 1, 1))
+    fresh.set_cell(fresh.cell.array * 1.02, scale_atoms=True)
+    test = []
+    for name, atoms in (("turned", turned), ("repeated", repeated), ("fresh", fresh)):
+        atoms.info.update(frame_id=name, config_type="random", REF_energy=-4.0 * len(atoms))
+        atoms.info.pop("REF_virial", None)
+        atoms.arrays.pop("REF_forces", None)
+        test.append(atoms)
+    inputs["test"] = {"mine": Dataset(test, level_of_theory="Stillinger-Weber")}
+    names = [silicon_frames[i].info["frame_id"] for i in (3, 5)]
+    with pytest.raises(
+        ValueError, match=f"test.mine: 2 of its frames are fitted, too: turned is {names[0]}, repeated is {names[1]}"
+    ):
+        run(FitWorkChain, **inputs)
+    outputs, node = run(FitWorkChain, **inputs, leaks="drop")
+    assert node.is_finished_ok, node.exit_message
+    assert [a.info["frame_id"] for a in outputs["test_predictions"].get_frames()] == ["fresh"]
+    with pytest.raises(ValueError, match="expected refuse or drop, got 'keep'"):
+        run(FitWorkChain, **inputs, leaks="keep")
+
+
+def test_a_test_of_another_level(run, inputs, silicon_frames):
+    fresh = silicon_frames[7].copy()
+    fresh.set_cell(fresh.cell.array * 1.02, scale_atoms=True)
+    fresh.info["frame_id"] = "fresh"
+    inputs["test"] = {"mine": Dataset([fresh], level_of_theory="PBE")}
+    with pytest.raises(ValueError, match=r"test.mine was labelled at another level of theory than the datasets: .*PBE"):
+        run(FitWorkChain, **inputs)
+
+
+def test_absurd_labels_are_not_fitted_without_a_word(run, inputs, copies):
+    copies[3].info["REF_energy"] += 221.0 * len(copies[3])
+    copies[6].arrays["REF_forces"][0] = [1.7e4, 0, 0]
+    names = [copies[i].info["frame_id"] for i in (3, 6)]
+    inputs["datasets"] = {"silicon": Dataset(copies, level_of_theory="Stillinger-Weber")}
+    reason = rf"2 frames have labels .*: {names[0]} \(energy 22.* limit 50\), {names[1]} \(force of 1.7e\+04 eV/Å, limit 200\)"
+    with pytest.raises(ValueError, match=reason):
+        run(FitWorkChain, **inputs)
+    with pytest.raises(ValueError, match="1 frames have labels that can hardly be right"):
+        run(FitWorkChain, **inputs, leave_out=List(names[:1]))
+    outputs, node = run(FitWorkChain, **inputs, leave_out=List(names))
+    assert node.is_finished_ok, node.exit_message
+    outputs, node = run(FitWorkChain, **{**inputs, "settings": Dict({**FIT, "keep_absurd": True})})
+    assert node.is_finished_ok, node.exit_message
+    assert outputs["results"].get_dict()["frames"] == len(copies)
 
 
 def test_a_frame_with_nan_is_no_dataset(silicon_frames):

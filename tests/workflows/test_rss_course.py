@@ -17,7 +17,7 @@ from aiida_gaprss.cli import cli
 from aiida_gaprss.config import check_campaign
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.launch import builder_inputs, campaign_name
-from aiida_gaprss.workflows.rss import RssWorkChain, label_budget
+from aiida_gaprss.workflows.rss import RssWorkChain, label_budget, validate_start
 from aiida_gaprss.yamlfile import ConfigError
 
 
@@ -312,6 +312,20 @@ def test_bad_inputs_are_refused_by_the_ports(run, campaign_codes, text, tmp_path
         inputs[key] = {name: dataset(*what) for name, what in value.items()} if isinstance(value, dict) else dataset(*value)
     with pytest.raises(ValueError, match=message):
         run(RssWorkChain, **inputs)
+
+
+def test_absurd_labels_of_a_database_are_refused(run, campaign_codes, text, tmp_path, copies):
+    copies[4].info["REF_energy"] -= 221 * len(copies[4])
+    name = copies[4].info["frame_id"]
+    inputs = builder_inputs(check_campaign(text, tmp_path / "a.yaml"))
+    inputs["database"] = {"a": Dataset(copies, level_of_theory="test")}
+    with pytest.raises(
+        ValueError, match=rf"database: 1 frames have labels .*: {name} \(energy 2.* below .*keep_absurd: true in settings.fit"
+    ):
+        run(RssWorkChain, **inputs)
+    settings = inputs["settings"].get_dict()
+    settings["fit"]["keep_absurd"] = True
+    assert validate_start({**inputs, "settings": Dict(settings)}, set(inputs)) is None
 
 
 def test_more_generations_than_recipes_is_no_fault_but_fewer_is(campaign_codes, text, tmp_path):

@@ -21,6 +21,7 @@ from aiida_gaprss.analysis.audit.paths import Paths, find_paths
 from aiida_gaprss.analysis.audit.result import VERDICTS, Audit, AuditSettings, Check, worst
 from aiida_gaprss.analysis.audit.structures import check_geometry, check_outliers
 from aiida_gaprss.analysis.placeholders import Placeholders, drop_placeholders, find_placeholders
+from aiida_gaprss.levels import Level
 
 __all__ = ["CHECKS", "VERDICTS", "Audit", "AuditSettings", "Check", "audit", "worst"]
 
@@ -31,7 +32,7 @@ class _Work:
     def __init__(
         self,
         sources: Mapping[str, Sequence[Atoms]],
-        levels: Mapping[str, str | None],
+        levels: Mapping[str, Level | str | None],
         settings: AuditSettings,
         mixed_levels: bool,
         refused: Sequence[str],
@@ -89,7 +90,7 @@ CHECKS = tuple(_CHECKS)
 
 def audit(
     sources: Mapping[str, Sequence[Atoms]],
-    levels: Mapping[str, str | None] | None = None,
+    levels: Mapping[str, Level | str | None] | None = None,
     settings: AuditSettings | None = None,
     mixed_levels: bool = False,
     skip: Sequence[str] = (),

@@ -10,6 +10,7 @@ from ase import Atoms
 from aiida_gaprss.analysis.audit.result import Check
 from aiida_gaprss.analysis.placeholders import Placeholders
 from aiida_gaprss.frames import REFERENCE, is_in_vacuum, is_isolated_atom, is_labelled
+from aiida_gaprss.levels import Level, difference, line_of
 
 #: What ``level_of_theory`` says if nobody has said anything.
 UNKNOWN = ("", "unknown", "unlabelled")
@@ -70,7 +71,7 @@ def check_labels(
     return check
 
 
-def check_levels(levels: Mapping[str, str | None], mixed: bool = False) -> Check:
+def check_levels(levels: Mapping[str, Level | str | None], mixed: bool = False) -> Check:
     """Check that all sources are labelled at one level of theory.
 
     :param levels: by source; None for a file, which cannot say.
@@ -78,10 +79,12 @@ def check_levels(levels: Mapping[str, str | None], mixed: bool = False) -> Check
     """
     check = Check("level of theory")
     known = {source: level for source, level in levels.items() if level is not None and level not in UNKNOWN}
-    check.numbers["levels"] = dict(levels)
-    distinct = sorted(set(known.values()))
-    if len(distinct) > 1:
-        listed = "; ".join(f"{level} ({', '.join(s for s in known if known[s] == level)})" for level in distinct)
+    lines = {source: level and line_of(level) for source, level in levels.items()}
+    check.numbers["levels"] = lines
+    distinct = sorted({line_of(level) for level in known.values()})
+    other = difference(known)
+    if other:
+        listed = "; ".join(f"{line} ({', '.join(s for s in known if lines[s] == line)})" for line in distinct)
         check.add("warning" if mixed else "fault", f"{len(distinct)} levels: {listed}")
     elif len(known) == len(levels) and known:
         check.add("ok", distinct[0])

@@ -1,0 +1,120 @@
+"""``aiida-gaprss potential evaluate``: the errors of a potential on a dataset, by config type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from aiida_gaprss.cli.nodes import _load, _profile, potential
+from aiida_gaprss.outside import shown
+
+
+@potential.command("evaluate")
+@click.argument("potential_node", metavar="POTENTIAL")
+@click.argument("dataset_node", metavar="DATASET")
+@click.option("--mixed-levels", is_flag=True, help="Also if the potential was fitted to another level of theory.")
+@click.option(
+    "--leaks",
+    type=click.Choice(("keep", "drop")),
+    default="keep",
+    show_default=True,
+    help="What becomes of frames that the potential was fitted to.",
+)
+@click.option("--processes", type=click.IntRange(min=1), help="Default: all cores.")
+@click.option("--python", default=None, help="Label of the python that evaluates.")
+def potential_evaluate(potential_node: str, dataset_node: str, mixed_levels: bool, leaks: str, **options: Any) -> None:
+    """Compare POTENTIAL with the labels of DATASET: errors of all frames, by config type and by height above the convex hull."""
+    _profile()
+    node, frames = _load(potential_node, "gaprss.potential"), _load(dataset_node, "gaprss.dataset")
+    if not frames.base.attributes.get("energies"):
+        raise click.ClickException(f"dataset <{frames.pk}> has no labels to compare with")
+    training = _training(node)
+    _check_level(node, training, frames, mixed_levels)
+    frames = _without_fitted(node, training, frames, drop=leaks == "drop")
+    _tell(*_evaluate(node, frames, options))
+
+
+def _training(node: Any) -> dict[str, Any]:
+    """Return the datasets that a potential was fitted to, and the ids that the fit left out; empty if nobody knows."""
+    if node.creator is None:
+        return {}
+    inputs = node.creator.inputs
+    return {
+        "datasets": {name: inputs.datasets[name] for name in inputs.datasets} if "datasets" in inputs else {},
+        **({"leave_out": inputs.leave_out} if "leave_out" in inputs else {}),
+    }
+
+
+def _check_level(node: Any, training: dict[str, Any], frames: Any, mixed: bool) -> None:
+    """Refuse labels of another level of theory than that of the training set, unless they may be mixed."""
+    from aiida_gaprss.calculations.dataset_functions import joint_level
+    from aiida_gaprss.levels import difference
+
+    known = training.get("datasets", {})
+    if not known:
+        click.echo(
+            f"note: nothing tells at which level of theory potential <{node.pk}> was fitted; the errors may be those of levels"
+        )
+        return
+    other = difference({f"potential <{node.pk}>": joint_level(known.values()), f"dataset <{frames.pk}>": frames.level})
+    if other and not mixed:
+        raise click.ClickException(f"different levels of theory: {shown(other, 2000)}; --mixed-levels compares them nevertheless")
+
+
+def _without_fitted(node: Any, training: dict[str, Any], frames: Any, drop: bool) -> Any:
+    """Tell which frames the potential was fitted to, and leave them out if that is wanted."""
+    from aiida_gaprss.calculations.fit_functions import without_leaks
+    from aiida_gaprss.fitting.training import leaks
+    from aiida_gaprss.frames import is_labelled
+
+    known = [atoms for name in sorted(training.get("datasets", {})) for atoms in training["datasets"][name].get_frames()]
+    absent = set(training["leave_out"].get_list()) if "leave_out" in training else set()
+    fitted = [atoms for atoms in known if is_labelled(atoms) and atoms.info["frame_id"] not in absent]
+    seen = leaks(fitted, frames.get_frames())
+    if not seen:
+        return frames
+    pairs = ", ".join(f"{here} is {there}" for here, there in list(seen.items())[:10]) + (" …" if len(seen) > 10 else "")
+    verb = "left out" if drop else "note"
+    click.echo(f"{verb}: potential <{node.pk}> was fitted to {len(seen)} of {frames.n_frames} frames: {shown(pairs, 2000)}")
+    if not drop:
+        return frames
+    if len(seen) == frames.n_frames:
+        raise click.ClickException("nothing is left to compare with")
+    return without_leaks(frames, **({"leave_out": training["leave_out"]} if absent else {}), **training["datasets"])
+
+
+def _evaluate(node: Any, frames: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Run the job; return its node and the errors."""
+    from aiida.common.exceptions import MultipleObjectsError, NotExistent
+    from aiida.engine import run_get_node
+    from aiida.orm import load_code
+
+    from aiida_gaprss.calculations.evaluate import EvaluateCalculation
+    from aiida_gaprss.calculations.fit_functions import errors_of_predictions
+    from aiida_gaprss.computers import job_options
+    from aiida_gaprss.config import Codes
+
+    try:
+        code = load_code(options["python"] or Codes().python)
+    except (NotExistent, MultipleObjectsError, ValueError) as exception:
+        raise click.ClickException(f"{exception}: aiida-gaprss setup registers the codes of this machine") from exception
+    given = {"processes": options["processes"]} if options["processes"] else {}
+    metadata = {"label": f"potential <{node.pk}> on dataset <{frames.pk}>", "options": job_options(code.computer, given)}
+    outputs, job = run_get_node(EvaluateCalculation, code=code, potential=node, frames=frames, metadata=metadata)
+    if not job.is_finished_ok:
+        raise click.ClickException(f"job <{job.pk}> failed: {job.exit_message or job.process_state}")
+    predictions = outputs["frames"]
+    predictions.label = f"{frames.label} with predictions of <{node.pk}>".strip()
+    summary = {"summary": outputs["summary"]} if "summary" in outputs else {}
+    return predictions, errors_of_predictions(frames, predictions=predictions, **summary)
+
+
+def _tell(predictions: Any, errors: Any) -> None:
+    """Print the errors."""
+    from aiida_gaprss.cli.campaign import wide_console
+    from aiida_gaprss.cli.fit import errors_table
+
+    console = wide_console()
+    console.print(errors_table("Errors", errors.get_dict()))
+    console.print(f"Errors <{errors.pk}>; dataset <{predictions.pk}> has the predictions beside the labels")
