@@ -199,9 +199,9 @@ def _complete(runner: HereRunner, signals: _Signals, claim: Claim, processes: li
     with console.status("starting") as spinner:
 
         def tick() -> None:
-            runner.stop_without_database()
-            if node.is_terminated:
+            if runner.frozen or node.is_terminated:
                 return
+            runner.stop_without_database()
             if console.is_terminal:
                 spinner.update(styled(running_stage(node) or "working"))
             runner.loop.call_later(INTERVAL, tick)

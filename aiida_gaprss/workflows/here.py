@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import psutil
 from aiida.common.datastructures import CalcJobState
+from aiida.common.exceptions import ClosedStorage
 from aiida.engine import CalcJob, Process, ProcessState, WorkChain
 from aiida.engine.daemon.execmanager import kill_calculation
 from aiida.engine.persistence import AiiDAPersister, get_object_loader
@@ -188,6 +189,8 @@ class HereRunner(Runner):
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         exception = context.get("exception")
         if self.frozen or exception is None:  # what comes of it that all was let go
+            return
+        if isinstance(exception, Stopped | ClosedStorage):  # of a run before this one, which has left a timer in the loop
             return
         if reason := trouble(exception):
             self.stop_for(reason)
