@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 from aiida_gaprss.analysis.convergence import StopSettings
 from aiida_gaprss.fitting.protocols import expand
 from aiida_gaprss.fitting.settings import FitSettings
+from aiida_gaprss.frames import ISOLATED
 from aiida_gaprss.protocols import Protocols, merged
 from aiida_gaprss.selection.alone import REACH
 from aiida_gaprss.selection.sanity import Limits
@@ -139,7 +140,7 @@ class RssSettings(Model):
     final_fit: FitSettings | None = Field(None, description="tight settings of the last fit; default: those of the iterations")
     filter: FilterSettings = Field(default_factory=FilterSettings)
     search: SearchSettings | None = None
-    isolated_atom_box: Length = Field(15.0, description="Å, edge of the box of the isolated atoms; vacuum of dimers")
+    isolated_atom_box: Length = Field(15.0, ge=ISOLATED, description="Å, edge of the box of the isolated atoms; vacuum of dimers")
     dimers: DimerSettings | None = Field(None, description="dimer curves of every pair of elements, 0.65 to 2.5 bond lengths")
 
     @field_validator("formula")

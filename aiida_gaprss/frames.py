@@ -183,12 +183,13 @@ def check_name(kind: str, name: str, where: str, in_settings: bool = False) -> s
     ``T``). A config type is no number at all: gap_fit reads the frames, and passes over what was set for it.
 
     :param kind: what it names: ``frame_id``, ``parent`` or ``config_type``.
-    :param in_settings: as it is written in settings of gap_fit, which split at blanks, ``:`` and ``=``.
+    :param in_settings: as it is written in settings of gap_fit, which split at blanks, ``:`` and ``=``, and which are copied into
+        its xml, of which QUIP reads ASCII only.
     :raises FrameError: naming the place, the name, the rule, and a name that would do.
     """
     fault = _fault_of_name(name, kind)
-    if fault is None and in_settings and set(name) & set(SPLITTING):
-        fault = "gap_fit needs a name without blanks, ':' and '=' here"
+    if fault is None and in_settings and not _fits_settings(name):
+        fault = "gap_fit needs a name in ASCII without blanks, ':' and '=' here"
     if fault is None:
         return name
     better = plain_name(name, kind, in_settings)
@@ -200,15 +201,20 @@ def plain_name(name: str, otherwise: str = "frame", in_settings: bool = False) -
 
     :param otherwise: what it is called if nothing of it is left.
     """
-    if _fault_of_name(name, otherwise) is None and not (in_settings and set(name) & set(SPLITTING)):
+    if _fault_of_name(name, otherwise) is None and (_fits_settings(name) or not in_settings):
         return name
     text = unicodedata.normalize("NFC", name)
     allowed = set(NAME_CHARACTERS) - set(SPLITTING if in_settings else " ")
-    text = "".join(c if _is_letter(c) or c in allowed or (c == " " and not in_settings) else "_" for c in text)
+    letters = [c for c in text if _is_letter(c) and (c.isascii() or not in_settings)]
+    text = "".join(c if c in letters or c in allowed or (c == " " and not in_settings) else "_" for c in text)
     text = re.sub("_{2,}", "_", " ".join(text.split())).strip("_. ").lstrip("~@%#^+-=,:)]. ")
     while len(text.encode()) > LONGEST_NAME:
         text = text[:-1].rstrip(". ")
     return next(t for t in (text, f"{text}_", f"{otherwise}_{text}", otherwise) if _fault_of_name(t, otherwise) is None)
+
+
+def _fits_settings(name: str) -> bool:
+    return name.isascii() and not set(name) & set(SPLITTING)
 
 
 def _is_letter(character: str) -> bool:

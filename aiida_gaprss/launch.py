@@ -47,7 +47,7 @@ from aiida_gaprss.config import (
     VaspReference,
 )
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.frames import FrameError
+from aiida_gaprss.frames import FrameError, plain_name
 from aiida_gaprss.levels import Level, difference
 from aiida_gaprss.outside import lack_of_file, size
 from aiida_gaprss.reference import PER_FRAME, castep
@@ -305,8 +305,7 @@ def _crystals(campaign: Campaign, key: str, findings: Findings) -> Dataset | Non
             continue
         for number, atoms in enumerate(crystals):
             crystal = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-            label = str(atoms.info.get("name", path.stem + (f"-{number}" if len(crystals) > 1 else "")))
-            label = re.sub(r"[^\w.+-]+", "-", label, flags=re.ASCII)[:100]
+            label = plain_name(str(atoms.info.get("name", path.stem + (f"-{number}" if len(crystals) > 1 else ""))), "crystal")
             crystal.info.update(frame_id=label, config_type="crystal" if key == "crystals" else label)
             frames.append(crystal)
     try:

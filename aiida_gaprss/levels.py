@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from aiida_gaprss.frames import ISOLATED
+
 #: Value of what an output does not tell. Two such values are the same only if they come from the same import.
 NOT_TOLD = "not told"
 
@@ -28,7 +30,7 @@ OF_THE_CELL = ("smearing", "spin", "boundary", "total moment", "charge")
 SPACING_TOLERANCE = 0.05
 
 #: Å without atoms along a lattice vector; across so much vacuum one k-point samples as well as many.
-VACUUM = 6.0
+VACUUM = ISOLATED
 
 #: Kind of what stands under ``elements`` that says which elements there are.
 PSEUDOPOTENTIAL = "pseudopotential"

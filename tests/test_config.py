@@ -83,7 +83,8 @@ def test_every_fault_at_once_with_its_line(check):
             "reference",
             "exactly one of: ase, quantumespresso",
         ),
-        ("  search:\n", "  isolated_atom_box: 4.0\n  search:\n", "settings.isolated_atom_box", "must exceed the cutoff"),
+        ("  search:\n", "  isolated_atom_box: 4.0\n  search:\n", "settings.isolated_atom_box", "greater than or equal to 6"),
+        ('"cutoff": 4.5', '"cutoff": 15.5', "settings.isolated_atom_box", "must exceed the cutoff"),
         ("kind", "kined", "settings.fit.descriptors.0", ""),
     ],
 )

@@ -115,7 +115,7 @@ def test_names_that_some_cannot_read_are_refused_with_a_better_one(name):
 def test_names_in_settings_of_gap_fit(name):
     """And of frames, numbers are names, but not of kinds: gap_fit would use no sigma for them."""
     assert fr.check_name("frame_id", "12", "f") == "12"
-    with pytest.raises(fr.FrameError, match="gap_fit needs a name without blanks, ':' and '=' here; call it"):
+    with pytest.raises(fr.FrameError, match="gap_fit needs a name in ASCII without blanks, ':' and '=' here; call it"):
         fr.check_name("config_type", name, "config_type_sigma", in_settings=True)
     assert fr.check_name("config_type", fr.plain_name(name, in_settings=True), "s", in_settings=True)
 

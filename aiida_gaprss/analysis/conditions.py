@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.hull import reduced_formula
-from aiida_gaprss.validation import Model
+from aiida_gaprss.validation import Count, Model, Positive, PositiveOrZero
 
 
 class Conditions(Model):
@@ -24,9 +24,9 @@ class Conditions(Model):
     config_types: list[str] | None = Field(None, description="kept")
     without_config_types: list[str] | None = Field(None, description="left out")
     elements: list[str] | None = Field(None, description="no others")
-    n_atoms: tuple[PositiveInt, PositiveInt] | None = Field(None, description="fewest and most")
-    max_above: NonNegativeFloat | None = Field(None, description="eV/atom above the lowest frame of the same composition")
-    max_force: PositiveFloat | None = Field(None, description="eV/Å, of the largest force on an atom")
+    n_atoms: tuple[Count, Count] | None = Field(None, description="fewest and most")
+    max_above: PositiveOrZero | None = Field(None, description="eV/atom above the lowest frame of the same composition")
+    max_force: Positive | None = Field(None, description="eV/Å, of the largest force on an atom")
     labelled: bool | None = Field(None, description="with an energy, or without")
 
     @field_validator("elements")

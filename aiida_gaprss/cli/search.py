@@ -136,10 +136,13 @@ def targets_of(paths: tuple[Path, ...]) -> Any:
     from ase.io import read
 
     from aiida_gaprss.data.dataset import Dataset
-    from aiida_gaprss.frames import FrameError
+    from aiida_gaprss.frames import FrameError, plain_name
+    from aiida_gaprss.outside import lack_of_file
 
     frames = []
     for path in paths:
+        if lack := lack_of_file(path):
+            raise click.ClickException(f"--target: {lack}")
         try:
             atoms = read(path)
         except Exception as error:  # whatever ASE's readers come across
@@ -147,7 +150,8 @@ def targets_of(paths: tuple[Path, ...]) -> Any:
         if not isinstance(atoms, Atoms) or not atoms.pbc.all():
             raise click.ClickException(f"{path}: expected a crystal with a cell that repeats in all directions")
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-        bare.info.update(frame_id=path.stem, config_type=path.stem)
+        name = plain_name(path.stem, "config_type")
+        bare.info.update(frame_id=name, config_type=name)
         frames.append(bare)
     try:
         return Dataset(frames)

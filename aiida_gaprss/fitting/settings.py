@@ -10,6 +10,7 @@ from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
 from aiida_gaprss.fitting.regularisation import Rule, Sigma
+from aiida_gaprss.frames import check_name
 from aiida_gaprss.outside import shown
 from aiida_gaprss.validation import Length, Model, Order, Positive, PositiveOrZero, Real, SparseCount
 
@@ -23,12 +24,10 @@ MAX_CONFIG_TYPES = 39
 MAX_LINE = 1000
 
 
-def _plain(names: Iterable[str]) -> None:
+def _check_names(names: Iterable[str], where: str) -> None:
     """Refuse names of config types that gap_fit would take apart, or that no frame can have."""
     for name in names:
-        if not name or set(name) & set(" :={}'\"\\,") or not name.isprintable() or len(name) > 100:
-            text = f"config type {shown(name, 60)!r}: gap_fit needs a name without blanks, quotes, ':', '=', ',' and braces"
-            raise ValueError(f"{text}, of at most 100 characters")
+        check_name("config_type", name, where, in_settings=True)
 
 
 class _Descriptor(Model):
@@ -47,7 +46,7 @@ class _Descriptor(Model):
         if isinstance(value, dict):
             if not value:
                 raise ValueError("n_sparse: give a number, or at least one config type with its number")
-            _plain(value)
+            _check_names(value, "n_sparse")
         return value
 
     def sparse(self) -> str:
@@ -248,7 +247,7 @@ class FitSettings(Model):
     @field_validator("config_type_sigma")
     @classmethod
     def _names(cls, value: dict[str, Sigma]) -> dict[str, Sigma]:
-        _plain(value)
+        _check_names(value, "config_type_sigma")
         if len(value) > MAX_CONFIG_TYPES:
             raise ValueError(
                 f"config_type_sigma has {len(value)} entries, gap_fit reads at most {MAX_CONFIG_TYPES}; "

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from ase import Atoms
 
-from aiida_gaprss.frames import FrameError, canonical, check, dumps, image_distance, set_labels, virial_from_stress
+from aiida_gaprss.frames import ISOLATED, FrameError, canonical, check, dumps, image_distance, set_labels, virial_from_stress
 from aiida_gaprss.immigration import castep, espresso, vasp
 from aiida_gaprss.immigration.common import Output, one_level
 from aiida_gaprss.immigration.placeholders import not_calculated
-from aiida_gaprss.levels import VACUUM, Level, line_of
+from aiida_gaprss.levels import Level, line_of
 from aiida_gaprss.outside import OutsideError, read_text, shown
 
 __all__ = ["EXTXYZ", "Immigrated", "Refused", "read_outputs", "recognise"]
@@ -234,7 +234,7 @@ def _same_run(outcar: Output, xml: Output) -> bool:
 def _mine(output: Output, text: str) -> Output:
     """Return the output with levels that know whose they are, and whether it is of an isolated atom."""
     atoms = [step.atoms for step in output.steps if len(step.atoms)]
-    isolated = bool(atoms) and all(len(a) == 1 and image_distance(a) >= VACUUM for a in atoms)
+    isolated = bool(atoms) and all(len(a) == 1 and image_distance(a) >= ISOLATED for a in atoms)
     levels = [level.told_by(f"{number} {text}") for number, level in enumerate(output.levels)]
     output.levels = [level.of_isolated_atom() if isolated else level for level in levels]
     return output
