@@ -29,6 +29,10 @@ CHANCE = 1e-3
 #: Off-diagonal parts of a virial differ by less than this part of its largest element, and by less than so many eV per atom.
 ASYMMETRY, ASYMMETRY_EV = 1e-2, 2e-3
 
+#: Distances (Å) and volumes (parts of it) by which structures differ: to the digits that are kept; and so much that no relaxation
+#: at its end, where energies are the same to their last digit, takes one to the other.
+EXACT, APART = (1e-4, 1e-5), (2e-2, 2e-3)
+
 #: Pairs of the symmetric parts of a 3×3 tensor, in the nine numbers xx xy xz yx yy yz zx zy zz.
 _UPPER, _LOWER = [1, 2, 5], [3, 6, 7]
 _DIAGONAL = [0, 4, 8]
@@ -100,7 +104,7 @@ def _repeated_energies(frames: Sequence[Atoms], judged: list[int], prefix: str) 
     return {
         i: f"its energy {energy:g} eV is that of {len(same) - 1} other structures"
         for (energy, _), group in groups.items()
-        if len(same := _others(frames, group)) > 2
+        if len(same := _others(frames, group, APART)) > 2
         for i in same
     }
 
@@ -243,17 +247,20 @@ def _repeated(frames: Sequence[Atoms], labels: dict[int, np.ndarray], name: str,
     return {
         i: f"its {name} {verb} of {len(same) - 1} other structure{'s' if len(same) > 2 else ''}, number for number"
         for group in groups.values()
-        if len(same := _others(frames, group)) > 1
+        if len(same := _others(frames, group, APART if name == "virial" else EXACT)) > 1
         for i in same
     }
 
 
-def _others(frames: Sequence[Atoms], group: list[int]) -> list[int]:
-    """Return the frames of a group that are not all the same structure, or none."""
+def _others(frames: Sequence[Atoms], group: list[int], apart: tuple[float, float] = EXACT) -> list[int]:
+    """Return the frames of a group that are not all the same structure, or none.
+
+    :param apart: distances (Å) and volumes (parts of it) by which structures differ.
+    """
     if len(group) < 2:
         return []
     first = _shape(frames[group[0]])
-    unlike = [i for i in group[1:] if not _alike(first, _shape(frames[i]))]
+    unlike = [i for i in group[1:] if not _alike(first, _shape(frames[i]), apart)]
     return [group[0], *unlike] if unlike else []
 
 
@@ -264,9 +271,9 @@ def _shape(atoms: Atoms) -> np.ndarray:
     return np.concatenate([[atoms.get_volume() / len(atoms), len(near) / len(atoms)], near[: 6 * len(atoms)]])
 
 
-def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+def _alike(one: np.ndarray, other: np.ndarray, apart: tuple[float, float]) -> bool:
     n = min(len(one), len(other))  # the number of pairs within a sphere changes by a digit of one of them
-    return bool(np.allclose(one[2:n], other[2:n], atol=1e-4) and np.allclose(one[:1], other[:1], rtol=1e-5))
+    return bool(np.allclose(one[2:n], other[2:n], rtol=0, atol=apart[0]) and np.allclose(one[:1], other[:1], rtol=apart[1]))
 
 
 def _chance_of_zero(labels: Iterable[np.ndarray]) -> float:
