@@ -1,5 +1,7 @@
 """Labels that are placeholders: found where they stand in for a number, and not where symmetry demands a zero."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -47,17 +49,16 @@ def test_right_labels_of_symmetric_and_other_cells_are_none():
 
 
 def test_the_end_of_a_relaxation_has_equal_energies():
-    """To the digits that are printed, and stresses of a cubic cell, too: 40 steps within a thousandth of an Å."""
+    """To the digits that are printed: steps that end within thousandths of an Å of the minimum."""
     frames = []
-    for number in range(40):
-        atoms = bulk("Cu", a=3.6 if number < 10 else 3.589 + 1e-5 * number, cubic=True)
-        atoms.positions[0, 0] += 0.02 if number < 10 else 1e-5 * number
+    for number, a in enumerate([*np.linspace(3.9, 3.65, 10), *np.linspace(3.5885, 3.5915, 20)]):
+        atoms = bulk("Cu", a=a, cubic=True)
+        atoms.positions[0, 0] += 0.1 if number < 10 else 0.0
         label(atoms, EMT())
         frames.append(fr.canonical(atoms))
-        for key, digits in (("REF_energy", 6), ("REF_virial", 4)):
-            frames[-1].info[key] = np.round(frames[-1].info[key], digits)
-    assert len({f.info["REF_energy"] for f in frames[10:]}) < 25
-    assert kinds(frames[10:]) == {}
+        frames[-1].info["REF_energy"] = round(frames[-1].info["REF_energy"], 5)
+    assert max(Counter(f.info["REF_energy"] for f in frames).values()) > 2
+    assert kinds(frames) == {}
 
 
 def test_where_nothing_acts_zeros_are_true():
