@@ -40,6 +40,9 @@ _PREC = {"n": "normal", "a": "accurate", "l": "low", "m": "medium", "h": "high",
 #: Of a vasprun.xml, what is large and not needed.
 _HEAVY = {"eigenvalues", "dos", "projected", "dielectricfunction", "eigenvalues_kpoints_opt"}
 
+#: Elements of a vasprun.xml within each other, at most: VASP's have ten.
+_DEEPEST = 32
+
 #: What an OUTCAR is asked for, as it stands after "Startparameter for this run", and before it or in it.
 _TAGS = (
     *("NELM", "ISIF", "ISPIN", "LNONCOLLINEAR", "LSORBIT", "ENCUT", "ISMEAR", "SIGMA", "PREC", "LREAL", "LASPH", "GGA"),
@@ -90,7 +93,11 @@ def read_xml(text: str) -> Output:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         output.refused.append((None, "it declares xml entities or a document type, which VASP does not"))
         return output
-    root, finished = _parse_xml(text)
+    try:
+        root, finished = _parse_xml(text)
+    except _Wrong as exception:
+        output.refused.append((None, str(exception)))
+        return output
     calculations = [] if root is None else root.findall("calculation")
     if root is None or root.find("structure[@name='initialpos']") is None or root.find("parameters") is None:
         output.refused.append((None, "the run ended before it began to compute"))
@@ -203,10 +210,16 @@ def _xml_energy(calculation: ElementTree.Element, settings: dict[str, str], volu
 
 
 def _parse_xml(text: str) -> tuple[ElementTree.Element | None, bool]:
-    """Return the tree without what is large, as far as it goes, and whether that is to the end."""
-    root = None
+    """Return the tree without what is large, as far as it goes, and whether that is to the end.
+
+    :raises _Wrong: if it is nested deeper than VASP's.
+    """
+    root, depth = None, 0
     try:
         for event, element in ElementTree.iterparse(io.BytesIO(text.encode()), events=("start", "end")):
+            depth += 1 if event == "start" else -1
+            if depth > _DEEPEST:
+                raise _Wrong(f"its xml has more than {_DEEPEST} elements within each other, which VASP's has not")
             if root is None:
                 root = element
             if event == "end" and element.tag in _HEAVY:

@@ -378,6 +378,12 @@ def test_xml_entities_are_refused(written, changed):
         read_outputs([written("vasprun.xml", text)])
 
 
+def test_endless_nesting_is_refused(written):
+    text = recorded.SIC_VASPRUN.replace("<modeling>", "<modeling>" + "<a>" * 100_000, 1)
+    with pytest.raises(FrameError, match="more than 32 elements within each other"):
+        read_outputs([written("vasprun.xml", text)])
+
+
 def test_control_characters_are_written_out(tmp_path):
     path = tmp_path / "evil\x1b[31m.castep"
     path.write_text(recorded.SIC_CASTEP.replace("x  C            2", "x  \x1b[2J          2"))
