@@ -211,17 +211,17 @@ def _complete(runner: HereRunner, signals: _Signals, claim: Claim, processes: li
         if reason is None:
             claim.end()
             return node
-        complaints = leave(runner, claim, node, reason)
+        complaints = leave(runner, claim, reason)
         signals.wait()
     for complaint in complaints:
         say(console, complaint)
     code = 128 + signals.received[0] if signals.received else os.EX_TEMPFAIL
     if signals.kills:
-        kill(node)
+        kill(claim)
         claim.end()
         raise Paused(f"{name} is killed", code)
     what = "" if signals.received else f"{reason}: when that is mended, "
-    raise Paused(f"{name} is paused; {what}it goes on with: aiida-gaprss resume {node.pk}", code)
+    raise Paused(f"{name} is paused; {what}it goes on with: aiida-gaprss resume {claim.pk}", code)
 
 
 def running_stage(node: WorkChainNode) -> str:

@@ -33,12 +33,13 @@ from aiida.engine.runners import Runner
 from aiida.engine.transports import TransportQueue
 from aiida.manage import get_manager
 from aiida.manage.configuration import get_config, get_profile
-from aiida.orm import CalcJobNode, ProcessNode, QueryBuilder, RemoteData, WorkChainNode
+from aiida.orm import CalcJobNode, ProcessNode, QueryBuilder, RemoteData, WorkChainNode, load_node
 from aiida.schedulers.datastructures import JobState
 from plumpy.exceptions import PersistenceError
 from plumpy.persistence import LoadSaveContext
 from plumpy.process_states import Excepted, Finished
 from sqlalchemy import exc
+from sqlalchemy.orm.exc import DetachedInstanceError
 
 from aiida_gaprss.calculations.frames import FramesCalculation
 from aiida_gaprss.workflows.once import NEVER_BEGUN, OnceWorkChain, awaits_begin, close
@@ -54,7 +55,10 @@ CHILD_INTERVAL, PATIENCE = 0.2, 10.0
 FULL, RESERVE = 1_000_000, 4_000_000
 
 #: The database does not answer, or what it did not answer has left its session in disorder.
-_LOST = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.InvalidRequestError, sqlite3.OperationalError)
+_LOST = (
+    *(exc.OperationalError, exc.InterfaceError, exc.InternalError, sqlite3.OperationalError),
+    *(exc.InvalidRequestError, DetachedInstanceError),
+)
 
 
 class Stopped(BaseException):
@@ -261,7 +265,7 @@ class Claim:
     """
 
     def __init__(self, node: ProcessNode) -> None:
-        self.path = _lock(node)
+        self.pk, self.path = node.pk, _lock(node)
 
     def __enter__(self) -> Claim:
         """Claim the work chain.
@@ -329,7 +333,7 @@ def interrupted() -> list[WorkChainNode]:
 # --- to stop ---
 
 
-def leave(runner: HereRunner, claim: Claim, root: ProcessNode, reason: str) -> list[str]:
+def leave(runner: HereRunner, claim: Claim, reason: str) -> list[str]:
     """Stop the programs of a work chain, and note that it is paused; return what could not be done.
 
     Nothing of that is needed to go on, but that the programs of jobs that were stopped are not taken to have ended by themselves.
@@ -341,6 +345,7 @@ def leave(runner: HereRunner, claim: Claim, root: ProcessNode, reason: str) -> l
     for uuid, folder in runner.folders.items():
         cut |= {uuid: STOPPED} if stop_in(folder) else {}
     try:
+        root = cast(ProcessNode, load_node(claim.pk))  # anew: a session that was in disorder knows nothing of the nodes it had
         for job in [node for node in root.called_descendants if isinstance(node, CalcJobNode) and not node.is_terminated]:
             try:
                 cut |= {job.uuid: STOPPED} if folder_here(job) is None and stop_elsewhere(job) else {}
@@ -355,6 +360,7 @@ def leave(runner: HereRunner, claim: Claim, root: ProcessNode, reason: str) -> l
     except OSError as exception:
         complaints.append(f"jobs that were stopped may be taken to have ended: {exception}")
     try:
+        root = cast(ProcessNode, load_node(claim.pk))
         root.pause()
         root.set_process_status(f"interrupted: {reason}; it goes on with: aiida-gaprss resume {root.pk}")
     except Exception as exception:
@@ -363,8 +369,9 @@ def leave(runner: HereRunner, claim: Claim, root: ProcessNode, reason: str) -> l
     return complaints
 
 
-def kill(root: ProcessNode) -> None:
+def kill(claim: Claim) -> None:
     """End a work chain, and all that it has called and that has not ended, as *Killed*. Their programs are stopped already."""
+    root = cast(ProcessNode, load_node(claim.pk))
     for node in [*root.called_descendants, root]:
         if not node.is_terminated:
             close(node, "killed by its user")
