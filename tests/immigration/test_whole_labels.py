@@ -379,7 +379,7 @@ def test_xml_entities_are_refused(written, changed):
 
 
 def test_endless_nesting_is_refused(written):
-    text = recorded.SIC_VASPRUN.replace("<modeling>", "<modeling>" + "<a>" * 100_000, 1)
+    text = recorded.SIC_VASPRUN.replace("</modeling>", "<a>" * 100_000 + "</modeling>", 1)
     with pytest.raises(FrameError, match="more than 32 elements within each other"):
         read_outputs([written("vasprun.xml", text)])
 
