@@ -206,7 +206,8 @@ def _energy(block: list[str]) -> float:
     begin = next((number for number, line in enumerate(after) if "sum of the following terms" in line), None)
     if begin is not None and not hybrid:
         end = next((n for n in range(begin + 1, len(after)) if not after[n].strip()), len(after))
-        terms = [_TERM.match(line) for line in after[begin + 1 : end]]
+        # With "->" parts of terms are told, not further ones.
+        terms = [_TERM.match(line) for line in after[begin + 1 : end] if not line.strip().startswith("->")]
         total = sum(float("nan") if term is None else _real(term[1]) for term in terms)
         target = internal if "E is the sum" in after[begin] else energy
         if target is None or not abs(total - target) < _ENERGY_TOLERANCE:
