@@ -289,7 +289,8 @@ def _forces(block: list[str], types: list[int], field: bool) -> np.ndarray | Non
     number = next((number for number, line in enumerate(block) if "Forces acting on atoms" in line), None)
     if number is None:
         return None
-    end = next((n for n in range(number + 2, len(block)) if not block[n].strip()), len(block))
+    # A blank line ends the table, or the heading of what is told of its parts.
+    end = next((n for n in range(number + 2, len(block)) if re.match(r"\s*(?:The .*|$)", block[n])), len(block))
     rows = [match.groups() for match in map(_FORCE.match, block[number + 1 : end]) if match]
     if [(row[0], row[1]) for row in rows] != [(str(n), str(kind)) for n, kind in enumerate(types, start=1)]:
         raise _Wrong(f"its table of forces has {len(rows)} rows that can be read, expected one for each of {len(types)} atoms")

@@ -3,11 +3,12 @@
 import gzip
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import recorded
-from ase import Atoms
+from ase import Atoms, units
 
 from aiida_gaprss.frames import FrameError
 from aiida_gaprss.immigration import read_outputs, recognise
@@ -391,3 +392,13 @@ def test_control_characters_are_written_out(tmp_path):
         read_outputs([path])
     assert "\x1b" not in str(caught.value)
     assert r"evil\x1b[31m.castep" in str(caught.value)
+
+
+def test_parts_that_pw_tells_of_terms_are_no_labels():
+    """A run with a PAW potential and ``verbosity='high'``: parts of the energy, tables of contributions to forces and stress."""
+    (frame,) = read_outputs([Path(__file__).parent / "boron_paw_verbose.out.gz"]).frames
+    assert frame.info["REF_energy"] == pytest.approx(-21.95656764 * units.Rydberg, abs=1e-7)
+    force = np.array([-0.02524433, -0.00234361, -0.01245103]) * units.Rydberg / units.Bohr
+    assert frame.arrays["REF_forces"] == pytest.approx(np.array([force, -force]), abs=1e-7)
+    stress = 0.00004242 * units.Rydberg / units.Bohr**3  # pw.x's sign is that of a virial
+    assert frame.info["REF_virial"].reshape(3, 3)[0, 1] == pytest.approx(stress * frame.get_volume(), abs=2e-5)
