@@ -97,10 +97,11 @@ def look(name: str, python: str = sys.executable, before: str = "") -> Look:
     return Look(state, shown(reason))
 
 
-def find(name: str, code: Any) -> tuple[str | None, str | None]:
+def find(name: str, code: Any, has_lines: bool = False) -> tuple[str | None, str | None]:
     """Return what is wrong with a calculator for a code, or what is to be remarked: (fault, remark).
 
     :param code: the python that will make the labels; None if it is not known.
+    :param has_lines: whether the job has lines of its own before the program, which may make it find more; they are not run here.
     """
     if code is None or code.computer is None:
         seen, here = look(name), True
@@ -111,6 +112,8 @@ def find(name: str, code: Any) -> tuple[str | None, str | None]:
         seen, here = look(name), False
     if seen.state == "wrong":
         return seen.reason, None
+    if here and has_lines and seen.state == "absent":
+        return None, f"{name} is not found here without the prepend_text of its job ({seen.reason})"
     if here:
         where = f"in the environment of {code.full_label}" if code is not None else "here"
         return (None if seen.state == "there" else f"{name} is not installed {where} ({seen.reason})"), None

@@ -119,7 +119,7 @@ def judge(campaign: Campaign) -> tuple[dict[str, Any], Findings]:
     python, label_python = codes["python"], codes["label_python"] or codes["python"]
     label: dict[str, Any] = {"max_concurrent": config.max_concurrent, "max_failed_fraction": config.max_failed_fraction}
     if config.reference.ase:
-        fault, remark = find(config.reference.ase.calculator, label_python)
+        fault, remark = find(config.reference.ase.calculator, label_python, bool(config.options.label.prepend_text))
         if fault:
             findings.fault(("reference", "ase", "calculator"), fault)
         findings.remarks += [remark] if remark else []

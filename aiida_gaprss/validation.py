@@ -131,11 +131,15 @@ def complaints(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]
             value, message = fault.get("input"), fault["msg"].removeprefix("Value error, ")
             if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] in _EXPECTED:
                 message = f"expected {_EXPECTED[fault['ctx']['pattern']]}"
-            told = fault["type"] == "value_error" and str(value) in message  # our own checks name the value themselves
+            told = fault["type"] == "value_error" and _names(message, value)  # as our own checks do
             if not (isinstance(value, dict | list | BaseModel) or told):
                 message += f" (got {shown(repr(value), 100)})"
         out.append((location, message))
     return list(dict.fromkeys(out))
+
+
+def _names(message: str, value: Any) -> bool:
+    return re.search(rf"(?<!\w){re.escape(str(value))}(?!\w)", message) is not None
 
 
 def model_validator_for(model: type[BaseModel]) -> Callable[[Any, Any], str | None]:
