@@ -45,8 +45,9 @@ def demo(seed: int, folder: Path) -> None:
     if missing:
         raise click.ClickException("; ".join(f"{f.name}: {f.detail}. {f.how_to_get}" for f in missing))
     campaign = load_campaign(EXAMPLES / "silicon_sw.yaml")
-    node = run_here(_with_seed(campaign, seed))
-    finish(node, folder / f"report-seed{seed}")
+    campaign = _with_seed(campaign, seed)
+    report_folder = _claimed(folder / f"report-seed{seed}", campaign)
+    finish(run_here(campaign), report_folder)
 
 
 @click.command()
@@ -75,8 +76,22 @@ def run(config: Path, submit: bool, seed: int | None, check: bool, folder: Path 
     if submit:
         submit_campaign(campaign)
         return
+    if folder is not None:
+        _claimed(folder, campaign)
     node = run_here(campaign)
     finish(node, folder or Path(f"gaprss-report-{node.pk}"))
+
+
+def _claimed(folder: Path, campaign: Campaign) -> Path:
+    """Return the folder of a report, which is made, before anything is run.
+
+    :raises FolderError: if it has files of something else.
+    """
+    from aiida_gaprss.launch import campaign_name
+    from aiida_gaprss.report.folder import claim
+    from aiida_gaprss.report.write import FILES
+
+    return claim(folder, FILES, (campaign_name(campaign),))
 
 
 def _with_seed(campaign: Campaign, seed: int | None) -> Campaign:

@@ -150,7 +150,9 @@ def run_or_submit(process: type[WorkChain], inputs: dict[str, Any], what: str, o
         click.echo(f"submitted <{node.pk}>; follow it with: verdi process status {node.pk}")
         return None
     from aiida_gaprss.cli.progress import run_with_progress
+    from aiida_gaprss.report.folder import RESULTS, refuse_used
 
+    refuse_used(options["folder"], RESULTS)
     return ended(run_with_progress(process, inputs), what, options["folder"])
 
 

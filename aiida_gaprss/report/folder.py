@@ -13,6 +13,9 @@ from aiida_gaprss.outside import read_text, shown
 #: What says of which process a report is.
 REPORT = "report.json"
 
+#: What commands write into folders that are named for them, besides a report.
+RESULTS = ("*.png", "best.yaml", "minima.*", REPORT)
+
 #: Bytes of the largest one that is read.
 MOST_BYTES = 200_000_000
 
@@ -31,7 +34,7 @@ def claim(folder: str | Path, patterns: Iterable[str], names: Iterable[str | Non
     """
     target = Path(folder)
     given = tuple(patterns)
-    there = sorted(path.name for path in _entries(target) if any(fnmatch(path.name, pattern) for pattern in given))
+    there = sorted(path.name for path in _entries(target) if _fits(path.name, given))
     if there and not force and not {name for name in names if name} & _names_in(target / REPORT):
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise FolderError(
@@ -39,6 +42,23 @@ def claim(folder: str | Path, patterns: Iterable[str], names: Iterable[str | Non
         )
     target.mkdir(parents=True, exist_ok=True)
     return target
+
+
+def refuse_used(folder: str | Path | None, patterns: Iterable[str]) -> None:
+    """Refuse a folder before anything is run whose results would replace those of something else in it.
+
+    :param folder: None for one that is named after what is run.
+    :param patterns: of the names of the files that would be written.
+    :raises FolderError: if it has such files.
+    """
+    given = tuple(patterns)
+    there = sorted(path.name for path in _entries(Path(folder)) if _fits(path.name, given)) if folder is not None else []
+    if there:
+        raise FolderError(f"{shown(folder)} has results already ({shown(there[0])}): name another folder, or take them away")
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def _entries(target: Path) -> Iterable[Path]:

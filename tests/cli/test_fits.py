@@ -50,6 +50,8 @@ def pictures(folder):
 
 def test_fit(call, tmp_path):
     text = call("fit", "--test-fraction", 0.3, "--report", "out")
+    again = call("fit", "--test-fraction", 0.3, "--report", "out", ok=False)
+    assert "out has results already" in again
     assert line(text, "all")[1] == "11"
     assert pictures(tmp_path / "out") == [f"{w}_{q}" for w in ("test", "training") for q in ("energy", "forces", "virial")]
     assert "the fit needs about" in call("fit", "--forecast")
