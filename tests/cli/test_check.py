@@ -112,6 +112,17 @@ def test_calculators(check, elsewhere):
     assert "is no ASE calculator" in check((calculator, "calculator: ase.io.read"), more=there)["reference.ase.calculator"]
 
 
+def test_a_calculator_that_lines_of_the_job_make_reachable(check, tmp_path):
+    """It may be there for the job: these lines are not run by a check."""
+    lines = f"touch {tmp_path}/ran; export PYTHONPATH=/opt/mine"
+    text = check(
+        ("calculator: quippy.potential.Potential", "calculator: no_such.Calculator"),
+        more=f'options: {{label: {{prepend_text: "{lines}"}}}}\n',
+    )
+    assert "  remark    no_such.Calculator is not found here without the prepend_text of its job" in text
+    assert not (tmp_path / "ran").exists()
+
+
 def test_resources_and_computers(check, elsewhere):
     from aiida.orm import Computer, InstalledCode
 
