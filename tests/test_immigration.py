@@ -703,7 +703,7 @@ def test_versions_may_differ(castep_text, written):
 
 
 def test_isolated_atom(data):
-    atom = Atoms("B", cell=[10, 10, 10])
+    atom = Atoms("B", cell=[10, 10, 10], pbc=True)
     frame = _frame(Output([Step(atom, -70.0, np.zeros((1, 3)), 0.01 * np.eye(3))]), 1, "isolated_atom")
     assert frame.info["config_type"] == "isolated_atom"
     assert "REF_virial" not in frame.info
@@ -747,7 +747,7 @@ def test_frames_pass_the_checks_of_every_dataset():
     with pytest.raises(FrameError, match="cell is missing or flat"):
         _frame(Output([Step(flat, -70.0)]), 1, None)
     with pytest.raises(FrameError, match="REF_energy is nan, expected finite numbers"):
-        _frame(Output([Step(Atoms("B", cell=[3, 3, 3]), float("nan"))]), 1, None)
+        _frame(Output([Step(Atoms("B", cell=[3, 3, 3], pbc=True), float("nan"))]), 1, None)
 
 
 # --- Quantum ESPRESSO: real runs ---
