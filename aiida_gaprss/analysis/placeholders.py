@@ -137,10 +137,15 @@ def _partly_zero_forces(frames: Sequence[Atoms], judged: list[int], prefix: str)
         lost = [k for k in range(3) if (forces[:, k] == 0).all() and allowed[:, k].any() and _AXES[k] not in flat]
         if len(held) and chance**2 * total < CHANCE:
             out[i] = f"the forces on {len(held)} of its {len(forces)} atoms are exactly 0, which its symmetry does not demand"
-        elif lost and chance ** min(allowed[:, k].sum() for k in lost) * len(labels) < CHANCE:
+        elif lost and chance ** min(_independent(allowed[:, k]) for k in lost) * len(labels) < CHANCE:
             names = " and ".join(_AXES[k] for k in lost)
             out[i] = f"all forces along {names} are exactly 0, which its symmetry does not demand"
     return out
+
+
+def _independent(allowed: np.ndarray) -> int:
+    """Return how many of the forces along an axis that symmetry allows are independent: their sum is zero."""
+    return max(int(allowed.sum()) - 1, 0)
 
 
 def _repeated_forces(frames: Sequence[Atoms], judged: list[int], prefix: str) -> dict[int, str]:
