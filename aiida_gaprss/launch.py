@@ -305,7 +305,8 @@ def _crystals(campaign: Campaign, key: str, findings: Findings) -> Dataset | Non
             continue
         for number, atoms in enumerate(crystals):
             crystal = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-            label = plain_name(str(atoms.info.get("name", path.stem + (f"-{number}" if len(crystals) > 1 else ""))), "crystal")
+            label = str(atoms.info.get("name", path.stem + (f"-{number}" if len(crystals) > 1 else "")))
+            label = plain_name(re.sub(r"[^\w.+-]+", "-", label), "crystal")
             crystal.info.update(frame_id=label, config_type="crystal" if key == "crystals" else label)
             frames.append(crystal)
     try:

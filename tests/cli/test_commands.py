@@ -254,10 +254,10 @@ def test_names_of_what_a_campaign_made(call, campaign):
     outputs = campaign.outputs
     assert outputs.potential.label == "tiny final potential"
     assert outputs.potentials.g00.label == "tiny g00 potential"
-    assert outputs.labels.g01.label == "tiny g01 labels"
-    assert outputs.labels.g01.description == f"Frames of generation 1, labelled; campaign tiny, uuid {campaign.uuid}"
+    assert outputs.labels.g01.label == "labels of generation 1 (tiny)"
+    assert outputs.labels.g01.description
     assert "tiny final potential" in call("potential", "list")
-    assert "tiny g01 labels" in call("dataset", "list")
+    assert "labels of generation 1 (tiny)" in call("dataset", "list")
     nodes = {node.uuid for node in load_group(f"gaprss/tiny-{campaign.uuid[:8]}").nodes}
     assert nodes >= {campaign.uuid, outputs.potential.uuid, outputs.predictions.uuid, outputs.minima_frames.uuid}
     assert nodes >= {space[key].uuid for space in (outputs.labels, outputs.potentials, outputs.relaxed) for key in space}

@@ -241,7 +241,7 @@ def test_a_gap_fit_with_mpi(setup, file):
     job = load_code("gap_fit@mpi").base.links.get_outgoing().one().node
     assert job.is_finished_ok
     script = job.base.repository.get_object_content("_aiidasubmit.sh")
-    (fit,) = (line for line in script.splitlines() if "config_file=" in line)
+    (fit,) = (line for line in script.splitlines() if "config_file=" in line and "watch.sh" not in line)
     (evaluation,) = (line for line in script.splitlines() if "batch.py" in line)
     assert fit.startswith("'env' 'RANKS=1' ")
     assert "RANKS" not in evaluation
