@@ -32,6 +32,11 @@ def pytest_addoption(parser):
     parser.addoption("--fuzz", type=float, default=1.0, metavar="N", help="N times as many inputs for the fuzzers (tests/fuzz)")
 
 
+def pytest_collection_modifyitems(items):
+    """Put the tests last that empty the profile: others look at what one test has made."""
+    items.sort(key=lambda item: "aiida_profile_clean" in getattr(item, "fixturenames", ()))
+
+
 def pytest_terminal_summary(terminalreporter):
     for tally in TALLIES:
         terminalreporter.write_line(f"fuzzed {tally}")
