@@ -81,7 +81,7 @@ def test_grid(run, inputs):
     search = {
         "variables": {
             "descriptors.0.cutoff": [3.0, 4.5],
-            "sparse_jitter": [1e-8, 1e-8, 1e-30],
+            "sparse_jitter": [1e-8, 1e-8, 1e-19],
             "descriptors.0.n_sparse": [10, 250],
         },
         "weights": {"energy": 2.0, "forces": 0.5},
@@ -92,7 +92,7 @@ def test_grid(run, inputs):
     rows = outputs["trials"]["rows"]
     assert len(rows) == 8, "equal trials are done once"
     assert {tuple(row["values"].values()) for row in rows} == {
-        (c, j, n, 5.0) for c in (3.0, 4.5) for j in (1e-8, 1e-30) for n in (10, 250)
+        (c, j, n, 5.0) for c in (3.0, 4.5) for j in (1e-8, 1e-19) for n in (10, 250)
     }
     done = [row for row in rows if row["reason"] is None]
     failed = [row for row in rows if row["reason"] is not None]
@@ -176,7 +176,7 @@ def test_members_by_seed(run, inputs):
 
 def test_a_committee_of_failures(run, inputs):
     singular = {"kind": "distance_2b", "cutoff": 4.5, "n_sparse": 250, "theta_uniform": 5.0}
-    inputs["settings"] = Dict({**TINY, "descriptors": [singular], "sparse_jitter": 1e-30})
+    inputs["settings"] = Dict({**TINY, "descriptors": [singular], "sparse_jitter": 1e-19})
     outputs, node = run(CommitteeWorkChain, **inputs, members=Int(2))
     assert node.exit_status == CommitteeWorkChain.exit_codes.ERROR_ALL_FAILED.status
     assert "cannot factorise" in node.exit_message
