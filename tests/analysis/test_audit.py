@@ -520,7 +520,9 @@ OF_SOME = ("virial from kbar in a part", "energies shifted", "isolated atoms sub
 
 @pytest.mark.slow
 @pytest.mark.parametrize("corruption", [*OF_ALL, *OF_SOME])
-@pytest.mark.parametrize("name", ["magnesium", "silicon", "molybdenum", "boron"])
+@pytest.mark.parametrize(
+    "name", ["magnesium", *(pytest.param(n, marks=pytest.mark.full) for n in ("silicon", "molybdenum")), "boron"]
+)
 def test_corrupted_published_labels(published, name, corruption):
     fraction, change, finder, words = CORRUPTIONS[corruption]
     if corruption == "isolated atoms subtracted":
