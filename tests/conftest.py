@@ -81,6 +81,19 @@ def data():
     return Path(folder)
 
 
+@pytest.fixture
+def written(tmp_path):
+    """Write a text to a file and return its path."""
+
+    def written(name, text):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return written
+
+
 # --- programs ---
 
 

@@ -37,19 +37,6 @@ def vasp_text(data):
     return lambda run, name: gzip.decompress((data / "vasp" / run / f"{name}.gz").read_bytes()).decode()
 
 
-@pytest.fixture
-def written(tmp_path):
-    """Write a text to a file and return its path."""
-
-    def written(name, text):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    return written
-
-
 def changed(text, old, new, count=1):
     """Replace ``old`` where it stands for the first time; it must be there."""
     assert old in text, old

@@ -16,19 +16,6 @@ def boron():
 
 
 @pytest.fixture
-def written(tmp_path):
-    """Write a text to a file and return its path."""
-
-    def written(name, text):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    return written
-
-
-@pytest.fixture
 def changed():
     """Replace a text where it stands for the first time (or in so many places); it must be there."""
 
