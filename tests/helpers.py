@@ -112,15 +112,24 @@ def sorted_cell(atoms):
     return atoms[np.argsort(atoms.numbers, kind="stable")]
 
 
-def assert_cats(node):
-    """`verdi calcjob inputcat` and `outputcat` show what a job was given and what it printed."""
-    from aiida.cmdline.commands.cmd_calcjob import calcjob_inputcat, calcjob_outputcat
+def verdi(*words):
+    """Run a command of `verdi` in the profile of the tests and return what it prints."""
+    from aiida.cmdline.commands.cmd_verdi import verdi
+    from aiida.common.log import configure_logging
     from click.testing import CliRunner
 
-    for command, words in ((calcjob_inputcat, "Properties="), (calcjob_outputcat, '"complete": true')):
-        result = CliRunner().invoke(command, [str(node.pk)])
-        assert result.exit_code == 0, result.output
-        assert words in result.output
+    try:
+        done = CliRunner().invoke(verdi, words)
+    finally:
+        configure_logging(with_orm=True)  # AiiDA's commands take the handler away that stores reports
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def assert_cats(node):
+    """`verdi calcjob inputcat` and `outputcat` show what a job was given and what it printed."""
+    assert "Properties=" in verdi("calcjob", "inputcat", str(node.pk))
+    assert '"complete": true' in verdi("calcjob", "outputcat", str(node.pk))
 
 
 #: A potential made by hand: a pair term of copper with three sparse points, as gap_fit writes it.
