@@ -135,7 +135,7 @@ def is_labelled(atoms: Atoms) -> bool:
     return f"{REFERENCE}_energy" in atoms.info
 
 
-def same_structure(atoms: Atoms) -> bytes:
+def structure_key(atoms: Atoms) -> bytes:
     """Return what two frames have in common exactly when species, positions and cell are the same to the digits kept here."""
     frame = canonical(atoms)
     return frame.numbers.tobytes() + frame.positions.tobytes() + frame.cell.array.tobytes()

@@ -23,9 +23,9 @@ from common import label
 from rich.console import Console
 from rich.table import Table
 
-from aiida_gaprss.analysis.audit import Audit, audit
-from aiida_gaprss.extxyz import Keys, import_frames
+from aiida_gaprss.audit import Audit, audit
 from aiida_gaprss.frames import is_isolated_atom
+from aiida_gaprss.io.extxyz import Keys, import_frames
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
 
 MLEARN = Keys(energy="dft_energy", forces="dft_force", virial="dft_virial")

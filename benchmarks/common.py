@@ -16,7 +16,7 @@ FOLDER = Path(tempfile.mkdtemp(prefix="gaprss-benchmark-"))
 
 def stillinger_weber() -> dict:
     """Return the label settings of the demo's reference."""
-    from aiida_gaprss.config import load_campaign
+    from aiida_gaprss.campaign.file import load_campaign
 
     example = Path(__file__).parent.parent / "aiida_gaprss" / "examples" / "silicon_sw.yaml"
     reference = load_campaign(example).config.reference.ase
@@ -67,7 +67,7 @@ def fit_silicon() -> Path:
     """Fit a GAP to 60 random cells of Stillinger-Weber silicon; return its xml."""
     from ase.io import write
 
-    from aiida_gaprss.fitting.settings import FitSettings
+    from aiida_gaprss.models.gap.settings import FitSettings
 
     frames = labelled_silicon(silicon_cells(60, (2, 4, 6, 8)))
     write(FOLDER / "train.xyz", frames, format="extxyz", write_results=False)

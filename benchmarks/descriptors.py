@@ -23,9 +23,9 @@ from common import FOLDER, gap_fit, labelled_silicon, silicon_cells
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.frames import extxyz
-from aiida_gaprss.extxyz import Keys, import_frames
-from aiida_gaprss.fitting.settings import FitSettings
-from aiida_gaprss.fitting.training import atomic_energies
+from aiida_gaprss.io.extxyz import Keys, import_frames
+from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.training import atomic_energies
 
 SIGMA = {"energy": 0.005, "forces": 0.05, "virial": 0.1}
 PAIR = {"kind": "distance_2b", "cutoff": 5.0, "n_sparse": 20}

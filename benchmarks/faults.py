@@ -28,7 +28,7 @@ from typing import Any
 import psutil
 from machine import PROJECT, ClusterMachine
 
-from aiida_gaprss.config import load_campaign
+from aiida_gaprss.campaign.file import load_campaign
 
 MACHINE = ClusterMachine(
     Path(os.environ.get("GAPRSS_FAULTS", "/tmp/gaprss-faults")), int(os.environ.get("GAPRSS_CLUSTER_NUMBER", "6"))

@@ -35,9 +35,9 @@ from common import label
 from scipy.optimize import least_squares, nnls
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.fitting import forecast as model
-from aiida_gaprss.fitting.log import read_log
-from aiida_gaprss.fitting.settings import FitSettings
+from aiida_gaprss.models.gap import forecast as model
+from aiida_gaprss.models.gap.log import read_log
+from aiida_gaprss.models.gap.settings import FitSettings
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
 
 HEAD = """\

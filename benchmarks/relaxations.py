@@ -12,7 +12,7 @@ from ase.io import write
 from common import FOLDER, fit_silicon, silicon_cells
 
 from aiida_gaprss.runners import FOLDER as RUNNERS
-from aiida_gaprss.tasks import RelaxSettings
+from aiida_gaprss.settings.jobs import RelaxSettings
 
 
 def main() -> None:

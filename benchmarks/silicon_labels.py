@@ -76,8 +76,8 @@ def campaign(strategy: str, seed: int, generations: int) -> Any:
     from common import stillinger_weber
     from ruamel.yaml import YAML
 
-    from aiida_gaprss.config import check_campaign
-    from aiida_gaprss.launch import builder_inputs
+    from aiida_gaprss.campaign.file import check_campaign
+    from aiida_gaprss.campaign.inputs import builder_inputs
     from aiida_gaprss.workflows.rss import RssWorkChain
 
     content = {

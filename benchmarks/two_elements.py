@@ -73,8 +73,8 @@ def run(name: str, content: dict[str, Any], folder: Path) -> Any:
     from aiida.engine import run_get_node
     from ruamel.yaml import YAML
 
-    from aiida_gaprss.config import check_campaign
-    from aiida_gaprss.launch import builder_inputs
+    from aiida_gaprss.campaign.file import check_campaign
+    from aiida_gaprss.campaign.inputs import builder_inputs
     from aiida_gaprss.report.collect import collect
     from aiida_gaprss.report.write import write_report
     from aiida_gaprss.workflows.rss import RssWorkChain
@@ -146,7 +146,7 @@ LITHIUM_COPPER = (
 def lithium_copper(folder: Path, generations: int) -> None:
     """Import published frames, and search from them."""
     from aiida_gaprss.data.dataset import Dataset
-    from aiida_gaprss.extxyz import Keys
+    from aiida_gaprss.io.extxyz import Keys
 
     path = Path(os.environ["GAPRSS_DATA"]) / "licu" / "LiCu_iter0_fitting.xyz"
     keys = Keys(energy="REF_energy", forces="REF_forces")

@@ -32,7 +32,7 @@ from ase.io import read, write
 from common import FOLDER, fit_silicon, load_temporary_profile, silicon_cells, stillinger_weber
 
 from aiida_gaprss.runners import FOLDER as RUNNERS
-from aiida_gaprss.tasks import RelaxSettings
+from aiida_gaprss.settings.jobs import RelaxSettings
 
 HERE = Path(__file__).resolve().parent
 PROCESSES = 2

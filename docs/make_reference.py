@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from aiida_gaprss.campaign import PROTOCOLS, RssSettings
-from aiida_gaprss.computers import ComputerSettings
-from aiida_gaprss.config import CampaignConfig
+from aiida_gaprss.campaign.file import CampaignConfig
+from aiida_gaprss.campaign.settings import PROTOCOLS, RssSettings
+from aiida_gaprss.settings.computer import ComputerSettings
 
 HEAD = """# Campaign file: all options
 

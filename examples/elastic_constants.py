@@ -17,7 +17,7 @@ import numpy as np
 from ase.build import bulk
 from quippy.potential import Potential
 
-from aiida_gaprss.analysis.elasticity import ElasticityError, elastic_constants, relaxed
+from aiida_gaprss.properties.elastic import ElasticityError, elastic_constants, relaxed
 
 
 def main(xml: str, structure: str, element: str, a: str) -> None:

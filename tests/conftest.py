@@ -23,8 +23,8 @@ from sqlalchemy.engine import Engine
 
 import aiida_gaprss
 from aiida_gaprss import frames as fr
-from aiida_gaprss.fitting.settings import FitSettings
-from aiida_gaprss.fitting.training import atomic_energies
+from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.training import atomic_energies
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
 
 
@@ -470,8 +470,8 @@ def campaign(run, campaign_codes, campaign_text, remembered, tmp_path):
     """The node of a finished campaign; it runs once."""
     from aiida.orm import load_node
 
-    from aiida_gaprss.config import check_campaign
-    from aiida_gaprss.launch import builder_inputs
+    from aiida_gaprss.campaign.file import check_campaign
+    from aiida_gaprss.campaign.inputs import builder_inputs
     from aiida_gaprss.workflows.rss import RssWorkChain
 
     if "campaign" not in remembered:

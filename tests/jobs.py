@@ -20,7 +20,7 @@ from ase.build import bulk
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.runners import FOLDER
-from aiida_gaprss.tasks import RelaxSettings
+from aiida_gaprss.settings.jobs import RelaxSettings
 
 #: The kinds of jobs that give one line for each frame.
 KINDS = ("label", "evaluate", "relax", "describe", "buildcell", "bundle")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from aiida_gaprss.analysis.audit import audit
-from aiida_gaprss.analysis.placeholders import find_placeholders
-from aiida_gaprss.config import load_campaign
-from aiida_gaprss.extxyz import Keys, import_frames
-from aiida_gaprss.immigration import read_outputs
-from aiida_gaprss.structures.airss import parse_seed
+from aiida_gaprss.audit import audit
+from aiida_gaprss.audit.placeholders import find_placeholders
+from aiida_gaprss.campaign.file import load_campaign
+from aiida_gaprss.io.extxyz import Keys, import_frames
+from aiida_gaprss.io.outputs import read_outputs
+from aiida_gaprss.strategies.airss import parse_seed
 
 DFT = Keys(energy="dft_energy", forces="dft_forces")
 WITH_VIRIAL = Keys(energy="dft_energy", forces="dft_forces", virial="dft_virial")

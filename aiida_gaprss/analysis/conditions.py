@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.hull import reduced_formula
-from aiida_gaprss.validation import Count, Model, Positive, PositiveOrZero
+from aiida_gaprss.settings.model import Count, Model, Positive, PositiveOrZero
 
 
 class Conditions(Model):

@@ -12,10 +12,10 @@ from pydantic import Field, model_validator
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.energies import energies_per_atom
 from aiida_gaprss.analysis.hull import reduced_formula
+from aiida_gaprss.runners.status import ENDED
 from aiida_gaprss.selection.duplicates import unique
 from aiida_gaprss.selection.fingerprints import fingerprints
-from aiida_gaprss.selection.generation import ENDS
-from aiida_gaprss.validation import Count, Model, Positive
+from aiida_gaprss.settings.model import Count, Model, Positive
 
 
 class StopSettings(Model):
@@ -63,9 +63,9 @@ CRITERIA: dict[str, tuple[str, str, float]] = {
 }
 
 
-def end_points(frames: Sequence[Atoms]) -> list[Atoms]:
+def ended_frames(frames: Sequence[Atoms]) -> list[Atoms]:
     """Return the frames at which relaxations ended as they should."""
-    return [atoms for atoms in frames if atoms.info.get("relax_status") in ENDS]
+    return [atoms for atoms in frames if atoms.info.get("relax_status") in ENDED]
 
 
 def low_end_points(frames: Sequence[Atoms], window: float) -> list[Atoms]:
@@ -73,7 +73,7 @@ def low_end_points(frames: Sequence[Atoms], window: float) -> list[Atoms]:
 
     Energies, not enthalpies: every end point may have been relaxed at another pressure.
     """
-    ends = end_points(frames)
+    ends = ended_frames(frames)
     energies = [(reduced_formula(atoms), atoms.info["GAP_energy"] / len(atoms)) for atoms in ends]
     lowest: dict[str, float] = {}
     for composition, energy in energies:
@@ -140,10 +140,10 @@ def progress(
     """
     low = low_end_points(relaxed, settings.window)
     distinct, fresh = discovery(low, seen, settings.tolerance)
-    ends = end_points(labelled)
+    ends = ended_frames(labelled)
     return {
         "energy_change": energy_change(low, evaluated),
-        "distribution": distribution_change(end_points(labelled_before), ends),
+        "distribution": distribution_change(ended_frames(labelled_before), ends),
         "discovery": fresh / distinct if distinct else None,
         "new_error": new_error(ends),
         "low_minima": distinct,

@@ -10,7 +10,7 @@ from ase import Atoms
 from pymatgen.core import Composition
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.selection.generation import ENDS
+from aiida_gaprss.runners.status import ENDED
 from aiida_gaprss.structures.compositions import reduced, text
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def hull_weights(frames: Sequence[Atoms], kT: float) -> dict[str, float]:
     """
     lowest: dict[str, float] = {}
     for atoms, height in zip(frames, above_hull(frames), strict=True):
-        if np.isfinite(height) and atoms.info.get("relax_status") in ENDS:
+        if np.isfinite(height) and atoms.info.get("relax_status") in ENDED:
             key = reduced_formula(atoms)
             lowest[key] = min(float(height), lowest.get(key, np.inf))
     return {key: max(float(np.exp(-height / kT)), LEAST_WEIGHT) for key, height in sorted(lowest.items())}

@@ -23,9 +23,10 @@ from aiida_gaprss import frames as frames_
 from aiida_gaprss.analysis.hull import reduced_formula, reference_energy
 from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.frames import PREDICTION, REFERENCE
+from aiida_gaprss.runners.status import CONVERGED, GIVEN_UP, ON_THE_WAY
 
 #: ``relax_status`` of frames that are no candidates: on their way, or lost.
-NOT_RELAXED = frozenset({"on_the_way", "collapsed", "exploded", "evaporated", "not_finite"})
+NOT_RELAXED = frozenset({ON_THE_WAY, *GIVEN_UP})
 
 #: Two frames further apart than this are compared no further.
 ENERGY_TOLERANCE = 0.005  # eV/atom
@@ -104,7 +105,7 @@ class EndPoint:
         self.energy = float(atoms.info[f"{PREDICTION}_energy"]) / len(atoms)
         self.enthalpy = self.energy + pressure * units.GPa * self.volume
         self.status = str(atoms.info.get("relax_status", "unknown"))
-        self.converged = self.status == "converged"
+        self.converged = self.status == CONVERGED
         self.excess = 0.0  # enthalpy above the lowest, or above the convex hull
 
     def preference(self) -> tuple[bool, bool, float, int]:

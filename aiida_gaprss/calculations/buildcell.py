@@ -10,9 +10,9 @@ from aiida.orm import AbstractCode, Int, Str
 from ase import Atoms
 
 from aiida_gaprss.calculations.frames import FramesCalculation, extxyz
+from aiida_gaprss.settings.jobs import BuildcellSettings
+from aiida_gaprss.settings.model import model_validator_for
 from aiida_gaprss.structures.building import child_seeds
-from aiida_gaprss.tasks import BuildcellSettings
-from aiida_gaprss.validation import model_validator_for
 
 
 class BuildcellCalculation(FramesCalculation):

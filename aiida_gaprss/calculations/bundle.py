@@ -25,7 +25,7 @@ class BundleCalculation(FramesCalculation):
 
     ``code`` is a python with ase on the same computer; the program and its settings stand in the namespace of the reference.
     Input and output of every frame come back as ``raw/<number of the frame, from 0>.zip`` in the retrieved folder, and the labels
-    are read from them with the checks of ``aiida_gaprss.immigration``.
+    are read from them with the checks of ``aiida_gaprss.io.outputs``.
     """
 
     TASK = "program"

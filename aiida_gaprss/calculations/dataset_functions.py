@@ -14,8 +14,8 @@ from aiida_gaprss.analysis.conditions import Conditions, kept
 from aiida_gaprss.analysis.minima import unique_minima
 from aiida_gaprss.calculations.common import frames_of
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.fitting.splits import stratified
 from aiida_gaprss.levels import Level, joined
+from aiida_gaprss.models.splits import stratified
 
 
 def joint_level(nodes: Iterable[Dataset]) -> Level | str:

@@ -9,7 +9,7 @@ from aiida.orm import ArrayData
 
 from aiida_gaprss.calculations.frames import FramesCalculation
 from aiida_gaprss.selection.settings import DescribeSettings
-from aiida_gaprss.validation import model_validator_for
+from aiida_gaprss.settings.model import model_validator_for
 
 
 class DescribeCalculation(FramesCalculation):

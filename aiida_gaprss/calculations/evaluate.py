@@ -9,8 +9,8 @@ from aiida.engine import CalcJobProcessSpec
 from aiida_gaprss.calculations.frames import FramesCalculation, potential_calculator
 from aiida_gaprss.calculations.relax import check_potential, validate_potential
 from aiida_gaprss.data.potential import Potential
-from aiida_gaprss.tasks import EvaluateSettings
-from aiida_gaprss.validation import model_validator_for
+from aiida_gaprss.settings.jobs import EvaluateSettings
+from aiida_gaprss.settings.model import model_validator_for
 
 
 class EvaluateCalculation(FramesCalculation):

@@ -10,11 +10,11 @@ from aiida.orm import Data, Dict, Float, Int, List
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.errors import errors_in_groups
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.fitting.protocols import expand
-from aiida_gaprss.fitting.settings import FitSettings
-from aiida_gaprss.fitting.splits import all_but, stratified
-from aiida_gaprss.fitting.training import leaks
 from aiida_gaprss.levels import joined
+from aiida_gaprss.models.gap.protocols import expand
+from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.splits import all_but, stratified
+from aiida_gaprss.models.training import leaks
 
 
 @calcfunction

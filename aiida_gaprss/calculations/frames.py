@@ -14,10 +14,10 @@ from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.orm import AbstractCode, Dict
 from ase.io import write
 
+from aiida_gaprss.calculations.worker import watch_connections
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.runners import FOLDER
-from aiida_gaprss.worker import watch_connections
 
 POTENTIAL_FOLDER = "potential"
 
@@ -25,7 +25,6 @@ POTENTIAL_FOLDER = "potential"
 INPUT, OUTPUT = "input.extxyz", "stdout.txt"
 
 # All calculations and work chains of this package come by here.
-watch_connections()
 atexit.register(gc.freeze)  # else python looks for garbage once more before it ends, which takes it half a second
 
 
@@ -34,6 +33,11 @@ class FramesCalculation(CalcJob):
 
     TASK: str
     PARSER: str
+
+    def init(self) -> None:
+        """Begin, or go on after a worker of the daemon that has ended."""
+        watch_connections()
+        super().init()
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
@@ -109,7 +113,7 @@ class FramesCalculation(CalcJob):
 
 def upload_runner(folder: Folder, task: str) -> None:
     """Put the scripts that run ``python batch.py task`` into the job folder."""
-    for name in ("batch", "common", "identity", task):
+    for name in ("batch", "common", "identity", "status", task):
         with folder.open(f"{name}.py", "w", encoding="utf-8") as handle:
             handle.write((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
 

@@ -15,13 +15,13 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.frames import extxyz, upload_runner
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
-from aiida_gaprss.fitting.regularisation import regularise
-from aiida_gaprss.fitting.settings import FitSettings
-from aiida_gaprss.fitting.training import TrainingSetError, atomic_energies, join
 from aiida_gaprss.levels import difference
+from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.regularisation import regularise
+from aiida_gaprss.models.training import TrainingSetError, atomic_energies, join
 from aiida_gaprss.runners import FOLDER as RUNNERS
-from aiida_gaprss.tasks import EvaluateSettings
-from aiida_gaprss.validation import model_validator_for
+from aiida_gaprss.settings.jobs import EvaluateSettings
+from aiida_gaprss.settings.model import model_validator_for
 
 
 class GapFitCalculation(CalcJob):

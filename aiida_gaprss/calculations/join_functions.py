@@ -13,7 +13,7 @@ from ase import Atoms
 
 from aiida_gaprss.calculations.common import named
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.parsers.frames import NOT_REACHED, TIME_LIMIT
+from aiida_gaprss.runners.status import NOT_REACHED, TIME_LIMIT
 
 
 @calcfunction

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.engine import CalcJobProcessSpec
-from aiida.orm import Dict
 
 from aiida_gaprss.calculations.frames import FramesCalculation
-from aiida_gaprss.tasks import LabelSettings
-from aiida_gaprss.validation import model_validator_for
+from aiida_gaprss.settings.jobs import LabelSettings
+from aiida_gaprss.settings.model import model_validator_for
 
 
 class LabelCalculation(FramesCalculation):
@@ -29,9 +28,3 @@ class LabelCalculation(FramesCalculation):
         """Return calculator and arguments."""
         settings = LabelSettings(**self.inputs.settings.get_dict())
         return settings.model_dump(exclude={"level_of_theory"})
-
-    @staticmethod
-    def level_of_theory(settings: Dict) -> str:
-        """Return the level of theory of the labels in one line."""
-        content = settings.get_dict()
-        return str(content.get("level_of_theory") or f"ASE {content['calculator']} {content.get('arguments', {})}")

@@ -35,10 +35,10 @@ def settle_labels(frames: Dataset, min_distance_factor: Float, level: Dict, **kn
     :param level: of theory, as :func:`aiida_gaprss.levels.content_of` gives it.
     :return: ``settled`` with labels or reasons, and ``left``.
     """
-    labels = {fr.same_structure(a): a for a in frames_of(known) if fr.is_labelled(a)}
+    labels = {fr.structure_key(a): a for a in frames_of(known) if fr.is_labelled(a)}
     settled, left = [], []
     for atoms in frames.get_frames():
-        source = labels.get(fr.same_structure(atoms))
+        source = labels.get(fr.structure_key(atoms))
         reason = why_absurd(atoms, Limits(min_distance=shortest_distances(atoms, min_distance_factor.value)))
         if source is not None:
             fr.take_labels(atoms, source)

@@ -8,9 +8,9 @@ from aiida.engine import CalcJobProcessSpec
 
 from aiida_gaprss.calculations.frames import FramesCalculation, potential_calculator
 from aiida_gaprss.data.potential import Potential, PotentialError, too_new
-from aiida_gaprss.fitting import GAP_VERSION_EXTRA
-from aiida_gaprss.tasks import RelaxSettings
-from aiida_gaprss.validation import model_validator_for
+from aiida_gaprss.models import GAP_VERSION_EXTRA
+from aiida_gaprss.settings.jobs import RelaxSettings
+from aiida_gaprss.settings.model import model_validator_for
 
 
 class RelaxCalculation(FramesCalculation):

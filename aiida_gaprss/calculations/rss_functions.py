@@ -17,16 +17,16 @@ from aiida_gaprss.analysis.hull import hull_weights
 from aiida_gaprss.analysis.minima import Minimum, ranked_by_reference
 from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.calculations.common import frames_of, named, process_uuid
-from aiida_gaprss.campaign import RssSettings
+from aiida_gaprss.campaign.settings import RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import joined
-from aiida_gaprss.seeding import stage_seed
 from aiida_gaprss.selection.generation import choose_frames
+from aiida_gaprss.strategies.dimers import dimer_curve
+from aiida_gaprss.strategies.distort import distorted
+from aiida_gaprss.strategies.seeds import make_cells
 from aiida_gaprss.structures.compositions import Weights
 from aiida_gaprss.structures.compositions import text as formula_text
-from aiida_gaprss.structures.dimers import dimer_curve
-from aiida_gaprss.structures.distortions import distorted
-from aiida_gaprss.structures.seeds import make_cells
+from aiida_gaprss.structures.seeding import stage_seed
 
 
 def _cells(

@@ -13,7 +13,7 @@ from aiida_gaprss.analysis.errors import QUANTITIES
 from aiida_gaprss.analysis.pareto import front
 from aiida_gaprss.calculations.common import named
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.fitting.search import Search, with_value
+from aiida_gaprss.models.tuning import Search, with_value
 
 #: The columns of a table of fits: RMSE and MAE of the test, in the units of ``analysis.errors``.
 MEASURES = tuple(f"{quantity}_{measure}" for quantity in QUANTITIES for measure in ("rmse", "mae"))

@@ -14,10 +14,10 @@ from ase import Atoms
 from aiida_gaprss.analysis.minima import unique_minima
 from aiida_gaprss.analysis.targets import find, names_of
 from aiida_gaprss.calculations.common import named, process_uuid
+from aiida_gaprss.campaign.search import DiagnosticSearchSettings
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.seeding import stage_seed
-from aiida_gaprss.structures.seeds import make_cells
-from aiida_gaprss.tasks import DiagnosticSearchSettings
+from aiida_gaprss.strategies.seeds import make_cells
+from aiida_gaprss.structures.seeding import stage_seed
 
 
 @calcfunction

@@ -21,7 +21,7 @@ from aiida_gaprss.cli.search import search
 from aiida_gaprss.cli.setup import setup
 from aiida_gaprss.cli.storage import storage
 from aiida_gaprss.outside import harmless
-from aiida_gaprss.terminal import harmless_output
+from aiida_gaprss.outside.terminal import harmless_output
 
 
 class Commands(click.Group):

@@ -14,7 +14,7 @@ from aiida_gaprss.cli.nodes import _key_options, _keys, _load, _profile, dataset
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from aiida_gaprss.analysis.audit import Audit
+    from aiida_gaprss.audit import Audit
     from aiida_gaprss.levels import Level
 
 #: Names that labels have in files, tried in this order if the user names none.
@@ -61,7 +61,7 @@ def dataset_audit(
 
     Exit status: 0 sound (or warnings only), 1 warnings with --strict, 2 faults, or something that cannot be read.
     """
-    from aiida_gaprss.analysis.audit import AuditSettings, audit
+    from aiida_gaprss.audit import AuditSettings, audit
     from aiida_gaprss.levels import line_of
 
     try:
@@ -84,8 +84,8 @@ def _read(
     sources: tuple[str, ...], options: dict[str, Any], config_type: str | None
 ) -> tuple[dict[str, list[Atoms]], dict[str, Level | str | None], list[str]]:
     """Return frames and level of theory by source, and why other frames cannot be used."""
-    from aiida_gaprss.extxyz import import_frames
     from aiida_gaprss.frames import FrameError
+    from aiida_gaprss.io.extxyz import import_frames
 
     frames: dict[str, list[Atoms]] = {}
     levels: dict[str, Level | str | None] = {}
@@ -109,7 +109,7 @@ def _read(
 
 def _usual_keys(path: Path) -> dict[str, str]:
     """Return the usual names of labels that the frames of a file have."""
-    from aiida_gaprss.extxyz import keys_of
+    from aiida_gaprss.io.extxyz import keys_of
 
     have = keys_of(path)
     found = {kind: name for kind, names in USUAL_KEYS.items() for name in reversed(names) if name in have}
@@ -125,7 +125,7 @@ def _show(result: Audit, n_frames: int) -> None:
     """Print the table of checks and the verdict."""
     from rich.table import Table
 
-    from aiida_gaprss.terminal import PlainConsole, styled
+    from aiida_gaprss.outside.terminal import PlainConsole, styled
 
     console = PlainConsole()
     table = Table("check", "verdict", "found", "frames", box=None)

@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
 
-    from aiida_gaprss.config import Campaign
+    from aiida_gaprss.campaign.file import Campaign
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -37,8 +37,8 @@ def demo(seed: int, folder: Path) -> None:
         click.echo(
             f"AiiDA lives in {os.environ['AIIDA_PATH']}; to look around later: export AIIDA_PATH={os.environ['AIIDA_PATH']}"
         )
+    from aiida_gaprss.campaign.file import load_campaign
     from aiida_gaprss.cli.environment import load_or_make_profile, set_up_codes
-    from aiida_gaprss.config import load_campaign
 
     load_or_make_profile()
     missing = [finding for finding in set_up_codes(None, None, None)[:2] if not finding.found]
@@ -63,8 +63,8 @@ def demo(seed: int, folder: Path) -> None:
 )
 def run(config: Path, submit: bool, seed: int | None, check: bool, folder: Path | None) -> None:
     """Run the campaign that the file CONFIG describes, here with live progress or (--submit) in the daemon."""
+    from aiida_gaprss.campaign.file import load_campaign
     from aiida_gaprss.cli.environment import load_or_make_profile
-    from aiida_gaprss.config import load_campaign
 
     if check:
         from aiida_gaprss.cli.check import check as check_campaign
@@ -87,7 +87,7 @@ def _claimed(folder: Path, campaign: Campaign) -> Path:
 
     :raises FolderError: if it has files of something else.
     """
-    from aiida_gaprss.launch import campaign_name
+    from aiida_gaprss.campaign.inputs import campaign_name
     from aiida_gaprss.report.folder import claim
     from aiida_gaprss.report.write import FILES
 
@@ -107,8 +107,8 @@ def submit_campaign(campaign: Campaign) -> None:
     from aiida.common.exceptions import InvalidOperation
     from aiida.engine import submit as aiida_submit
 
+    from aiida_gaprss.campaign.inputs import builder_inputs
     from aiida_gaprss.cli.daemon import lack_of_slots, processes_at_once
-    from aiida_gaprss.launch import builder_inputs
     from aiida_gaprss.workflows.rss import RssWorkChain
 
     inputs = builder_inputs(campaign)
@@ -125,8 +125,8 @@ def submit_campaign(campaign: Campaign) -> None:
 
 def run_here(campaign: Campaign) -> WorkChainNode:
     """Run a campaign in this process, showing what it does."""
+    from aiida_gaprss.campaign.inputs import builder_inputs
     from aiida_gaprss.cli.progress import run_with_progress
-    from aiida_gaprss.launch import builder_inputs
     from aiida_gaprss.workflows.rss import RssWorkChain
 
     return run_with_progress(RssWorkChain, builder_inputs(campaign))
@@ -143,10 +143,10 @@ def finish(node: WorkChainNode, folder: Path) -> None:
 def print_report(node: WorkChainNode, folder: Path, force: bool = False) -> Path:
     """Print the tables of a campaign and write its report; return the page."""
     from aiida_gaprss.analysis.targets import in_words
+    from aiida_gaprss.outside.terminal import wide_console
     from aiida_gaprss.report.collect import collect
     from aiida_gaprss.report.text import generations_table, minima_table
     from aiida_gaprss.report.write import write_report
-    from aiida_gaprss.terminal import wide_console
 
     record = collect(node)
     console = wide_console()
@@ -190,7 +190,7 @@ def status(campaign: str | None) -> None:
     from rich.table import Table
 
     from aiida_gaprss.cli.resume import how_to_go_on
-    from aiida_gaprss.terminal import wide_console
+    from aiida_gaprss.outside.terminal import wide_console
     from aiida_gaprss.workflows.here import HERE, interrupted, is_interrupted
 
     console = wide_console()
@@ -262,8 +262,8 @@ def trace(frame_id: str, campaign: str | None) -> None:
     from aiida_gaprss.cli.environment import load_or_make_profile
 
     load_or_make_profile(make=False)
+    from aiida_gaprss.outside.terminal import PlainConsole
     from aiida_gaprss.report.trace import TraceError, history
-    from aiida_gaprss.terminal import PlainConsole
 
     try:
         tree = history(frame_id, None if campaign is None else load_campaign_node(campaign))
@@ -279,7 +279,7 @@ def stop(campaign: str) -> None:
     from aiida_gaprss.cli.environment import load_or_make_profile
 
     load_or_make_profile(make=False)
-    from aiida_gaprss.workflows.pot import alone
+    from aiida_gaprss.workflows.jobs.lock import alone
     from aiida_gaprss.workflows.rss import RssWorkChain
 
     node = load_campaign_node(campaign)

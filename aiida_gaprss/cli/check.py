@@ -14,18 +14,18 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.campaign.file import Campaign, CampaignConfig, load_campaign
 from aiida_gaprss.cli.environment import load_or_make_profile
-from aiida_gaprss.config import Campaign, CampaignConfig, load_campaign
-from aiida_gaprss.fitting.forecast import Forecast, forecast
+from aiida_gaprss.models.gap.forecast import Forecast, forecast
 from aiida_gaprss.outside import shown, size
-from aiida_gaprss.seeding import stage_seed
+from aiida_gaprss.settings.yamlfile import ConfigError, parse, read
 from aiida_gaprss.structures.building import random_cell
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.packing import MOST_WORK
-from aiida_gaprss.yamlfile import ConfigError, parse, read
+from aiida_gaprss.structures.seeding import stage_seed
 
 if TYPE_CHECKING:
-    from aiida_gaprss.launch import Findings
+    from aiida_gaprss.campaign.inputs import Findings
 
 #: Cells that are made of every kind, and the part of the work of a campaign that one of them may take.
 CELLS, PART_OF_WORK = 3, 0.02
@@ -38,7 +38,7 @@ def check(path: Path, seed: int | None) -> None:
     :raises ConfigError: with everything that is wrong with the file, and, as far as that can be told then, in the profile.
     """
     campaign = _load(path, seed)
-    from aiida_gaprss.launch import campaign_name, judge
+    from aiida_gaprss.campaign.inputs import campaign_name, judge
     from aiida_gaprss.workflows.rss import RssWorkChain, label_budget
 
     inputs, findings = judge(campaign)
@@ -84,7 +84,7 @@ def _load(path: Path, seed: int | None) -> Campaign:
 
 def _with_codes(error: ConfigError, path: Path) -> ConfigError:
     """Return the faults of a file with those of the codes that it names, if that part of it can be read."""
-    from aiida_gaprss.launch import Findings, load_codes
+    from aiida_gaprss.campaign.inputs import Findings, load_codes
 
     try:
         data, lines = parse(read(path), path, "protocol: quick")
@@ -191,7 +191,7 @@ def _grown(of_sample: Forecast, factor: float) -> Forecast:
 
 def _memory(fit: dict[str, Any]) -> tuple[float, str]:
     """Return the memory (bytes) that the job of a fit has, 0 if nobody knows, and who says so."""
-    from aiida_gaprss.computers import is_here
+    from aiida_gaprss.settings.computer import is_here
 
     asked = fit["metadata"]["options"].get("max_memory_kb")
     if asked:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiida_gaprss.cli.environment import PROBE, Finding, register
-from aiida_gaprss.computers import JOB_OPTIONS, MAX_JOBS, ComputerSettings, EnvironmentSettings
-from aiida_gaprss.fitting import GAP_VERSION_EXTRA
+from aiida_gaprss.models import GAP_VERSION_EXTRA
 from aiida_gaprss.outside import shown
-from aiida_gaprss.terminal import PlainConsole, styled
+from aiida_gaprss.outside.terminal import PlainConsole, styled
+from aiida_gaprss.settings.computer import JOB_OPTIONS, MAX_JOBS, ComputerSettings, EnvironmentSettings
 
 if TYPE_CHECKING:
     from aiida.orm import Computer
@@ -197,8 +197,8 @@ def run_check(gap_fit: Any, python: Any, console: PlainConsole) -> None:
     from aiida.orm import Dict, Int
 
     from aiida_gaprss.calculations.gap_fit import GapFitCalculation
-    from aiida_gaprss.computers import fit_options
-    from aiida_gaprss.workflows.scratch import remove_folders
+    from aiida_gaprss.settings.computer import fit_options
+    from aiida_gaprss.workflows.jobs.scratch import remove_folders
 
     console.print("  a job: fits and evaluates a pair potential for copper, waits for its turn in the queue", soft_wrap=True)
     started = time.monotonic()

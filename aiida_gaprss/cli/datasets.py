@@ -43,7 +43,7 @@ def dataset_filter(node: str, label: str | None, **options: Any) -> None:
     from pydantic import ValidationError
 
     from aiida_gaprss.analysis.conditions import Conditions, kept
-    from aiida_gaprss.validation import complaints
+    from aiida_gaprss.settings.model import complaints
 
     given: dict[str, Any] = {key: value for key, value in options.items() if value not in (None, ())}
     given |= {key: list(value) for key, value in given.items() if isinstance(value, tuple)}
@@ -106,7 +106,7 @@ def dataset_split(node: str, fraction: float, seed: int) -> None:
     from aiida.orm import Float, Int
 
     from aiida_gaprss.calculations.dataset_functions import split_frames
-    from aiida_gaprss.fitting.splits import stratified
+    from aiida_gaprss.models.splits import stratified
 
     _profile()
     source = _load(node, WHAT)
@@ -167,7 +167,7 @@ def dataset_minima(node: str, by: str | None, window: float, number: int, sympre
 
     from aiida_gaprss.calculations.dataset_functions import lowest_distinct
     from aiida_gaprss.frames import PREDICTION, REFERENCE
-    from aiida_gaprss.terminal import wide_console
+    from aiida_gaprss.outside.terminal import wide_console
 
     _profile()
     source = _load(node, WHAT)

@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 
-from aiida_gaprss.fitting import GAP_VERSION_EXTRA
+from aiida_gaprss.models import GAP_VERSION_EXTRA
 from aiida_gaprss.outside import shown
-from aiida_gaprss.terminal import PlainConsole, styled
+from aiida_gaprss.outside.terminal import PlainConsole, styled
 
 PROBE = """
 import json, os, sys
@@ -158,7 +158,7 @@ def find_gap_fit(path: str | None, python: Finding) -> Finding:
 def try_gap_fit(binary: str) -> tuple[int | None, str]:
     """Fit a pair potential to two dimers; return the version of GAP, or None and the reason why it failed."""
     from aiida_gaprss.data.potential import PotentialError, read_gap
-    from aiida_gaprss.fitting.log import read_log
+    from aiida_gaprss.models.gap.log import read_log
 
     lines = []
     for distance, energy in ((9.0, 0.0), (2.0, -1.0), (2.5, -0.5)):

@@ -66,8 +66,8 @@ def _check_level(node: Any, training: dict[str, Any], frames: Any, mixed: bool) 
 def _without_fitted(node: Any, training: dict[str, Any], frames: Any, drop: bool) -> Any:
     """Tell which frames the potential was fitted to, and leave them out if that is wanted."""
     from aiida_gaprss.calculations.fit_functions import without_leaks
-    from aiida_gaprss.fitting.training import leaks
     from aiida_gaprss.frames import is_labelled
+    from aiida_gaprss.models.training import leaks
 
     known = [atoms for name in sorted(training.get("datasets", {})) for atoms in training["datasets"][name].get_frames()]
     absent = set(training["leave_out"].get_list()) if "leave_out" in training else set()
@@ -93,8 +93,8 @@ def _evaluate(node: Any, frames: Any, options: dict[str, Any]) -> tuple[Any, Any
 
     from aiida_gaprss.calculations.evaluate import EvaluateCalculation
     from aiida_gaprss.calculations.fit_functions import errors_of_predictions
-    from aiida_gaprss.computers import job_options
-    from aiida_gaprss.config import Codes
+    from aiida_gaprss.campaign.file import Codes
+    from aiida_gaprss.settings.computer import job_options
 
     try:
         code = load_code(options["python"] or Codes().python)
@@ -114,7 +114,7 @@ def _evaluate(node: Any, frames: Any, options: dict[str, Any]) -> tuple[Any, Any
 def _tell(predictions: Any, errors: Any) -> None:
     """Print the errors."""
     from aiida_gaprss.cli.fit import errors_table
-    from aiida_gaprss.terminal import wide_console
+    from aiida_gaprss.outside.terminal import wide_console
 
     console = wide_console()
     console.print(errors_table("Errors", errors.get_dict()))

@@ -96,7 +96,7 @@ def fit(**options: Any) -> None:
     left_out = _without_absurd(nodes, settings, options["absurd"])
     if options["only_forecast"]:
         from aiida_gaprss.calculations.gap_fit import training_set
-        from aiida_gaprss.fitting.forecast import forecast
+        from aiida_gaprss.models.gap.forecast import forecast
         from aiida_gaprss.workflows.fit import complete_of
 
         model = complete_of(settings, nodes)
@@ -118,8 +118,8 @@ def _without_absurd(nodes: dict[str, Any], settings: dict[str, Any], what: str) 
         return {}
     from aiida.orm import List
 
-    from aiida_gaprss.fitting.training import absurd
     from aiida_gaprss.frames import is_labelled
+    from aiida_gaprss.models.training import absurd
 
     found = absurd([atoms for name in sorted(nodes) for atoms in nodes[name].get_frames() if is_labelled(atoms)])
     for name, why in found.items():
@@ -130,7 +130,7 @@ def _without_absurd(nodes: dict[str, Any], settings: dict[str, Any], what: str) 
 def data_and_settings(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the datasets and the settings that the options name."""
     if options["protocol"] == "list":
-        from aiida_gaprss.fitting.protocols import PROTOCOLS
+        from aiida_gaprss.models.gap.protocols import PROTOCOLS
 
         click.echo("\n".join(PROTOCOLS.names()))
         raise click.exceptions.Exit
@@ -170,7 +170,7 @@ def ended(node: WorkChainNode, what: str, folder: Path | None) -> tuple[WorkChai
 
 def read_yaml(path: Path | None, example: str) -> dict[str, Any]:
     """Return the keys and values of a file, or of none."""
-    from aiida_gaprss.yamlfile import parse, read
+    from aiida_gaprss.settings.yamlfile import parse, read
 
     return parse(read(path), path, example)[0] if path else {}
 
@@ -194,8 +194,8 @@ def fit_inputs(nodes: dict[str, Any], settings: dict[str, Any], options: dict[st
     from aiida.common.exceptions import MultipleObjectsError, NotExistent
     from aiida.orm import Bool, Dict, Float, Int, load_code
 
-    from aiida_gaprss.computers import fit_options
-    from aiida_gaprss.config import Codes
+    from aiida_gaprss.campaign.file import Codes
+    from aiida_gaprss.settings.computer import fit_options
 
     codes = {"gap_fit": options["gap_fit"] or Codes().gap_fit, "python": options["python"] or Codes().python}
     try:
@@ -226,8 +226,8 @@ def fit_inputs(nodes: dict[str, Any], settings: dict[str, Any], options: dict[st
 
 def tell_fit(node: WorkChainNode, folder: Path) -> None:
     """Print the errors, and write the figures."""
+    from aiida_gaprss.outside.terminal import wide_console
     from aiida_gaprss.report.figures import parity, png
-    from aiida_gaprss.terminal import wide_console
 
     console = wide_console()
     for title, name in (("Training", "results"), ("Test", "test_results")):
@@ -248,7 +248,7 @@ def errors_table(title: str, values: dict[str, Any]) -> Table:
     """Return the table of errors: of all, by config type and by height above the convex hull."""
     from rich.table import Table
 
-    from aiida_gaprss.report.tables import significant
+    from aiida_gaprss.analysis.numbers import significant
 
     columns = ("frames", "energy MAE", "RMSE, meV/atom", "forces MAE", "RMSE, eV/Å", "virial RMSE, meV/atom")
     table = Table(title, *columns, box=None)

@@ -14,7 +14,7 @@ from aiida_gaprss.outside import shown
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from aiida_gaprss.extxyz import Keys
+    from aiida_gaprss.io.extxyz import Keys
     from aiida_gaprss.levels import Level
 
 
@@ -43,7 +43,7 @@ def _list(kind: str, columns: dict[str, str]) -> None:
     from aiida.plugins import DataFactory
     from rich.table import Table
 
-    from aiida_gaprss.terminal import PlainConsole
+    from aiida_gaprss.outside.terminal import PlainConsole
 
     query = QueryBuilder().append(DataFactory(kind), tag="n").order_by({"n": "id"})
     table = Table("pk", "label", *columns, box=None)
@@ -83,7 +83,7 @@ def _key_options(function: Any) -> Any:
 
 
 def _keys(options: dict[str, Any]) -> Keys:
-    from aiida_gaprss.extxyz import Keys
+    from aiida_gaprss.io.extxyz import Keys
 
     return Keys(**options)
 
@@ -170,7 +170,7 @@ def dataset_import(
     of extended XYZ, --steps is of outputs.
     """
     from aiida_gaprss.frames import check_name
-    from aiida_gaprss.immigration import EXTXYZ, recognise
+    from aiida_gaprss.io.outputs import EXTXYZ, recognise
 
     given = [name for name in (*options, "steps") if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
     how = {name: options.pop(name) for name in ("own_keys", "unlabelled", "box")}
@@ -197,7 +197,7 @@ def dataset_import(
 
 
 def _import_xyz(paths: list[Path], keys: Keys, config_type: str | None, level_of_theory: str, how: dict[str, Any]) -> None:
-    from aiida_gaprss.extxyz import import_frames
+    from aiida_gaprss.io.extxyz import import_frames
 
     notes: list[str] = []
     frames = [frame for path in paths for frame in import_frames(path, keys, config_type, notes=notes, **how)]
@@ -209,7 +209,7 @@ def _import_xyz(paths: list[Path], keys: Keys, config_type: str | None, level_of
 def _import_outputs(
     paths: list[Path], steps: str, config_type: str | None, level_of_theory: str | None, mixed_levels: bool, strict: bool
 ) -> None:
-    from aiida_gaprss.immigration import read_outputs
+    from aiida_gaprss.io.outputs import read_outputs
     from aiida_gaprss.levels import line_of
 
     result = read_outputs(paths, steps, config_type, mixed_levels)
@@ -244,7 +244,7 @@ def _judge(frames: list[Atoms], placeholders: str) -> None:
 
     :param placeholders: refuse, drop or keep.
     """
-    from aiida_gaprss.analysis.placeholders import drop_placeholders, find_placeholders
+    from aiida_gaprss.audit.placeholders import drop_placeholders, find_placeholders
     from aiida_gaprss.selection.sanity import absurd_labels
 
     found = find_placeholders(frames)

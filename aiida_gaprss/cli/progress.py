@@ -20,7 +20,7 @@ from aiida.engine import Process, WorkChain
 from aiida.orm import CalcJobNode, ProcessNode, WorkChainNode
 from aiida.orm.utils.log import DBLogHandler
 
-from aiida_gaprss.terminal import PlainConsole, styled
+from aiida_gaprss.outside.terminal import PlainConsole, styled
 from aiida_gaprss.workflows.here import HERE, Claim, HereRunner, kill, leave, revive
 
 #: Seconds from one look to the next at what is going on, to show it; and in which a second Ctrl-C is waited for.

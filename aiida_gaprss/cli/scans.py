@@ -93,7 +93,7 @@ def tell_trials(node: WorkChainNode, folder: Path) -> None:
     """Print the best trials, and write the settings of the best and the figure."""
     from ruamel.yaml import YAML
 
-    from aiida_gaprss.fitting.search import Search
+    from aiida_gaprss.models.tuning import Search
     from aiida_gaprss.report import figures
 
     trials, front = node.outputs.trials["rows"], node.outputs.pareto["rows"]
@@ -170,7 +170,7 @@ def tell_committee(node: WorkChainNode, folder: Path) -> None:
 
 
 def _cell(value: float | None) -> str:
-    from aiida_gaprss.report.tables import significant
+    from aiida_gaprss.analysis.numbers import significant
 
     return f"{value:g}" if isinstance(value, int) else significant(value)
 
@@ -183,7 +183,7 @@ def _with_deviation(row: dict[str, Any], key: str) -> str:
 def _print(first: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
 
-    from aiida_gaprss.terminal import wide_console
+    from aiida_gaprss.outside.terminal import wide_console
 
     table = Table(first, *columns, box=None)
     for row in rows:

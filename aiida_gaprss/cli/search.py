@@ -68,8 +68,8 @@ def search_inputs(potential: Any, options: dict[str, Any]) -> dict[str, Any]:
     from aiida.common.exceptions import MultipleObjectsError, NotExistent
     from aiida.orm import Dict, Int, load_code
 
-    from aiida_gaprss.computers import job_options
-    from aiida_gaprss.config import Codes
+    from aiida_gaprss.campaign.file import Codes
+    from aiida_gaprss.settings.computer import job_options
 
     settings = search_settings(options)
     try:
@@ -104,9 +104,9 @@ def search_settings(options: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of campaign, file and options, checked."""
     from pydantic import ValidationError
 
+    from aiida_gaprss.campaign.search import DiagnosticSearchSettings, scaled
     from aiida_gaprss.cli.campaign import load_campaign_node
-    from aiida_gaprss.tasks import DiagnosticSearchSettings, scaled
-    from aiida_gaprss.validation import complaints
+    from aiida_gaprss.settings.model import complaints
 
     given: dict[str, Any] = {}
     if options["like"]:
@@ -161,11 +161,11 @@ def targets_of(paths: tuple[Path, ...]) -> Any:
 
 def tell(node: WorkChainNode, folder: Path) -> None:
     """Print minima, targets and counts, and write them."""
+    from aiida_gaprss.analysis.numbers import duration
     from aiida_gaprss.analysis.targets import in_words
+    from aiida_gaprss.outside.terminal import wide_console
     from aiida_gaprss.report.search import minima_of, write_search
-    from aiida_gaprss.report.tables import duration
     from aiida_gaprss.report.text import minima_table
-    from aiida_gaprss.terminal import wide_console
 
     if "summary" not in node.outputs:
         raise click.ClickException(f"search <{node.pk}> gave no results: {node.exit_message or node.process_state}")

@@ -25,13 +25,13 @@ def setup(path: Path | None, check: bool, python: str | None, gap_fit: str | Non
     something is missing that no campaign can do without.
     """
     from aiida_gaprss.cli.environment import load_or_make_profile, set_up_codes
-    from aiida_gaprss.terminal import PlainConsole, styled
+    from aiida_gaprss.outside.terminal import PlainConsole, styled
 
     console = PlainConsole()
     settings = None
     if path is not None:
-        from aiida_gaprss.computers import ComputerSettings
-        from aiida_gaprss.yamlfile import load
+        from aiida_gaprss.settings.computer import ComputerSettings
+        from aiida_gaprss.settings.yamlfile import load
 
         settings = load(path, ComputerSettings, "label: cluster")
         for name, value in (("--python", python), ("--gap-fit", gap_fit), ("--pw", pw)):

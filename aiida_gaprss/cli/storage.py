@@ -18,8 +18,8 @@ def storage(campaign: str) -> None:
     from rich.table import Table
 
     from aiida_gaprss.cli.campaign import load_campaign_node
+    from aiida_gaprss.outside.terminal import wide_console
     from aiida_gaprss.report.storage import storage_use
-    from aiida_gaprss.terminal import wide_console
 
     use = storage_use(load_campaign_node(campaign))
     table = Table("stage", box=None)

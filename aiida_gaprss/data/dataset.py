@@ -12,7 +12,7 @@ from aiida.orm import Data, load_node
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.extxyz import Keys, export_frames, import_frames
+from aiida_gaprss.io.extxyz import Keys, export_frames, import_frames
 from aiida_gaprss.levels import Level, line_of
 
 
@@ -69,7 +69,7 @@ class Dataset(Data):
     ) -> Dataset:
         """Import an extended XYZ file whose labels have the names and units of ``keys``.
 
-        :param how: further options of :func:`~aiida_gaprss.extxyz.import_frames`.
+        :param how: further options of :func:`~aiida_gaprss.io.extxyz.import_frames`.
         """
         node = cls(import_frames(path, keys, config_type, **how), level_of_theory=level_of_theory)
         node.label = Path(path).name

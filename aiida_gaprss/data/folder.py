@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from aiida_gaprss.gapxml import CARD_JSON, EXPORTED, PotentialError, SparseFile, check_name, check_sparse, read_gap_xml
+from aiida_gaprss.models.gap.xml import CARD_JSON, EXPORTED, PotentialError, SparseFile, check_name, check_sparse, read_gap_xml
 from aiida_gaprss.outside import MOST_BYTES, OutsideError, read_bytes, read_text, shown
 
 _MOST_JSON = 2**26

@@ -13,10 +13,11 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.bundle import PACKED, bundled_reference
 from aiida_gaprss.levels import Level
 from aiida_gaprss.outside import shown
-from aiida_gaprss.parsers.frames import NOT_REACHED_WORD, FramesParser
+from aiida_gaprss.parsers.frames import FramesParser
 from aiida_gaprss.parsers.results import DamageError, same_geometry
 from aiida_gaprss.reference import PER_FRAME, set_labels_of_step
 from aiida_gaprss.reference.common import level_of_content
+from aiida_gaprss.runners.status import NOT_REACHED_WORD
 
 
 class BundleParser(FramesParser):

@@ -8,7 +8,7 @@ from ase import Atoms
 
 from aiida_gaprss.parsers.frames import FramesParser
 from aiida_gaprss.parsers.results import has_labels, one_of, per_atom, same_geometry
-from aiida_gaprss.tasks import EvaluateSettings
+from aiida_gaprss.settings.jobs import EvaluateSettings
 
 
 class EvaluateParser(FramesParser):

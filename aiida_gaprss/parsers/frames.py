@@ -18,13 +18,7 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import Level
 from aiida_gaprss.outside import shown
 from aiida_gaprss.parsers.results import DamageError, Result, in_words, read_object, read_results
-
-#: How the status begins of frames that a job has not come to.
-NOT_REACHED_WORD = "not reached"
-#: The status of frames that a job had no time for. Runners have longer ones for those that they stop in the middle.
-NOT_REACHED = f"{NOT_REACHED_WORD}: the job ended before"
-#: The status of frames whose calculation the end of a job's time cut off.
-TIME_LIMIT = "time_limit"
+from aiida_gaprss.runners.status import NOT_REACHED, NOT_REACHED_WORD, TIME_LIMIT
 
 #: What ``summary.json`` says, and of which kind it is.
 SUMMARY = {"frames": int, "done": int, "processes": int, "wall_s": float, "python": str, "complete": bool}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.calculations.label import LabelCalculation
 from aiida_gaprss.parsers.frames import FramesParser
 from aiida_gaprss.parsers.results import has_labels, one_of, same_geometry
+from aiida_gaprss.reference import ase
 
 
 class LabelParser(FramesParser):
@@ -33,4 +33,4 @@ class LabelParser(FramesParser):
 
     def level_of_theory(self) -> str:
         """Return the calculator's level of theory."""
-        return LabelCalculation.level_of_theory(self.node.inputs.settings)
+        return ase.level_of_theory(self.node.inputs.settings)

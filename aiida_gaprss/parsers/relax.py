@@ -6,14 +6,11 @@ import numpy as np
 from ase import Atoms
 
 from aiida_gaprss.outside import shown
-from aiida_gaprss.parsers.frames import NOT_REACHED_WORD, TIME_LIMIT, FramesParser
+from aiida_gaprss.parsers.frames import FramesParser
 from aiida_gaprss.parsers.results import DamageError, has_labels, same_species
+from aiida_gaprss.runners.status import CONVERGED, ENDS, GIVEN_UP, NOT_REACHED_WORD, ON_THE_WAY
 
 INHERITED = ("generation", "seed", "pressure_GPa", "n_operations", "space_group")
-
-#: How a relaxation ends that has a last step, and how one that may have been given up before its first.
-ENDS = ("converged", "max_steps", "stalled", TIME_LIMIT)
-GIVEN_UP = ("collapsed", "exploded", "evaporated", "not_finite")
 
 
 class RelaxParser(FramesParser):
@@ -39,7 +36,7 @@ class RelaxParser(FramesParser):
             if isinstance(step, bool) or not isinstance(step, int | np.integer) or step <= last:
                 raise DamageError(f"step of frame {number} is {shown(repr(step))}, expected a number above {last}")
             last = int(step)
-            said, expected = atoms.info.get("relax_status"), status if number == len(results) else "on_the_way"
+            said, expected = atoms.info.get("relax_status"), status if number == len(results) else ON_THE_WAY
             if said != expected:
                 raise DamageError(f"relax_status of frame {number} is {shown(repr(said))}, expected {expected!r}")
 
@@ -49,7 +46,7 @@ class RelaxParser(FramesParser):
         for atoms in results:
             atoms.info.update({key: source.info[key] for key in INHERITED if key in source.info})
             atoms.info["frame_id"] = f"{parent}-s{atoms.info['step']}"
-            atoms.info["config_type"] = "minimum" if atoms.info["relax_status"] == "converged" else "snapshot"
+            atoms.info["config_type"] = "minimum" if atoms.info["relax_status"] == CONVERGED else "snapshot"
             atoms.info["parent"] = parent
             atoms.info["origin"] = self.node.uuid
             atoms.info["potential"] = self.potential

@@ -21,7 +21,8 @@ and for bundles, many frames in one job, each in a folder of its own two levels 
   that come back;
 * ``read_bundle(text)``: the labelled step in the text of ``BUNDLE_OUTPUT``.
 
-What they share is in ``common``, and in ``flat`` for those whose parameters are one flat mapping.
+``ase`` is for any ASE calculator: its frames go into one job anyway. What all share is in ``common``, and in ``flat`` for
+those whose parameters are one flat mapping.
 """
 
 from __future__ import annotations
@@ -33,13 +34,29 @@ import numpy as np
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.immigration.common import Step
-from aiida_gaprss.immigration.placeholders import not_calculated
-from aiida_gaprss.reference import castep, quantumespresso, vasp
-from aiida_gaprss.reference.common import sorted_by_number, unsorted
+from aiida_gaprss.io.common import Step
+from aiida_gaprss.io.placeholders import not_calculated
+from aiida_gaprss.levels import Level
+from aiida_gaprss.reference import ase, castep, quantumespresso, vasp
+from aiida_gaprss.reference.common import level_of_content, sorted_by_number, unsorted
 
 #: References that label one frame per process, by the name of their input namespace.
 PER_FRAME: dict[str, ModuleType] = {"quantumespresso": quantumespresso, "castep": castep, "vasp": vasp}
+
+
+def reference_of(inputs: Any) -> str | None:
+    """Return the name of the one reference among the inputs, or None."""
+    given = [name for name in ("ase", *PER_FRAME) if inputs.get(name)]
+    return given[0] if len(given) == 1 else None
+
+
+def level_of(inputs: Any) -> Level | str:
+    """Return the level of theory of the labels."""
+    name = reference_of(inputs)
+    assert name is not None
+    if name == "ase":
+        return ase.level_of_theory(inputs["ase"]["settings"])
+    return level_of_content(PER_FRAME[name].level_of_theory(inputs[name]))
 
 
 def set_labels_of_step(step: Step, atoms: Atoms) -> None:

@@ -17,8 +17,8 @@ from aiida.orm import AbstractCode, Bool, Dict, KpointsData, StructureData
 from aiida.plugins import WorkflowFactory
 from ase import Atoms
 
-from aiida_gaprss.immigration import castep as castep_file
-from aiida_gaprss.immigration.common import Step
+from aiida_gaprss.io import castep as castep_file
+from aiida_gaprss.io.common import Step
 from aiida_gaprss.levels import NOT_TOLD, PSEUDOPOTENTIAL, Level
 from aiida_gaprss.reference import common, flat
 

@@ -15,7 +15,7 @@ from aiida.engine.processes.ports import InputPort
 from aiida.orm import Data, Dict, Float, KpointsData, List, load_node
 from ase import Atoms
 
-from aiida_gaprss.immigration.common import Output, Step
+from aiida_gaprss.io.common import Output, Step
 from aiida_gaprss.levels import Level, exactly
 
 #: eV/Å³ in GPa.

@@ -12,8 +12,8 @@ from aiida.orm import AbstractCode, Bool, Dict, Int, StructureData
 from aiida.plugins import CalculationFactory, WorkflowFactory
 from ase import Atoms
 
-from aiida_gaprss.immigration import espresso
-from aiida_gaprss.immigration.common import Step
+from aiida_gaprss.io import espresso
+from aiida_gaprss.io.common import Step
 from aiida_gaprss.levels import NOT_TOLD, PSEUDOPOTENTIAL, Level
 from aiida_gaprss.reference import common
 

@@ -17,8 +17,8 @@ from aiida_vasp.assistant.parameters import ParametersMassage
 from aiida_vasp.data.potcar import PotcarData
 from ase import Atoms
 
-from aiida_gaprss.immigration.common import Step
-from aiida_gaprss.immigration.vasp import TAGS, level_of_tags, read_xml
+from aiida_gaprss.io.common import Step
+from aiida_gaprss.io.vasp import TAGS, level_of_tags, read_xml
 from aiida_gaprss.reference import common, flat
 
 #: What isolated atoms share with the cells.

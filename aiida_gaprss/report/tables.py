@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aiida_gaprss.analysis.convergence import CRITERIA, distribution_change, end_points, new_error
+from aiida_gaprss.analysis.convergence import CRITERIA, distribution_change, ended_frames, new_error
 from aiida_gaprss.analysis.errors import QUANTITIES, Errors, errors, errors_by
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
@@ -60,7 +60,7 @@ def progress_of(record: CampaignRecord) -> list[Row]:
     Where it was not measured, it is what the labelled frames tell by themselves: how far the energies of the end points moved,
     and how wrong the previous potential was on them.
     """
-    frames = {generation.tag: end_points(generation.frames) for generation in record.generations}
+    frames = {generation.tag: ended_frames(generation.frames) for generation in record.generations}
     rows: list[Row] = []
     for generation in record.generations:
         if not generation.index or generation.progress:
@@ -182,50 +182,3 @@ def _training_row(group: str, training: dict[str, float]) -> Row:
 def stages(record: CampaignRecord) -> list[str]:
     """Return the names of the stages that took time, in the order in which they first appear."""
     return list(dict.fromkeys(stage for generation in record.generations for stage in generation.seconds))
-
-
-def duration(seconds: float | None) -> str:
-    """Return a time as a reader wants it: ``4.2 s``, ``3 min 05 s``, ``2 h 14 min``."""
-    if seconds is None:
-        return "–"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min"
-
-
-def number(value: float | int | None, digits: int | None = None) -> str:
-    """Return a number with so many decimals (default: as it is), with a true minus sign; ``–`` for None."""
-    if value is None:
-        return "–"
-    if digits is None:
-        return str(value).replace("-", "−")
-    text = f"{value:.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("-")
-    return text.replace("-", "−")
-
-
-def significant(value: float | None) -> str:
-    """Return an error with three significant digits and no exponent."""
-    if value is None:
-        return "–"
-    if value == 0:
-        return "0"
-    decimals = max(0, 2 - int(np.floor(np.log10(abs(value))))) if np.isfinite(value) else 0
-    return number(value, min(decimals, 6))
-
-
-def subscripts(formula: str) -> str:
-    """Return a formula with its numbers as subscripts: ``Cu3Au`` becomes ``Cu₃Au``."""
-    return formula.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
-
-
-def space_group(symbol: str) -> str:
-    """Return a Hermann–Mauguin symbol with its screw axes as subscripts: ``P6_3/mmc`` becomes ``P6₃/mmc``."""
-    for digit, subscript in zip("123456", "₁₂₃₄₅₆", strict=True):
-        symbol = symbol.replace(f"_{digit}", subscript)
-    return symbol

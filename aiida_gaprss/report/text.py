@@ -9,10 +9,11 @@ from rich import box
 from rich.table import Table
 
 from aiida_gaprss.analysis.minima import Minimum
+from aiida_gaprss.analysis.numbers import duration, number, significant, space_group
 from aiida_gaprss.analysis.zero import EnergyZero
+from aiida_gaprss.outside.terminal import PlainConsole
 from aiida_gaprss.report.record import CampaignRecord
-from aiida_gaprss.report.tables import duration, generation_rows, number, significant, space_group
-from aiida_gaprss.terminal import PlainConsole
+from aiida_gaprss.report.tables import generation_rows
 
 MINIMA = "Lowest minima (E in eV/atom, GAP−ref in meV/atom, V in Å³/atom)"
 GENERATIONS = "Generations: median E in eV/atom {above}, energy RMSE in meV/atom on new and on fitted frames"

@@ -13,8 +13,8 @@ from rich.tree import Tree
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.outside import shown
+from aiida_gaprss.outside.terminal import styled
 from aiida_gaprss.report.collect import STRANGE
-from aiida_gaprss.terminal import styled
 
 
 class TraceError(ValueError):

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from aiida_gaprss import frames as frames_
 from aiida_gaprss.analysis.convergence import CRITERIA
 from aiida_gaprss.analysis.errors import QUANTITIES, UNITS, errors, errors_by
+from aiida_gaprss.analysis.numbers import significant
 from aiida_gaprss.analysis.targets import in_words
 from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.outside import harmless
@@ -248,7 +249,7 @@ def _progress(record: CampaignRecord) -> dict[str, Any]:
         cells = []
         for name in names:
             value = measures.get(name)
-            text = tables.significant(None if value is None else CRITERIA[name][2] * value)
+            text = significant(None if value is None else CRITERIA[name][2] * value)
             cells.append((text, value is not None and name in thresholds and value > thresholds[name]))
         counts = [measures.get(key) for key in ("low_minima", "new_minima", "labelled_end_points")]
         rows.append((generation, cells, counts))
@@ -282,7 +283,7 @@ def _headline(record: CampaignRecord) -> list[tuple[str, str, str]]:
     ]
     for quantity in ("energy", "forces"):
         rmse = getattr(final, quantity).rmse
-        items.append((f"final RMSE, {quantity}", tables.significant(rmse), "" if rmse is None else UNITS[quantity]))
+        items.append((f"final RMSE, {quantity}", significant(rmse), "" if rmse is None else UNITS[quantity]))
     return items
 
 

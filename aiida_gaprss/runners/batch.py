@@ -32,6 +32,7 @@ from ase import Atoms
 from ase.io import read
 from ase.io.extxyz import write_extxyz
 from identity import checksum, identity, sealed
+from status import NOT_REACHED_WORD
 
 RESULTS = "results.jsonl"
 SUMMARY = "summary.json"
@@ -126,7 +127,7 @@ def finished(frames: list[Atoms]) -> dict[int, str]:
                 mine = identity(index, frames[index]).items() <= result.items()
             except (ValueError, LookupError, TypeError):
                 continue
-            if whole and mine and not result["status"].startswith("not reached"):
+            if whole and mine and not result["status"].startswith(NOT_REACHED_WORD):
                 lines[index] = line
     return lines
 

@@ -17,6 +17,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 from common import stripped
+from status import STOPPED
 
 #: As many integers as gfortran's random numbers are seeded by.
 SEED_SIZE = 8
@@ -56,7 +57,7 @@ class Buildcell:
             printed, messages = process.communicate(text, timeout=limit)
         except subprocess.TimeoutExpired:
             if left <= float(self.settings["timeout_s"]):
-                return "not reached: stopped when the time of the job was up", []
+                return STOPPED, []
             return f"failed: timeout: no cell within {limit:g} s", []
         finally:
             if process.poll() is None:

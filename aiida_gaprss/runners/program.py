@@ -15,6 +15,7 @@ from typing import Any
 
 from ase import Atoms
 from common import stripped
+from status import STOPPED
 
 #: Files larger than this (bytes) are not kept: wave functions, densities.
 LARGEST = 20_000_000
@@ -60,7 +61,7 @@ class Program:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                return "not reached: stopped when the time of the job was up", []
+                return STOPPED, []
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)

@@ -18,6 +18,7 @@ from ase.optimize import FIRE, LBFGS
 from ase.optimize.optimize import Optimizer
 from ase.optimize.sciopt import OptimizerConvergenceError, SciPyFminCG
 from common import CalculatorTask, stripped
+from status import COLLAPSED, CONVERGED, EVAPORATED, EXPLODED, MAX_STEPS, NOT_FINITE, ON_THE_WAY, STALLED, TIME_LIMIT
 
 #: Of the positions and cells that are handed back, Å.
 DECIMALS = 6
@@ -182,13 +183,13 @@ class ConjugateGradients(SciPyFminCG):
 
     def f(self, x: np.ndarray) -> float:
         if time.time() > self.deadline:
-            raise GiveUp("time_limit")
+            raise GiveUp(TIME_LIMIT)
         try:
             self.optimizable.set_x(x)
             self.check()
             value = float(self.optimizable.get_value()) / self.H0
             if not math.isfinite(value):
-                raise GiveUp("not_finite")
+                raise GiveUp(NOT_FINITE)
         except GiveUp:
             self.refused += 1
             if self.refused > self.REFUSED:
@@ -217,7 +218,7 @@ class ConjugateGradients(SciPyFminCG):
                 with suppress(OptimizerConvergenceError):  # no lower point along the line: once more, down the gradient
                     super().call_fmin(fmax, last - self.nsteps)
                 if self.nsteps == before:
-                    raise GiveUp("stalled")
+                    raise GiveUp(STALLED)
                 self.accept(self.accepted)
         except GiveUp:
             self.optimizable.set_x(self.accepted)
@@ -260,7 +261,7 @@ class Relax(CalculatorTask):
             if self.is_kept(step):
                 snapshots.append(self.snapshot(work, step))
             if time.time() > deadline:
-                raise GiveUp("time_limit")
+                raise GiveUp(TIME_LIMIT)
 
         filtered = LogCellFilter(work, scalar_pressure=pressure)
         if self.settings["optimizer"] == "cg":
@@ -270,7 +271,7 @@ class Relax(CalculatorTask):
         optimizer.attach(observe, interval=1)
         try:
             converged = optimizer.run(fmax=self.settings["fmax"], steps=self.settings["max_steps"])
-            status = "converged" if converged else "max_steps"
+            status = CONVERGED if converged else MAX_STEPS
             self.check_neighbours(work)
         except GiveUp as reason:
             status = str(reason)
@@ -281,7 +282,7 @@ class Relax(CalculatorTask):
                 status = str(reason)
         for frame in snapshots:
             last = frame.info["step"] == step
-            frame.info["relax_status"] = status if last else "on_the_way"
+            frame.info["relax_status"] = status if last else ON_THE_WAY
         return status, snapshots
 
     def is_kept(self, step: int) -> bool:
@@ -294,18 +295,18 @@ class Relax(CalculatorTask):
     def check(self, atoms: Atoms, start_volume: float) -> None:
         """Give up a cell that a hole of the potential has collapsed or blown up."""
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-            raise GiveUp("not_finite")
+            raise GiveUp(NOT_FINITE)
         volume = atoms.get_volume() / len(atoms)
         low, high = self.settings["volume_factors"]
         if volume > high * start_volume:
-            raise GiveUp("exploded")
+            raise GiveUp(EXPLODED)
         if volume < low * start_volume or self.distances.too_close(atoms):
-            raise GiveUp("collapsed")
+            raise GiveUp(COLLAPSED)
 
     def check_neighbours(self, atoms: Atoms) -> None:
         """Give up a cell with an atom that no other is near."""
         if self.distances.alone(atoms):
-            raise GiveUp("evaporated")
+            raise GiveUp(EVAPORATED)
 
     def snapshot(self, atoms: Atoms, step: int) -> Atoms:
         # Rounded, so that noise in the last bits is not handed on to labels and fits, where it would grow.
@@ -313,13 +314,13 @@ class Relax(CalculatorTask):
         out.set_cell(np.round(atoms.cell.array, DECIMALS))
         out.positions = np.round(atoms.positions, DECIMALS)
         if not (np.isfinite(out.positions).all() and np.isfinite(out.cell.array).all()):
-            raise GiveUp("not_finite")
+            raise GiveUp(NOT_FINITE)
         if out.get_volume() < FLAT:
-            raise GiveUp("collapsed")
+            raise GiveUp(COLLAPSED)
         try:
             out = self.single_point(out, "GAP")
         except ArithmeticError as error:
-            raise GiveUp("not_finite") from error
+            raise GiveUp(NOT_FINITE) from error
         out.info["step"] = step
         return out
 

@@ -38,7 +38,7 @@ def copies(frames: Sequence[Atoms]) -> list[list[int]]:
     """
     exact: dict[bytes, list[int]] = {}
     for i, atoms in enumerate(frames):
-        exact.setdefault(fr.same_structure(atoms), []).append(i)
+        exact.setdefault(fr.structure_key(atoms), []).append(i)
     groups = list(exact.values())
     of_formula: dict[tuple[tuple[int, float], ...], list[int]] = {}
     for g, group in enumerate(groups):

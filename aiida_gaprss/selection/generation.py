@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms, units
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.runners.status import ENDED
 from aiida_gaprss.selection import Selection
 from aiida_gaprss.selection.choose import cur, farthest, flat_boltzmann, lowest, most_uncertain, nearest
 from aiida_gaprss.selection.duplicates import unique
@@ -25,9 +26,6 @@ from aiida_gaprss.selection.settings import (
     SelectionRule,
     SelectionSettings,
 )
-
-#: How a relaxation ends at a point that is worth a label as an end point.
-ENDS = ("converged", "max_steps", "stalled")
 
 #: Parts of the tolerance within which a frame is in the database already, so that its minimum teaches nothing.
 IN_DATABASE = 0.3
@@ -183,7 +181,7 @@ class _Choice:
         self.drop({order[place]: f"inside the range already seen: {reason}" for place, reason in inside.items()})
 
     def is_end(self, index: int) -> bool:
-        return self.candidates[index].info.get("relax_status") in ENDS
+        return self.candidates[index].info.get("relax_status") in ENDED
 
     # --- the rules ---
 

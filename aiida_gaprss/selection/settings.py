@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
-from aiida_gaprss.validation import Count, Fraction, Length, Model, Order, OrderOrZero, Positive, PositiveOrZero
+from aiida_gaprss.settings.model import Count, Fraction, Length, Model, Order, OrderOrZero, Positive, PositiveOrZero
 
 #: Rules that measure how unfamiliar frames are.
 MEASURING = ("farthest", "cur")

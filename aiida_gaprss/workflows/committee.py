@@ -7,11 +7,11 @@ from typing import Any
 from aiida.engine import ExitCode
 from aiida.orm import Dict, Float, Int, Str, load_node
 
+from aiida_gaprss.analysis.numbers import significant
 from aiida_gaprss.calculations.fit_functions import leave_out_all_but
 from aiida_gaprss.calculations.scan_functions import spread_of_members
 from aiida_gaprss.data.potential import Potential
-from aiida_gaprss.report.tables import significant
-from aiida_gaprss.seeding import stage_seed
+from aiida_gaprss.structures.seeding import stage_seed
 from aiida_gaprss.workflows.scan import ScanWorkChain, validate_scan
 
 #: Their predictions are inputs of one calcfunction.

@@ -24,16 +24,16 @@ from aiida_gaprss.calculations.fit_functions import (
     without_leaks,
 )
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation, checked_training_set, training_set
-from aiida_gaprss.computers import is_here
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
-from aiida_gaprss.fitting.forecast import Forecast, forecast
-from aiida_gaprss.fitting.protocols import expand
-from aiida_gaprss.fitting.settings import FitSettings
-from aiida_gaprss.fitting.training import fault_of_absurd, leaks
 from aiida_gaprss.levels import difference
-from aiida_gaprss.validation import complaints
-from aiida_gaprss.workflows.once import OnceWorkChain
+from aiida_gaprss.models.gap.forecast import Forecast, forecast
+from aiida_gaprss.models.gap.protocols import expand
+from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.training import fault_of_absurd, leaks
+from aiida_gaprss.settings.computer import is_here
+from aiida_gaprss.settings.model import complaints
+from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain
 
 #: A repair takes this part of the sparse points of many-body terms.
 FEWER = 0.6
@@ -156,7 +156,7 @@ def too_large(known: Forecast, limit: float) -> str:
     )
 
 
-class FitWorkChain(OnceWorkChain, BaseRestartWorkChain):
+class FitWorkChain(SubmitOnceWorkChain, BaseRestartWorkChain):
     """Fit a GAP to datasets, with what a careful user would do around gap_fit.
 
     Memory and time are forecast before anything is submitted. Frames may be held out for a test, of every config type in

@@ -42,7 +42,7 @@ from sqlalchemy import exc
 from sqlalchemy.orm.exc import DetachedInstanceError
 
 from aiida_gaprss.calculations.frames import FramesCalculation
-from aiida_gaprss.workflows.once import NEVER_BEGUN, OnceWorkChain, awaits_begin, close
+from aiida_gaprss.workflows.jobs.submit_once import NEVER_BEGUN, SubmitOnceWorkChain, awaits_begin, close
 
 #: Extra of a work chain that a process such as this one runs, not the daemon.
 HERE = "gaprss_here"
@@ -472,7 +472,7 @@ def _revive(runner: HereRunner, cut: dict[str, str], root: ProcessNode) -> list[
     for child in root.called:
         if child.is_terminated:
             continue
-        known = isinstance(process, OnceWorkChain) and not awaits_begin(root, child)
+        known = isinstance(process, SubmitOnceWorkChain) and not awaits_begin(root, child)
         if isinstance(child, WorkChainNode | CalcJobNode) and (child.pk in awaited or known):
             out += _revive(runner, cut, child)
         else:  # the step that called it is done again, and calls another

@@ -10,12 +10,12 @@ from aiida.engine import ExitCode
 from aiida.orm import Dict, load_node
 from pydantic import ValidationError
 
+from aiida_gaprss.analysis.numbers import significant
 from aiida_gaprss.calculations.scan_functions import rank_trials, with_values
 from aiida_gaprss.data.potential import Potential
-from aiida_gaprss.fitting.search import Search, first_population, offspring, survivors
-from aiida_gaprss.fitting.settings import FitSettings
-from aiida_gaprss.report.tables import significant
-from aiida_gaprss.validation import complaints
+from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.tuning import Search, first_population, offspring, survivors
+from aiida_gaprss.settings.model import complaints
 from aiida_gaprss.workflows.fit import complete_of
 from aiida_gaprss.workflows.scan import ScanWorkChain, validate_scan
 

@@ -9,7 +9,7 @@ from aiida.orm import Dict, Float, Int, List
 
 from aiida_gaprss.calculations.fit_functions import leave_out_all_but
 from aiida_gaprss.calculations.scan_functions import learning_curve
-from aiida_gaprss.seeding import stage_seed
+from aiida_gaprss.structures.seeding import stage_seed
 from aiida_gaprss.workflows.scan import ScanWorkChain, validate_scan
 
 SIZES = [0.1, 0.2, 0.4, 0.8, 1.0]

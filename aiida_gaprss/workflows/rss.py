@@ -30,22 +30,22 @@ from aiida_gaprss.calculations.rss_functions import (
     search_settings,
     select_frames,
 )
-from aiida_gaprss.campaign import GenerationSettings, RssSettings
+from aiida_gaprss.campaign.search import SearchSettings
+from aiida_gaprss.campaign.settings import GenerationSettings, RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
-from aiida_gaprss.fitting.training import fault_of_absurd
-from aiida_gaprss.seeding import stage_seed
+from aiida_gaprss.models.training import fault_of_absurd
+from aiida_gaprss.settings.model import model_validator_for
+from aiida_gaprss.strategies.seeds import AirssSeed
 from aiida_gaprss.structures.checks import RandomCellError
-from aiida_gaprss.structures.seeds import AirssSeed
-from aiida_gaprss.tasks import SearchSettings
-from aiida_gaprss.validation import model_validator_for
+from aiida_gaprss.structures.seeding import stage_seed
+from aiida_gaprss.workflows.jobs.lock import alone
+from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 from aiida_gaprss.workflows.label import LabelWorkChain
-from aiida_gaprss.workflows.pot import alone
-from aiida_gaprss.workflows.repeat import RepeatingWorkChain
 from aiida_gaprss.workflows.search import SearchWorkChain, validate_search
 
 
-class RssWorkChain(RepeatingWorkChain):
+class RssWorkChain(RestartingWorkChain):
     """Make a GAP from random cells and single-point labels alone.
 
     The outline is the method: random cells are labelled and fitted; then, generation by generation, new random cells are
@@ -85,7 +85,7 @@ class RssWorkChain(RepeatingWorkChain):
         spec.expose_inputs(GapFitCalculation, namespace="fit", exclude=("datasets", "settings", "seed"))
         spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("frames", "potential", "settings"))
         spec.inputs.validator = validate_start
-        again = [while_(cls.jobs_are_left)(cls.repeat_jobs)]
+        again = [while_(cls.jobs_are_left)(cls.restart_jobs)]
         spec.outline(
             cls.start,
             if_(cls.has_start)(

@@ -8,11 +8,11 @@ from aiida.common import AttributeDict
 from aiida.engine import ExitCode, if_, while_
 from aiida.orm import Dict, List, ProcessNode
 
+from aiida_gaprss.analysis.numbers import significant
 from aiida_gaprss.calculations.scan_functions import add_rows
-from aiida_gaprss.report.tables import significant
 from aiida_gaprss.workflows.fit import FitWorkChain, completed, held_out, sets_of_test, validate_fit
-from aiida_gaprss.workflows.label import reason_of_failure
-from aiida_gaprss.workflows.once import OnceWorkChain
+from aiida_gaprss.workflows.jobs.failure import reason_of_failure
+from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain
 
 #: A table takes two links of every fit; links per process cost quadratically.
 MOST_AT_ONCE = 20
@@ -36,7 +36,7 @@ def _validate_concurrent(value: int, _: Any) -> str | None:
     return None if 1 <= value <= MOST_AT_ONCE else f"expected 1 to {MOST_AT_ONCE}, got {value}"
 
 
-class ScanWorkChain(OnceWorkChain):
+class ScanWorkChain(SubmitOnceWorkChain):
     """Run fits, so many at a time, and gather their errors in a table; a fit that fails is a row with its reason."""
 
     @classmethod

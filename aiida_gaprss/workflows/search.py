@@ -14,14 +14,14 @@ from aiida_gaprss.analysis.hull import reduced_formula
 from aiida_gaprss.analysis.targets import in_words, names_of
 from aiida_gaprss.calculations.relax import RelaxCalculation, check_potential
 from aiida_gaprss.calculations.search_functions import batch_of_cells, given_cells, search_results, search_summary
+from aiida_gaprss.campaign.search import DiagnosticSearchSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.selection.sanity import shortest_distances
+from aiida_gaprss.settings.model import model_validator_for
+from aiida_gaprss.strategies.seeds import make_cells
 from aiida_gaprss.structures.compositions import reduced, text
-from aiida_gaprss.structures.seeds import make_cells
-from aiida_gaprss.tasks import DiagnosticSearchSettings
-from aiida_gaprss.validation import model_validator_for
-from aiida_gaprss.workflows.repeat import RepeatingWorkChain
+from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 
 #: The analysis takes a link of every batch, and links per process cost quadratically.
 MOST_BATCHES = 60
@@ -70,7 +70,7 @@ def _validate_concurrent(value: int, _: Any) -> str | None:
     return None if value >= 1 else f"expected at least 1, got {value}"
 
 
-class SearchWorkChain(RepeatingWorkChain):
+class SearchWorkChain(RestartingWorkChain):
     """Relax random cells with a potential, and tell the distinct minima and whether given structures are among them.
 
     Cells come in batches, each one job. What a batch that ends early has not finished goes into another job; what is left when
@@ -111,7 +111,7 @@ class SearchWorkChain(RepeatingWorkChain):
         spec.inputs.validator = validate_search
         spec.outline(
             cls.setup,
-            while_(cls.has_jobs)(cls.run_jobs, while_(cls.jobs_are_left)(cls.repeat_jobs), cls.inspect_jobs),
+            while_(cls.has_jobs)(cls.run_jobs, while_(cls.jobs_are_left)(cls.restart_jobs), cls.inspect_jobs),
             cls.analyse,
         )
         spec.output("minima", valid_type=Dict, required=False, help="Distinct minima by enthalpy, lowest first.")

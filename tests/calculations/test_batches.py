@@ -16,7 +16,7 @@ from aiida_gaprss.calculations.label import LabelCalculation
 from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
-from aiida_gaprss.fitting import GAP_VERSION_EXTRA
+from aiida_gaprss.models import GAP_VERSION_EXTRA
 
 EMT = {"calculator": "emt", "arguments": {}}
 

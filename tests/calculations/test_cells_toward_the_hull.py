@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 
 from aiida_gaprss.analysis.hull import LEAST_WEIGHT, reduced_formula
 from aiida_gaprss.calculations.rss_functions import random_cells_under_pressure
-from aiida_gaprss.campaign import RssSettings, complete
+from aiida_gaprss.campaign.settings import RssSettings, complete
 from aiida_gaprss.data.dataset import Dataset
 
 pytestmark = pytest.mark.usefixtures("aiida_profile")

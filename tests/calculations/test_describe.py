@@ -111,7 +111,7 @@ def test_settings_are_checked_before(run, python_code, carbides, settings, messa
 def test_frames_selected_by_their_vectors(run, python_code, carbides, campaign_text, tmp_path):
     """The calcfunction of the campaign with the vectors of candidates and database."""
     from aiida_gaprss.calculations.rss_functions import select_frames
-    from aiida_gaprss.config import check_campaign
+    from aiida_gaprss.campaign.file import check_campaign
 
     settings = check_campaign(campaign_text, tmp_path / "a.yaml").settings.model_dump()
     rules = [{"by": "cur", "n": 3, "known_variance": 1.0}]

@@ -10,7 +10,7 @@ from helpers import label
 
 from aiida_gaprss.cli import cli
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.extxyz import Keys, export_frames
+from aiida_gaprss.io.extxyz import Keys, export_frames
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
 
 USUAL = Keys(energy="REF_energy", forces="REF_forces", virial="REF_virial")

@@ -7,7 +7,7 @@ from ase.io import write
 from click.testing import CliRunner
 
 from aiida_gaprss.cli import cli
-from aiida_gaprss.yamlfile import ConfigError
+from aiida_gaprss.settings.yamlfile import ConfigError
 
 
 @pytest.fixture

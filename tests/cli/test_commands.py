@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from aiida_gaprss.cli import cli
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, needs
-from aiida_gaprss.extxyz import Keys, export_frames
+from aiida_gaprss.io.extxyz import Keys, export_frames
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from aiida_gaprss.computers import MAX_JOBS, ComputerSettings, fit_options, job_options
-from aiida_gaprss.yamlfile import ConfigError, load
+from aiida_gaprss.settings.computer import MAX_JOBS, ComputerSettings, fit_options, job_options
+from aiida_gaprss.settings.yamlfile import ConfigError, load
 
 pytestmark = pytest.mark.usefixtures("aiida_profile")
 
@@ -81,8 +81,8 @@ def test_a_job_runs_there(setup, file, gap_fit_binary):
 
 
 def test_options_of_the_computer_reach_the_jobs(setup, file, campaign_text, tmp_path):
-    from aiida_gaprss.config import check_campaign
-    from aiida_gaprss.launch import builder_inputs
+    from aiida_gaprss.campaign.file import check_campaign
+    from aiida_gaprss.campaign.inputs import builder_inputs
 
     options = {"queue_name": "main", "resources": {"num_machines": 1, "num_cores_per_mpiproc": 3}}
     setup("--computer", file("queue", options=options), "--no-check")

@@ -13,7 +13,7 @@ from helpers import label
 from aiida_gaprss import frames as fr
 from aiida_gaprss.cli import cli
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.extxyz import Keys, export_frames
+from aiida_gaprss.io.extxyz import Keys, export_frames
 
 LEVEL = ("--level-of-theory", "EMT")
 

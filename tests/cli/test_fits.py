@@ -10,8 +10,8 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from aiida_gaprss.cli import cli
-from aiida_gaprss.fitting.settings import FitSettings
-from aiida_gaprss.fitting.training import atomic_energies
+from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.training import atomic_energies
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_a_campaign_is_refused(workers, campaign_text, campaign_codes, tmp_path)
     from aiida.orm import QueryBuilder, WorkChainNode
     from click import ClickException
 
-    from aiida_gaprss.config import check_campaign
+    from aiida_gaprss.campaign.file import check_campaign
 
     workers(1, 3)
     before = QueryBuilder().append(WorkChainNode).count()

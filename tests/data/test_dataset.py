@@ -2,8 +2,8 @@ import pytest
 from aiida.orm import QueryBuilder, load_node
 
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.extxyz import Keys
 from aiida_gaprss.frames import FrameError
+from aiida_gaprss.io.extxyz import Keys
 
 
 def test_attributes_can_be_queried(dataset, silicon_frames):

@@ -24,7 +24,7 @@ from aiida_gaprss.calculations.frames import potential_files
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.folder import content_hash
 from aiida_gaprss.data.potential import QUIPPY_RELEASES, Potential, PotentialError, needs
-from aiida_gaprss.report.card import card, export
+from aiida_gaprss.sharing.card import card, export
 
 
 def test_what_it_tells_of_itself(potential, silicon_frames, potential_folder):

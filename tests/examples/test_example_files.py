@@ -10,9 +10,9 @@ import pytest
 import spglib
 from ase.io import read
 
-from aiida_gaprss.computers import ComputerSettings
-from aiida_gaprss.config import load_campaign
-from aiida_gaprss.yamlfile import load
+from aiida_gaprss.campaign.file import load_campaign
+from aiida_gaprss.settings.computer import ComputerSettings
+from aiida_gaprss.settings.yamlfile import load
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CAMPAIGNS = sorted(path for path in EXAMPLES.glob("*/*.yaml") if path.name != "computer.yaml")

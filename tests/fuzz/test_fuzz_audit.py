@@ -10,7 +10,7 @@ from ase.optimize import FIRE
 from audit_frames import CORRUPTIONS, altered, labelled, named, noisy
 from fuzzing import Tally
 
-from aiida_gaprss.analysis.audit import AuditSettings, audit
+from aiida_gaprss.audit import AuditSettings, audit
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
 
 #: What a user would leave out for data as wild as these.

@@ -11,9 +11,9 @@ from fuzzing import Tally, damaged
 from ruamel.yaml import YAML
 
 import aiida_gaprss
-from aiida_gaprss.computers import ComputerSettings
-from aiida_gaprss.config import check_campaign
-from aiida_gaprss.yamlfile import ConfigError, parse
+from aiida_gaprss.campaign.file import check_campaign
+from aiida_gaprss.settings.computer import ComputerSettings
+from aiida_gaprss.settings.yamlfile import ConfigError, parse
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -9,7 +9,7 @@ from fuzzing import Tally, damaged
 from helpers import label
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.extxyz import Keys, export_frames, import_frames
+from aiida_gaprss.io.extxyz import Keys, export_frames, import_frames
 
 KEYS = Keys(energy="dft_energy", forces="dft_forces", virial="dft_virial")
 REF = Keys(energy="REF_energy", forces="REF_forces", virial="REF_virial")

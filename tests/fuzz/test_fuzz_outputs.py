@@ -13,7 +13,7 @@ import pytest
 from fuzzing import Tally
 
 from aiida_gaprss.frames import FrameError
-from aiida_gaprss.immigration import Immigrated, read_outputs
+from aiida_gaprss.io.outputs import Immigrated, read_outputs
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "reference"))
 import recorded

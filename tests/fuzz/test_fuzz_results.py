@@ -8,8 +8,8 @@ from fuzzing import WORDS, Tally, damaged
 from jobs import KINDS, content, job
 
 from aiida_gaprss.outside import shown
-from aiida_gaprss.parsers.frames import NOT_REACHED
 from aiida_gaprss.runners.identity import sealed
+from aiida_gaprss.runners.status import NOT_REACHED
 
 #: What stands in the place of a value.
 VALUES = (None, True, -1, 0, 3, 10**30, 1.5, -0.0, 1e300, "", "ok", "x", "3", [], {}, [1], {"a": [None]}, "\ud800", "a" * 5000)

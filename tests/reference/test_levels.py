@@ -5,9 +5,9 @@ import recorded
 from aiida.engine import PortNamespace
 from aiida.orm import Dict, Float, List
 
-from aiida_gaprss.immigration import castep as castep_file
-from aiida_gaprss.immigration import espresso as pw_file
-from aiida_gaprss.immigration import vasp as vasp_file
+from aiida_gaprss.io import castep as castep_file
+from aiida_gaprss.io import espresso as pw_file
+from aiida_gaprss.io import vasp as vasp_file
 from aiida_gaprss.levels import difference, line_of
 from aiida_gaprss.reference import PER_FRAME, castep, common
 from aiida_gaprss.reference import quantumespresso as qe

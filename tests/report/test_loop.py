@@ -6,8 +6,8 @@ import json
 import pytest
 from ase.build import bulk
 
-from aiida_gaprss.config import check_campaign
-from aiida_gaprss.launch import builder_inputs
+from aiida_gaprss.campaign.file import check_campaign
+from aiida_gaprss.campaign.inputs import builder_inputs
 from aiida_gaprss.report.collect import collect, training_labels
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.tables import progress_of

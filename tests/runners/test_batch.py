@@ -19,7 +19,7 @@ from helpers import prepare_batch, read_lines
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.runners import FOLDER
-from aiida_gaprss.tasks import RelaxSettings
+from aiida_gaprss.settings.jobs import RelaxSettings
 
 EVALUATE = {"calculator": "emt", "arguments": {}, "local_energies": True, "variances": False, "processes": 2}
 LABEL = {"calculator": "emt", "arguments": {}, "processes": 2}

@@ -19,8 +19,8 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.runners import FOLDER
 from aiida_gaprss.selection.sanity import Limits, sane
+from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
-from aiida_gaprss.tasks import RelaxSettings
 
 GPA = 160.21766
 

@@ -6,12 +6,12 @@ from ase import Atoms, units
 from pydantic import ValidationError
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.campaign import PROTOCOLS
+from aiida_gaprss.campaign.settings import PROTOCOLS
 from aiida_gaprss.selection.fingerprints import fingerprints
 from aiida_gaprss.selection.generation import choose_frames
 from aiida_gaprss.selection.sanity import Limits
 from aiida_gaprss.selection.settings import SelectionSettings
-from aiida_gaprss.tasks import RelaxSettings
+from aiida_gaprss.settings.jobs import RelaxSettings
 
 LIMITS = Limits(min_distance=1.4, volume_per_atom=(5.0, 60.0))
 

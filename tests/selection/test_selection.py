@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from aiida_gaprss.analysis.placeholders import find_placeholders
+from aiida_gaprss.audit.placeholders import find_placeholders
 from aiida_gaprss.selection.choose import farthest, flat_boltzmann, lowest
 from aiida_gaprss.selection.duplicates import unique
 from aiida_gaprss.selection.fingerprints import fingerprint, fingerprints
@@ -182,7 +182,7 @@ def test_dimers_may_repel_but_not_bind_without_bound(alloy_frames):
 
 def test_published_sets_are_not_absurd_but_for_one_frame(data):
     """A dimer of the published lithium-copper set is bound by 277 eV/atom."""
-    from aiida_gaprss.extxyz import Keys, import_frames
+    from aiida_gaprss.io.extxyz import Keys, import_frames
 
     dft = Keys(energy="dft_energy", forces="dft_force", virial="dft_virial")
     ref = Keys(energy="REF_energy", forces="REF_forces", stress="REF_stress")

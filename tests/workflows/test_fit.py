@@ -8,8 +8,8 @@ from ase.build import bulk
 from helpers import FIT, label
 
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.fitting.forecast import forecast
-from aiida_gaprss.fitting.settings import FitSettings
+from aiida_gaprss.models.gap.forecast import forecast
+from aiida_gaprss.models.gap.settings import FitSettings
 from aiida_gaprss.workflows.fit import FitWorkChain
 
 

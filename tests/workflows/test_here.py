@@ -29,7 +29,7 @@ from aiida_gaprss.workflows.here import (
     trouble,
     went_with_the_power,
 )
-from aiida_gaprss.workflows.once import OnceWorkChain
+from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain
 
 
 @calcfunction
@@ -81,7 +81,7 @@ class Child(WorkChain):
         self.out("result", self.ctx.result)
 
 
-class Parent(OnceWorkChain):
+class Parent(SubmitOnceWorkChain):
     """Has two children."""
 
     @classmethod
@@ -167,7 +167,7 @@ def test_a_fault_of_the_work_chain_ends_it(flag):
 
 def test_a_child_that_was_made_and_never_begun(flag, monkeypatch):
     """The process was killed between the two: the step is done again, and takes another child."""
-    submit = OnceWorkChain.submit
+    submit = SubmitOnceWorkChain.submit
 
     def submit_and_die(self, process, inputs=None, **kwargs):
         if kwargs["number"].value == 2:
@@ -175,9 +175,9 @@ def test_a_child_that_was_made_and_never_begun(flag, monkeypatch):
             strike(str(flag))
         return submit(self, process, inputs, **kwargs)
 
-    monkeypatch.setattr(OnceWorkChain, "submit", submit_and_die)
+    monkeypatch.setattr(SubmitOnceWorkChain, "submit", submit_and_die)
     node, _ = run(flag, "disk")
-    monkeypatch.setattr(OnceWorkChain, "submit", submit)
+    monkeypatch.setattr(SubmitOnceWorkChain, "submit", submit)
     assert resume_with_progress(node).outputs.result.value == 6
     assert sorted(child.process_state.value for child in node.called) == ["finished", "finished", "killed"]
 

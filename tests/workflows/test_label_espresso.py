@@ -16,7 +16,7 @@ from helpers import three_cells
 from aiida_gaprss import frames as fr
 from aiida_gaprss.cli.environment import PW_PREPEND
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.immigration import read_outputs
+from aiida_gaprss.io.outputs import read_outputs
 from aiida_gaprss.workflows.label import LabelWorkChain
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "boron_qe"

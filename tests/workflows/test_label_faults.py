@@ -15,10 +15,11 @@ from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.cli.environment import PW_PREPEND
-from aiida_gaprss.computers import MAX_JOBS
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.settings.computer import MAX_JOBS
 from aiida_gaprss.workflows import label
-from aiida_gaprss.workflows.label import LabelWorkChain, result_of
+from aiida_gaprss.workflows.label import LabelWorkChain
+from aiida_gaprss.workflows.lanes import result_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "boron_qe"
 PW = shutil.which("pw.x")
@@ -110,7 +111,7 @@ def test_lanes_submitted_by_a_step_done_twice(run, espresso):
     assert all(fr.is_labelled(atoms) for atoms in outputs["frames"].get_frames())
     lanes = [child for child in node.called if child.process_label == "LabelLaneWorkChain"]
     assert len(lanes) == 2
-    assert len({lane.inputs.pot.uuid for lane in lanes}) == 1
+    assert len({lane.inputs.queue.uuid for lane in lanes}) == 1
     assert set(calculations(node).values()) == {1}, "no frame is calculated twice"
 
 

@@ -11,13 +11,13 @@ from aiida.orm import Int, WorkChainNode, load_node
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.rss_functions import initial_cells
-from aiida_gaprss.config import check_campaign
-from aiida_gaprss.launch import builder_inputs
+from aiida_gaprss.campaign.file import check_campaign
+from aiida_gaprss.campaign.inputs import builder_inputs
+from aiida_gaprss.outside.terminal import PlainConsole
 from aiida_gaprss.report.collect import collect
 from aiida_gaprss.report.trace import TraceError, history
 from aiida_gaprss.report.write import write_report
-from aiida_gaprss.seeding import stage_seed
-from aiida_gaprss.terminal import PlainConsole
+from aiida_gaprss.structures.seeding import stage_seed
 from aiida_gaprss.workflows.rss import RssWorkChain
 
 

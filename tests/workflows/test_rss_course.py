@@ -13,12 +13,12 @@ from ase.neighborlist import neighbor_list
 from click.testing import CliRunner
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.campaign.file import check_campaign
+from aiida_gaprss.campaign.inputs import builder_inputs, campaign_name
 from aiida_gaprss.cli import cli
-from aiida_gaprss.config import check_campaign
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.launch import builder_inputs, campaign_name
+from aiida_gaprss.settings.yamlfile import ConfigError
 from aiida_gaprss.workflows.rss import RssWorkChain, label_budget, validate_start
-from aiida_gaprss.yamlfile import ConfigError
 
 
 @pytest.fixture

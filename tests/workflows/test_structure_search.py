@@ -11,9 +11,9 @@ from ase.build import bulk
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.search_functions import batch_of_cells
+from aiida_gaprss.campaign.search import DiagnosticSearchSettings, scaled
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
-from aiida_gaprss.tasks import DiagnosticSearchSettings, scaled
 from aiida_gaprss.workflows.search import SearchWorkChain
 
 SETTINGS = {

@@ -1,0 +1,1 @@
+"""A campaign: its settings, its file, and the inputs of its work chain."""

@@ -1,0 +1,61 @@
+"""Settings of a search: the last one of a campaign, and that of a potential by itself."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from aiida_gaprss.settings.jobs import RelaxSettings
+from aiida_gaprss.settings.model import AtomCount, Count, CountOrZero, Model, Name, Positive, Pressure
+from aiida_gaprss.strategies.seeds import Seed
+
+
+class RankingSettings(Model):
+    """How the cells of a search are relaxed, and which minima are told."""
+
+    cells: dict[Name, Count] = Field(description="number of new random cells of each kind of seed")
+    pressure_GPa: Pressure = Field(0.0, description="pressure of the search; minima are ranked by their enthalpy at it")
+    relax: RelaxSettings = Field(default_factory=lambda: RelaxSettings(snapshot_steps=[]))
+    window: Positive = Field(0.5, description="eV/atom above the lowest within which minima are reported")
+    report: Count = Field(10, description="number of minima reported")
+    batch: Count = Field(500, description="cells in one job; other batches are other cells")
+
+
+class SearchSettings(RankingSettings):
+    """The search with the final potential."""
+
+    again: CountOrZero = Field(20, description="number of the lowest frames of the database that are relaxed once more")
+    label: CountOrZero = Field(5, description="number of the lowest minima checked against the reference")
+
+
+class DiagnosticSearchSettings(RankingSettings):
+    """A search with one potential, from random cells of one composition."""
+
+    formula: dict[str, AtomCount] = Field(min_length=1, description="atoms per formula unit")
+    seeds: dict[Name, Seed] = Field(min_length=1, description="kinds of random cells by name")
+
+    @model_validator(mode="after")
+    def _known_kinds(self) -> DiagnosticSearchSettings:
+        for kind in self.cells:
+            if kind not in self.seeds:
+                raise ValueError(f"cells: no kind of seed is called {kind!r}; known: {', '.join(self.seeds)}")
+        if not self.cells:
+            raise ValueError("cells: expected at least one kind of seed with its number")
+        return self
+
+    @property
+    def attempts(self) -> int:
+        """Number of random cells."""
+        return sum(self.cells.values())
+
+    def counts(self) -> list[dict[str, int]]:
+        """Return the number of cells of each kind for every batch; every batch has its share of all kinds."""
+        batches = -(-self.attempts // self.batch)
+        shares = [{k: n * (b + 1) // batches - n * b // batches for k, n in self.cells.items()} for b in range(batches)]
+        return [{kind: n for kind, n in share.items() if n} for share in shares]
+
+
+def scaled(cells: dict[str, int], attempts: int) -> dict[str, int]:
+    """Return the numbers of cells in the same proportions, of ``attempts`` cells in all; a kind that gets none is left out."""
+    total = sum(cells.values())
+    ends = [sum(list(cells.values())[: i + 1]) * attempts // total for i in range(len(cells))]
+    return {kind: n for kind, n in zip(cells, (b - a for a, b in zip([0, *ends], ends, strict=False)), strict=True) if n}

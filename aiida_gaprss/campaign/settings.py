@@ -1,0 +1,316 @@
+"""The settings of a GAP-RSS campaign as a typed model, and the protocols that give their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from ase.data import atomic_numbers
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from aiida_gaprss.analysis.convergence import StopSettings
+from aiida_gaprss.campaign.search import SearchSettings
+from aiida_gaprss.frames import ISOLATED
+from aiida_gaprss.models.gap.protocols import expand
+from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.selection.alone import REACH
+from aiida_gaprss.selection.sanity import Limits
+from aiida_gaprss.selection.settings import SelectionSettings
+from aiida_gaprss.settings.jobs import RelaxSettings
+from aiida_gaprss.settings.model import (
+    AtomCount,
+    Count,
+    Length,
+    LengthOrZero,
+    Model,
+    Name,
+    Positive,
+    PositiveOrZero,
+    Pressure,
+    Volume,
+)
+from aiida_gaprss.settings.protocols import Protocols, merged
+from aiida_gaprss.strategies.seeds import Seed
+from aiida_gaprss.structures.compositions import text
+from aiida_gaprss.structures.random_cells import RandomCellError
+
+PROTOCOLS = Protocols(Path(__file__).parent / "protocols")
+
+#: Mappings of which a part would make no sense with the rest of another.
+REPLACED = ("formula", "initial", "cells", "n_sparse", "e0")
+
+_SEED: TypeAdapter[Seed] = TypeAdapter(Seed)
+
+#: Settings that are those of a fit.
+FITS = ("fit", "final_fit")
+
+
+class PressureSettings(Model):
+    """Random external pressure: ``width_GPa`` times a number drawn from an exponential distribution of rate ``rate``.
+
+    Deringer, Pickard and Csányi (PRL 120, 156001) give a width of 100 GPa and λ = 5, a mean of 20 GPa.
+    """
+
+    width_GPa: Annotated[Pressure, Field(ge=0)] = 100.0
+    rate: Positive = 5.0
+
+    def draw(self, n: int, seed: int) -> np.ndarray:
+        """Return ``n`` pressures, GPa."""
+        return self.width_GPa * np.random.default_rng(seed).exponential(1.0 / self.rate, n)
+
+
+class FilterSettings(Model):
+    """What is too absurd to be labelled."""
+
+    min_separation_factor: Positive = Field(0.7, description="of the seeds' smallest separation")
+    volume_per_atom: tuple[Volume, Volume] | None = Field(None, description="Å³; default: ×0.4 … ×2.5 of the seeds' range")
+    max_neighbour_factor: Positive | None = Field(
+        REACH, description="sums of covalent radii within which every atom needs a neighbour; null: no matter"
+    )
+    max_force: Positive | None = Field(None, description="eV/Å, predicted")
+
+
+class GenerationSettings(Model):
+    """One generation: cells made, relaxed with the last potential, and labelled in part."""
+
+    cells: dict[Name, Count] = Field(min_length=1, description="number of cells of each kind of seed")
+    pressure: PressureSettings = Field(default_factory=PressureSettings)
+    relax: RelaxSettings = Field(default_factory=RelaxSettings)
+    select: SelectionSettings
+    hull_bias: Positive | None = Field(
+        None,
+        description="eV/atom; compositions are drawn with weight exp(-d/hull_bias), at least 0.1, d the height of their lowest "
+        "relaxed frame above the convex hull of the database (0 where it has none); for seeds with ranges of composition",
+    )
+
+    def most_labels(self) -> int:
+        """Return the largest number of frames that can be chosen."""
+        return self.select.at_most(sum(self.cells.values()), self.relax.n_snapshots)
+
+
+class CrystalSettings(Model):
+    """Distorted cells of known crystals (the input ``crystals``), labelled once, at the start or after all generations."""
+
+    when: Literal["start", "end"] = "end"
+    number: Count = Field(50, description="distorted cells of each crystal; the undistorted one is added to them")
+    displacement: LengthOrZero = Field(0.05, description="Å, standard deviation of the displacement of each coordinate")
+    strain: PositiveOrZero = Field(0.03, lt=0.5, description="each strain component is uniform between plus and minus this")
+    volume: tuple[Positive, Positive] = Field((0.9, 1.1), description="range of the volume, relative to the crystal's")
+
+    @field_validator("volume")
+    @classmethod
+    def _volume(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError(f"volume is {list(value)}, expected a smaller and a larger number")
+        return value
+
+
+class DimerSettings(Model):
+    """Dimer curves of every pair of elements, labelled with the initial cells as ``config_type=dimer``."""
+
+    points: Annotated[Count, Field(ge=2, le=10_000)] = Field(15, description="distances of each curve, evenly spaced")
+    range: tuple[Positive, Positive] = Field((0.65, 2.5), description="in bond lengths (sums of covalent radii)")
+
+    @model_validator(mode="after")
+    def _range(self) -> DimerSettings:
+        if self.range[0] >= self.range[1]:
+            raise ValueError(f"range is {list(self.range)}, expected a smaller and a larger number")
+        return self
+
+
+class RssSettings(Model):
+    """A whole campaign."""
+
+    formula: dict[str, AtomCount] = Field(description="atoms per formula unit")
+    seeds: dict[Name, Seed] = Field(description="kinds of random cells by name")
+    initial: dict[Name, Count] = Field(
+        default_factory=dict,
+        description="number of unrelaxed cells of each kind labelled first; may be empty if there is a database",
+    )
+    generations: list[GenerationSettings] = Field(default_factory=list)
+    max_generations: Count | None = Field(
+        None, description="the last of the generations is repeated up to this number; default: each once"
+    )
+    max_labels: Count | None = Field(
+        None, description="frames that the generations may have labelled, those of the start included; then comes the final fit"
+    )
+    stop: StopSettings | None = Field(None, description="end the generations before their number when nothing new turns up")
+    crystals: CrystalSettings | None = Field(None, description="add distorted cells of the known crystals that are an input")
+    fit: FitSettings = Field(description="smooth settings, used while iterating")
+    final_fit: FitSettings | None = Field(None, description="tight settings of the last fit; default: those of the iterations")
+    filter: FilterSettings = Field(default_factory=FilterSettings)
+    search: SearchSettings | None = None
+    isolated_atom_box: Length = Field(15.0, ge=ISOLATED, description="Å, edge of the box of the isolated atoms; vacuum of dimers")
+    dimers: DimerSettings | None = Field(None, description="dimer curves of every pair of elements, 0.65 to 2.5 bond lengths")
+
+    @field_validator("formula")
+    @classmethod
+    def _formula(cls, value: dict[str, int]) -> dict[str, int]:
+        if not value:
+            raise ValueError("expected at least one element, e.g. {Si: 1}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RssSettings:
+        faults = consistency(self.model_dump())
+        if faults:
+            raise ValueError("\n".join(f"{'.'.join(map(str, where))}: {message}" for where, message in faults))
+        return self
+
+    @property
+    def formula_text(self) -> str:
+        """The formula unit as chemists write it."""
+        return text(self.formula)
+
+    @property
+    def used_seeds(self) -> list[Seed]:
+        """The seeds that cells are made of; all, if there are none."""
+        used = _used(self.model_dump())
+        return [seed for name, seed in self.seeds.items() if name in used] or list(self.seeds.values())
+
+    @property
+    def min_separation(self) -> float:
+        """Smallest separation of all seeds that are used, Å."""
+        return min(seed.smallest_separation(self.formula) for seed in self.used_seeds)
+
+    @property
+    def hard_core(self) -> float:
+        """Distance of two atoms (Å) at which a relaxation is given up, if its settings name none."""
+        return round(0.5 * self.min_separation, 3)
+
+    def final_search(self) -> dict[str, Any]:
+        """Return the settings of the final search as those of a search by itself (``DiagnosticSearchSettings``)."""
+        everything = self.model_dump()
+        search = {key: value for key, value in everything["search"].items() if key not in ("again", "label")}
+        search["relax"]["min_distance"] = search["relax"]["min_distance"] or self.hard_core
+        seeds = {name: everything["seeds"][name] for name in search["cells"]}
+        return {"formula": everything["formula"], "seeds": seeds, **search}
+
+    def sanity_limits(self) -> Limits:
+        """Return the limits outside of which a frame is too absurd to be labelled."""
+        ranges = [seed.volume_range(self.formula) for seed in self.used_seeds]
+        volumes = self.filter.volume_per_atom or (0.4 * min(low for low, _ in ranges), 2.5 * max(high for _, high in ranges))
+        return Limits(
+            min_distance=self.filter.min_separation_factor * self.min_separation,
+            volume_per_atom=volumes,
+            max_neighbour_factor=self.filter.max_neighbour_factor,
+            max_force=self.filter.max_force,
+        )
+
+    @property
+    def n_generations(self) -> int:
+        """Largest number of generations."""
+        return self.max_generations or len(self.generations)
+
+    def recipe(self, generation: int) -> GenerationSettings:
+        """Return the settings of a generation, from 1: the last one stands for all that follow."""
+        return self.generations[min(generation, len(self.generations)) - 1]
+
+    def label_budget(self, crystals: int = 0, relabel: int = 0) -> int:
+        """Return the largest number of reference calculations the campaign can ask for.
+
+        :param crystals: number of known crystals that it is given; ``relabel``: number of frames to be labelled anew.
+        """
+        chosen = sum(self.recipe(number).most_labels() for number in range(1, self.n_generations + 1))
+        n = len(self.formula)
+        dimers = self.dimers.points * n * (n + 1) // 2 if self.dimers else 0
+        distorted = crystals * (1 + self.crystals.number) if self.crystals else 0
+        at_end = distorted if self.crystals and self.crystals.when == "end" else 0
+        most = n + dimers + sum(self.initial.values()) + relabel + distorted - at_end + chosen
+        return min(most, self.max_labels or most) + at_end + (self.search.label if self.search else 0)
+
+
+def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return (location, message) of the faults that lie between fields; parts that are wrong in themselves are passed over."""
+    faults: list[tuple[tuple[str | int, ...], str]] = []
+
+    def mapping(value: Any) -> dict[str, Any]:
+        return value if isinstance(value, dict) else {}
+
+    unknown = [symbol for symbol in mapping(data.get("formula")) if atomic_numbers.get(str(symbol), 0) == 0]
+    faults += [(("formula", symbol), f"{symbol!r} is not a chemical element") for symbol in unknown]
+    seeds = mapping(data.get("seeds"))
+    for name, seed in seeds.items():
+        if unknown:
+            break
+        try:
+            _SEED.validate_python(seed).check(dict(data["formula"]))
+        except RandomCellError as exception:
+            file, _, message = str(exception).partition("file: ")  # of a seed that has not been read
+            faults.append((("seeds", name), file) if file else (("seeds", name, "file"), message))
+        except (TypeError, ValueError, KeyError):
+            continue
+    counts: list[tuple[tuple[str | int, ...], Any]] = [(("initial",), data.get("initial"))]
+    generations = data.get("generations")
+    if isinstance(generations, list):
+        counts += [(("generations", i, "cells"), mapping(g).get("cells")) for i, g in enumerate(generations)]
+    counts.append((("search", "cells"), mapping(data.get("search")).get("cells")))
+    for where, cells in counts:
+        for name in mapping(cells):
+            if name not in seeds:
+                faults.append(((*where, name), f"no kind of seed is called {name!r}; known: {', '.join(seeds)}"))
+    formula = mapping(data.get("formula"))
+    elements = [str(symbol) for symbol in formula if symbol not in unknown]
+    for name in FITS:
+        try:
+            FitSettings(**mapping(data.get(name))).expanded(elements)
+        except ValidationError:
+            continue
+        except ValueError as exception:
+            faults.append(((name, "descriptors"), str(exception)))
+    most = data.get("max_generations")
+    if isinstance(generations, list) and isinstance(most, int) and most < len(generations):
+        faults.append((("max_generations",), f"{most} is less than the {len(generations)} generations there are recipes for"))
+    if most and not generations:
+        faults.append((("max_generations",), "there is no generation to be repeated"))
+    box = data.get("isolated_atom_box", 15.0)
+    try:
+        cutoff = FitSettings(**mapping(data.get("fit"))).cutoff
+    except ValueError:
+        cutoff = 0.0
+    if isinstance(box, float | int) and box <= cutoff:
+        faults.append((("isolated_atom_box",), f"the box ({box} Å) must exceed the cutoff ({cutoff} Å)"))
+    return faults
+
+
+def _seeds(base: dict[str, Any], changes: dict[str, Any], used: set[str], both: dict[str, Any]) -> dict[str, Any]:
+    """Return the seeds of a campaign: the protocol's only if they are used; one of another kind takes nothing over from them.
+
+    :param both: the two merged.
+    """
+    out = {name: seed for name, seed in both.items() if name in used or name in changes}
+    for name, seed in changes.items():
+        kinds = [given.get("kind", "random") for given in (base.get(name, {}), seed) if isinstance(given, dict)]
+        if any(kind != kinds[0] for kind in kinds):
+            out[name] = seed
+    return out
+
+
+def _used(data: dict[str, Any]) -> set[str]:
+    """Return the names of the seeds that settings, which may have faults, make cells of."""
+    parts = data.get("generations")
+    cells = [part.get("cells") for part in (parts if isinstance(parts, list) else []) if isinstance(part, dict)]
+    search = data.get("search")
+    cells += [data.get("initial"), search.get("cells") if isinstance(search, dict) else None]
+    return {name for counts in cells if isinstance(counts, dict) for name in counts}
+
+
+def complete(protocol: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """Return all settings of a campaign: a protocol with changes, and the fits with the protocols that they name in turn.
+
+    :raises ValueError: if there is no protocol of that name; of a fit, its message begins with the name of the fit.
+    """
+    base = PROTOCOLS.load(protocol)
+    whole = merged(base, changes, REPLACED)
+    if isinstance(whole.get("seeds"), dict):
+        whole["seeds"] = _seeds(base.get("seeds", {}), changes.get("seeds") or {}, _used(whole), whole["seeds"])
+    formula = whole.get("formula")
+    elements = [str(s) for s in formula if atomic_numbers.get(str(s), 0)] if isinstance(formula, dict) else []
+    for name in FITS:
+        if isinstance(whole.get(name), dict):
+            try:
+                whole[name] = expand(whole[name], elements)
+            except ValueError as exception:
+                raise ValueError(f"{name}: {exception}") from exception
+    return whole

@@ -1,0 +1,1 @@
+"""What a potential is judged by. No AiiDA."""

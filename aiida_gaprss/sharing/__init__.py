@@ -1,0 +1,1 @@
+"""What a stranger gets of a potential or a campaign."""

@@ -1,0 +1,526 @@
+"""The card of a potential: what a stranger must know to use it, read from the node and from its provenance."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from aiida.orm import ProcessNode
+from ase.data import atomic_numbers, chemical_symbols
+from pydantic import TypeAdapter
+
+from aiida_gaprss.analysis.errors import QUANTITIES, UNITS
+from aiida_gaprss.analysis.numbers import significant
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.potential import Potential, PotentialError, needs, written
+from aiida_gaprss.models.gap.xml import CARD, CARD_JSON
+from aiida_gaprss.models.regularisation import SIGMA_ORDER, Rule, Sigma
+from aiida_gaprss.outside import read_text, shown
+
+#: Attribute of an imported potential: the card that lay beside it.
+ORIGIN = "card_of_origin"
+
+#: Largest card that is read, bytes; longest text that is shown.
+_MOST_JSON, _LONGEST = 2**26, 100_000
+
+#: What a card of origin tells that an imported potential cannot know by itself.
+_TOLD = ("training_data", "sigma", "training_errors", "test_errors", "seed", "made_by")
+
+#: Units of gap_fit's four sigmas, by name.
+SIGMA_UNITS = dict(zip(SIGMA_ORDER, ("eV/atom", "eV/Å", "eV/atom", "eV/Å²"), strict=True))
+
+_KINDS = {
+    "distance_2b": "pair term: distance of two atoms",
+    "angle_3b": "triplet term: symmetrised distances of three atoms",
+    "soap": "many-body term: smooth overlap of atomic positions (SOAP)",
+    "soap_turbo": "many-body term: SOAP in the separable basis of Caro (soap_turbo)",
+}
+_KERNELS = {"ard_se": "squared exponential", "dot_product": "dot product", "pp": "piecewise polynomial"}
+
+#: Hyperparameters that the text names: key in gap_fit, words, unit.
+_NUMBERS = (
+    ("cutoff", "cutoff", "Å"),
+    ("rcut_hard", "cutoff", "Å"),
+    ("cutoff_transition_width", "smoothed over the last", "Å"),
+    ("rcut_soft", "smoothed from", "Å"),
+    ("n_max", "n_max", ""),
+    ("alpha_max", "n_max", ""),
+    ("l_max", "l_max", ""),
+    ("atom_sigma", "atom σ", "Å"),
+    ("atom_sigma_r", "atom σ", "Å"),
+    ("theta_uniform", "length scale θ", "Å"),
+    ("zeta", "ζ", ""),
+    ("delta", "δ", "eV"),
+)
+
+
+def card(node: Potential) -> dict[str, Any]:
+    """Return the card of a potential as plain data; what is not known is None.
+
+    Errors have the units of :data:`aiida_gaprss.analysis.errors.UNITS`, sigmas those of :data:`SIGMA_UNITS`; other units stand in
+    the keys. A potential that was imported with its card tells what that card told; its pks are those of the profile of origin.
+
+    :raises PotentialError: if the potential is not what it was, see :meth:`Potential.checked_files`, or what it tells is damaged.
+    """
+    node.check()
+    attributes = node.base.attributes.all
+    fit = node.creator
+    inputs = fit.base.links.get_incoming(node_class=Dataset).all() if fit is not None else []
+    results = _dict_output(fit, "results")
+    content = {
+        "imported": fit is None,
+        "potential": {
+            "label": node.label or None,
+            "pk": node.pk,
+            "uuid": node.uuid,
+            "elements": node.elements,
+            "terms": attributes.get("terms"),
+            "cutoff_A": attributes["cutoff"],
+            "e0_eV": attributes["e0"],
+            "sparse_points": sum(attributes["n_sparse"]),
+            "gap_version": node.gap_version,
+            "gap_version_date": written(node.gap_version) if node.gap_version else None,
+            "needs": needs(node.gap_version),
+            "files": node.files,
+            "content_hash": attributes["content_hash"],
+            "quip_init_args": node.init_args,
+        },
+        "descriptors": [descriptor(line, n) for line, n in zip(attributes["descriptors"], attributes["n_sparse"], strict=True)],
+        "sigma": _sigma(node),
+        "training_data": _training_data(inputs, results) if inputs else None,
+        "embedded_training_data": _embedded(node),
+        "training_errors": _errors(results),
+        "test_errors": _test_errors(node),
+        "seed": fit.inputs.seed.value if fit is not None and "seed" in fit.inputs else None,
+        "made_by": None if fit is None else _making(fit, results),
+        "gap_fit_command": attributes.get("command_line") or None,
+    }
+    origin = attributes.get(ORIGIN) if fit is None else None
+    return content if origin is None else _with_origin(content, origin, f"potential <{node.pk}>: its card of origin")
+
+
+#: What a text or a number of another kind than expected raises.
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+
+
+def _with_origin(content: dict[str, Any], origin: Any, where: str) -> dict[str, Any]:
+    """Return a card with what the card of origin told.
+
+    :raises PotentialError: if that is damaged: an imported archive may hold anything.
+    """
+    try:
+        out = {**content, **{key: origin[key] for key in _TOLD}}
+        text(out)
+        to_json(out)
+    except _DAMAGED as exception:
+        raise PotentialError(f"{where} is damaged: {type(exception).__name__} {shown(exception)}") from exception
+    return out
+
+
+def read_card(path: Path, node: Potential) -> dict[str, Any]:
+    """Return the card in the file ``path``, to be kept as attribute :data:`ORIGIN` of the potential that it describes.
+
+    :raises PotentialError: if the file is no card, or that of another potential.
+    """
+    where = shown(path)
+    try:
+        content = json.loads(read_text(path, _MOST_JSON), parse_constant=_no_constant)
+        text(content)
+        told = content["potential"]["content_hash"]
+    except _DAMAGED as exception:
+        raise PotentialError(
+            f"{where} is not the card of a potential: {type(exception).__name__} {shown(exception)}"
+        ) from exception
+    if told != node.base.attributes.get("content_hash"):
+        raise PotentialError(f"{where} is the card of another potential (its content hash is {shown(told)})")
+    return {key: content[key] for key in _TOLD}
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def descriptor(line: str, n_sparse: int) -> dict[str, Any]:
+    """Return a descriptor of the xml: its kind, its species, its hyperparameters as gap_fit names them, and all that in words."""
+    kind = line.split()[0]
+    parameters = {key: value.strip("{} ") for key, value in re.findall(r"(\w+)=(\{+[^}]*\}+|\S+)", line)}
+    symbols = {key: _symbols(parameters[key]) for key in ("Z", "Z1", "Z2", "species_Z") if key in parameters}
+    numbers = []
+    for key, name, unit in _NUMBERS:
+        if key in parameters:
+            numbers.append(" ".join(filter(None, (name, _plain(parameters[key]), unit))))
+    kernel = _KERNELS.get(parameters.get("covariance_type", ""), parameters.get("covariance_type"))
+    method = parameters.get("sparse_method")
+    words = [_KINDS.get(kind, kind), _species_in_words(kind, parameters, symbols), ", ".join(numbers)]
+    words += [f"{kernel} kernel" if kernel else "", f"{n_sparse} sparse points{f' ({method})' if method else ''}"]
+    return {
+        "kind": kind,
+        "words": "; ".join(filter(None, words)),
+        "species": sorted({s for found in symbols.values() for s in found}),
+        "cutoff_A": next((float(parameters[key]) for key in ("cutoff", "rcut_hard") if key in parameters), None),
+        "sparse_points": n_sparse,
+        "parameters": parameters,
+    }
+
+
+def _symbols(numbers: str) -> list[str]:
+    return [chemical_symbols[int(z)] for z in numbers.split() if z.isdigit() and int(z) > 0]
+
+
+def _species_in_words(kind: str, parameters: dict[str, str], symbols: dict[str, list[str]]) -> str:
+    if kind == "distance_2b" and {"Z1", "Z2"} <= set(symbols):
+        return "–".join((*symbols["Z1"], *symbols["Z2"]))
+    if kind == "angle_3b" and {"Z", "Z1", "Z2"} <= set(symbols):
+        return f"{'–'.join((*symbols['Z1'], *symbols['Z'], *symbols['Z2']))} (centre {' '.join(symbols['Z'])})"
+    neighbours = symbols.get("species_Z", [])
+    centre = symbols.get("Z", [])
+    index = parameters.get("central_index", "")
+    if kind == "soap_turbo" and index.isdigit() and 0 < int(index) <= len(neighbours):
+        centre = [neighbours[int(index) - 1]]
+    if centre or neighbours:
+        return f"centre {' '.join(centre) or 'any'}, neighbours {' '.join(neighbours) or 'any'}"
+    return "all species alike"
+
+
+_RULE: TypeAdapter[Rule] = TypeAdapter(Rule)
+
+
+def _plain(value: str) -> str:
+    """Return one number for several equal ones, as soap_turbo has them for its species."""
+    values = value.split()
+    return values[0] if len(set(values)) == 1 else value
+
+
+def _embedded(node: Potential) -> dict[str, Any] | None:
+    """Return what the xml holds of its training set."""
+    told = node.base.attributes.get("embedded", None)
+    if told is None:
+        return None
+    try:
+        frames, atoms, elements = told["frames"], told["atoms"], told["elements"]
+        return {"frames": int(frames), "atoms": int(atoms), "elements": sorted(set(elements) & atomic_numbers.keys())}
+    except _DAMAGED as exception:
+        raise PotentialError(f"potential <{node.pk}>: its attribute embedded is damaged: {shown(exception)}") from exception
+
+
+def _sigma(node: Potential) -> dict[str, Any] | None:
+    """Return the expected errors that the fit was given: as the node has them, else as gap_fit's input in the xml has them."""
+    told = node.base.attributes.get("sigma")
+    try:
+        return _told_sigma(told) if told else _sigma_of_command(node.base.attributes.get("command_line", ""))
+    except _DAMAGED as exception:
+        raise PotentialError(f"potential <{node.pk}>: its sigma is damaged: {shown(exception)}") from exception
+
+
+def _told_sigma(told: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "default": Sigma(**told["sigma"]).model_dump(),
+        "by_config_type": {name: Sigma(**s).model_dump() for name, s in (told.get("config_type_sigma") or {}).items()},
+        "regularisation": [_RULE.validate_python(rule).model_dump() for rule in told.get("regularisation") or []],
+    }
+
+
+def _sigma_of_command(command: str) -> dict[str, Any] | None:
+    """Return what gap_fit's input tells of sigmas; None for an input that tells none, or not as gap_fit takes it."""
+    default = re.search(r"\bdefault_(?:sigma|kernel_regularisation)=\{([^}]*)\}", command)
+    listed = re.search(r"\bconfig_type_(?:sigma|kernel_regularisation)=\{([^}]*)\}", command)
+    fields = [field.strip() for field in listed[1].split(":")] if listed else []
+    by_type: dict[str, Any] = {}
+    try:
+        for start in range(0, len(fields) - 4, 5):
+            by_type[fields[start]] = _four(fields[start + 1 : start + 5])
+        return {"default": _four(default[1].split()), "by_config_type": by_type, "regularisation": []} if default else None
+    except ValueError:
+        return None
+
+
+def _four(values: Sequence[str]) -> dict[str, float]:
+    numbers = [float(value) for value in values]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"sigmas are {shown(values)}, expected numbers")
+    return dict(zip(SIGMA_ORDER, numbers, strict=True))
+
+
+def _training_data(links: list[Any], results: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the datasets that entered the fit, and what gap_fit said it has used of them."""
+    counts = (results or {}).get("counts", {})
+    datasets = [_dataset(link.link_label, link.node) for link in sorted(links, key=lambda link: link.link_label)]
+    return {
+        "datasets": datasets,
+        "levels_of_theory": sorted({d["level_of_theory"] for d in datasets if d["energies"]}),
+        "frames": (results or {}).get("frames"),
+        "atoms": (results or {}).get("atoms"),
+        "config_types": (results or {}).get("config_types"),
+        "energies": counts.get("energies"),
+        "force_components": counts.get("forces"),
+        "virial_components": counts.get("virials"),
+    }
+
+
+def _dataset(name: str, node: Dataset) -> dict[str, Any]:
+    attributes = node.base.attributes.all
+    creator = node.creator
+    return {
+        "name": name.rpartition("datasets__")[2],
+        "pk": node.pk,
+        "uuid": node.uuid,
+        "label": node.label or (creator.label if creator is not None else "") or None,
+        "made_by": None if creator is None else creator.process_label,
+        **{key: attributes[key] for key in ("frames", "atoms", "elements", "config_types", "energies", "forces", "virials")},
+        "level_of_theory": node.level_of_theory,
+    }
+
+
+def _dict_output(process: Any, name: str) -> dict[str, Any] | None:
+    if process is None or name not in process.outputs:
+        return None
+    return dict(process.outputs[name].get_dict())
+
+
+def _errors(results: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not results or "errors" not in results:
+        return None
+    return {"all": results["errors"], "by_config_type": results.get("errors_by_config_type", {})}
+
+
+def _callers(process: Any) -> list[Any]:
+    callers = []
+    while process is not None and process.caller is not None:
+        process = process.caller
+        callers.append(process)
+    return callers
+
+
+def _test_errors(node: Potential) -> dict[str, Any] | None:
+    """Return the errors on frames that were held back: ``test_results`` of the nearest caller whose potential this is."""
+    for caller in _callers(node.creator):
+        results = _dict_output(caller, "test_results")
+        returned = caller.outputs["potential"].uuid if "potential" in caller.outputs else node.uuid
+        if results is not None and returned == node.uuid:
+            found = _errors(results)
+            return None if found is None else {**found, "found_by": _process(caller)}
+    return None
+
+
+def _making(fit: Any, results: dict[str, Any] | None) -> dict[str, Any]:
+    callers = _callers(fit)
+    campaign = next((c for c in callers if c.process_label == "RssWorkChain"), None)
+    versions = fit.base.attributes.get("version", {})
+    return {
+        **_process(fit),
+        "gap_fit": (results or {}).get("gap_fit"),
+        "aiida_gaprss": versions.get("plugin"),
+        "aiida_core": versions.get("core"),
+        "peak_memory_MB": (results or {}).get("peak_memory_MB"),
+        "called_by": [_process(caller) for caller in callers],
+        "campaign": None
+        if campaign is None
+        else {
+            **_process(campaign),
+            "name": campaign.inputs.name.value,
+            "seed": campaign.inputs.seed.value,
+            "formula": campaign.inputs.settings.get_dict().get("formula"),
+            "description": campaign.description,
+        },
+    }
+
+
+def _process(node: ProcessNode) -> dict[str, Any]:
+    return {
+        "process": node.process_label,
+        "pk": node.pk,
+        "uuid": node.uuid,
+        "label": node.label or None,
+        "started": node.ctime.isoformat(timespec="seconds"),
+    }
+
+
+# --- text ---
+
+
+#: What Markdown and HTML act upon.
+_ACTS = re.compile(r"[\\`*\[\]<>&|]")
+
+
+def plain(value: Any) -> str:
+    """Return a text from anywhere as words of a page in Markdown: neither markup nor control characters act."""
+    return _ACTS.sub(r"\\\g<0>", shown(" ".join(str(value).split()), _LONGEST))
+
+
+def _fenced(text: str) -> list[str]:
+    """Return a text as it is, between marks that it does not contain."""
+    mark = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return ["", mark, *(shown(line, _LONGEST) for line in text.split("\n")), mark]
+
+
+def text(content: dict[str, Any]) -> str:
+    """Return a card as Markdown that also reads well as it is."""
+    head = content["potential"]
+    lines = [f"# GAP for {plain(' '.join(head['elements']))}{': ' + plain(head['label']) if head['label'] else ''}", ""]
+    if terms := head.get("terms"):
+        lines.append(f"- a sum of {len(terms)}: {'; '.join(map(plain, terms))}")
+    lines += [
+        f"- elements: {plain(', '.join(head['elements']))}; largest cutoff {head['cutoff_A']:g} Å",
+        f"- energies of isolated atoms (e0): {', '.join(f'{plain(s)} {e:.6f} eV' for s, e in head['e0_eV'].items())}",
+        f"- needs {plain(head['needs'])}",
+        f"- files: {plain(', '.join(head['files']))}; content hash (SHA-256) {plain(head['content_hash'])}",
+        f"- node: {_node(head)}",
+    ]
+    lines += ["", "## Descriptors", ""]
+    lines += [f"- {plain(d['kind'])}: {plain(d['words'])}" for d in content["descriptors"]]
+    lines += ["", "## Expected errors (sigma), which weigh the data", "", *_sigma_lines(content["sigma"])]
+    lines += ["", "## Data", "", *_data_lines(content)]
+    lines += ["", "## Errors on the training set", ""]
+    lines += _error_lines(content["training_errors"], "not known")
+    lines += ["", "## Errors on frames that were held back (test)", ""]
+    lines += _error_lines(
+        content["test_errors"], "none: the process that made it tested no such frames" if content["made_by"] else "not known"
+    )
+    lines += ["", "## How it was made", "", *_making_lines(content)]
+    return "\n".join(lines) + "\n"
+
+
+def _sigma_lines(sigma: dict[str, Any] | None) -> list[str]:
+    if sigma is None:
+        return ["not known"]
+
+    def numbers(values: dict[str, float]) -> str:
+        return ", ".join(f"{name} {values[name]:g} {SIGMA_UNITS[name]}" for name in SIGMA_ORDER if name in values)
+
+    lines = [f"- default: {numbers(sigma['default'])}"]
+    lines += [f"- {plain(name)}: {numbers(values)}" for name, values in sigma["by_config_type"].items()]
+    for given in sigma["regularisation"]:
+        rule = _RULE.validate_python(given)
+        frames = f"of {plain(', '.join(rule.config_types))}" if rule.config_types else "of the other single frames"
+        lines.append(f"- {frames}, before those of their kind: {rule.words()}")
+    return lines
+
+
+def _data_lines(content: dict[str, Any]) -> list[str]:
+    data, embedded = content["training_data"], content["embedded_training_data"]
+    lines = []
+    if data is None:
+        lines.append("not known to this profile: the potential was imported")
+    else:
+        lines += [f"- level of theory: {plain(level)}" for level in data["levels_of_theory"]]
+        if data["frames"] is not None:
+            types = plain(", ".join(f"{name} {n}" for name, n in data["config_types"].items()))
+            lines += [
+                f"- fitted: {plain(data['frames'])} frames, {plain(data['atoms'])} atoms ({types})",
+                f"- used by gap_fit: {plain(data['energies'])} energies, {plain(data['force_components'])} force components, "
+                f"{plain(data['virial_components'])} virial components",
+            ]
+        lines += [
+            "",
+            "| dataset | node | label | frames | atoms | config types | level of theory |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for d in data["datasets"]:
+            types = ", ".join(f"{name} {n}" for name, n in d["config_types"].items())
+            origin = d["label"] or d["made_by"] or "–"
+            cells = (d["name"], origin, d["frames"], d["atoms"], types, d["level_of_theory"])
+            name, *others = map(plain, cells)
+            lines.append("| " + " | ".join((name, _node(d), *others)) + " |")
+    if embedded:
+        if lines:
+            lines.append("")
+        size = f"{plain(embedded['frames'])} frames, {plain(embedded['atoms'])} atoms"
+        lines.append(f"the xml holds its training set: {size} ({plain(' '.join(embedded['elements']))})")
+    return lines
+
+
+def _error_lines(found: dict[str, Any] | None, missing: str) -> list[str]:
+    if found is None:
+        return [missing]
+    lines = [
+        "| frames | number | " + " | ".join(f"{q} RMSE, {UNITS[q]} | {q} MAE, {UNITS[q]}" for q in QUANTITIES) + " |",
+        "|---|---|" + "---|---|" * len(QUANTITIES),
+    ]
+    for name, errors in {"all": found["all"], **found["by_config_type"]}.items():
+        values = [significant(errors[q][measure]) for q in QUANTITIES for measure in ("rmse", "mae")]
+        lines.append(f"| {plain(name)} | {plain(errors['frames'])} | " + " | ".join(values) + " |")
+    return lines
+
+
+def _making_lines(content: dict[str, Any]) -> list[str]:
+    made = content["made_by"]
+    if made is None:
+        lines = ["- imported: nothing in this profile made it; what is said above of data and fit is what the xml says"]
+    else:
+        lines = (
+            ["- imported with its card: nodes and times are those of the profile where it was made"]
+            if content["imported"]
+            else []
+        )
+        lines += [f"- {_named(made)}"]
+        lines += [f"- gap_fit {plain(made['gap_fit'])}"] if made["gap_fit"] else []
+        lines += (
+            [f"- aiida-gaprss {plain(made['aiida_gaprss'])}, aiida-core {plain(made['aiida_core'])}"]
+            if made["aiida_gaprss"]
+            else []
+        )
+        lines += [f"- called by {_named(caller)}" for caller in made["called_by"]]
+        campaign = made["campaign"]
+        if campaign:
+            about = f": {plain(campaign['description'])}" if campaign["description"] else ""
+            lines.append(f"- campaign {plain(campaign['name'])}, seed {plain(campaign['seed'])}{about}")
+    if content["seed"] is not None:
+        lines.append(f"- seed of the choice of sparse points: {plain(content['seed'])}")
+    if content["gap_fit_command"]:
+        lines += ["- input of gap_fit:", *_fenced(content["gap_fit_command"])]
+    return lines
+
+
+def _named(process: dict[str, Any]) -> str:
+    label = f" {plain(process['label'])}" if process["label"] else ""
+    return f"{plain(process['process'])} {_node(process)}{label}, {plain(process['started'])}"
+
+
+def _node(told: dict[str, Any]) -> str:
+    """Return how a node is named: its pk in brackets, as commands take and print it, and its uuid."""
+    return f"<{plain(told['pk'])}> {plain(told['uuid'])}"
+
+
+# --- here ---
+
+
+def readable_here(node: Potential) -> dict[str, Any]:
+    """Return whether the quippy of this environment can read a potential (it tries), its version, and if not, why."""
+    try:
+        release = version("quippy-ase")
+    except PackageNotFoundError:
+        release = None
+    try:
+        node.calculator()
+    except PotentialError as exception:
+        return {"quippy": release, "readable": False, "reason": str(exception)}
+    return {"quippy": release, "readable": True, "reason": None}
+
+
+def export(node: Potential, folder: str | Path, types: Sequence[str] | None = None, force: bool = False) -> Path:
+    """Write a potential, its LAMMPS lines and its card (``card.md``, ``card.json``) to ``folder``; return the xml's path.
+
+    :param types: elements of LAMMPS' atom types 1, 2, …; default: the potential's, by name.
+    :param force: replace the potential that is in the folder.
+    :raises PotentialError: as :meth:`Potential.to_folder`.
+    """
+    node.check()
+    content = card(node)
+    beside = {CARD: text(content).encode(), CARD_JSON: to_json(content).encode()}
+    return node.to_folder(folder, types, force, beside)
+
+
+def to_json(content: dict[str, Any]) -> str:
+    """Return a card as JSON, which a terminal can show, too."""
+    written = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    return "\n".join(map(_readable, written.split("\n"))) + "\n"
+
+
+def _readable(line: str) -> str:
+    """Return a line of JSON with the characters escaped that act in a terminal."""
+    return "".join(json.dumps(c)[1:-1] if shown(c) != c else c for c in line)

@@ -1,0 +1,306 @@
+"""Kinds of random cells as settings, and the cells made of them."""
+
+from __future__ import annotations
+
+import io
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from ase import Atoms
+from ase.io import read
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from aiida_gaprss.outside import OutsideError, read_text
+from aiida_gaprss.settings.model import TAG, AtomCount, AtomCountOrZero, Coordinate, Length, Model, Volume
+from aiida_gaprss.strategies.airss import MOST_BYTES, parse_seed
+from aiida_gaprss.strategies.fragments import FragmentSpec, icosahedron
+from aiida_gaprss.structures.building import Spec, random_cells
+from aiida_gaprss.structures.checks import RandomCellError
+from aiida_gaprss.structures.compositions import Weights
+from aiida_gaprss.structures.random_cells import CellSpec
+from aiida_gaprss.structures.seeding import stage_seed
+
+#: Fragments that have a name; each is made for an edge in Å.
+FRAGMENTS = {"B12": ("B", icosahedron)}
+
+#: Atoms per formula unit of a campaign.
+CampaignFormula: TypeAlias = Mapping[str, int]
+
+Range: TypeAlias = tuple[Volume, Volume]
+
+MAPPING, SEQUENCE, ELSE = (Tag(f"{TAG}{name}") for name in ("mapping", "sequence", "else"))
+
+
+def _mapping_or_not(value: Any) -> str:
+    return MAPPING.tag if isinstance(value, Mapping | Model) else ELSE.tag
+
+
+def _sequence_or_not(value: Any) -> str:
+    return SEQUENCE.tag if isinstance(value, list | tuple) else ELSE.tag
+
+
+#: The same for all, or by element or pair.
+Volumes: TypeAlias = Annotated[Annotated[Range, ELSE] | Annotated[dict[str, Range], MAPPING], Discriminator(_mapping_or_not)]
+Separations: TypeAlias = Annotated[
+    Annotated[Length, ELSE] | Annotated[dict[str, Length], MAPPING], Discriminator(_mapping_or_not)
+]
+
+#: A number, or a smallest and a largest.
+Numbers: TypeAlias = Annotated[
+    Annotated[AtomCountOrZero, ELSE] | Annotated[tuple[AtomCountOrZero, AtomCountOrZero], SEQUENCE],
+    Discriminator(_sequence_or_not),
+]
+
+
+class CheckedSpec(Spec, Protocol):
+    """A specification that has found itself possible."""
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """The elements that occur."""
+
+    @property
+    def smallest_separation(self) -> float:
+        """Smallest distance of two atoms, Å."""
+
+    @property
+    def volume_range(self) -> tuple[float, float]:
+        """Smallest and largest volume per atom, Å³."""
+
+
+class BaseSeed(Model):
+    """What all kinds of seeds can be asked."""
+
+    kind: str
+
+    @property
+    def of_campaign(self) -> bool:
+        """Whether all cells have the composition of the campaign."""
+        return False
+
+    @abstractmethod
+    def spec(self, formula: CampaignFormula) -> CheckedSpec:
+        """Return the specification of the cells.
+
+        :param formula: atoms per formula unit of the campaign, for seeds without one of their own.
+        :raises RandomCellError: if such cells cannot exist.
+        """
+
+    def check(self, formula: CampaignFormula) -> None:
+        """Check that the cells can exist, and that the campaign knows their elements.
+
+        :raises RandomCellError: naming the value and what was expected.
+        """
+        for symbol in self.spec(formula).elements:
+            if symbol not in formula:
+                raise RandomCellError(f"the element {symbol} is not in the formula of the campaign ({', '.join(formula)})")
+
+    def smallest_separation(self, formula: CampaignFormula) -> float:
+        """Return the smallest distance (Å) of two atoms of a cell."""
+        return self.spec(formula).smallest_separation
+
+    def volume_range(self, formula: CampaignFormula) -> tuple[float, float]:
+        """Return the smallest and largest volume per atom, Å³."""
+        return self.spec(formula).volume_range
+
+    def cells(self, formula: CampaignFormula, n: int, seed: int, weights: Weights | None = None) -> list[Atoms]:
+        """Return ``n`` cells; cell i depends on ``seed`` and i alone.
+
+        :param weights: of reduced compositions, for seeds that leave the composition open; others have no use for them.
+        :raises RandomCellError: if a cell cannot be made.
+        """
+        spec = self.spec(formula)
+        return random_cells(spec.weighted(weights) if weights is not None and isinstance(spec, CellSpec) else spec, n, seed)
+
+
+class RandomSeed(BaseSeed):
+    """Random cells (see ``structures.random_cells.CellSpec``)."""
+
+    kind: Literal["random"] = "random"
+    formula: dict[str, Numbers] | None = Field(
+        None,
+        description="atoms per formula unit; or ranges of atoms per cell for all elements (Li: [0, 8]); default: the campaign's",
+    )
+    n_atoms: list[AtomCount] | None = Field(
+        None, min_length=1, description="atoms per cell, drawn evenly from the list; may be left out with ranges in the formula"
+    )
+    volume_per_atom: Volumes | None = Field(
+        None,
+        description="Å³, drawn uniformly; by element (Si: [15, 25]), then summed over the composition; "
+        "default: 0.7 to 1.6 times that of the elements",
+    )
+    min_separation: Separations | None = Field(
+        None,
+        description="Å, for all pairs or by pair (Si-O: 1.6); default: 0.8 times the sum of the covalent radii, "
+        "less in small volumes",
+    )
+    n_operations: list[AtomCount] = Field(default=[1], description="symmetry operations, drawn evenly from the list")
+
+    @property
+    def of_campaign(self) -> bool:
+        """Whether all cells have the composition of the campaign."""
+        return self.formula is None
+
+    def spec(self, formula: CampaignFormula) -> CellSpec:
+        """Return the specification for the seed's own or the campaign's formula."""
+        return CellSpec(
+            formula=self.formula or dict(formula),  # type: ignore[arg-type]
+            n_atoms=None if self.n_atoms is None else tuple(self.n_atoms),
+            volume_per_atom=self.volume_per_atom,
+            min_separation=self.min_separation,
+            n_operations=tuple(self.n_operations),
+        )
+
+
+class AirssSeed(BaseSeed):
+    """A seed of AIRSS: a CASTEP cell file with ``#TAG`` lines."""
+
+    kind: Literal["airss"]
+    text: str | None = Field(None, description="the seed")
+    file: str | None = Field(None, description="file that holds it instead, relative to the campaign file")
+
+    @model_validator(mode="after")
+    def _one(self) -> AirssSeed:
+        if (self.text is None) == (self.file is None):
+            raise ValueError("give either text or file")
+        return self
+
+    def spec(self, formula: CampaignFormula) -> CheckedSpec:
+        """Return what the text says; its own elements count, not the formula."""
+        if self.text is None:
+            raise RandomCellError(f"file: {self.file!r} has not been read (see with_texts)")
+        return parse_seed(self.text)
+
+
+class FragmentAtoms(Model):
+    """A fragment by its atoms."""
+
+    symbols: list[str] = Field(min_length=1)
+    positions: list[tuple[Coordinate, Coordinate, Coordinate]] = Field(description="Å, as many as symbols")
+
+    @model_validator(mode="after")
+    def _same_length(self) -> FragmentAtoms:
+        if len(self.symbols) != len(self.positions):
+            raise ValueError(f"{len(self.symbols)} symbols and {len(self.positions)} positions, expected as many")
+        return self
+
+
+class FragmentSeed(BaseSeed):
+    """Rigid fragments at random places and orientations, repeated by the operations of a space group."""
+
+    kind: Literal["fragments"]
+    fragment: Annotated[Annotated[str, ELSE] | Annotated[FragmentAtoms, MAPPING], Discriminator(_mapping_or_not)] = Field(
+        description="name of a built-in fragment (B12, the icosahedron), extended XYZ, or symbols and positions"
+    )
+    edge: Length = Field(1.77, description="Å, edge of a built-in fragment")
+    n_fragments: list[AtomCount] = Field(
+        default=[3, 4], min_length=1, description="fragments per cell, multiples of the number of operations"
+    )
+    n_operations: list[AtomCount] = Field(default=[1, 2, 3, 4], description="symmetry operations, drawn evenly from the list")
+    space_groups: list[AtomCount] | None = Field(None, description="international numbers, drawn evenly, instead of n_operations")
+    volume_per_atom: Range | None = Field(None, description="Å³, drawn uniformly; default: 0.7 to 1.6 times that of the elements")
+    min_separation: Separations | None = Field(
+        None, description="Å, between atoms of different fragments and of free atoms; default as for random cells"
+    )
+    free_atoms: dict[str, Numbers] = Field(
+        default_factory=dict, description="single atoms per cell besides the fragments, a number or a range of each element"
+    )
+
+    @field_validator("fragment")
+    @classmethod
+    def _known(cls, value: str | FragmentAtoms) -> str | FragmentAtoms:
+        if isinstance(value, str):
+            _fragment(value, 1.0)
+        return value
+
+    def spec(self, formula: CampaignFormula) -> FragmentSpec:
+        """Return the specification; the fragment's elements count, not the formula."""
+        given = self.fragment
+        if isinstance(given, FragmentAtoms):
+            try:
+                atoms = Atoms(given.symbols, positions=given.positions)
+            except KeyError as exception:
+                raise RandomCellError(f"fragment: {exception} is not a chemical element") from exception
+        else:
+            atoms = _fragment(given, self.edge)
+        free = {symbol: (n, n) if isinstance(n, int) else n for symbol, n in self.free_atoms.items()}
+        return FragmentSpec(
+            fragment=atoms,
+            n_fragments=tuple(self.n_fragments),
+            n_operations=tuple(self.n_operations),
+            space_groups=None if self.space_groups is None else tuple(self.space_groups),
+            volume_per_atom=self.volume_per_atom,
+            min_separation=self.min_separation,
+            free_atoms=free,
+        )
+
+
+def _fragment(text: str, edge: float) -> Atoms:
+    """Return a fragment by its name or its extended XYZ."""
+    if text in FRAGMENTS:
+        symbol, make = FRAGMENTS[text]
+        return make(symbol, edge)
+    if len(text.split()) == 1:
+        raise ValueError(f"no fragment is called {text!r}; known: {', '.join(FRAGMENTS)}; expected one of these or extended XYZ")
+    try:
+        atoms = read(io.StringIO(text.strip() + "\n"), format="extxyz")
+    except Exception as exception:  # the reader raises what its parts happen to raise
+        raise ValueError(f"the fragment is not readable as extended XYZ: {exception}") from exception
+    assert isinstance(atoms, Atoms)
+    if not np.isfinite(atoms.positions).all():
+        raise ValueError("the fragment has a position that is not a finite number")
+    return atoms
+
+
+def _kind(value: Any) -> str | None:
+    if isinstance(value, Mapping):
+        return f"{TAG}{value.get('kind', 'random')}"
+    return f"{TAG}{value.kind}" if isinstance(value, BaseSeed) else None
+
+
+#: One kind of seed; without ``kind``, random cells.
+Seed: TypeAlias = Annotated[
+    Annotated[RandomSeed, Tag(f"{TAG}random")]
+    | Annotated[AirssSeed, Tag(f"{TAG}airss")]
+    | Annotated[FragmentSeed, Tag(f"{TAG}fragments")],
+    Discriminator(_kind),
+]
+
+
+def with_texts(seeds: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the settings of seeds, every file of an AIRSS seed read into its text, and by name why a file cannot be read.
+
+    :param seeds: by name, as they stand in a campaign file; what is wrong in itself is passed over.
+    :param folder: what the files are relative to.
+    """
+    out, faults = dict(seeds), {}
+    for name, seed in seeds.items():
+        if isinstance(seed, Mapping) and seed.get("kind") == "airss" and isinstance(seed.get("file"), str) and "text" not in seed:
+            try:
+                text = read_text(folder / seed["file"], MOST_BYTES)
+            except OutsideError as exception:
+                faults[name] = str(exception)
+                continue
+            out[name] = {**{key: value for key, value in seed.items() if key != "file"}, "text": text}
+    return out, faults
+
+
+def make_cells(
+    kinds: Mapping[str, Seed],
+    formula: CampaignFormula,
+    counts: Mapping[str, int],
+    seed: int,
+    weights: Weights | None = None,
+) -> list[Atoms]:
+    """Return ``counts[kind]`` cells of every kind of seed, in that order; those of one kind do not depend on the others.
+
+    :param weights: of reduced compositions (``CuLi2``, elements in alphabetical order), where the seed leaves them open.
+    :raises RandomCellError: if a cell cannot be made.
+    """
+    cells: list[Atoms] = []
+    for kind, count in counts.items():
+        cells += kinds[kind].cells(formula, count, stage_seed(seed, 0, kind), weights)
+    return cells
