@@ -17,7 +17,7 @@ from ase.io import write
 from aiida_gaprss.calculations.worker import watch_connections
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
-from aiida_gaprss.runners import FOLDER
+from aiida_gaprss.runners import FOLDER, SHARED
 
 POTENTIAL_FOLDER = "potential"
 
@@ -113,7 +113,7 @@ class FramesCalculation(CalcJob):
 
 def upload_runner(folder: Folder, task: str) -> None:
     """Put the scripts that run ``python batch.py task`` into the job folder."""
-    for name in ("batch", "common", "identity", "status", task):
+    for name in (*SHARED, task):
         with folder.open(f"{name}.py", "w", encoding="utf-8") as handle:
             handle.write((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import gzip
 import re
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import recorded
 from fuzzing import Tally
 
 from aiida_gaprss.frames import FrameError
 from aiida_gaprss.io.outputs import Immigrated, read_outputs
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "reference"))
-import recorded
 
 #: What a code prints once, with nothing that could contradict it. One such number may be changed unseen, and no more.
 PRINTED_ONCE = {

@@ -1,12 +1,10 @@
 """Small outputs: those made by hand for the references, and a run of pw.x."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
 REFERENCE = Path(__file__).parent.parent / "reference"
-sys.path.insert(0, str(REFERENCE))  # where ``recorded`` is
 
 
 @pytest.fixture(scope="session")
