@@ -3,7 +3,7 @@
 import pytest
 from ase import units
 from ase.build import bulk
-from test_minima import CRYSTALS, MATRICES, other_setting, relaxed
+from crystals import CRYSTALS, MATRICES, other_setting, relaxed
 
 from aiida_gaprss.analysis.targets import find, names_of
 
