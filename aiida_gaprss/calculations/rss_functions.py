@@ -17,6 +17,7 @@ from aiida_gaprss.analysis.hull import hull_weights
 from aiida_gaprss.analysis.minima import Minimum, ranked_by_reference
 from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.calculations.common import frames_of, named, process_uuid
+from aiida_gaprss.campaign import stages
 from aiida_gaprss.campaign.settings import RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import joined
@@ -41,7 +42,7 @@ def _cells(
     """Return random cells; those of a kind that buildcell has made are among ``nodes`` as ``built_<kind>``."""
     frames: list[Atoms] = []
     for kind, count in counts.items():
-        built = nodes.get(f"built_{kind}")
+        built = nodes.get(stages.named(stages.BUILT, kind))
         cells = (
             make_cells(settings.seeds, settings.formula, {kind: count}, seed, weights) if built is None else built.get_frames()
         )
@@ -81,8 +82,8 @@ def initial_cells(settings: Dict, name: Str, seed: Int, **nodes: Dataset) -> Dat
         belong to the start.
     """
     model = RssSettings(**settings.get_dict())
-    database = frames_of({key: node for key, node in nodes.items() if key.startswith("database_")})
-    again = frames_of({key: node for key, node in nodes.items() if key.startswith("relabel_")})
+    database = frames_of(stages.all_named(stages.KNOWN, nodes))
+    again = frames_of(stages.all_named(stages.RELABEL, nodes))
     known = {a.symbols[0] for a in [*database, *again] if fr.is_isolated_atom(a)}
     frames = []
     for symbol in model.formula:
@@ -128,8 +129,8 @@ def random_cells_under_pressure(settings: Dict, name: Str, generation: Int, seed
     recipe = model.recipe(number)
     weights: Weights | None = None
     if recipe.hull_bias is not None:
-        database = {key: node for key, node in nodes.items() if not key.startswith("built_")}
-        known = hull_weights(frames_of(database), recipe.hull_bias)
+        built = stages.all_named(stages.BUILT, nodes)
+        known = hull_weights(frames_of({key: nodes[key] for key in nodes if key not in built}), recipe.hull_bias)
 
         def weights(counts: Mapping[str, int]) -> float:
             return known.get(formula_text(counts), 1.0)
@@ -178,7 +179,7 @@ def select_frames(
     """
     model = RssSettings(**settings.get_dict())
     datasets = {name: node for name, node in sorted(database.items()) if isinstance(node, Dataset)}
-    described = [database[f"{name}_vectors"] for name in datasets if f"{name}_vectors" in database]
+    described = [database[key] for name in datasets if (key := stages.vectors_of(name)) in database]
     recipe = model.recipe(generation.value).select
     chosen, report = choose_frames(
         candidates.get_frames(),
@@ -215,7 +216,7 @@ def measure_progress(settings: Dict, relaxed: Dataset, labelled: Dataset, **node
     stop = RssSettings(**settings.get_dict()).stop
     assert stop is not None
     evaluated, before = (nodes[key].get_frames() if key in nodes else [] for key in ("evaluated", "labelled_before"))
-    seen = frames_of({key: node for key, node in nodes.items() if key.startswith("seen_")})
+    seen = frames_of(stages.all_named(stages.SEEN, nodes))
     frames = relaxed.get_frames()
     return named(Dict(progress(stop, frames, evaluated, labelled.get_frames(), before, seen)), "progress", frames)
 

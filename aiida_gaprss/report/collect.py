@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,9 +13,27 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.convergence import StopSettings
 from aiida_gaprss.analysis.errors import QUANTITIES
 from aiida_gaprss.analysis.minima import Minimum
+from aiida_gaprss.campaign.stages import (
+    CELLS,
+    CRYSTALS,
+    DATABASE,
+    FINAL,
+    FIT,
+    INITIAL,
+    INITIAL_CELLS,
+    LABEL,
+    RELAX,
+    SEARCH,
+    generation_of,
+    joined,
+    link,
+    part_of,
+    stage_of,
+    tag_of,
+)
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.outside import shown
-from aiida_gaprss.report.record import CRYSTALS, DATABASE, SEARCH, CampaignRecord, Counts, Failure, GenerationRecord
+from aiida_gaprss.report.record import CampaignRecord, Counts, Failure, GenerationRecord
 from aiida_gaprss.structures.compositions import text as formula_text
 from aiida_gaprss.workflows.rss import RssWorkChain
 
@@ -65,15 +82,15 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
     tags = _tags(called)
     if database:
         record.generations.append(_begun_with(list(database.values())))
-        if "g00_fit" in called and "g00_initial_cells" not in called:  # the first fit is to these alone
-            _add_fit(record.generations[0], outputs, "g00")
-            record.generations[0].seconds = seconds["g00"]
-            tags.remove("g00")
+        if link(INITIAL, FIT) in called and link(INITIAL, INITIAL_CELLS) not in called:  # the first fit is to these alone
+            _add_fit(record.generations[0], outputs, INITIAL)
+            record.generations[0].seconds = seconds[INITIAL]
+            tags.remove(INITIAL)
     for tag in tags:
         generation = _generation(tag, outputs, called)
         generation.seconds = seconds.get(tag, {})
         record.generations.append(generation)
-    if generations and not record.ended and f"g{generations:02d}" in labels:
+    if generations and not record.ended and tag_of(generations) in labels:
         record.ended = f"all {generations} generations have been made"
     atoms: dict[str, Atoms] = {}  # of each element the first, as a fit takes it
     for generation in record.generations:
@@ -111,9 +128,9 @@ def training_labels(node: WorkChainNode) -> int:
 
 def _tags(called: Mapping[str, ProcessNode]) -> list[str]:
     """Return the tags of the parts that have begun, in order: the first word of the labels of their links."""
-    found = {label.partition("_")[0] for label in called}
+    found = {part_of(label) for label in called}
     last = [tag for tag in (CRYSTALS, SEARCH) if tag in found]
-    return [*sorted(tag for tag in found if re.fullmatch(r"g\d+", tag)), *last]
+    return [*sorted(tag for tag in found if generation_of(tag) is not None), *last]
 
 
 def _namespace(outputs: Any, name: str) -> dict[str, Any]:
@@ -138,10 +155,10 @@ def _begun_with(nodes: Sequence[Dataset]) -> GenerationRecord:
 def _generation(tag: str, outputs: Any, called: Mapping[str, Any]) -> GenerationRecord:
     """Return what the outputs, and the processes ``called`` by their links, tell of one part of the campaign."""
     counts = Counts()
-    cells = called.get(f"{tag}_cells", called.get(f"{tag}_initial_cells"))
+    cells = called.get(link(tag, CELLS), called.get(link(tag, INITIAL_CELLS)))
     if cells is not None and "result" in cells.outputs:
         counts.made = cells.outputs.result.n_frames
-    job = called.get(f"{tag}_relax_joined", called.get(f"{tag}_relax"))
+    job = called.get(joined(link(tag, RELAX)), called.get(link(tag, RELAX)))
     if job is not None and tag == SEARCH and "summary" in job.outputs:
         summary = job.outputs.summary.get_dict()
         counts.made = summary["attempts"]
@@ -159,7 +176,7 @@ def _generation(tag: str, outputs: Any, called: Mapping[str, Any]) -> Generation
         counts.candidates, counts.selected = report["candidates"], report["chosen"]
         counts.chosen_as, counts.rejected = report["chosen_as"], report["rejected"]
     labels = _namespace(outputs, "labels")
-    checked = called.get(f"{SEARCH}_label")
+    checked = called.get(link(SEARCH, LABEL))
     if checked is not None and "frames" in checked.outputs:
         labels[SEARCH] = checked.outputs.frames
     frames = labels[tag].get_frames() if tag in labels else []
@@ -167,7 +184,7 @@ def _generation(tag: str, outputs: Any, called: Mapping[str, Any]) -> Generation
         labelled = sum(fr.is_labelled(a) for a in frames)
         counts.selected, counts.labelled, counts.failed = len(frames), labelled, len(frames) - labelled
     generation = GenerationRecord(tag, frames, counts)
-    _add_fit(generation, outputs, "final" if tag == CRYSTALS else tag)
+    _add_fit(generation, outputs, FINAL if tag == CRYSTALS else tag)
     if tag in progress:
         generation.progress = progress[tag].get_dict()
     return generation
@@ -199,7 +216,7 @@ def _stages(called: Mapping[str, ProcessNode]) -> dict[str, dict[str, float]]:
     """Return wall seconds by tag and stage, from the times at which processes began and ended."""
     stages: dict[str, dict[str, float]] = {}
     for label, process in sorted(called.items(), key=lambda item: item[1].ctime):
-        tag, _, stage = label.partition("_")
+        tag, stage = part_of(label), stage_of(label)
         if stage and process.is_terminated:
             stages.setdefault(tag, {})[stage] = round((process.mtime - process.ctime).total_seconds(), 1)
     return stages

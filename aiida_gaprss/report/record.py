@@ -13,11 +13,7 @@ from aiida_gaprss import frames as frames_
 from aiida_gaprss.analysis.convergence import StopSettings
 from aiida_gaprss.analysis.errors import Errors, errors
 from aiida_gaprss.analysis.minima import Minimum
-
-#: Tags of the parts of a campaign that are no generations; those have g00, g01, …
-DATABASE, CRYSTALS, SEARCH = "database", "crystals", "search"
-
-NAMES = {DATABASE: "begun with", "g00": "initial", CRYSTALS: "known crystals", SEARCH: "final search"}
+from aiida_gaprss.campaign.stages import DATABASE, generation_of, in_words
 
 
 @dataclass
@@ -44,8 +40,9 @@ class Counts:
 class GenerationRecord:
     """One part of a campaign, as a rule a turn of the loop: new labelled frames, and the potential fitted after they were added.
 
-    :param tag: ``g00``, ``g01``, … for a generation; :data:`DATABASE`: the labelled frames that the campaign began with;
-        :data:`CRYSTALS`: known crystals; :data:`SEARCH`: the last search, whose frames are in no training set and not kept here.
+    :param tag: as in :mod:`aiida_gaprss.campaign.stages`: ``g00``, ``g01``, … for a generation; ``DATABASE``: the labelled frames
+        that the campaign began with; ``CRYSTALS``: known crystals; ``SEARCH``: the last search, whose frames are in no training set
+        and not kept here.
     :param frames: labelled with ``REF_*``; their ``GAP_*`` is what the *previous* potential said of them, before they
         were in the training set. The first generation has none.
     :param training_errors: of the potential fitted with these frames, on its training set: keys ``energy_rmse`` and
@@ -67,12 +64,12 @@ class GenerationRecord:
     @property
     def index(self) -> int | None:
         """Number of the generation, 0 for the initial frames; None for what is no generation."""
-        return None if self.tag in (DATABASE, CRYSTALS, SEARCH) else int(self.tag.removeprefix("g"))
+        return generation_of(self.tag)
 
     @property
     def name(self) -> str:
         """The part in words."""
-        return NAMES.get(self.tag, f"generation {self.index}")
+        return in_words(self.tag)
 
     @property
     def new_errors(self) -> Errors:

@@ -12,7 +12,7 @@ from aiida.common.links import LinkType
 from aiida.manage import get_manager
 from aiida.orm import CalcJobNode, Data, Node, ProcessNode, QueryBuilder, RemoteData, WorkChainNode
 
-from aiida_gaprss.report.record import SEARCH
+from aiida_gaprss.campaign.stages import SEARCH, part_of
 
 #: Databases limit the number of values in a query.
 CHUNK = 500
@@ -93,7 +93,7 @@ def _children(campaign: WorkChainNode) -> dict[str, list[int]]:
     query.append(ProcessNode, with_incoming="campaign", edge_project="label", project="id", tag="child")
     out: dict[str, list[int]] = defaultdict(list)
     for pk, label in query.order_by({"child": "id"}).all():
-        out[label.partition("_")[0]].append(pk)
+        out[part_of(label)].append(pk)
     return out
 
 

@@ -11,6 +11,7 @@ from aiida_gaprss.analysis.convergence import CRITERIA, distribution_change, end
 from aiida_gaprss.analysis.errors import QUANTITIES, Errors, errors, errors_by
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
+from aiida_gaprss.campaign.stages import tag_of
 from aiida_gaprss.report.record import CampaignRecord, Counts
 
 Row = dict[str, Any]
@@ -69,7 +70,7 @@ def progress_of(record: CampaignRecord) -> list[Row]:
         ends = frames[generation.tag]
         rows.append(
             {
-                "distribution": distribution_change(frames.get(f"g{generation.index - 1:02d}", []), ends),
+                "distribution": distribution_change(frames.get(tag_of(generation.index - 1), []), ends),
                 "new_error": new_error(ends),
                 "labelled_end_points": len(ends),
             }

@@ -406,12 +406,7 @@ class FitWorkChain(SubmitOnceWorkChain, BaseRestartWorkChain):
                 code=self.inputs.fit.python,
                 potential=fit.outputs.potential,
                 frames=node,
-                metadata={
-                    "options": {
-                        key: options[key] for key in ("resources", "max_wallclock_seconds", "queue_name") if key in options
-                    },
-                    "call_link_label": f"test_{key}",
-                },
+                metadata={"options": options, "call_link_label": f"test_{key}"},
             )
             self.to_context(**{f"test_{key}": process})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, cast
 
 from aiida.common import AttributeDict
@@ -16,6 +15,7 @@ from aiida_gaprss.calculations.label_functions import (
     gather_labels,
     pick_frames,
 )
+from aiida_gaprss.campaign.stages import frame_link, frame_of
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.reference import PER_FRAME, reference_of, set_sorted_labels
 from aiida_gaprss.reference.common import attempts, level_node, shared
@@ -31,9 +31,6 @@ from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain, called,
 SHARD = 25
 #: Of bundles, if their inputs do not say.
 FRAMES_PER_JOB = 50
-
-#: The label of the link to the calculation of a frame: its number, and which attempt it is.
-CALL_LABEL = re.compile(r"frame_(\d+)(?:_retry_(\d+))?")
 
 
 def is_not_reached(atoms: Any) -> bool:
@@ -64,10 +61,10 @@ def results_of_lane(lane: ProcessNode, name: str, frames: Dataset, tries: int) -
     """Return by frame number what a lane that broke down had finished: labels, and frames that failed in every attempt."""
     results: dict[int, Result] = {}
     for link in lane.base.links.get_outgoing(node_class=ProcessNode).all():
-        match = CALL_LABEL.fullmatch(link.link_label)
-        if match is None or not link.node.is_terminated or never_begun(link.node):
+        found = frame_of(link.link_label)
+        if found is None or not link.node.is_terminated or never_begun(link.node):
             continue
-        index, attempt = int(match[1]), int(match[2] or 0)
+        index, attempt = found
         failure = result_of(link.node, name, frames.frame(index))
         if failure is None or attempt + 1 == tries:
             results[index] = (link.node, attempt, failure)
@@ -176,7 +173,7 @@ class LabelLaneWorkChain(LaneWorkChain):
     def label_next(self) -> Any:
         """Submit the calculation of the next frame, or of the same with other settings."""
         frame = self.inputs.frames.frame(self.ctx.index)
-        link = f"frame_{self.ctx.index:04d}" + (f"_retry_{self.ctx.attempt}" if self.ctx.attempt else "")
+        link = frame_link(self.ctx.index, self.ctx.attempt)
         if process := called(self.node, link):  # before the daemon was stopped, so soon that this lane knows nothing of it
             return ToContext(current=process)
         if self.ctx.attempt == 0:

@@ -12,6 +12,7 @@ from aiida.orm import CalcJobNode, List, Node, Str, WorkChainNode, load_node
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation
 from aiida_gaprss.calculations.join_functions import frames_left, join_frames, join_vectors
 from aiida_gaprss.calculations.relax import RelaxCalculation
+from aiida_gaprss.campaign.stages import following, joined
 from aiida_gaprss.workflows.jobs.scratch import clean_scratch, define_scratch
 from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain
 
@@ -143,7 +144,7 @@ class RestartingWorkChain(SubmitOnceWorkChain):
             if at_first and asked and why_ended(last) == "memory" and asked < MEMORY_FACTOR * at_first:
                 inputs.metadata.options.max_memory_kb = 2 * asked
                 what += f" with {2 * asked} kB of memory"
-            inputs.metadata.call_link_label = f"{self._label(name)}_{len(jobs) + 1}"
+            inputs.metadata.call_link_label = following(self._label(name), len(jobs) + 1)
             job = self.submit(inputs.process_class, **inputs._inputs(prune=True))
             self.report(f"{name}: job <{last.pk}> ended before it was done ({why}); job <{job.pk}> does {what}")
             self.ctx.jobs[name] = [*self.ctx.jobs[name], job.pk]
@@ -160,7 +161,7 @@ class RestartingWorkChain(SubmitOnceWorkChain):
         given = {
             f"part_{i:03d}_{key}": part.outputs[key] for i, part in enumerate(parts) for key in JOINED if key in part.outputs
         }
-        metadata = {"call_link_label": f"{self._label(name)}_joined"}
+        metadata = {"call_link_label": joined(self._label(name))}
         if "vectors" in parts[0].outputs:
             return Outcome(jobs[-1], dict(join_vectors(jobs[0].inputs.frames, metadata=metadata, **given)))
         key = "parent" if jobs[0].process_label == RelaxCalculation.__name__ else "frame_id"

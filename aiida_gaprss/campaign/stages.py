@@ -1,0 +1,101 @@
+"""Names of the parts of a campaign, and of the links in its provenance graph: they are made here, and read here.
+
+A campaign has parts: generations (``g00``, ``g01``, …), known crystals, and the last search. What a part calls is a stage; the
+label of its link is the tag of the part and the name of the stage (``g03_relax``). Jobs that follow one that was cut off have a
+number behind it, the calcfunction that joins them a word. Inputs of one kind have one prefix, and a name of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+#: Tags of the parts that are no generations, and of the first one.
+DATABASE, CRYSTALS, SEARCH, INITIAL = "database", "crystals", "search", "g00"
+#: The outputs of the last fit have this tag, not that of a part.
+FINAL = "final"
+
+#: Stages, in the order of a generation.
+INITIAL_CELLS, CELLS, BUILDCELL = "initial_cells", "cells", "buildcell"
+RELAX, DESCRIBE, VARIANCES, SELECT, LABEL = "relax", "describe", "variances", "select", "label"
+FIT, FINAL_FIT, LOW_MINIMA, EVALUATE, PROGRESS = "fit", "final_fit", "low_minima", "evaluate", "progress"
+#: Stages of the last search.
+SETTINGS, LOWEST, LOWEST_MINIMA, MINIMA = "settings", "lowest", "lowest_minima", "minima"
+
+#: Prefixes of inputs: labelled frames that a campaign begins with, frames to be labelled anew, cells made by buildcell, low end
+#: points of earlier generations.
+KNOWN, RELABEL, BUILT, SEEN = "database", "relabel", "built", "seen"
+#: Suffix of the vectors of a dataset.
+VECTORS = "vectors"
+
+_WORDS = {DATABASE: "begun with", INITIAL: "initial", CRYSTALS: "known crystals", SEARCH: "final search"}
+_FRAME = re.compile(r"frame_(\d+)(?:_retry_(\d+))?")
+
+Node = TypeVar("Node")
+
+
+def tag_of(generation: int) -> str:
+    """Return the tag of a generation: ``g03``."""
+    return f"g{generation:02d}"
+
+
+def generation_of(tag: str) -> int | None:
+    """Return the number of a generation, None for another part."""
+    return int(tag[1:]) if re.fullmatch(r"g\d+", tag) else None
+
+
+def in_words(tag: str) -> str:
+    """Return what a part is called."""
+    return _WORDS.get(tag, f"generation {generation_of(tag)}")
+
+
+def link(tag: str, stage: str, kind: str = "") -> str:
+    """Return the label of the link to what a part calls: ``g03_relax``, ``g03_buildcell_dense``."""
+    return f"{tag}_{stage}" + (f"_{kind}" if kind else "")
+
+
+def part_of(label: str) -> str:
+    """Return the tag in the label of a link."""
+    return label.partition("_")[0]
+
+
+def stage_of(label: str) -> str:
+    """Return the stage in the label of a link, with what stands behind it; empty if there is none."""
+    return label.partition("_")[2]
+
+
+def following(label: str, number: int) -> str:
+    """Return the label of the link to the job that is the so many-th for one task."""
+    return f"{label}_{number}"
+
+
+def joined(label: str) -> str:
+    """Return the label of the link to what joins the results of several jobs for one task."""
+    return f"{label}_joined"
+
+
+def named(prefix: str, name: str) -> str:
+    """Return the name of an input of a kind: ``database_old``."""
+    return f"{prefix}_{name}"
+
+
+def all_named(prefix: str, nodes: Mapping[str, Node]) -> dict[str, Node]:
+    """Return the inputs of a kind, by the names that they have as inputs."""
+    return {key: node for key, node in nodes.items() if key.startswith(f"{prefix}_")}
+
+
+def vectors_of(name: str) -> str:
+    """Return the name of the input with the vectors of a dataset."""
+    return f"{name}_{VECTORS}"
+
+
+def frame_link(index: int, attempt: int) -> str:
+    """Return the label of the link to the calculation of a frame; attempt 1 is the first retry."""
+    return f"frame_{index:04d}" + (f"_retry_{attempt}" if attempt else "")
+
+
+def frame_of(label: str) -> tuple[int, int] | None:
+    """Return frame and attempt in the label of a link, None if it is of something else."""
+    match = _FRAME.fullmatch(label)
+    return None if match is None else (int(match[1]), int(match[2] or 0))
