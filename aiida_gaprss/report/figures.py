@@ -32,9 +32,10 @@ from aiida_gaprss.analysis.hull import phase_name
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.numbers import number, significant, subscripts
 from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
+from aiida_gaprss.campaign.stages import CRYSTALS, DATABASE
 from aiida_gaprss.frames import PREDICTION, energy
 from aiida_gaprss.outside import harmless
-from aiida_gaprss.report.record import CRYSTALS, DATABASE, CampaignRecord, GenerationRecord
+from aiida_gaprss.report.record import CampaignRecord, GenerationRecord
 from aiida_gaprss.report.tables import progress_of
 
 #: Okabe and Ito's blue and vermilion: told apart by every reader.

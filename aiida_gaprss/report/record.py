@@ -41,8 +41,8 @@ class GenerationRecord:
     """One part of a campaign, as a rule a turn of the loop: new labelled frames, and the potential fitted after they were added.
 
     :param tag: as in :mod:`aiida_gaprss.campaign.stages`: ``g00``, ``g01``, … for a generation; ``DATABASE``: the labelled frames
-        that the campaign began with; ``CRYSTALS``: known crystals; ``SEARCH``: the last search, whose frames are in no training set
-        and not kept here.
+        that the campaign began with; ``CRYSTALS``: known crystals; ``SEARCH``: the last search, whose frames are in no training
+        set and not kept here.
     :param frames: labelled with ``REF_*``; their ``GAP_*`` is what the *previous* potential said of them, before they
         were in the training set. The first generation has none.
     :param training_errors: of the potential fitted with these frames, on its training set: keys ``energy_rmse`` and

@@ -175,10 +175,8 @@ class RssWorkChain(GenerationWorkChain):
 
     def make_initial_cells(self) -> ExitCode | None:
         """Make isolated atoms and random cells, which are not relaxed."""
-        nodes = {
-            **self.ctx.datasets,
-            **{stages.named(stages.RELABEL, name): node for name, node in self.inputs.get("relabel", {}).items()},
-        }
+        again = {stages.named(stages.RELABEL, name): node for name, node in self.inputs.get("relabel", {}).items()}
+        nodes = {**self.ctx.datasets, **again}
         if self.wants_crystals("start"):
             nodes["crystals"] = self.inputs.crystals
         try:
