@@ -217,6 +217,15 @@ def check_campaign(text: str, path: Path) -> Campaign:
     :raises ConfigError: with every fault and its line; a part that is wrong does not hide what is wrong with another.
     """
     data, lines = parse(text, path, "protocol: quick")
+    return check_data(data, lines, path)
+
+
+def check_data(data: dict[str, Any], lines: Lines, path: Path) -> Campaign:
+    """Check what a campaign file says.
+
+    :param lines: where it says it (:class:`.yamlfile.Given` if there is no file); ``path``: of the file.
+    :raises ConfigError: as :func:`check_campaign`.
+    """
     faults: list[Fault] = []
     config: CampaignConfig | None = None
     settings: RssSettings | None = None

@@ -87,19 +87,17 @@ def _without_fitted(node: Any, training: dict[str, Any], frames: Any, drop: bool
 
 def _evaluate(node: Any, frames: Any, options: dict[str, Any]) -> tuple[Any, Any]:
     """Run the job; return its node and the errors."""
-    from aiida.common.exceptions import MultipleObjectsError, NotExistent
     from aiida.engine import run_get_node
-    from aiida.orm import load_code
 
     from aiida_gaprss.calculations.evaluate import EvaluateCalculation
     from aiida_gaprss.calculations.fit_functions import errors_of_predictions
-    from aiida_gaprss.campaign.file import Codes
+    from aiida_gaprss.campaign.codes import CodeError, code_of
     from aiida_gaprss.settings.computer import job_options
 
     try:
-        code = load_code(options["python"] or Codes().python)
-    except (NotExistent, MultipleObjectsError, ValueError) as exception:
-        raise click.ClickException(f"{exception}: aiida-gaprss setup registers the codes of this machine") from exception
+        code = code_of("python", options["python"])
+    except CodeError as exception:
+        raise click.ClickException(str(exception)) from exception
     given = {"processes": options["processes"]} if options["processes"] else {}
     metadata = {"label": f"potential <{node.pk}> on dataset <{frames.pk}>", "options": job_options(code.computer, given)}
     outputs, job = run_get_node(EvaluateCalculation, code=code, potential=node, frames=frames, metadata=metadata)

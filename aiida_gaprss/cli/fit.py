@@ -191,17 +191,15 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
 
 def fit_inputs(nodes: dict[str, Any], settings: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """Return the inputs of the work chain."""
-    from aiida.common.exceptions import MultipleObjectsError, NotExistent
-    from aiida.orm import Bool, Dict, Float, Int, load_code
+    from aiida.orm import Bool, Dict, Float, Int
 
-    from aiida_gaprss.campaign.file import Codes
+    from aiida_gaprss.campaign.codes import CodeError, code_of
     from aiida_gaprss.settings.computer import fit_options
 
-    codes = {"gap_fit": options["gap_fit"] or Codes().gap_fit, "python": options["python"] or Codes().python}
     try:
-        code, python = (load_code(label) for label in codes.values())
-    except (NotExistent, MultipleObjectsError, ValueError) as exception:
-        raise click.ClickException(f"{exception}: aiida-gaprss setup registers the codes of this machine") from exception
+        code, python = (code_of(what, options[what]) for what in ("gap_fit", "python"))
+    except CodeError as exception:
+        raise click.ClickException(str(exception)) from exception
     job = fit_options(code, {"threads": options["threads"]} if options["threads"] else {})
     inputs: dict[str, Any] = {
         "fit": {"code": code, "python": python, "metadata": {"options": job}},

@@ -65,17 +65,16 @@ def search(potential: str, **options: Any) -> None:
 
 def search_inputs(potential: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Return the inputs of the work chain."""
-    from aiida.common.exceptions import MultipleObjectsError, NotExistent
-    from aiida.orm import Dict, Int, load_code
+    from aiida.orm import Dict, Int
 
-    from aiida_gaprss.campaign.file import Codes
+    from aiida_gaprss.campaign.codes import CodeError, code_of
     from aiida_gaprss.settings.computer import job_options
 
     settings = search_settings(options)
     try:
-        code = load_code(options["python"] or Codes().python)
-    except (NotExistent, MultipleObjectsError, ValueError) as exception:
-        raise click.ClickException(f"{exception}: aiida-gaprss setup registers the codes of this machine") from exception
+        code = code_of("python", options["python"])
+    except CodeError as exception:
+        raise click.ClickException(str(exception)) from exception
     asked = {"processes": options["processes"], "max_wallclock_seconds": options["wallclock"]}
     job = job_options(code.computer, {key: value for key, value in asked.items() if value})
     inputs: dict[str, Any] = {

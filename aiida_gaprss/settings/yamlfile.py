@@ -55,8 +55,9 @@ class Fault:
         message, where = shown(self.message, MOST_CHARACTERS), shown(self.where)
         if not (self.line or where):
             return message
-        place = f"line {self.line}" if self.line else "not in the file"
-        return f"{place}, {where}: {message}" if where else f"{place}: {message}"
+        if not self.line:
+            return f"{where}: {message}"
+        return f"line {self.line}, {where}: {message}" if where else f"line {self.line}: {message}"
 
 
 class ConfigError(ValueError):
@@ -105,6 +106,28 @@ class Lines:
         for part in location:
             place = place.parts.get(part) if place else None
         return place is not None
+
+
+class Given(Lines):
+    """Keys and values that came from Python: they have places, but no lines."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        """Keep the values."""
+        self.data = data
+
+    def of(self, location: tuple[str | int, ...]) -> int:
+        """Return 0."""
+        return 0
+
+    def has(self, location: tuple[str | int, ...]) -> bool:
+        """Tell whether all of ``location`` was given."""
+        value: Any = self.data
+        for part in location:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                return False
+        return True
 
 
 def read(path: str | Path) -> str:

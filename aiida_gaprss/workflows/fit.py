@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiida.common import AttributeDict
-from aiida.engine import BaseRestartWorkChain, ExitCode, ProcessHandlerReport, ToContext, if_, process_handler, while_
-from aiida.orm import Bool, CalcJobNode, Dict, Float, Int, List
+from aiida.engine import (
+    BaseRestartWorkChain,
+    ExitCode,
+    ProcessBuilder,
+    ProcessHandlerReport,
+    ToContext,
+    if_,
+    process_handler,
+    while_,
+)
+from aiida.orm import AbstractCode, Bool, CalcJobNode, Dict, Float, Int, List
 from ase import Atoms
 
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
@@ -24,6 +33,7 @@ from aiida_gaprss.calculations.fit_functions import (
     without_leaks,
 )
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation, checked_training_set, training_set
+from aiida_gaprss.campaign.codes import code_of
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.levels import difference
@@ -31,7 +41,7 @@ from aiida_gaprss.models.gap.forecast import Forecast, forecast
 from aiida_gaprss.models.gap.protocols import expand
 from aiida_gaprss.models.gap.settings import FitSettings
 from aiida_gaprss.models.training import fault_of_absurd, leaks
-from aiida_gaprss.settings.computer import is_here
+from aiida_gaprss.settings.computer import fit_options, is_here
 from aiida_gaprss.settings.model import complaints
 from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain
 
@@ -235,6 +245,38 @@ class FitWorkChain(SubmitOnceWorkChain, BaseRestartWorkChain):
         spec.exit_code(431, "ERROR_TIME", message="not enough time: {message}")
         spec.exit_code(432, "ERROR_ILL_CONDITIONED", message="ill-conditioned equations: {message}")
         spec.exit_code(440, "ERROR_TEST", message="The potential could not be tested: {message}")
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        datasets: Mapping[str, Dataset],
+        protocol: str | None = "default",
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        gap_fit: AbstractCode | str | None = None,
+        python: AbstractCode | str | None = None,
+        options: Mapping[str, Any] | None = None,
+        seed: int = 1,
+        **inputs: Any,
+    ) -> ProcessBuilder:
+        """Return a builder with all inputs of a fit.
+
+        :param datasets: labelled frames, by names of your choice; they are joined in the order of the names.
+        :param protocol: hyperparameters (``aiida-gaprss fit --protocol list``); None if ``overrides`` say everything.
+        :param overrides: changes of them, as in a file of settings: ``{"sparse_jitter": 1e-9}``.
+        :param gap_fit: code of gap_fit; ``python``: that of the python which evaluates; default: those of this machine.
+        :param options: of the job (AiiDA's ``metadata.options``); ``threads`` of OpenMP.
+        :param inputs: other inputs, as ``test_fraction=Float(0.1)``, ``adapt=True``.
+        :raises ValueError: if there is no such protocol, or no such code.
+        """
+        settings = {**({"protocol": protocol} if protocol is not None else {}), **(overrides or {})}
+        expand(settings, labelled_elements(dict(datasets)))
+        code = code_of("gap_fit", gap_fit)
+        fit = {"code": code, "python": code_of("python", python), "metadata": {"options": fit_options(code, dict(options or {}))}}
+        builder = cls.get_builder()
+        builder._update({"fit": fit, "datasets": dict(datasets), "settings": Dict(settings), "seed": Int(seed)})
+        builder._update({"metadata": {"label": settings.get("protocol", "fit")}, **inputs})
+        return builder
 
     # --- before the fit ---
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from aiida.engine import ExitCode, ToContext, if_, while_
+from aiida.engine import ExitCode, ProcessBuilder, ToContext, if_, while_
 from aiida.orm import AbstractCode, Dict, Int, List, ProcessNode, QueryBuilder, Str
 
 from aiida_gaprss import frames as fr
@@ -20,12 +22,15 @@ from aiida_gaprss.calculations.rss_functions import (
     search_settings,
 )
 from aiida_gaprss.campaign import stages
+from aiida_gaprss.campaign.file import DEFAULT_PROTOCOL, check_data
+from aiida_gaprss.campaign.inputs import builder_inputs
 from aiida_gaprss.campaign.search import SearchSettings
 from aiida_gaprss.campaign.settings import RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.models.training import fault_of_absurd
 from aiida_gaprss.settings.model import model_validator_for
+from aiida_gaprss.settings.yamlfile import Given
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.workflows.generation import GenerationWorkChain
 from aiida_gaprss.workflows.jobs.lock import alone
@@ -149,6 +154,31 @@ class RssWorkChain(GenerationWorkChain):
         spec.exit_code(430, "ERROR_RELAX", message="{stage}: the relaxations failed: {message}")
         spec.exit_code(435, "ERROR_EXAMINE", message="{stage}: the candidates could not be described: {message}")
         spec.exit_code(440, "ERROR_NOTHING_SELECTED", message="{stage}: no frame is fit to be labelled: {message}")
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        formula: Mapping[str, Any],
+        reference: Mapping[str, Any],
+        protocol: str = DEFAULT_PROTOCOL,
+        overrides: Mapping[str, Any] | None = None,
+        **campaign: Any,
+    ) -> ProcessBuilder:
+        """Return a builder with all inputs of a campaign: what a campaign file says, said in Python.
+
+        :param formula: atoms per formula unit, ``{"Si": 1}``, or the range of atoms per cell of each element.
+        :param reference: what labels frames, as under ``reference`` in a campaign file: ``{"ase": {"calculator": …}}``.
+        :param protocol: the recipe that gives all settings.
+        :param overrides: changes of its settings, as under ``settings``: ``{"max_generations": 3}``.
+        :param campaign: other keys of a campaign file: ``seed``, ``name``, ``codes``, ``options``, ``start``, ``crystals``, …;
+            files are looked for in the present folder.
+        :raises ConfigError: with everything that is wrong, each with its place.
+        """
+        data = {"protocol": protocol, "settings": {**(overrides or {}), "formula": dict(formula)}, "reference": dict(reference)}
+        data |= campaign
+        builder = cls.get_builder()
+        builder._update(builder_inputs(check_data(data, Given(data), Path.cwd() / "campaign")))
+        return builder
 
     def start(self) -> None:
         """Read the settings."""

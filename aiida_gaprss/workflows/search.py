@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiida.common import AttributeDict
-from aiida.engine import ExitCode, while_
-from aiida.orm import Dict, Int, Str
+from aiida.engine import ExitCode, ProcessBuilder, while_
+from aiida.orm import AbstractCode, Dict, Int, Str
 from ase import Atoms
 from pydantic import ValidationError
 
@@ -14,11 +15,16 @@ from aiida_gaprss.analysis.hull import reduced_formula
 from aiida_gaprss.analysis.targets import in_words, names_of
 from aiida_gaprss.calculations.relax import RelaxCalculation, check_potential
 from aiida_gaprss.calculations.search_functions import batch_of_cells, given_cells, search_results, search_summary
+from aiida_gaprss.campaign.codes import code_of
+from aiida_gaprss.campaign.file import DEFAULT_PROTOCOL
 from aiida_gaprss.campaign.search import DiagnosticSearchSettings
+from aiida_gaprss.campaign.settings import RssSettings, complete
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.selection.sanity import shortest_distances
+from aiida_gaprss.settings.computer import job_options
 from aiida_gaprss.settings.model import model_validator_for
+from aiida_gaprss.settings.protocols import merged
 from aiida_gaprss.strategies.seeds import make_cells
 from aiida_gaprss.structures.compositions import reduced, text
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
@@ -120,6 +126,38 @@ class SearchWorkChain(RestartingWorkChain):
         spec.output("summary", valid_type=Dict, help="Attempts by what became of them, failures of jobs, times.")
         spec.output_namespace("relaxed", valid_type=Dataset, dynamic=True, help="Relaxed cells: batch_000, …, again, targets.")
         spec.exit_code(430, "ERROR_NOTHING_RELAXED", message="no cell could be relaxed; the first job: {message}")
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        potential: Potential,
+        formula: Mapping[str, Any],
+        protocol: str = DEFAULT_PROTOCOL,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        python: AbstractCode | str | None = None,
+        options: Mapping[str, Any] | None = None,
+        seed: int = 1,
+        **inputs: Any,
+    ) -> ProcessBuilder:
+        """Return a builder with all inputs of a search.
+
+        :param formula: atoms per formula unit.
+        :param protocol: of a campaign, whose last search this one is like.
+        :param overrides: changes of the settings (``DiagnosticSearchSettings``): ``{"cells": {"random": 50}}``.
+        :param python: code of the python that relaxes; default: that of this machine.
+        :param options: of the jobs (AiiDA's ``metadata.options``).
+        :param inputs: other inputs, as ``targets=Dataset(…)``, ``max_concurrent=2``.
+        :raises ValueError: if there is no such protocol or code, or a setting is wrong.
+        """
+        campaign = RssSettings(**complete(protocol, {"formula": dict(formula)}))
+        settings = DiagnosticSearchSettings(**merged(campaign.final_search(), dict(overrides or {}), ("cells",)))
+        code = code_of("python", python)
+        relax = {"code": code, "metadata": {"options": job_options(code.computer, dict(options or {}))}}
+        builder = cls.get_builder()
+        builder._update({"potential": potential, "settings": Dict(settings.model_dump()), "seed": Int(seed), "relax": relax})
+        builder._update({"metadata": {"label": campaign.formula_text}, **inputs})
+        return builder
 
     @property
     def settings(self) -> DiagnosticSearchSettings:

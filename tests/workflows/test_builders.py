@@ -1,0 +1,105 @@
+"""Builders from protocols: what they hold is what the file of a campaign, or the command, would send."""
+
+import re
+from pathlib import Path
+
+import pytest
+from aiida.engine import run_get_node
+from aiida.orm import Dict, Float
+from helpers import FIT
+
+import aiida_gaprss
+from aiida_gaprss.campaign.file import load_campaign
+from aiida_gaprss.campaign.inputs import builder_inputs
+from aiida_gaprss.settings.yamlfile import ConfigError, parse
+from aiida_gaprss.workflows.fit import FitWorkChain
+from aiida_gaprss.workflows.rss import RssWorkChain
+from aiida_gaprss.workflows.search import SearchWorkChain
+
+EXAMPLE = Path(aiida_gaprss.__file__).parent / "examples" / "silicon_sw.yaml"
+
+
+@pytest.fixture
+def codes(python_code, gap_fit_code):
+    return {"gap_fit": gap_fit_code.full_label, "python": python_code.full_label}
+
+
+@pytest.fixture
+def given():
+    """What the example says."""
+    return parse(EXAMPLE.read_text(), EXAMPLE, "")[0]
+
+
+def plain(value):
+    """Inputs as plain data, nodes by their content; what is empty left out."""
+    if isinstance(value, dict):
+        return {key: found for key, item in value.items() if (found := plain(item)) != {}}
+    if isinstance(value, Dict):
+        return value.get_dict()
+    return getattr(value, "value", getattr(value, "full_label", value))
+
+
+def test_a_campaign_is_that_of_its_file(codes, given, tmp_path):
+    path = tmp_path / "campaign.yaml"
+    path.write_text(EXAMPLE.read_text() + f"\ncodes: {{gap_fit: {codes['gap_fit']}, python: {codes['python']}}}\n")
+    file = plain(builder_inputs(load_campaign(path)))
+    overrides = {key: value for key, value in given["settings"].items() if key != "formula"}
+    builder = RssWorkChain.get_builder_from_protocol(
+        {"Si": 1}, given["reference"], given["protocol"], overrides, seed=given["seed"], codes=codes
+    )
+    assert plain(builder._inputs(prune=True)) == file
+
+
+def test_all_that_is_wrong_with_a_campaign_is_told(codes, given):
+    with pytest.raises(ConfigError) as error:
+        RssWorkChain.get_builder_from_protocol(
+            {"Si": 1},
+            {"ase": {"calculator": "os.system"}},
+            overrides={"max_labels": -3},
+            codes={**codes, "python": "nobody@nowhere"},
+        )
+    text = str(error.value)
+    assert "settings.max_labels" in text
+    assert "line" not in text, "there is no file"
+    with pytest.raises(ConfigError) as error:
+        RssWorkChain.get_builder_from_protocol({"Si": 1}, given["reference"], codes={**codes, "python": "nobody@nowhere"})
+    assert "codes.python: no code 'nobody@nowhere' in this profile" in str(error.value)
+
+
+def test_a_fit_from_a_protocol(codes, dataset):
+    overrides = {key: value for key, value in FIT.items() if key != "protocol"}
+    builder = FitWorkChain.get_builder_from_protocol(
+        {"silicon": dataset}, None, overrides, **codes, options={"threads": 1}, seed=3, test_fraction=Float(0.2)
+    )
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    assert node.inputs.seed == 3
+    assert outputs["test_results"]["errors"]["energy"]["mae"] > 0
+    with pytest.raises(ValueError, match="unknown protocol 'no such'; known: allen2022_Al"):
+        FitWorkChain.get_builder_from_protocol({"silicon": dataset}, "no such", **codes)
+    with pytest.raises(ValueError, match="aiida-gaprss setup registers the codes of this machine"):
+        FitWorkChain.get_builder_from_protocol({"silicon": dataset}, python="nobody@nowhere")
+
+
+def test_a_search_from_a_protocol(codes, potential):
+    builder = SearchWorkChain.get_builder_from_protocol(
+        potential, {"Si": 1}, "quick", {"cells": {"random": 2}, "relax": {"max_steps": 5}}, python=codes["python"], seed=2
+    )
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    assert outputs["summary"]["attempts"] == 2
+    with pytest.raises(ValueError, match="no kind of seed is called 'dense'"):
+        SearchWorkChain.get_builder_from_protocol(
+            potential, {"Si": 1}, overrides={"cells": {"dense": 2}}, **{"python": codes["python"]}
+        )
+
+
+@pytest.mark.slow
+def test_the_ten_lines_of_the_page(codes):
+    """A whole campaign, as the page has it."""
+    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(.*?)```", page, flags=re.S)[1]
+    variables = {}
+    exec(block, variables)
+    assert variables["node"].is_finished_ok, variables["node"].exit_message
+    assert variables["outputs"]["minima"]["minima"][0]["symbol"] == "Fm-3m", "copper"
