@@ -10,7 +10,7 @@ from aiida_gaprss.audit.placeholders import find_placeholders
 from aiida_gaprss.campaign.file import load_campaign
 from aiida_gaprss.io.extxyz import Keys, import_frames
 from aiida_gaprss.io.outputs import read_outputs
-from aiida_gaprss.strategies.airss import parse_seed
+from aiida_gaprss.strategies.airss_file import parse_seed
 
 DFT = Keys(energy="dft_energy", forces="dft_forces")
 WITH_VIRIAL = Keys(energy="dft_energy", forces="dft_forces", virial="dft_virial")

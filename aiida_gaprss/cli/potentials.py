@@ -58,7 +58,7 @@ def potential_show(node: str, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace the potential that is in the folder, with all its files.")
 def potential_export(node: str, folder: Path, types: str | None, force: bool) -> None:
     """Write potential NODE with its sparse files, its card, and the LAMMPS lines that use it, to FOLDER."""
-    from aiida_gaprss.models.gap.xml import CARD, LAMMPS
+    from aiida_gaprss.models.gap.files import CARD, LAMMPS
     from aiida_gaprss.sharing.card import export, readable_here
 
     _profile()
@@ -93,7 +93,7 @@ def potential_import(xml: Path, elements: str | None, label: str | None) -> None
     was imported before is not stored again, unless under another label.
     """
     from aiida_gaprss.data.potential import Potential, PotentialError, needs
-    from aiida_gaprss.models.gap.xml import CARD_JSON
+    from aiida_gaprss.models.gap.files import CARD_JSON
     from aiida_gaprss.sharing.card import ORIGIN, read_card
 
     _profile()

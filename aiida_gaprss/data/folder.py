@@ -11,7 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from aiida_gaprss.models.gap.xml import CARD_JSON, EXPORTED, PotentialError, SparseFile, check_name, check_sparse, read_gap_xml
+from aiida_gaprss.models.gap.files import CARD_JSON, EXPORTED, SparseFile, check_name, check_sparse
+from aiida_gaprss.models.gap.xml import read_gap_xml
+from aiida_gaprss.models.gap.xmltext import PotentialError
 from aiida_gaprss.outside import MOST_BYTES, OutsideError, read_bytes, read_text, shown
 
 _MOST_JSON = 2**26

@@ -16,7 +16,8 @@ from ase.calculators.calculator import Calculator
 from ase.data import atomic_numbers
 
 from aiida_gaprss.data.folder import Source, content_hash, read_files, read_gap, write_whole
-from aiida_gaprss.models.gap.xml import LAMMPS, PotentialError
+from aiida_gaprss.models.gap.files import LAMMPS
+from aiida_gaprss.models.gap.xmltext import PotentialError
 from aiida_gaprss.outside import shown, size
 
 #: Basis of the soap_turbo descriptors that this process has loaded, see ``Potential.calculator``.

@@ -16,10 +16,10 @@ from aiida_gaprss.analysis.errors import errors_in_groups
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation, training_set
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError
+from aiida_gaprss.models.gap.descriptors import descriptor_parameters
 from aiida_gaprss.models.gap.forecast import forecast
 from aiida_gaprss.models.gap.log import expected_counts, read_log
 from aiida_gaprss.models.gap.settings import FitSettings
-from aiida_gaprss.models.gap.xml import descriptor_parameters
 from aiida_gaprss.models.regularisation import sigma_ranges
 from aiida_gaprss.models.training import atomic_energies
 from aiida_gaprss.outside import read_text

@@ -18,7 +18,7 @@ from aiida_gaprss.analysis.errors import QUANTITIES, UNITS
 from aiida_gaprss.analysis.numbers import significant
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError, needs, written
-from aiida_gaprss.models.gap.xml import CARD, CARD_JSON
+from aiida_gaprss.models.gap.files import CARD, CARD_JSON
 from aiida_gaprss.models.regularisation import SIGMA_ORDER, Rule, Sigma
 from aiida_gaprss.outside import read_text, shown
 

@@ -15,7 +15,8 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from aiida_gaprss.outside import OutsideError, read_text
 from aiida_gaprss.settings.model import TAG, AtomCount, AtomCountOrZero, Coordinate, Length, Model, Volume
-from aiida_gaprss.strategies.airss import MOST_BYTES, parse_seed
+from aiida_gaprss.strategies.airss_file import parse_seed
+from aiida_gaprss.strategies.airss_tags import MOST_BYTES
 from aiida_gaprss.strategies.fragments import FragmentSpec, icosahedron
 from aiida_gaprss.structures.building import Spec, random_cells
 from aiida_gaprss.structures.checks import RandomCellError

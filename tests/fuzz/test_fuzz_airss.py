@@ -3,7 +3,8 @@
 import numpy as np
 from fuzzing import Tally, damaged
 
-from aiida_gaprss.strategies.airss import AirssSpec, parse_seed
+from aiida_gaprss.strategies.airss import AirssSpec
+from aiida_gaprss.strategies.airss_file import parse_seed
 from aiida_gaprss.structures.building import random_cell
 from aiida_gaprss.structures.checks import MOST_ATOMS, RandomCellError
 

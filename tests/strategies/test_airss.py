@@ -12,7 +12,8 @@ from ase.neighborlist import neighbor_list
 from scipy.stats import chisquare, ks_2samp
 
 from aiida_gaprss import frames
-from aiida_gaprss.strategies.airss import FOLLOWED, REFUSED, parse_seed
+from aiida_gaprss.strategies.airss_file import parse_seed
+from aiida_gaprss.strategies.airss_tags import FOLLOWED, REFUSED
 from aiida_gaprss.strategies.seeds import AirssSeed
 from aiida_gaprss.structures.building import random_cell, random_cells
 from aiida_gaprss.structures.checks import RandomCellError

@@ -10,7 +10,8 @@ from fuzzing import cost
 from helpers import tiny_gap
 
 from aiida_gaprss.data.folder import read_gap
-from aiida_gaprss.models.gap.xml import MOST_ELEMENTS, PotentialError
+from aiida_gaprss.models.gap.xml import MOST_ELEMENTS
+from aiida_gaprss.models.gap.xmltext import PotentialError
 
 
 def told(folder, xml="gap.xml"):
