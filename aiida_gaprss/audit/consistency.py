@@ -79,6 +79,9 @@ def check_forces(frames: Sequence[Atoms], names: Sequence[str], evidence: Eviden
     return check
 
 
+_EXCESS = "virials have {} that energies and forces know nothing of: Pulay stress of too small a basis?"
+
+
 def check_virials(frames: Sequence[Atoms], names: Sequence[str], evidence: Evidence, paths: Paths) -> Check:
     """Check sign and unit of the virials against energies and forces, order of the shear components, and Pulay stress."""
     check = Check("virials")
@@ -160,7 +163,8 @@ def _from_paths(check: Check, kind: str, evidence: Evidence, paths: Paths) -> No
         return
     stored, _ = mine.likelihood()
     nothing, _ = mine.with_other(kind, 0.0).likelihood()
-    known = max(stored, nothing, _with_pressure(mine) if kind == "virial" else nothing)
+    pressure, excess = _with_pressure(mine) if kind == "virial" else (nothing, 0.0)
+    known = max(stored, nothing, pressure)
     usual = [m for m in MISTAKES if m.kind == kind and not m.rare and m.volume == 0]
     explained = {mistake.words: mine.with_other(kind, mistake.value).likelihood()[0] for mistake in usual}
     words = max(explained, key=lambda name: explained[name])
@@ -171,6 +175,9 @@ def _from_paths(check: Check, kind: str, evidence: Evidence, paths: Paths) -> No
                 "fault",
                 f"{NOUNS[kind]} are {words}: along {len(mine)} pairs of neighbouring frames, work and energy then agree",
             )
+    elif _decides(pressure - max(stored, nothing), mine) and abs(excess) > PRESSURE and check.verdict != "fault":
+        check.numbers["isotropic_excess_of_paths"] = excess
+        check.add("fault", f"along {len(mine)} pairs of neighbouring frames, {_EXCESS.format(f'{excess:+.3g} eV/atom')}")
     elif stored > nothing:
         _slope(check, kind, evidence, mine)
 
@@ -180,13 +187,14 @@ def _decides(better: float, pairs: Paths) -> bool:
     return better > BETTER and better * pairs.n_independent > DECISIVE
 
 
-def _with_pressure(pairs: Paths) -> float:
-    """Return how well the virials explain the pairs if they hold a constant pressure that energies know nothing of."""
+def _with_pressure(pairs: Paths) -> tuple[float, float]:
+    """Return how well virials explain the pairs that hold a pressure which energies know nothing of, and that, eV/atom."""
     _, error = pairs.likelihood()
     left, unit = (pairs.energy - pairs.work) / error, pairs.work_pressure / error
     if not np.abs(unit).max() > 0:
-        return -np.inf
-    return pairs.likelihood(pairs.work_pressure * least_absolute(unit[:, None], left)[0])[0]
+        return -np.inf, 0.0
+    lacking = float(least_absolute(unit[:, None], left)[0])
+    return pairs.likelihood(pairs.work_pressure * lacking)[0], -lacking
 
 
 def _slope(check: Check, kind: str, evidence: Evidence, pairs: Paths) -> None:
@@ -226,11 +234,7 @@ def _pressure(check: Check, frames: Sequence[Atoms], evidence: Evidence) -> None
     if abs(value) > max(PRESSURE, 3 * float(evidence.pressure.std(axis=0).max())):
         gpa = value / float(np.median([abs(a.cell.volume) / len(a) for a in mine])) / units.GPa
         listed = ", ".join(f"{chemical_symbols[z]} {v:+.3g}" for z, v in by_element.items())
-        check.add(
-            "fault",
-            f"virials have {value:+.3g} eV/atom ({listed}), about {gpa:+.0f} GPa, that energies and forces know nothing of: "
-            "Pulay stress of too small a basis?",
-        )
+        check.add("fault", _EXCESS.format(f"{value:+.3g} eV/atom ({listed}), about {gpa:+.0f} GPa,"))
 
 
 def _shear(check: Check, evidence: Evidence) -> None:

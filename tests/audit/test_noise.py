@@ -1,5 +1,7 @@
 """Right labels with noise, and those that say little, are never called wrong; placeholders are."""
 
+import re
+
 import audit_frames
 import numpy as np
 import pytest
@@ -225,3 +227,29 @@ def test_published_volumes(data, name):
     (path,) = (data / "boron").glob(f"tf_bulk_B_{name}_REF_relaxed*.xyz")
     frames = import_frames(path, Keys(energy="REF_energy"))
     assert not faults(audit({name: frames}))
+
+
+@pytest.mark.parametrize("excess", [-3.0, 2.0])
+@pytest.mark.parametrize("noise", [0.0, 0.001])
+def test_a_constant_pressure_shows_along_paths(excess, noise):
+    """A model of 25 terms takes it up, as all cells are much the same; the energies of strained cells know nothing of it."""
+    rng, frames = np.random.default_rng(5), []
+    for _ in range(60):
+        atoms = bulk("Mg", "hcp", a=3.2, c=5.2)
+        atoms.symbols = "Cu2"
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) * 0.8 + rng.uniform(-0.01, 0.01, (3, 3))), scale_atoms=True)
+        frames.append(atoms)
+    frames = labelled(named(frames))
+    for atoms in frames:
+        atoms.info["REF_energy"] += rng.normal(0, noise) * len(atoms)
+    assert audit({"right": frames}).check("virials").verdict == "ok"
+
+    def pulay(atoms):
+        atoms.info["REF_virial"] = atoms.info["REF_virial"] + excess * len(atoms) * np.eye(3).ravel()
+
+    wrong = audit({"wrong": altered(frames, 1.0, pulay)[0]}).check("virials")
+    assert wrong.verdict == "fault"
+    found = float(
+        re.search(r"virials have ([+-][\d.]+) eV/atom that energies and forces know nothing of", " ".join(wrong.found))[1]
+    )
+    assert found == pytest.approx(excess, rel=0.1)
