@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from aiida_gaprss import frames as frames_
+from aiida_gaprss.analysis import numbers
 from aiida_gaprss.analysis.convergence import CRITERIA
 from aiida_gaprss.analysis.errors import QUANTITIES, UNITS, errors, errors_by
 from aiida_gaprss.analysis.numbers import significant
@@ -91,7 +92,7 @@ def write_report(record: CampaignRecord, folder: str | Path, force: bool = False
         lstrip_blocks=True,
     )
     for name in ("number", "significant", "duration", "space_group", "subscripts"):
-        environment.filters[name] = getattr(tables, name)
+        environment.filters[name] = getattr(numbers, name)
     page = environment.get_template("page.html.j2").render(
         record=record,
         headline=_headline(record),
