@@ -137,7 +137,7 @@ def draw(results: dict[tuple[str, int], list[tuple[int, float | None]]], path: P
     """Draw the errors against the labels."""
     from matplotlib.figure import Figure
 
-    from aiida_gaprss.report.figures import BLUE, GREY, VERMILION, house_style, png
+    from aiida_gaprss.report.style import BLUE, GREY, VERMILION, house_style, png
 
     with house_style():
         figure = Figure(figsize=(5.6, 4.1))

@@ -71,7 +71,7 @@ load_profile()
 from aiida.manage import get_manager
 from aiida.orm import Dict, load_code
 from ase.io import read
-from aiida_gaprss.cli.progress import CHILD_INTERVAL
+from aiida_gaprss.workflows.here.runner import CHILD_INTERVAL
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.workflows.label import LabelWorkChain
 import json

@@ -93,6 +93,6 @@ def in_words(exception: Exception) -> str | None:
 
     if isinstance(exception, CorruptStorage | LockingProfileError | UnreachableStorage):
         return f"the database does not answer: {exception}"
-    from aiida_gaprss.workflows.here import trouble
+    from aiida_gaprss.workflows.here.trouble import trouble
 
     return trouble(exception)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aiida_gaprss.cli.told import finish, how_to_go_on, print_report, tidy
+
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
 
@@ -132,36 +134,6 @@ def run_here(campaign: Campaign) -> WorkChainNode:
     return run_with_progress(RssWorkChain, builder_inputs(campaign))
 
 
-def finish(node: WorkChainNode, folder: Path) -> None:
-    """Print the results of a campaign, write its report, and fail if it failed."""
-    page = print_report(node, folder)
-    click.echo(f"Report: {page}")
-    if not node.is_finished_ok:
-        raise click.ClickException(f"campaign <{node.pk}> did not finish: {node.exit_message or node.process_state}")
-
-
-def print_report(node: WorkChainNode, folder: Path, force: bool = False) -> Path:
-    """Print the tables of a campaign and write its report; return the page."""
-    from aiida_gaprss.analysis.targets import in_words
-    from aiida_gaprss.outside.terminal import wide_console
-    from aiida_gaprss.report.collect import collect
-    from aiida_gaprss.report.text import generations_table, minima_table
-    from aiida_gaprss.report.write import write_report
-
-    record = collect(node)
-    console = wide_console()
-    console.print()
-    console.print(generations_table(record))
-    if record.minima:
-        console.print(minima_table(record.minima))
-    for row in record.found:
-        console.print(in_words(row))
-    checks = sum(minimum.ref_energy is not None for minimum in record.minima)
-    labels = f"{len(record.training_set())} labels in the training set, {checks} more to check the minima"
-    console.print(f"{labels}; campaign {record.label} <{node.pk}>")
-    return write_report(record, folder, force)
-
-
 def load_campaign_node(identifier: str) -> WorkChainNode:
     """Return the campaign of a pk or uuid.
 
@@ -189,9 +161,8 @@ def status(campaign: str | None) -> None:
     load_or_make_profile(make=False)
     from rich.table import Table
 
-    from aiida_gaprss.cli.resume import how_to_go_on
     from aiida_gaprss.outside.terminal import wide_console
-    from aiida_gaprss.workflows.here import HERE, interrupted, is_interrupted
+    from aiida_gaprss.workflows.here.claim import HERE, interrupted, is_interrupted
 
     console = wide_console()
     if campaign is None:
@@ -232,13 +203,6 @@ def status(campaign: str | None) -> None:
         for trouble in (paused_processes(), daemon_trouble()):
             if trouble:
                 console.print(trouble)
-
-
-def tidy(message: str) -> str:
-    """Return a report message without AiiDA's prefix."""
-    import re
-
-    return re.sub(r"^\[\d+\|\w+\|\w+\]: ", "", message)
 
 
 @click.command()

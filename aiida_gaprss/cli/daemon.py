@@ -45,7 +45,7 @@ def paused_processes() -> str | None:
     """
     from aiida.orm import ProcessNode, QueryBuilder
 
-    from aiida_gaprss.workflows.here import HERE
+    from aiida_gaprss.workflows.here.claim import HERE
 
     filters: dict[str, Any] = {"attributes.paused": True, "attributes.process_state": {"in": ["created", "running", "waiting"]}}
     filters["extras"] = {"!has_key": HERE}  # those wait for aiida-gaprss resume

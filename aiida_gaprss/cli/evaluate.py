@@ -111,7 +111,7 @@ def _evaluate(node: Any, frames: Any, options: dict[str, Any]) -> tuple[Any, Any
 
 def _tell(predictions: Any, errors: Any) -> None:
     """Print the errors."""
-    from aiida_gaprss.cli.fit import errors_table
+    from aiida_gaprss.cli.told import errors_table
     from aiida_gaprss.outside.terminal import wide_console
 
     console = wide_console()

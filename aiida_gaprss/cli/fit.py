@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiida_gaprss.cli.nodes import _load, _profile
+from aiida_gaprss.cli.told import ended, tell_fit
 
 if TYPE_CHECKING:
     from aiida.engine import WorkChain
-    from aiida.orm import WorkChainNode
-    from rich.table import Table
 
 
 def _zeros(_: Any, option: click.Parameter, text: str | None) -> str | dict[str, float] | None:
@@ -156,18 +155,6 @@ def run_or_submit(process: type[WorkChain], inputs: dict[str, Any], what: str, o
     return ended(run_with_progress(process, inputs), what, options["folder"])
 
 
-def ended(node: WorkChainNode, what: str, folder: Path | None) -> tuple[WorkChainNode, Path]:
-    """Return the node of a work chain that has ended, and the folder of its figures, which is made.
-
-    :raises click.ClickException: if it failed.
-    """
-    if not node.is_finished_ok:
-        raise click.ClickException(f"{what} <{node.pk}> failed: {node.exit_message or node.process_state}")
-    folder = folder or Path(f"gaprss-{what}-{node.pk}")
-    folder.mkdir(parents=True, exist_ok=True)
-    return node, folder
-
-
 def read_yaml(path: Path | None, example: str) -> dict[str, Any]:
     """Return the keys and values of a file, or of none."""
     from aiida_gaprss.settings.yamlfile import parse, read
@@ -220,39 +207,3 @@ def fit_inputs(nodes: dict[str, Any], settings: dict[str, Any], options: dict[st
     if options["memory_mb"]:
         inputs["memory_MB"] = options["memory_mb"]
     return inputs
-
-
-def tell_fit(node: WorkChainNode, folder: Path) -> None:
-    """Print the errors, and write the figures."""
-    from aiida_gaprss.outside.terminal import wide_console
-    from aiida_gaprss.report.figures import parity, png
-
-    console = wide_console()
-    for title, name in (("Training", "results"), ("Test", "test_results")):
-        if name in node.outputs:
-            console.print(errors_table(title, node.outputs[name].get_dict()))
-    for kind, name in (("training", "predictions"), ("test", "test_predictions")):
-        if name in node.outputs:
-            for quantity in ("energy", "forces", "virial"):
-                figure = parity(node.outputs[name].get_frames(), quantity)
-                if figure is not None:
-                    (folder / f"{kind}_{quantity}.png").write_bytes(png(figure))
-    potential = node.outputs.potential
-    console.print(f"Potential <{potential.pk}>; aiida-gaprss potential export {potential.pk} FOLDER writes it")
-    console.print(f"Figures: {folder}")
-
-
-def errors_table(title: str, values: dict[str, Any]) -> Table:
-    """Return the table of errors: of all, by config type and by height above the convex hull."""
-    from rich.table import Table
-
-    from aiida_gaprss.analysis.numbers import significant
-
-    columns = ("frames", "energy MAE", "RMSE, meV/atom", "forces MAE", "RMSE, eV/Å", "virial RMSE, meV/atom")
-    table = Table(title, *columns, box=None)
-    groups = {"all": values["errors"], **values["errors_by_config_type"], **values["errors_by_height"]}
-    for group, errors in groups.items():
-        cells = [errors[q][m] for q, m in (("energy", "mae"), ("energy", "rmse"), ("forces", "mae"), ("forces", "rmse"))]
-        cells.append(errors["virial"]["rmse"])
-        table.add_row(group, str(errors["frames"]), *("–" if cell is None else significant(cell) for cell in cells))
-    return table

@@ -38,7 +38,8 @@ def potential_show(node: str, as_json: bool) -> None:
 
     It also says whether the quippy of this environment can read it.
     """
-    from aiida_gaprss.sharing.card import card, readable_here, text, to_json
+    from aiida_gaprss.sharing.card import card, readable_here
+    from aiida_gaprss.sharing.card_text import text, to_json
 
     _profile()
     potential_node = _load(node, "gaprss.potential")

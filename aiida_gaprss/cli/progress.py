@@ -20,8 +20,11 @@ from aiida.engine import Process, WorkChain
 from aiida.orm import CalcJobNode, ProcessNode, WorkChainNode
 from aiida.orm.utils.log import DBLogHandler
 
+from aiida_gaprss.cli.told import named, tidy
 from aiida_gaprss.outside.terminal import PlainConsole, styled
-from aiida_gaprss.workflows.here import HERE, Claim, HereRunner, kill, leave, revive
+from aiida_gaprss.workflows.here.claim import HERE, Claim
+from aiida_gaprss.workflows.here.interruption import kill, leave, revive
+from aiida_gaprss.workflows.here.runner import HereRunner
 
 #: Seconds from one look to the next at what is going on, to show it; and in which a second Ctrl-C is waited for.
 INTERVAL, GRACE = 1.0, 1.0
@@ -36,16 +39,6 @@ INTERRUPTIONS: dict[int, str] = {
 #: Reports of our own work chains; those of the plugins beneath would drown them.
 OURS = re.compile(r"\[\d+\|(Rss|Label|LabelLane|BundleLane|Search|Fit|LearningCurve|Hyperparameters|Committee)WorkChain\|")
 
-#: What a user calls them.
-WHAT = {
-    "RssWorkChain": "campaign",
-    "FitWorkChain": "fit",
-    "SearchWorkChain": "structure search",
-    "LearningCurveWorkChain": "learning curve",
-    "HyperparametersWorkChain": "search",
-    "CommitteeWorkChain": "committee",
-}
-
 
 class _Reports(logging.Handler):
     """Print what work chains report, each with the time since the start."""
@@ -56,8 +49,6 @@ class _Reports(logging.Handler):
         self.started = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
-        from aiida_gaprss.cli.campaign import tidy
-
         message = record.getMessage()
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
         first = message.splitlines()[0] if message else ""
@@ -194,7 +185,7 @@ def _shown() -> Iterator[tuple[HereRunner, _Signals]]:
 def _complete(runner: HereRunner, signals: _Signals, claim: Claim, processes: list[Process]) -> WorkChainNode:
     console, node = signals.console, processes[0].node
     assert isinstance(node, WorkChainNode)
-    name = f"{WHAT[node.process_label or '']} {node.label} <{node.pk}>"
+    name = named(node)
     say(console, f"{name}, uuid {node.uuid}")
     with console.status("starting") as spinner:
 

@@ -7,6 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aiida_gaprss.cli.told import (
+    WHAT,
+    ended,
+    finish,
+    how_to_go_on,
+    named,
+    tell_committee,
+    tell_curve,
+    tell_fit,
+    tell_search,
+    tell_trials,
+)
+
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
 
@@ -33,7 +46,7 @@ def resume(pk: str | None, submit: bool, folder: Path | None) -> None:
     if node.is_terminated:
         state = node.process_state.value if node.process_state else "?"
         raise click.ClickException(f"{named(node)} has ended: {node.exit_message or state}")
-    from aiida_gaprss.workflows.here import HERE, is_run_here
+    from aiida_gaprss.workflows.here.claim import HERE, is_run_here
 
     if not node.base.extras.get(HERE, False):
         _play(node)
@@ -47,18 +60,9 @@ def resume(pk: str | None, submit: bool, folder: Path | None) -> None:
         _tell(resume_with_progress(node), folder)
 
 
-def named(node: WorkChainNode) -> str:
-    """Return what a user calls a work chain."""
-    from aiida_gaprss.cli.progress import WHAT
-
-    return f"{WHAT[node.process_label or '']} {node.label} <{node.pk}>"
-
-
 def _load(identifier: str) -> WorkChainNode:
     from aiida.common.exceptions import MultipleObjectsError, NotExistent
     from aiida.orm import WorkChainNode, load_node
-
-    from aiida_gaprss.cli.progress import WHAT
 
     try:
         node = load_node(identifier)
@@ -77,7 +81,7 @@ def _load(identifier: str) -> WorkChainNode:
 
 
 def _the_only_one() -> WorkChainNode:
-    from aiida_gaprss.workflows.here import interrupted
+    from aiida_gaprss.workflows.here.claim import interrupted
 
     found = interrupted()
     if len(found) == 1:
@@ -85,11 +89,6 @@ def _the_only_one() -> WorkChainNode:
     if not found:
         raise click.ClickException("nothing was interrupted; what the daemon runs: aiida-gaprss status")
     raise click.ClickException("several were interrupted, say which:\n" + "\n".join(f"  {how_to_go_on(node)}" for node in found))
-
-
-def how_to_go_on(node: WorkChainNode) -> str:
-    """Say which work chain was interrupted, and what to do."""
-    return f"{named(node)} is paused; it goes on with: aiida-gaprss resume {node.pk}"
 
 
 def _play(node: WorkChainNode) -> None:
@@ -112,7 +111,9 @@ def _hand_over(node: WorkChainNode) -> None:
     from aiida.manage import get_manager
 
     from aiida_gaprss.cli.daemon import daemon_trouble
-    from aiida_gaprss.workflows.here import HERE, Claim, HereRunner, revive
+    from aiida_gaprss.workflows.here.claim import HERE, Claim
+    from aiida_gaprss.workflows.here.interruption import revive
+    from aiida_gaprss.workflows.here.runner import HereRunner
 
     if trouble := daemon_trouble():
         raise click.ClickException(f"{named(node)} cannot be submitted: {trouble}")
@@ -130,17 +131,12 @@ def _hand_over(node: WorkChainNode) -> None:
 
 def _tell(node: WorkChainNode, folder: Path | None) -> None:
     """Print and write what the command does that was interrupted."""
-    from aiida_gaprss.cli.campaign import finish
-    from aiida_gaprss.cli.fit import ended, tell_fit
-    from aiida_gaprss.cli.scans import tell_committee, tell_curve, tell_trials
-    from aiida_gaprss.cli.search import tell
-
     if node.process_label == "RssWorkChain":
         finish(node, folder or Path(f"gaprss-report-{node.pk}"))
         return
     others: dict[str, tuple[str, Any]] = {
         "FitWorkChain": ("fit", tell_fit),
-        "SearchWorkChain": ("search", tell),
+        "SearchWorkChain": ("search", tell_search),
         "LearningCurveWorkChain": ("learning-curve", tell_curve),
         "HyperparametersWorkChain": ("tune", tell_trials),
         "CommitteeWorkChain": ("committee", tell_committee),

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from aiida_gaprss.cli.fit import read_yaml, run_or_submit
 from aiida_gaprss.cli.nodes import _load, _profile
-
-if TYPE_CHECKING:
-    from aiida.orm import WorkChainNode
+from aiida_gaprss.cli.told import tell_search
 
 EXAMPLE = "formula: {Si: 1}"
 FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
@@ -56,11 +54,11 @@ def search(potential: str, **options: Any) -> None:
                 f"search <{node.pk}> has not ended yet; follow it with: verdi process status {node.pk}; if it was interrupted, "
                 f"it goes on with: aiida-gaprss resume {node.pk}"
             )
-        tell(node, options["folder"] or Path(f"gaprss-search-{node.pk}"))
+        tell_search(node, options["folder"] or Path(f"gaprss-search-{node.pk}"))
         return
     done = run_or_submit(SearchWorkChain, search_inputs(_load(potential, "gaprss.potential"), options), "search", options)
     if done is not None:
-        tell(*done)
+        tell_search(*done)
 
 
 def search_inputs(potential: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -156,28 +154,3 @@ def targets_of(paths: tuple[Path, ...]) -> Any:
         return Dataset(frames)
     except FrameError as error:
         raise click.ClickException(f"--target: {error}") from error
-
-
-def tell(node: WorkChainNode, folder: Path) -> None:
-    """Print minima, targets and counts, and write them."""
-    from aiida_gaprss.analysis.numbers import duration
-    from aiida_gaprss.analysis.targets import in_words
-    from aiida_gaprss.outside.terminal import wide_console
-    from aiida_gaprss.report.search import minima_of, write_search
-    from aiida_gaprss.report.text import minima_table
-
-    if "summary" not in node.outputs:
-        raise click.ClickException(f"search <{node.pk}> gave no results: {node.exit_message or node.process_state}")
-    console = wide_console()
-    console.print(minima_table(minima_of(node)))
-    for row in node.outputs.found["targets"] if "found" in node.outputs else []:
-        console.print(in_words(row))
-    summary = node.outputs.summary.get_dict()
-    counts = ", ".join(f"{number} {what}" for what, number in summary["status"].items())
-    if summary["not_reached"]:
-        counts += f", {summary['not_reached']} not reached"
-    console.print(f"{summary['attempts']} attempts: {counts}; jobs took {duration(summary['wall_s'])}")
-    for job, reason in summary["failures"].items():
-        console.print(f"{job}: {reason}")
-    write_search(node, folder)
-    console.print(f"Search <{node.pk}>; minima.csv, minima.xyz, report.json: {folder}")

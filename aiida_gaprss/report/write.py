@@ -16,15 +16,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from aiida_gaprss import frames as frames_
+from aiida_gaprss.analysis import numbers
 from aiida_gaprss.analysis.convergence import CRITERIA
 from aiida_gaprss.analysis.errors import QUANTITIES, UNITS, errors, errors_by
 from aiida_gaprss.analysis.numbers import significant
 from aiida_gaprss.analysis.targets import in_words
 from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.outside import harmless
-from aiida_gaprss.report import figures, tables
+from aiida_gaprss.report import figures, fit_figures, tables
 from aiida_gaprss.report.folder import REPORT, claim
 from aiida_gaprss.report.record import CampaignRecord
+from aiida_gaprss.report.structures import structure
+from aiida_gaprss.report.style import png
 
 #: Rows of the table of minima on the page, and structures drawn; the CSV has all.
 MINIMA_ON_PAGE = 20
@@ -70,7 +73,7 @@ def write_report(record: CampaignRecord, folder: str | Path, force: bool = False
     structures = []
     for minimum in record.minima[:STRUCTURES_DRAWN]:
         name = f"structure_{minimum.rank:02d}.png"
-        structures.append({"image": _save(figures.structure(minimum), target / name), "minimum": minimum})
+        structures.append({"image": _save(structure(minimum), target / name), "minimum": minimum})
 
     summary = summarise(record)
     write_csv(target / "generations.csv", [_flatten(row) for row in summary["generations"]])
@@ -91,7 +94,7 @@ def write_report(record: CampaignRecord, folder: str | Path, force: bool = False
         lstrip_blocks=True,
     )
     for name in ("number", "significant", "duration", "space_group", "subscripts"):
-        environment.filters[name] = getattr(tables, name)
+        environment.filters[name] = getattr(numbers, name)
     page = environment.get_template("page.html.j2").render(
         record=record,
         headline=_headline(record),
@@ -206,7 +209,7 @@ def _sections(record: CampaignRecord) -> list[Section]:
             "for points far from the line at low energy: those matter most. The scatter may grow with energy, where fits are "
             "looser on purpose.",
             "The final potential has not been fitted, or has not been evaluated on the labelled frames.",
-            {f"parity_{q}": lambda q=q: figures.parity(final, q) for q in QUANTITIES},  # type: ignore[misc]
+            {f"parity_{q}": lambda q=q: fit_figures.parity(final, q) for q in QUANTITIES},  # type: ignore[misc]
         ),
     ]
 
@@ -269,7 +272,7 @@ def _draw(section: Section, target: Path) -> dict[str, Any]:
 
 
 def _save(figure: Figure, path: Path) -> str:
-    data = figures.png(figure)
+    data = png(figure)
     path.write_bytes(data)
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 

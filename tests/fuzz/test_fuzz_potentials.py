@@ -12,7 +12,8 @@ from helpers import tiny_gap
 
 from aiida_gaprss.data.folder import read_gap
 from aiida_gaprss.data.potential import Potential, PotentialError
-from aiida_gaprss.sharing.card import ORIGIN, card, read_card, text, to_json
+from aiida_gaprss.sharing.card import ORIGIN, card, read_card
+from aiida_gaprss.sharing.card_text import text, to_json
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?")
 

@@ -20,6 +20,7 @@ from aiida_gaprss.analysis.minima import unique_minima
 from aiida_gaprss.cli import cli
 from aiida_gaprss.report import figures
 from aiida_gaprss.report.record import CampaignRecord, Counts, Failure, GenerationRecord
+from aiida_gaprss.report.style import house_style, png
 from aiida_gaprss.report.text import generations_table, minima_table, plain
 from aiida_gaprss.report.write import write_csv, write_report
 
@@ -119,9 +120,9 @@ def test_a_spreadsheet_is_given_no_formula(tmp_path):
 def test_figures_have_the_names_and_no_mathematics(record):
     for draw in (figures.energy_volume, figures.energy_boxes):
         figure = draw(record)
-        with figures.house_style():
+        with house_style():
             figure.axes[0].set_title(NASTY)
-        with io.BytesIO(figures.png(figure)) as stream:
+        with io.BytesIO(png(figure)) as stream:
             assert plt.imread(stream).shape[2] in (3, 4)
         title = figure.axes[0].get_title()
         assert "$\\frac{a}$" in title

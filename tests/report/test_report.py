@@ -20,7 +20,8 @@ from aiida_gaprss.analysis.hull import above_hull
 from aiida_gaprss.analysis.minima import unique_minima
 from aiida_gaprss.analysis.numbers import duration, number, significant, space_group
 from aiida_gaprss.frames import dumps, set_labels, virial_from_stress
-from aiida_gaprss.report.figures import energy_boxes, energy_volume, error_by_generation, hull, parity, progress
+from aiida_gaprss.report.figures import energy_boxes, energy_volume, error_by_generation, hull, progress
+from aiida_gaprss.report.fit_figures import parity
 from aiida_gaprss.report.folder import FolderError
 from aiida_gaprss.report.record import CampaignRecord, Counts, Failure, GenerationRecord
 from aiida_gaprss.report.tables import generation_rows

@@ -13,7 +13,8 @@ from aiida_gaprss.calculations.gap_fit import GapFitCalculation
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential, PotentialError
 from aiida_gaprss.models.regularisation import HullDistance
-from aiida_gaprss.sharing.card import ORIGIN, card, descriptor, export, read_card, readable_here, text, to_json
+from aiida_gaprss.sharing.card import ORIGIN, card, descriptor, export, read_card, readable_here
+from aiida_gaprss.sharing.card_text import text, to_json
 
 STATISTICS = {"mae": 1.5, "rmse": 2.25, "largest": 4.0, "values": 3, "frames": 3, "missing": 0}
 TEST_RESULTS = {

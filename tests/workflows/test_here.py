@@ -16,19 +16,13 @@ from aiida.orm import CalcJobNode, Int, Str
 from plumpy.process_states import PauseInterruption
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
-from aiida_gaprss.cli import progress
+from aiida_gaprss.cli import progress, told
 from aiida_gaprss.cli.progress import Paused, resume_with_progress, run_with_progress
-from aiida_gaprss.workflows import here
-from aiida_gaprss.workflows.here import (
-    Claim,
-    RunsAlreadyError,
-    interrupted,
-    is_interrupted,
-    is_run_here,
-    stop_in,
-    trouble,
-    went_with_the_power,
-)
+from aiida_gaprss.workflows.here.claim import RESERVE, Claim, RunsAlreadyError, interrupted, is_interrupted, is_run_here
+from aiida_gaprss.workflows.here.interruption import went_with_the_power
+from aiida_gaprss.workflows.here.programs import stop_in
+from aiida_gaprss.workflows.here.runner import HereRunner
+from aiida_gaprss.workflows.here.trouble import session, trouble
 from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain
 
 
@@ -104,7 +98,7 @@ class Parent(SubmitOnceWorkChain):
 
 @pytest.fixture
 def flag(tmp_path, monkeypatch, aiida_profile_clean):
-    monkeypatch.setitem(progress.WHAT, "Parent", "parent")
+    monkeypatch.setitem(told.WHAT, "Parent", "parent")
     monkeypatch.setattr(progress, "GRACE", 0.0)
     return tmp_path / "flag"
 
@@ -205,7 +199,7 @@ def test_only_one_process_runs_a_work_chain(flag):
     with Claim(node) as claim:
         assert is_run_here(node)
         assert not is_interrupted(node)
-        assert claim.path.stat().st_size >= here.RESERVE, "room is kept back"
+        assert claim.path.stat().st_size >= RESERVE, "room is kept back"
         with pytest.raises(RunsAlreadyError, match="another process runs the work chain already"):
             resume_with_progress(node)
         claim.note({"some": "stopped"})
@@ -266,9 +260,9 @@ def test_a_job_that_went_with_the_power(aiida_localhost, tmp_path, monkeypatch):
 
 
 def test_a_database_whose_file_is_gone(aiida_profile):
-    runner = here.HereRunner()
+    runner = HereRunner()
     runner.stop_without_database()
-    engine = here._session().get_bind()
+    engine = session().get_bind()
     if engine.dialect.name != "sqlite":
         pytest.skip("only SQLite has a file")
     assert not runner.stopped.done()

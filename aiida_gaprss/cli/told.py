@@ -1,0 +1,256 @@
+"""What commands print and write of a campaign, a fit, a scan or a search that has ended, at once or after an interruption."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from aiida.orm import WorkChainNode
+    from rich.table import Table
+
+#: What a user calls our work chains.
+WHAT = {
+    "RssWorkChain": "campaign",
+    "FitWorkChain": "fit",
+    "SearchWorkChain": "structure search",
+    "LearningCurveWorkChain": "learning curve",
+    "HyperparametersWorkChain": "search",
+    "CommitteeWorkChain": "committee",
+}
+
+#: At most so many trials are printed.
+MOST_TRIALS = 25
+
+
+def named(node: WorkChainNode) -> str:
+    """Return what a user calls a work chain."""
+    return f"{WHAT[node.process_label or '']} {node.label} <{node.pk}>"
+
+
+def how_to_go_on(node: WorkChainNode) -> str:
+    """Say which work chain was interrupted, and what to do."""
+    return f"{named(node)} is paused; it goes on with: aiida-gaprss resume {node.pk}"
+
+
+def tidy(message: str) -> str:
+    """Return a report message without AiiDA's prefix."""
+    return re.sub(r"^\[\d+\|\w+\|\w+\]: ", "", message)
+
+
+def finish(node: WorkChainNode, folder: Path) -> None:
+    """Print the results of a campaign, write its report, and fail if it failed."""
+    page = print_report(node, folder)
+    click.echo(f"Report: {page}")
+    if not node.is_finished_ok:
+        raise click.ClickException(f"campaign <{node.pk}> did not finish: {node.exit_message or node.process_state}")
+
+
+def print_report(node: WorkChainNode, folder: Path, force: bool = False) -> Path:
+    """Print the tables of a campaign and write its report; return the page."""
+    from aiida_gaprss.analysis.targets import in_words
+    from aiida_gaprss.outside.terminal import wide_console
+    from aiida_gaprss.report.collect import collect
+    from aiida_gaprss.report.text import generations_table, minima_table
+    from aiida_gaprss.report.write import write_report
+
+    record = collect(node)
+    console = wide_console()
+    console.print()
+    console.print(generations_table(record))
+    if record.minima:
+        console.print(minima_table(record.minima))
+    for row in record.found:
+        console.print(in_words(row))
+    checks = sum(minimum.ref_energy is not None for minimum in record.minima)
+    labels = f"{len(record.training_set())} labels in the training set, {checks} more to check the minima"
+    console.print(f"{labels}; campaign {record.label} <{node.pk}>")
+    return write_report(record, folder, force)
+
+
+def ended(node: WorkChainNode, what: str, folder: Path | None) -> tuple[WorkChainNode, Path]:
+    """Return the node of a work chain that has ended, and the folder of its figures, which is made.
+
+    :raises click.ClickException: if it failed.
+    """
+    if not node.is_finished_ok:
+        raise click.ClickException(f"{what} <{node.pk}> failed: {node.exit_message or node.process_state}")
+    folder = folder or Path(f"gaprss-{what}-{node.pk}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return node, folder
+
+
+def tell_fit(node: WorkChainNode, folder: Path) -> None:
+    """Print the errors, and write the figures."""
+    from aiida_gaprss.outside.terminal import wide_console
+    from aiida_gaprss.report.fit_figures import parity
+    from aiida_gaprss.report.style import png
+
+    console = wide_console()
+    for title, name in (("Training", "results"), ("Test", "test_results")):
+        if name in node.outputs:
+            console.print(errors_table(title, node.outputs[name].get_dict()))
+    for kind, name in (("training", "predictions"), ("test", "test_predictions")):
+        if name in node.outputs:
+            for quantity in ("energy", "forces", "virial"):
+                figure = parity(node.outputs[name].get_frames(), quantity)
+                if figure is not None:
+                    (folder / f"{kind}_{quantity}.png").write_bytes(png(figure))
+    potential = node.outputs.potential
+    console.print(f"Potential <{potential.pk}>; aiida-gaprss potential export {potential.pk} FOLDER writes it")
+    console.print(f"Figures: {folder}")
+
+
+def errors_table(title: str, values: dict[str, Any]) -> Table:
+    """Return the table of errors: of all, by config type and by height above the convex hull."""
+    from rich.table import Table
+
+    from aiida_gaprss.analysis.numbers import significant
+
+    columns = ("frames", "energy MAE", "RMSE, meV/atom", "forces MAE", "RMSE, eV/Å", "virial RMSE, meV/atom")
+    table = Table(title, *columns, box=None)
+    groups = {"all": values["errors"], **values["errors_by_config_type"], **values["errors_by_height"]}
+    for group, errors in groups.items():
+        cells = [errors[q][m] for q, m in (("energy", "mae"), ("energy", "rmse"), ("forces", "mae"), ("forces", "rmse"))]
+        cells.append(errors["virial"]["rmse"])
+        table.add_row(group, str(errors["frames"]), *("–" if cell is None else significant(cell) for cell in cells))
+    return table
+
+
+def tell_curve(node: WorkChainNode, folder: Path) -> None:
+    """Print the errors by number of frames, and write the figures."""
+    from aiida_gaprss.report import fit_figures
+
+    curve = node.outputs.curve.get_dict()
+    columns = ("fits", "frames", "energy RMSE, meV/atom", "forces RMSE, eV/Å", "virial RMSE, meV/atom")
+    rows = [
+        [
+            f"{row['size']:.0%}",
+            f"{row['fits']}",
+            "–" if row["frames"] is None else f"{row['frames']:g}",
+            *(_with_deviation(row, f"{quantity}_rmse") for quantity in ("energy", "forces", "virial")),
+        ]
+        for row in curve["sizes"]
+    ]
+    _print("size", columns, rows)
+    _failures([(f"{row['size']:.0%}, repeat {row['repeat'] + 1}", row["reason"]) for row in curve["rows"]])
+    _write(folder, {quantity: fit_figures.learning_curve(curve, quantity) for quantity in ("energy", "forces", "virial")})
+
+
+def tell_trials(node: WorkChainNode, folder: Path) -> None:
+    """Print the best trials, and write the settings of the best and the figure."""
+    from ruamel.yaml import YAML
+
+    from aiida_gaprss.models.tuning import Search
+    from aiida_gaprss.report import fit_figures
+
+    trials, front = node.outputs.trials["rows"], node.outputs.pareto["rows"]
+    paths = list(trials[0]["values"])
+    columns = (*paths, "objective", "energy RMSE, meV/atom", "forces RMSE, eV/Å", "ms/atom")
+    rows = [
+        [
+            "*" if row in front else "",
+            *(str(row["values"][path]) for path in paths),
+            *(_cell(row[key]) for key in ("objective", "energy_rmse", "forces_rmse", "ms_per_atom")),
+        ]
+        for row in [row for row in trials if row["reason"] is None][:MOST_TRIALS]
+    ]
+    _print("front", columns, rows)
+    _failures([(", ".join(f"{k} {v}" for k, v in row["values"].items()), row["reason"]) for row in trials])
+    weights = Search(**node.inputs.search.get_dict()).weights
+    terms = ((weights.energy, "Energy RMSE (meV/atom)"), (weights.forces, "Forces RMSE (meV/Å)"))
+    what = "\n+ ".join(f"{weight:g} · {name}" if weight != 1 else name for weight, name in terms if weight)
+    with (folder / "best.yaml").open("w", encoding="utf-8") as handle:
+        YAML().dump(node.outputs.best.get_dict(), handle)
+    click.echo(f"Potential <{node.outputs.potential.pk}>; settings of the best for --settings: {folder / 'best.yaml'}")
+    _write(folder, {"pareto": fit_figures.pareto(trials, front, what)})
+
+
+def tell_committee(node: WorkChainNode, folder: Path) -> None:
+    """Print members and spread, and write the figures."""
+    from aiida_gaprss.report import fit_figures
+
+    columns = ("potential", "frames fitted to", "energy RMSE, meV/atom", "forces RMSE, eV/Å")
+    table = [(f"m{row['member']:02d}", row) for row in node.outputs.errors["rows"]]
+    rows = [
+        (name, f"<{node.outputs.potentials[name].pk}>", *(_cell(row[key]) for key in ("frames", "energy_rmse", "forces_rmse")))
+        for name, row in table
+        if row["reason"] is None
+    ]
+    _print("", columns, rows)
+    _failures([(name, row["reason"]) for name, row in table])
+    spread = node.outputs.spread.get_dict()
+    found = [(name, spread[name]) for name in ("energy", "forces") if name in spread]
+    keys = ("spread", "error", "spearman")
+    _print(
+        "committee",
+        ("spread among members", "error of their mean", "rank correlation"),
+        [(f"{name}, {'meV/atom' if name == 'energy' else 'eV/Å'}", *(_cell(x[key]) for key in keys)) for name, x in found],
+    )
+    _write(folder, {name: fit_figures.committee(spread, name) for name in ("energy", "forces")})
+
+
+def tell_search(node: WorkChainNode, folder: Path) -> None:
+    """Print minima, targets and counts, and write them."""
+    from aiida_gaprss.analysis.numbers import duration
+    from aiida_gaprss.analysis.targets import in_words
+    from aiida_gaprss.outside.terminal import wide_console
+    from aiida_gaprss.report.search import minima_of, write_search
+    from aiida_gaprss.report.text import minima_table
+
+    if "summary" not in node.outputs:
+        raise click.ClickException(f"search <{node.pk}> gave no results: {node.exit_message or node.process_state}")
+    console = wide_console()
+    console.print(minima_table(minima_of(node)))
+    for row in node.outputs.found["targets"] if "found" in node.outputs else []:
+        console.print(in_words(row))
+    summary = node.outputs.summary.get_dict()
+    counts = ", ".join(f"{number} {what}" for what, number in summary["status"].items())
+    if summary["not_reached"]:
+        counts += f", {summary['not_reached']} not reached"
+    console.print(f"{summary['attempts']} attempts: {counts}; jobs took {duration(summary['wall_s'])}")
+    for job, reason in summary["failures"].items():
+        console.print(f"{job}: {reason}")
+    write_search(node, folder)
+    console.print(f"Search <{node.pk}>; minima.csv, minima.xyz, report.json: {folder}")
+
+
+def _cell(value: float | None) -> str:
+    from aiida_gaprss.analysis.numbers import significant
+
+    return f"{value:g}" if isinstance(value, int) else significant(value)
+
+
+def _with_deviation(row: dict[str, Any], key: str) -> str:
+    deviation = row[f"{key}_std"]
+    return _cell(row[key]) + (f" ± {_cell(deviation)}" if deviation is not None else "")
+
+
+def _print(first: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table
+
+    from aiida_gaprss.outside.terminal import wide_console
+
+    table = Table(first, *columns, box=None)
+    for row in rows:
+        table.add_row(*row)
+    wide_console().print(table)
+
+
+def _failures(reasons: Sequence[tuple[str, str | None]]) -> None:
+    for name, reason in reasons:
+        if reason is not None:
+            click.echo(f"{name} failed: {reason}")
+
+
+def _write(folder: Path, found: dict[str, Any]) -> None:
+    from aiida_gaprss.report.style import png
+
+    for name, figure in found.items():
+        if figure is not None:
+            (folder / f"{name}.png").write_bytes(png(figure))
+    click.echo(f"Figures: {folder}")
