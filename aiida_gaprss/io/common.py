@@ -1,7 +1,8 @@
-"""What the readers of outputs share: the steps they return, what is noted of them, and one level of theory for all."""
+"""What the readers of outputs share: numbers, the steps they return, what is noted of them, one level of theory for all."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +12,12 @@ from ase import Atoms
 
 from aiida_gaprss.frames import FrameError
 from aiida_gaprss.levels import Level, difference, joined
+
+_NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[EeDd][-+]?\d+)?")
+
+
+class Wrong(ValueError):
+    """Why a step must not be used."""
 
 
 @dataclass
@@ -73,6 +80,11 @@ class Output:
         self.levels += other.levels
         for text in other.notes:
             self.note(text)
+
+
+def real(text: str) -> float:
+    """Return a number as Fortran prints it, or not-a-number if it is none, as when it is too long for its field."""
+    return float(text.replace("D", "E").replace("d", "e")) if _NUMBER.fullmatch(text) else float("nan")
 
 
 def divisions_of(points: np.ndarray, lengths: np.ndarray) -> list[int] | None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ase import Atoms
 
 from aiida_gaprss.frames import ISOLATED, FrameError, canonical, check, dumps, image_distance, set_labels, virial_from_stress
-from aiida_gaprss.io import castep, espresso, vasp
+from aiida_gaprss.io import castep, espresso, outcar, vasprun
 from aiida_gaprss.io.common import Output, one_level
 from aiida_gaprss.io.placeholders import not_calculated
 from aiida_gaprss.levels import Level, line_of
@@ -31,8 +31,8 @@ OUTCAR = "OUTCAR"
 
 _KINDS: dict[str, tuple[Callable[[str], bool], Callable[[str], Output]]] = {
     "CASTEP": (castep.recognises, castep.read),
-    OUTCAR: (vasp.recognises_outcar, vasp.read_outcar),
-    XML: (vasp.recognises_xml, vasp.read_xml),
+    OUTCAR: (outcar.recognises, outcar.read),
+    XML: (vasprun.recognises, vasprun.read),
     "pw.x": (espresso.recognises, espresso.read),
 }
 

@@ -14,6 +14,7 @@ from ase import Atoms
 
 from aiida_gaprss.io import espresso
 from aiida_gaprss.io.common import Step
+from aiida_gaprss.io.espresso_level import FUNCTIONALS
 from aiida_gaprss.levels import NOT_TOLD, PSEUDOPOTENTIAL, Level
 from aiida_gaprss.reference import common
 
@@ -139,7 +140,7 @@ def _functional(pseudos: Any) -> str:
         content = node.get_content(mode="rb").decode(errors="replace") if "filename" in node.base.attributes.all else ""
         match = re.search(r'functional="\s*([^"]*?)\s*"', content)
         name = " ".join(match[1].replace("-", " ").split()) if match else NOT_TOLD
-        found.add(espresso.FUNCTIONALS.get(name, name))
+        found.add(FUNCTIONALS.get(name, name))
     return found.pop() if len(found) == 1 else NOT_TOLD
 
 

@@ -17,8 +17,9 @@ from aiida_vasp.assistant.parameters import ParametersMassage
 from aiida_vasp.data.potcar import PotcarData
 from ase import Atoms
 
+from aiida_gaprss.io import vasprun
 from aiida_gaprss.io.common import Step
-from aiida_gaprss.io.vasp import TAGS, level_of_tags, read_xml
+from aiida_gaprss.io.vasp import TAGS, level_of_tags
 from aiida_gaprss.reference import common, flat
 
 #: What isolated atoms share with the cells.
@@ -130,7 +131,7 @@ def missing(inputs: Any, elements: list[str]) -> str | None:
         return f"potential_mapping: no potential for {', '.join(without)}"
     for element in sorted(mapping):
         try:
-            potential = _potentials([element], family, mapping)[element]
+            potential = _pseudopotentials([element], family, mapping)[element]
         except AiidaException as exception:
             return f"potential_mapping: {exception}"
         if potential.element != element:
@@ -138,7 +139,7 @@ def missing(inputs: Any, elements: list[str]) -> str | None:
     return common.fault_of_attempts(inputs, _fault, _level)
 
 
-def _potentials(elements: list[str], family: str, mapping: dict[str, str]) -> dict[str, PotcarData]:
+def _pseudopotentials(elements: list[str], family: str, mapping: dict[str, str]) -> dict[str, PotcarData]:
     return dict(PotcarData.get_potcars_dict(elements, family, mapping))
 
 
@@ -148,10 +149,10 @@ def level_of_theory(inputs: Any) -> dict[str, Any]:
     if "isolated_parameters" in inputs:
         level["isolated_atoms"] = _level(inputs["isolated_parameters"].get_dict())
     mapping = inputs["potential_mapping"].get_dict()
-    potentials = _potentials(sorted(mapping), inputs["potential_family"].value, mapping)
-    names = {element: f"{node.full_name} {node.sha512[:8]}" for element, node in potentials.items()}
+    pseudopotentials = _pseudopotentials(sorted(mapping), inputs["potential_family"].value, mapping)
+    names = {element: f"{node.full_name} {node.sha512[:8]}" for element, node in pseudopotentials.items()}
     content = {**level, **common.other_levels(inputs), "kpoint_spacing": inputs["kpoint_spacing"].value, "potentials": names}
-    words = level_of_tags(_tags(level["settings"], list(mapping)), {e: node.title for e, node in potentials.items()}, None)
+    words = level_of_tags(_tags(level["settings"], list(mapping)), {e: node.title for e, node in pseudopotentials.items()}, None)
     return common.in_words(words, content, _left(level["settings"]), ("ediff",))
 
 
@@ -203,8 +204,8 @@ def bundle_command(inputs: Any) -> str:
 def bundle_pseudos(inputs: Any) -> dict[str, bytes]:
     """Return the POTCAR of each element as ``POTCAR.<symbol>``."""
     mapping = inputs["potential_mapping"].get_dict()
-    potentials = _potentials(sorted(mapping), inputs["potential_family"].value, mapping)
-    return {f"POTCAR.{element}": node.get_content() for element, node in potentials.items()}
+    pseudopotentials = _pseudopotentials(sorted(mapping), inputs["potential_family"].value, mapping)
+    return {f"POTCAR.{element}": node.get_content() for element, node in pseudopotentials.items()}
 
 
 def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated: bool) -> dict[str, str]:
@@ -236,7 +237,7 @@ def read_bundle(text: str) -> Step:
 
     :raises ValueError: with the reason, if it has no complete one.
     """
-    return common.step_of(read_xml(text), NAME)
+    return common.step_of(vasprun.read(text), NAME)
 
 
 def labels(outputs: dict[str, Any], symbols: list[str]) -> tuple[float, np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import pytest
 import recorded
 
 from aiida_gaprss.frames import FrameError
-from aiida_gaprss.io import castep, espresso, vasp
+from aiida_gaprss.io import castep, espresso, outcar, vasprun
 from aiida_gaprss.io.outputs import read_outputs
 from aiida_gaprss.levels import NOT_TOLD, difference
 
@@ -157,9 +157,9 @@ def pair(data):
 
 def test_two_files_of_one_run_of_vasp(pair):
     """The OUTCAR has no mesh, but the k-points; those of this one are the images of a shifted mesh besides."""
-    outcar, xml = vasp.read_outcar(pair[0]), vasp.read_xml(pair[1])
-    assert differ(outcar, xml) is None
-    assert outcar.levels[0].sampling == xml.levels[0].sampling
+    printed, xml = outcar.read(pair[0]), vasprun.read(pair[1])
+    assert differ(printed, xml) is None
+    assert printed.levels[0].sampling == xml.levels[0].sampling
 
 
 U2 = "\n LDA+U is selected, type is set to LDAUTYPE =  2\n   angular momentum for each species LDAUL =     2\n   U (eV)           for each species LDAUU =   {}\n   J (eV)           for each species LDAUJ =   0.0\n"  # fmt: skip
@@ -170,7 +170,7 @@ def xml_tag(name, value):
 
 
 @pytest.mark.parametrize(
-    ("outcar", "xml", "what"),
+    ("printed", "xml", "what"),
     [
         (
             [("   GGA_COMPAT", "   LDAU   =   T\n   GGA_COMPAT"), ("\n energy-cutoff", ""), ("quasi-Newton-method", U2.format("4.0") + "x")],
@@ -190,17 +190,17 @@ def xml_tag(name, value):
     ],
     ids=lambda value: value.split(":")[0] if isinstance(value, str) else "",
 )  # fmt: skip
-def test_vasp(pair, outcar, xml, what):
+def test_vasp(pair, printed, xml, what):
     """Every change is seen in both files alike."""
     texts = list(pair)
-    for n, (pairs, text) in enumerate(zip((outcar, xml), pair, strict=True)):
+    for n, (pairs, text) in enumerate(zip((printed, xml), pair, strict=True)):
         for old, new in pairs:
             if old in ("\n energy-cutoff", "I_CONSTRAINED_M"):
                 continue
             assert old in text, old
             text = text.replace(old, new, 1)
         texts[n] = text
-    readers = (vasp.read_outcar, vasp.read_xml)
+    readers = (outcar.read, vasprun.read)
     for reader, old, new in zip(readers, pair, texts, strict=True):
         assert what in differ(reader(old), reader(new)), reader
     levels = [reader(text) for reader, text in zip(readers, texts, strict=True)]
@@ -210,9 +210,9 @@ def test_vasp(pair, outcar, xml, what):
 def test_starting_moments_of_vasp(pair, changed):
     spin = changed(pair[1], ('"ISPIN">     1', '"ISPIN">     2'))
     other = changed(spin, ('<v name="MAGMOM">      1.00000000      1.00000000</v>', '<v name="MAGMOM">  5.0  -5.0</v>'))
-    assert "starting moments of Si: 1, 5" in differ(vasp.read_xml(spin), vasp.read_xml(other))
-    outcar = changed(pair[0], ("ISPIN  =      1", "ISPIN  =      2"))  # it does not say
-    assert differ(vasp.read_xml(other), vasp.read_outcar(outcar)) is None
+    assert "starting moments of Si: 1, 5" in differ(vasprun.read(spin), vasprun.read(other))
+    printed = changed(pair[0], ("ISPIN  =      1", "ISPIN  =      2"))  # it does not say
+    assert differ(vasprun.read(other), outcar.read(printed)) is None
 
 
 def test_two_potcars_of_one_element(pair, changed):
@@ -220,13 +220,13 @@ def test_two_potcars_of_one_element(pair, changed):
     rows = row.replace("<c>   2</c>", "<c>   1</c>") + row.replace("<c>   2</c>", "<c>   1</c>").replace(
         "PAW_PBE Si 05", "PAW_PBE Si_d 05"
     )
-    level = vasp.read_xml(changed(pair[1], (row, rows))).levels[0]
+    level = vasprun.read(changed(pair[1], (row, rows))).levels[0]
     assert level.elements["pseudopotential"] == {"Si": "PAW_PBE Si 05Jan2001 and PAW_PBE Si_d 05Jan2001"}
 
 
 def test_the_u_of_vasp_that_is_not_told(pair, changed):
     text = changed(pair[1], ('"LDAU"> F', '"LDAU"> T'))
-    assert vasp.read_xml(text).levels[0].elements["Hubbard"] == {"Si": f"U {NOT_TOLD}"}
+    assert vasprun.read(text).levels[0].elements["Hubbard"] == {"Si": f"U {NOT_TOLD}"}
 
 
 # --- pw.x ---

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from aiida_gaprss.cli import cli
 from aiida_gaprss.frames import FrameError
-from aiida_gaprss.io import castep, espresso, vasp
+from aiida_gaprss.io import castep, espresso, outcar, vasprun
 from aiida_gaprss.io.common import Output, Step
 from aiida_gaprss.io.outputs import EXTXYZ, _frame, read_outputs, recognise
 
@@ -496,7 +496,7 @@ def test_vasp_several_steps(vasp_text, written, name):
 @pytest.mark.parametrize("name", ["OUTCAR", "vasprun.xml"])
 def test_vasp_cut_off_anywhere(vasp_text, name):
     text, _ = two_steps(vasp_text("converged", name), name)
-    reader = vasp.read_outcar if name == "OUTCAR" else vasp.read_xml
+    reader = outcar.read if name == "OUTCAR" else vasprun.read
     counts = []
     for end in [*range(3000, len(text), len(text) // 40), len(text)]:
         output = reader(text[:end])

@@ -7,8 +7,9 @@ from aiida.orm import Dict, Float, List
 
 from aiida_gaprss.io import castep as castep_file
 from aiida_gaprss.io import espresso as pw_file
-from aiida_gaprss.io import vasp as vasp_file
-from aiida_gaprss.levels import difference, line_of
+from aiida_gaprss.io import vasprun
+from aiida_gaprss.io.vasp import level_of_tags
+from aiida_gaprss.levels import Level, difference, line_of
 from aiida_gaprss.reference import PER_FRAME, castep, common
 from aiida_gaprss.reference import quantumespresso as qe
 
@@ -73,7 +74,7 @@ def own(content):
 def test_the_line_is_what_it_was():
     """Datasets that were stored before are compared by their line."""
     content = {"code": "X", "settings": {"a": 1}, "kpoint_spacing": 0.05, "pseudos": {"Si": "y"}}
-    level = common.level_of_content(common.in_words(castep_file.Level("X"), content, {}))
+    level = common.level_of_content(common.in_words(Level("X"), content, {}))
     assert line_of(level) == common.one_line(content) == common.level_of_content(content) == "X; a 1; kpoint spacing 0.05; Si y"
     assert difference({"old": common.one_line(content), "new": level}) is None
 
@@ -139,12 +140,12 @@ def test_vasp_and_its_output(aiida_profile, tags, what):
     titles = {"C": "PAW_PBE C 08Apr2002", "Si": "PAW_PBE Si 05Jan2001"}
     settings = vasp._level({"ENCUT": 500.0, "EDIFF": 1e-6, "ISMEAR": 0, "SIGMA": 0.05, **tags})
     content = {"code": "VASP", "settings": settings, "kpoint_spacing": 0.07, "potentials": titles}
-    words = vasp_file.level_of_tags(vasp._tags(settings, ["C", "Si"]), titles, None)
+    words = level_of_tags(vasp._tags(settings, ["C", "Si"]), titles, None)
     level = own(common.in_words(words, content, vasp._left(settings), ("ediff",)))
     text = recorded.SIC_VASPRUN.replace(">accura<", ">normal<").replace("1        1        1 </v>", "5  5  4 </v>")
     for title in titles.values():
         text = text.replace("made by hand", title, 1)
-    found = difference({"ours": level, "output": vasp_file.read_xml(text).levels[0]})
+    found = difference({"ours": level, "output": vasprun.read(text).levels[0]})
     assert (found is None) if what is None else what in found, found
 
 
