@@ -175,7 +175,7 @@ def _from_paths(check: Check, kind: str, evidence: Evidence, paths: Paths) -> No
                 "fault",
                 f"{NOUNS[kind]} are {words}: along {len(mine)} pairs of neighbouring frames, work and energy then agree",
             )
-    elif _decides(pressure - max(stored, nothing), mine) and abs(excess) > PRESSURE and check.verdict != "fault":
+    elif _decides(pressure - stored, mine) and pressure > nothing and abs(excess) > PRESSURE and check.verdict != "fault":
         check.numbers["isotropic_excess_of_paths"] = excess
         check.add("fault", f"along {len(mine)} pairs of neighbouring frames, {_EXCESS.format(f'{excess:+.3g} eV/atom')}")
     elif stored > nothing:
