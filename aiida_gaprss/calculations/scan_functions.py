@@ -13,7 +13,7 @@ from aiida_gaprss.analysis.errors import QUANTITIES
 from aiida_gaprss.analysis.pareto import front
 from aiida_gaprss.calculations.common import named
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.models.tuning import Search, with_value
+from aiida_gaprss.models.tuning import Tuning, with_value
 
 #: The columns of a table of fits: RMSE and MAE of the test, in the units of ``analysis.errors``.
 MEASURES = tuple(f"{quantity}_{measure}" for quantity in QUANTITIES for measure in ("rmse", "mae"))
@@ -67,7 +67,7 @@ def learning_curve(table: Dict) -> Dict:
 @calcfunction
 def rank_trials(table: Dict, search: Dict) -> dict[str, Dict]:
     """Return all trials, the best first and the failed last, and those that no other outdoes in both error and time."""
-    weights = Search(**search.get_dict()).weights
+    weights = Tuning(**search.get_dict()).weights
     rows = [{**row, "objective": weights.objective(row.get("energy_rmse"), row.get("forces_rmse"))} for row in table["rows"]]
     rows.sort(key=lambda row: np.inf if row["objective"] is None else row["objective"])
     done = [row for row in rows if row["objective"] is not None]

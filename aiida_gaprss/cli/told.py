@@ -145,7 +145,7 @@ def tell_trials(node: WorkChainNode, folder: Path) -> None:
     """Print the best trials, and write the settings of the best and the figure."""
     from ruamel.yaml import YAML
 
-    from aiida_gaprss.models.tuning import Search
+    from aiida_gaprss.models.tuning import Tuning
     from aiida_gaprss.report import fit_figures
 
     trials, front = node.outputs.trials["rows"], node.outputs.pareto["rows"]
@@ -161,7 +161,7 @@ def tell_trials(node: WorkChainNode, folder: Path) -> None:
     ]
     _print("front", columns, rows)
     _failures([(", ".join(f"{k} {v}" for k, v in row["values"].items()), row["reason"]) for row in trials])
-    weights = Search(**node.inputs.search.get_dict()).weights
+    weights = Tuning(**node.inputs.search.get_dict()).weights
     terms = ((weights.energy, "Energy RMSE (meV/atom)"), (weights.forces, "Forces RMSE (meV/Å)"))
     what = "\n+ ".join(f"{weight:g} · {name}" if weight != 1 else name for weight, name in terms if weight)
     with (folder / "best.yaml").open("w", encoding="utf-8") as handle:

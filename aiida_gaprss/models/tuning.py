@@ -1,4 +1,4 @@
-"""Search of hyperparameters: what is tried, and differential evolution step by step with plain data as its state.
+"""Tuning of hyperparameters: what is tried, and differential evolution step by step with plain data as its state.
 
 The evolution is best/1/bin of Storn and Price (J. Global Optim. 11, 341); scipy's own cannot be asked for points and told their
 values later. All vectors lie in the unit cube. Every step has its own random numbers, from the seed and the number of the
@@ -130,7 +130,7 @@ class Weights(Model):
         return total
 
 
-class Search(Model):
+class Tuning(Model):
     """Hyperparameters to be tried: every combination of lists of values, or differential evolution as soon as one has bounds."""
 
     variables: dict[str, Variable] = Field(
@@ -147,7 +147,7 @@ class Search(Model):
         return {k: {"values": v} if isinstance(v, list) else v for k, v in given.items()} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
-    def _affordable(self) -> Search:
+    def _affordable(self) -> Tuning:
         if self.number() > self.max_trials:
             raise ValueError(f"these are up to {self.number()} fits; max_trials is {self.max_trials}")
         return self
@@ -179,7 +179,7 @@ class Search(Model):
         """Return the values at a point of the unit cube."""
         return {path: variable.at(x) for (path, variable), x in zip(self.variables.items(), vector, strict=True)}
 
-    def of(self, settings: FitSettings) -> Search:
+    def of(self, settings: FitSettings) -> Tuning:
         """Return the search with whole numbers where the settings have them.
 
         :raises ValueError: if a path is not in the settings, or one of the values is not allowed there; all faults.

@@ -14,7 +14,7 @@ from aiida_gaprss.analysis.numbers import significant
 from aiida_gaprss.calculations.scan_functions import rank_trials, with_values
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.models.gap.settings import FitSettings
-from aiida_gaprss.models.tuning import Search, first_population, offspring, survivors
+from aiida_gaprss.models.tuning import Tuning, first_population, offspring, survivors
 from aiida_gaprss.settings.model import complaints
 from aiida_gaprss.workflows.fit import complete_of
 from aiida_gaprss.workflows.scan import ScanWorkChain, validate_scan
@@ -25,7 +25,7 @@ def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
     if fault or "search" not in ports or "datasets" not in ports:
         return fault
     try:
-        Search(**inputs["search"].get_dict()).of(complete_of(inputs["settings"].get_dict(), dict(inputs["datasets"])))
+        Tuning(**inputs["search"].get_dict()).of(complete_of(inputs["settings"].get_dict(), dict(inputs["datasets"])))
     except ValidationError as error:
         return "; ".join(f"search.{'.'.join(map(str, where))}: {message}" for where, message in complaints(error))
     except (ValueError, TypeError) as error:
@@ -44,7 +44,7 @@ class HyperparametersWorkChain(ScanWorkChain):
     def define(cls, spec: Any) -> None:
         """Define ports."""
         super().define(spec)
-        spec.input("search", valid_type=Dict, help="What is tried, and what is made small (Search).")
+        spec.input("search", valid_type=Dict, help="What is tried, and what is made small (Tuning).")
         spec.inputs.validator = _validate
         spec.output("trials", valid_type=Dict, help="A row for each trial, the best first.")
         spec.output(
@@ -55,23 +55,23 @@ class HyperparametersWorkChain(ScanWorkChain):
         spec.exit_code(420, "ERROR_NO_OBJECTIVE", message="The frames of the test lack an error that has a weight.")
 
     @property
-    def search(self) -> Search:
+    def tuning(self) -> Tuning:
         """What is tried."""
-        return Search(**self.inputs.search.get_dict()).of(FitSettings(**self.ctx.settings.get_dict()))
+        return Tuning(**self.inputs.search.get_dict()).of(FitSettings(**self.ctx.settings.get_dict()))
 
     def plan(self) -> None:
         """Queue the grid, or the first population."""
-        search = self.search
+        tuning = self.tuning
         self.ctx.objectives = {}
         self.ctx.generation = 0
         self.ctx.population, self.ctx.losses = [], []
-        if search.is_grid:
-            self.queue_new(search.grid())
+        if tuning.is_grid:
+            self.queue_new(tuning.grid())
         else:
-            self.ctx.candidates = first_population(search.size, len(search.variables), self.inputs.seed.value)
-            self.queue_new([search.at(vector) for vector in self.ctx.candidates])
-        kind = "a grid" if search.is_grid else f"differential evolution, {search.size} at a time"
-        self.report(f"{kind}: at most {search.number()} fits")
+            self.ctx.candidates = first_population(tuning.size, len(tuning.variables), self.inputs.seed.value)
+            self.queue_new([tuning.at(vector) for vector in self.ctx.candidates])
+        kind = "a grid" if tuning.is_grid else f"differential evolution, {tuning.size} at a time"
+        self.report(f"{kind}: at most {tuning.number()} fits")
 
     def queue_new(self, trials: list[dict[str, Any]]) -> None:
         """Queue the trials that have not been done, each once."""
@@ -80,10 +80,10 @@ class HyperparametersWorkChain(ScanWorkChain):
 
     def has_points(self) -> bool:
         """Tell whether there is something left to try; make the next generation when the last one is done."""
-        search = self.search
-        while not self.ctx.queue and not search.is_grid and self.ctx.generation < search.generations:
+        tuning = self.tuning
+        while not self.ctx.queue and not tuning.is_grid and self.ctx.generation < tuning.generations:
             done = self.ctx.objectives
-            losses = [done[_key(search.at(vector))] for vector in self.ctx.candidates]
+            losses = [done[_key(tuning.at(vector))] for vector in self.ctx.candidates]
             if self.ctx.generation == 0:
                 self.ctx.population, self.ctx.losses = self.ctx.candidates, losses
             else:
@@ -91,7 +91,7 @@ class HyperparametersWorkChain(ScanWorkChain):
                 self.ctx.population, self.ctx.losses = found
             self.ctx.generation += 1
             self.ctx.candidates = offspring(self.ctx.population, self.ctx.losses, self.inputs.seed.value, self.ctx.generation)
-            self.queue_new([search.at(vector) for vector in self.ctx.candidates])
+            self.queue_new([tuning.at(vector) for vector in self.ctx.candidates])
             self.report(f"generation {self.ctx.generation}: best so far {significant(min(self.ctx.losses))}")
         return bool(self.ctx.queue)
 
@@ -102,7 +102,7 @@ class HyperparametersWorkChain(ScanWorkChain):
     def inspect_points(self) -> None:
         """Remember how good the trials were."""
         super().inspect_points()
-        weights = self.search.weights
+        weights = self.tuning.weights
         for row in self.ctx.new:
             found = weights.objective(row.get("energy_rmse"), row.get("forces_rmse"))
             self.ctx.objectives[_key(row["values"])] = math.inf if found is None else found

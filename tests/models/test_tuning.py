@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from scipy.optimize import rosen
 
 from aiida_gaprss.models.gap.settings import FitSettings
-from aiida_gaprss.models.tuning import Search, first_population, offspring, survivors, value_at, with_value
+from aiida_gaprss.models.tuning import Tuning, first_population, offspring, survivors, value_at, with_value
 
 SETTINGS = FitSettings(**FIT)
 
@@ -79,7 +79,7 @@ def test_values_of_variables():
         "sigma.energy": {"bounds": [1e-4, 1e-2], "log": True},
         "descriptors.0.cutoff": [3.0, 4.0],
     }
-    search = Search(variables=variables).of(SETTINGS)
+    search = Tuning(variables=variables).of(SETTINGS)
     assert search.at([0, 0, 0]) == dict(zip(variables, [10, 1e-4, 3.0], strict=True))
     assert search.at([1, 1, 1]) == dict(zip(variables, [13, 1e-2, 4.0], strict=True))
     assert search.at([0.5, 0.5, 0.49])["sigma.energy"] == pytest.approx(1e-3)
@@ -91,7 +91,7 @@ def test_values_of_variables():
 
 
 def test_grid():
-    search = Search(variables={"descriptors.0.cutoff": [3.0, 4.0], "sigma.energy": [0.1, 0.2, 0.3]}).of(SETTINGS)
+    search = Tuning(variables={"descriptors.0.cutoff": [3.0, 4.0], "sigma.energy": [0.1, 0.2, 0.3]}).of(SETTINGS)
     assert search.is_grid
     assert search.number() == len(search.grid()) == 6
     assert {tuple(point.values()) for point in search.grid()} == {(c, s) for c in (3.0, 4.0) for s in (0.1, 0.2, 0.3)}
@@ -112,7 +112,7 @@ def test_grid():
 )
 def test_not_in_the_settings(path, variable, message):
     with pytest.raises(ValueError, match=message):
-        Search(variables={path: variable}).of(SETTINGS)
+        Tuning(variables={path: variable}).of(SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -131,15 +131,15 @@ def test_not_in_the_settings(path, variable, message):
 )
 def test_no_search(search, message):
     with pytest.raises(ValidationError, match=message):
-        Search(**search)
+        Tuning(**search)
 
 
 def test_objective():
-    weights = Search(variables={"sigma.energy": [1]}, weights={"energy": 2, "forces": 0.1}).weights
+    weights = Tuning(variables={"sigma.energy": [1]}, weights={"energy": 2, "forces": 0.1}).weights
     assert weights.objective(5.0, 0.03) == pytest.approx(2 * 5 + 0.1 * 30)
     assert weights.objective(5.0, None) is None
     assert weights.objective(np.nan, 0.03) is None
-    assert Search(variables={"sigma.energy": [1]}, weights={"forces": 0}).weights.objective(5.0, None) == 5.0
+    assert Tuning(variables={"sigma.energy": [1]}, weights={"forces": 0}).weights.objective(5.0, None) == 5.0
 
 
 def test_dotted_paths():
