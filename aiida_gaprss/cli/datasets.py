@@ -43,7 +43,7 @@ def dataset_filter(node: str, label: str | None, **options: Any) -> None:
     from pydantic import ValidationError
 
     from aiida_gaprss.analysis.conditions import Conditions, kept
-    from aiida_gaprss.settings.model import complaints
+    from aiida_gaprss.settings.model import in_words
 
     given: dict[str, Any] = {key: value for key, value in options.items() if value not in (None, ())}
     given |= {key: list(value) for key, value in given.items() if isinstance(value, tuple)}
@@ -52,9 +52,7 @@ def dataset_filter(node: str, label: str | None, **options: Any) -> None:
     try:
         conditions = Conditions(**given)
     except ValidationError as error:
-        raise click.UsageError(
-            "; ".join(f"{'.'.join(map(str, w))}: {t}".removeprefix(": ") for w, t in complaints(error))
-        ) from error
+        raise click.UsageError(in_words(error)) from error
     _profile()
     source = _load(node, WHAT)
     number = len(kept(source.get_frames(), conditions))

@@ -103,7 +103,7 @@ def search_settings(options: dict[str, Any]) -> dict[str, Any]:
 
     from aiida_gaprss.campaign.search import DiagnosticSearchSettings, scaled
     from aiida_gaprss.cli.campaign import load_campaign_node
-    from aiida_gaprss.settings.model import complaints
+    from aiida_gaprss.settings.model import in_words
 
     given: dict[str, Any] = {}
     if options["like"]:
@@ -120,7 +120,7 @@ def search_settings(options: dict[str, Any]) -> dict[str, Any]:
     try:
         model = DiagnosticSearchSettings(**given)
     except ValidationError as error:
-        faults = "\n".join(f"{'.'.join(map(str, place))}: {text}".removeprefix(": ") for place, text in complaints(error))
+        faults = in_words(error, between="\n")
         raise click.ClickException(f"{where}:\n{faults}") from error
     if options["attempts"]:
         model = model.model_copy(update={"cells": scaled(model.cells, options["attempts"])})

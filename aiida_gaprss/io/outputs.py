@@ -206,7 +206,7 @@ def _read(found: list[tuple[Path, str]], result: Immigrated) -> dict[Path, Outpu
         try:
             text = read_text(path, errors="replace")
         except OutsideError as exception:
-            result.refused.append(Refused(path, None, str(exception).removeprefix(f"{shown(path)}: ")))
+            result.refused.append(Refused(path, None, exception.message))
             continue
         first = known.setdefault(hashlib.sha256(text.encode()).hexdigest(), path)
         if first != path:

@@ -35,7 +35,12 @@ _KINDS = (
 
 
 class OutsideError(ValueError):
-    """Something from outside that must not be used."""
+    """Something from outside that must not be used: where it is, and what is wrong there."""
+
+    def __init__(self, where: str | Path, message: str, between: str = ": ") -> None:
+        """Keep both, for those who name the place in their own way."""
+        self.where, self.message = str(where), message
+        super().__init__(f"{shown(where)}{between}{message}")
 
 
 def lack_of_file(path: str | Path) -> str | None:
@@ -63,23 +68,23 @@ def read_bytes(path: str | Path, most: int = MOST_BYTES, as_it_is: bool = False)
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
     except FileNotFoundError as exception:
-        raise OutsideError(f"{shown(path)}: no such file") from exception
+        raise OutsideError(path, "no such file") from exception
     except (OSError, ValueError) as exception:
-        raise OutsideError(f"{shown(path)}: not readable: {getattr(exception, 'strerror', None) or exception}") from exception
+        raise OutsideError(path, f"not readable: {getattr(exception, 'strerror', None) or exception}") from exception
     status = os.fstat(handle)
     if not stat.S_ISREG(status.st_mode):
         os.close(handle)
         kind = next((name for test, name in _KINDS if test(status.st_mode)), "no regular file")
-        raise OutsideError(f"{shown(path)}: is {kind}, expected a file")
+        raise OutsideError(path, f"is {kind}, expected a file")
     with os.fdopen(handle, "rb") as stream:
         head = stream.read(2)
         stream.seek(0)
         if head == _GZIP and as_it_is:
-            raise OutsideError(f"{shown(path)}: is compressed (gzip), expected it as it is; decompress it")
+            raise OutsideError(path, "is compressed (gzip), expected it as it is; decompress it")
         if head == _GZIP:
             return _decompressed(path, stream, most)
         if status.st_size > most:
-            raise OutsideError(f"{shown(path)}: has {size(status.st_size)}, expected at most {size(most)}")
+            raise OutsideError(path, f"has {size(status.st_size)}, expected at most {size(most)}")
         return stream.read()
 
 
@@ -95,9 +100,7 @@ def read_text(path: str | Path, most: int = MOST_BYTES, errors: str = "strict") 
     except UnicodeDecodeError as exception:
         line = content[: exception.start].count(b"\n") + 1
         byte = content[exception.start]
-        raise OutsideError(
-            f"{shown(path)}: line {line} has the byte 0x{byte:02x}, which is no UTF-8; save it as UTF-8"
-        ) from exception
+        raise OutsideError(path, f"line {line} has the byte 0x{byte:02x}, which is no UTF-8; save it as UTF-8") from exception
 
 
 def base_name(name: str, where: str) -> str:
@@ -108,8 +111,10 @@ def base_name(name: str, where: str) -> str:
     """
     if not _BASE_NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
         raise OutsideError(
-            f"{where} is {shown(name)!r}, expected a plain file name without folders "
-            f"(letters, digits, _ . + -; not beginning with . + or -; at most {_LONGEST_NAME} characters)"
+            where,
+            f"is {shown(name)!r}, expected a plain file name without folders "
+            f"(letters, digits, _ . + -; not beginning with . + or -; at most {_LONGEST_NAME} characters)",
+            between=" ",
         )
     return name
 
@@ -167,17 +172,18 @@ def _decompressed(path: Path, stream: object, most: int) -> bytes:
         try:
             part = machine.decompress(piece, _CHUNK)
         except zlib.error as exception:
-            raise OutsideError(f"{shown(path)}: not readable as gzip: {exception}") from exception
+            raise OutsideError(path, f"not readable as gzip: {exception}") from exception
         rest = machine.unused_data if machine.eof else machine.unconsumed_tail
         out += len(part)
         parts.append(part)
         if out > most:
-            raise OutsideError(f"{shown(path)}: has more than {size(most)} when decompressed, expected at most that")
+            raise OutsideError(path, f"has more than {size(most)} when decompressed, expected at most that")
         if out > RATIO_FROM and out > MOST_RATIO * taken:
             raise OutsideError(
-                f"{shown(path)}: grows {out / taken:.0f} times when decompressed, expected at most {MOST_RATIO} times; "
-                "decompress it yourself if it is meant to"
+                path,
+                f"grows {out / taken:.0f} times when decompressed, expected at most {MOST_RATIO} times; "
+                "decompress it yourself if it is meant to",
             )
     if not machine.eof:
-        raise OutsideError(f"{shown(path)}: is cut: its compressed data have no end")
+        raise OutsideError(path, "is cut: its compressed data have no end")
     return b"".join(parts)

@@ -128,7 +128,8 @@ def complaints(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]
             known = fault["ctx"]["expected_tags"].replace(TAG, "")
             message = f"kind is {fault['ctx']['tag'].removeprefix(TAG)!r}, expected one of {known}"
         else:
-            value, message = fault.get("input"), fault["msg"].removeprefix("Value error, ")
+            own = fault.get("ctx", {}).get("error")  # raised by our own checks
+            value, message = fault.get("input"), fault["msg"] if own is None else str(own)
             if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] in _EXPECTED:
                 message = f"expected {_EXPECTED[fault['ctx']['pattern']]}"
             told = fault["type"] == "value_error" and _names(message, value)  # as our own checks do
@@ -136,6 +137,15 @@ def complaints(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]
                 message += f" (got {shown(repr(value), 100)})"
         out.append((location, message))
     return list(dict.fromkeys(out))
+
+
+def in_words(error: ValidationError, between: str = "; ", prefix: str = "") -> str:
+    """Return all faults of a model, each with its place.
+
+    :param prefix: what the model is part of, as ``search.``.
+    """
+    told = ((f"{prefix}{'.'.join(map(str, where))}", message) for where, message in complaints(error))
+    return between.join(f"{where}: {message}" if where else message for where, message in told)
 
 
 def _names(message: str, value: Any) -> bool:
@@ -151,7 +161,7 @@ def model_validator_for(model: type[BaseModel]) -> Callable[[Any, Any], str | No
         try:
             model(**node.get_dict())
         except ValidationError as error:
-            return "; ".join(f"{'.'.join(map(str, where))}: {message}" for where, message in complaints(error))
+            return in_words(error)
         return None
 
     return validate

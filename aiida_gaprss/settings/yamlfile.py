@@ -138,7 +138,7 @@ def read(path: str | Path) -> str:
     try:
         content = read_bytes(path, MOST_BYTES)
     except OutsideError as exception:
-        raise ConfigError(str(path), [Fault(0, "", str(exception).removeprefix(f"{shown(path)}: "))]) from exception
+        raise ConfigError(str(path), [Fault(0, "", exception.message)]) from exception
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as exception:

@@ -42,7 +42,7 @@ from aiida_gaprss.models.gap.protocols import expand
 from aiida_gaprss.models.gap.settings import FitSettings
 from aiida_gaprss.models.training import fault_of_absurd, leaks
 from aiida_gaprss.settings.computer import fit_options, is_here
-from aiida_gaprss.settings.model import complaints
+from aiida_gaprss.settings.model import in_words
 from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain
 
 #: A repair takes this part of the sparse points of many-body terms.
@@ -65,7 +65,7 @@ def complete_of(settings: dict[str, Any], datasets: dict[str, Dataset]) -> FitSe
     try:
         return FitSettings(**expand(settings, labelled_elements(datasets)))
     except ValidationError as error:
-        raise ValueError("; ".join(f"{'.'.join(map(str, where))}: {message}" for where, message in complaints(error))) from error
+        raise ValueError(in_words(error)) from error
 
 
 def completed(settings: Dict, datasets: dict[str, Dataset]) -> Dict:

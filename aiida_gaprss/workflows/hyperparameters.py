@@ -15,7 +15,7 @@ from aiida_gaprss.calculations.scan_functions import rank_trials, with_values
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.models.gap.settings import FitSettings
 from aiida_gaprss.models.tuning import Tuning, first_population, offspring, survivors
-from aiida_gaprss.settings.model import complaints
+from aiida_gaprss.settings.model import in_words
 from aiida_gaprss.workflows.fit import complete_of
 from aiida_gaprss.workflows.scan import ScanWorkChain, validate_scan
 
@@ -27,7 +27,7 @@ def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
     try:
         Tuning(**inputs["search"].get_dict()).of(complete_of(inputs["settings"].get_dict(), dict(inputs["datasets"])))
     except ValidationError as error:
-        return "; ".join(f"search.{'.'.join(map(str, where))}: {message}" for where, message in complaints(error))
+        return in_words(error, prefix="search.")
     except (ValueError, TypeError) as error:
         return f"search.{error}"
     return None
