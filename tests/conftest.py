@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from fuzzing import TALLIES
-from helpers import FIT, label, prepare_batch, read_lines
+from helpers import FIT, REFERENCES, label, prepare_batch, read_lines
 from ruamel.yaml import YAML
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -451,6 +451,23 @@ settings:
     relax: {{max_steps: 40, fmax: 0.1}}
     label: 2
 """
+
+
+@pytest.fixture
+def dft_campaign_text(campaign_text):
+    """Return a small campaign on SiC with the example of a DFT code, some of its text replaced."""
+    start, end = campaign_text.index("reference:"), campaign_text.index("settings:")
+    rest = campaign_text[end:].replace("{Si: 1}", "{Si: 1, C: 1}").replace("[2, 3]", "[2, 4]")
+    rest = rest.replace("  fit: {", '  fit: {"regularisation": [], ')
+
+    def dft_campaign_text(name, *replacements):
+        reference = REFERENCES[name]
+        for old, new in replacements:
+            assert old in reference
+            reference = reference.replace(old, new)
+        return campaign_text[:start] + reference + rest
+
+    return dft_campaign_text
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,14 @@ FIT = {
     ],
     "sigma": {"energy": 0.005, "forces": 0.05, "virial": 0.05},
     "config_type_sigma": {"isolated_atom": {"energy": 0.0001, "forces": 0.01, "virial": 1.0}},
+}
+
+#: The examples of references in the documentation, by their names.
+REFERENCES = {
+    re.search(r"^  (\w+):", text, re.MULTILINE)[1]: text
+    for text in re.findall(
+        r"```yaml\n(reference:.*?)```", (Path(__file__).parents[1] / "docs" / "references.md").read_text("utf-8"), re.DOTALL
+    )
 }
 
 

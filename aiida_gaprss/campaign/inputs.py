@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -44,7 +43,8 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.frames import FrameError, plain_name
 from aiida_gaprss.levels import Level, difference
 from aiida_gaprss.outside import lack_of_file, size
-from aiida_gaprss.reference import PER_FRAME, castep, level_of
+from aiida_gaprss.reference import PER_FRAME, level_of
+from aiida_gaprss.reference.plugins import needed
 from aiida_gaprss.settings.calculators import find
 from aiida_gaprss.settings.computer import JobOptions, fit_options, is_here, job_options
 from aiida_gaprss.settings.yamlfile import ConfigError, Fault, Lines, dotted
@@ -126,10 +126,12 @@ def judge(campaign: Campaign) -> tuple[dict[str, Any], Findings]:
         }
     elif config.reference.per_frame:
         name, reference = config.reference.per_frame
-        dft, before = codes[name], len(findings.faults)
-        pseudos = _potentials(campaign, name, reference, findings)
+        dft, before, lack = codes[name], len(findings.faults), needed(name)
+        if lack:
+            findings.fault(("reference", name), lack)
+        pseudos = _potentials(campaign, name, reference, findings) if not lack else {}
         sound = len(findings.faults) == before
-        process = _process_of(dft)
+        process = _process_of(dft) if not lack else CalcJob
         options = _options(("reference", name, "options"), process, dft, findings, reference.options)
         label[name] = {"code": dft, **_frame_by_frame(reference, options), **pseudos}
         if config.bundle is not None:
@@ -367,14 +369,9 @@ def _potentials(campaign: Campaign, name: str, reference: FrameReference, findin
 
     if isinstance(reference, QuantumEspressoReference):
         family, one = _upf_family, _upf
-        lack = None if _can_import("aiida_pseudo") else "Quantum ESPRESSO needs two more packages: pip install 'aiida-gaprss[qe]'"
     else:
         assert isinstance(reference, CastepReference)
         family, one = _castep_family, _castep_pseudo
-        lack = None if _can_import("aiida_castep") else castep.NOT_INSTALLED
-    if lack:
-        fault(lack)
-        return {"pseudos": {}}
     if isinstance(reference.pseudos, str):
         try:
             return {"pseudos": family(reference.pseudos, tuple(campaign.settings.formula))}
@@ -390,10 +387,6 @@ def _potentials(campaign: Campaign, name: str, reference: FrameReference, findin
         except (OSError, AttributeError, KeyError) as exception:  # the plugins read the files
             fault(f"{text} cannot be read as a pseudopotential: {exception}", symbol)
     return {"pseudos": pseudos}
-
-
-def _can_import(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
 
 
 def _upf_family(label: str, elements: tuple[str, ...]) -> dict[str, Any]:

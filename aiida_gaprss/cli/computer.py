@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiida_gaprss.cli.environment import PROBE, Finding, register
+from aiida_gaprss.cli.environment import NEWEST_WITH_QUIPPY, PROBE, Finding, lack_of_quippy, register
 from aiida_gaprss.models import GAP_VERSION_EXTRA
 from aiida_gaprss.outside import shown
 from aiida_gaprss.outside.terminal import PlainConsole, styled
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: For pip, by the newest minor version of Python 3 that they are for.
 PACKAGES = {
     11: ["quippy-ase==0.9.14", "f90wrap<0.3", "numpy<2", "ase>=3.28", "spglib>=2.5"],
-    99: ["quippy-ase>=0.10.3", "numpy>=2", "ase>=3.28", "spglib>=2.5"],
+    NEWEST_WITH_QUIPPY: ["quippy-ase>=0.10.3", "numpy>=2", "ase>=3.28", "spglib>=2.5"],
 }
 
 #: eV; two machines give the same energy of the check's frames to this.
@@ -180,6 +180,8 @@ def install(environment: EnvironmentSettings, shell: Shell, console: PlainConsol
     minor = int(said)
     if minor:
         if packages is None:
+            if lack := lack_of_quippy(minor):
+                raise click.ClickException(f"environment.python: {lack}; name one of these, or give environment.packages")
             packages = PACKAGES[min(newest for newest in PACKAGES if newest >= minor)]
         console.print(f"  installing {' '.join(packages)} in {folder} (a minute or two)", soft_wrap=True)
         shell(f"{base} -m venv {shlex.quote(folder)}", f"no environment in {folder}")

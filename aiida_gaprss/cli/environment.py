@@ -34,6 +34,17 @@ export OMP_NUM_THREADS=1 OMPI_MCA_orte_tmpdir_base=$(mktemp -d)
 trap 'rm -rf "$OMPI_MCA_orte_tmpdir_base"' EXIT"""
 
 
+#: Minor version of the newest Python 3 for which there are wheels of quippy-ase.
+NEWEST_WITH_QUIPPY = 13
+
+
+def lack_of_quippy(minor: int) -> str | None:
+    """Return why a Python 3 of this minor version cannot have quippy, or None."""
+    if minor <= NEWEST_WITH_QUIPPY:
+        return None
+    return f"quippy-ase (GAP) has no wheels for Python 3.{minor}, only for 3.10 to 3.{NEWEST_WITH_QUIPPY}"
+
+
 @dataclass
 class Finding:
     """Something ``setup`` looked for."""
@@ -117,7 +128,9 @@ def find_python(path: str | None) -> Finding:
     """Look for a python with quippy and ase: ``path``, else this one, else the one on PATH."""
     import json
 
-    how = "pip install 'quippy-ase==0.9.14' 'f90wrap<0.3' (Python ≤ 3.11) or 'quippy-ase>=0.10.3' (3.12 and later)"
+    how = "pip install 'quippy-ase==0.9.14' 'f90wrap<0.3' (Python ≤ 3.11) or 'quippy-ase>=0.10.3' (3.12 and 3.13)"
+    if lack := lack_of_quippy(sys.version_info.minor):
+        how = f"{lack}: make an environment of one of these with quippy-ase and ase, and say --python PATH"
     candidates = [path] if path else [sys.executable, shutil.which("python3")]
     reason = "not found"
     for candidate in dict.fromkeys(c for c in candidates if c):
@@ -193,10 +206,12 @@ def try_gap_fit(binary: str) -> tuple[int | None, str]:
 
 def find_pw(path: str | None) -> Finding:
     """Look for pw.x: ``path``, else the one on PATH."""
+    from aiida_gaprss.reference.plugins import needed
+
     binary = path or shutil.which("pw.x")
     how = "optional, for real DFT; Debian: apt-get install quantum-espresso"
-    if importlib.util.find_spec("aiida_quantumespresso") is None:
-        return Finding("pw.x", None, "aiida-quantumespresso is not installed", "optional: pip install 'aiida-gaprss[qe]'")
+    if lack := needed("quantumespresso"):
+        return Finding("pw.x", None, lack, "Optional, for real DFT")
     if binary is None or not os.access(binary, os.X_OK):
         return Finding("pw.x", None, f"{binary or 'pw.x'} not found", how)
     with tempfile.TemporaryDirectory() as folder:  # it leaves files behind

@@ -22,7 +22,8 @@ and for bundles, many frames in one job, each in a folder of its own two levels 
 * ``read_bundle(text)``: the labelled step in the text of ``BUNDLE_OUTPUT``.
 
 ``ase`` is for any ASE calculator: its frames go into one job anyway. What all share is in ``common``, and in ``flat`` for
-those whose parameters are one flat mapping.
+those whose parameters are one flat mapping. No module imports a plugin before it is asked for: ``plugins`` says which they need,
+and what is said where one is missing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Labels from CASTEP through aiida-castep's ``CastepBaseWorkChain``.
-
-aiida-castep exists for Python below 3.12 only (it needs numpy below 2). Without it this module can be imported and its ports are
-there, but inputs are refused.
-"""
+"""Labels from CASTEP through aiida-castep's ``CastepBaseWorkChain``."""
 
 from __future__ import annotations
 
@@ -13,28 +9,20 @@ from typing import Any
 import numpy as np
 from aiida.common import AttributeDict
 from aiida.engine import PortNamespace
-from aiida.orm import AbstractCode, Bool, Dict, KpointsData, StructureData
+from aiida.orm import Bool, Dict, KpointsData, StructureData
 from aiida.plugins import WorkflowFactory
 from ase import Atoms
 
 from aiida_gaprss.io import castep as castep_file
 from aiida_gaprss.io.common import Step
 from aiida_gaprss.levels import NOT_TOLD, PSEUDOPOTENTIAL, Level
-from aiida_gaprss.reference import common, flat
-
-try:
-    from aiida_castep.calculations.helper import CastepHelper
-    from aiida_castep.calculations.inpgen import CastepInputGenerator
-    from aiida_castep.calculations.tools import flat_input_param_validator
-except ImportError:
-    flat_input_param_validator = None  # type: ignore[assignment]
+from aiida_gaprss.reference import common, flat, plugins
 
 #: What isolated atoms share with the cells.
 BASIS = ("cut_off_energy", "basis_precision", "fine_grid_scale", "grid_scale", "xc_functional")
 
 NAME = "CASTEP"
 OUTPUTS = ("output_parameters", "output_array")
-NOT_INSTALLED = "aiida-castep is not installed: it needs Python below 3.12; pip install 'aiida-castep>=2'"
 
 #: Of a bundle: CASTEP writes its output to a file named after the seed, errors to files of their own.
 BUNDLE_SEED = "aiida"
@@ -81,7 +69,7 @@ _ATOM = re.compile(r"^ \* +([A-Z][a-z]?)\S* +\d+( +\S+){3} \*")
 
 def define(namespace: PortNamespace) -> None:
     """Define the ports."""
-    common.port(namespace, "code", AbstractCode, "CASTEP.")
+    plugins.define_code(namespace, "castep", "CASTEP.")
     common.port(
         namespace,
         "parameters",
@@ -119,9 +107,17 @@ def _fault(parameters: dict[str, Any], isolated: bool = False) -> str | None:
         return "dispersion corrections (sedc_*) are not supported: aiida-castep returns the energy without the correction"
     if flat.is_true(given.get("write_none")) or ("write_bands" in given and not flat.is_true(given["write_bands"])):
         return "the bands file must be written: aiida-castep wants its content (write_none, write_bands)"
-    if flat_input_param_validator is not None:
-        return flat_input_param_validator(given)
-    return None
+    return _refused_by_plugin(given)
+
+
+def _refused_by_plugin(given: dict[str, Any]) -> str | None:
+    """Return what aiida-castep finds wrong with keywords, or None; where it cannot be imported it is not asked."""
+    if plugins.needed("castep"):
+        return None
+    from aiida_castep.calculations.tools import flat_input_param_validator
+
+    message: str | None = flat_input_param_validator(given)
+    return message
 
 
 def _level(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -135,8 +131,8 @@ def _level(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def missing(inputs: Any, elements: list[str]) -> str | None:
     """Return what the inputs lack to label frames of ``elements``, or None."""
-    if flat_input_param_validator is None:
-        return NOT_INSTALLED
+    if lack := plugins.needed("castep"):
+        return lack
     without = sorted(set(elements) - set(inputs.get("pseudos", {})))
     if without:
         return f"pseudos: no pseudopotential for {', '.join(without)}"
@@ -200,6 +196,7 @@ def _pseudo_names(pseudos: Any) -> dict[str, str]:
     return {**names, **files}
 
 
+@plugins.needs("castep")
 def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: int = 0) -> tuple[Any, dict[str, Any]]:
     """Return the process class and inputs that label ``structure``; an isolated atom gets the Γ point only.
 
@@ -234,11 +231,15 @@ def bundle_pseudos(inputs: Any) -> dict[str, bytes]:
     return common.files_of({symbol: pseudos[symbol] for symbol in pseudos if "otfg_entry" not in pseudos[symbol].base.attributes})
 
 
+@plugins.needs("castep")
 def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated: bool) -> dict[str, str]:
     """Return the input files of one frame by name: what the plugin itself would write.
 
     :param atoms: sorted by atomic number.
     """
+    from aiida_castep.calculations.helper import CastepHelper
+    from aiida_castep.calculations.inpgen import CastepInputGenerator
+
     generator = CastepInputGenerator()
     generator.inputs = AttributeDict(
         {

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from aiida.engine import PortNamespace
-from aiida.orm import AbstractCode, Bool, Dict, Int, StructureData
+from aiida.orm import Bool, Dict, Int, StructureData
 from aiida.plugins import CalculationFactory, WorkflowFactory
 from ase import Atoms
 
@@ -16,7 +16,7 @@ from aiida_gaprss.io import espresso
 from aiida_gaprss.io.common import Step
 from aiida_gaprss.io.espresso_level import FUNCTIONALS
 from aiida_gaprss.levels import NOT_TOLD, PSEUDOPOTENTIAL, Level
-from aiida_gaprss.reference import common
+from aiida_gaprss.reference import common, plugins
 
 NAME = "Quantum ESPRESSO"
 OUTPUTS = ("output_parameters", "output_trajectory")
@@ -35,7 +35,7 @@ NOT_THE_LEVEL = {"nbnd", "ibrav", "nat", "ntyp"}
 
 def define(namespace: PortNamespace) -> None:
     """Define the ports."""
-    common.port(namespace, "code", AbstractCode, "pw.x.")
+    plugins.define_code(namespace, "quantumespresso", "pw.x.")
     common.port(
         namespace,
         "parameters",
@@ -69,6 +69,8 @@ def _validate_parameters(node: Any, _: Any) -> str | None:
 
 def missing(inputs: Any, elements: list[str]) -> str | None:
     """Return what the inputs lack to label frames of ``elements``, or None."""
+    if lack := plugins.needed("quantumespresso"):
+        return lack
     without = sorted(set(elements) - set(inputs.get("pseudos", {})))
     if without:
         return f"pseudos: no pseudopotential for {', '.join(without)}"
@@ -158,6 +160,7 @@ def _single_point(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**namelists, "CONTROL": {**namelists.get("CONTROL", {}), "calculation": "scf", "tprnfor": True, "tstress": True}}
 
 
+@plugins.needs("quantumespresso")
 def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: int = 0) -> tuple[Any, dict[str, Any]]:
     """Return the process class and inputs that label ``structure``; an isolated atom gets the Γ point only."""
     parameters = _single_point(common.parameters_of(inputs, isolated, attempt))
@@ -189,6 +192,7 @@ def bundle_pseudos(inputs: Any) -> dict[str, bytes]:
     return common.files_of(inputs["pseudos"])
 
 
+@plugins.needs("quantumespresso")
 def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated: bool) -> dict[str, str]:
     """Return the input files of one frame by name: what the plugin itself would write.
 

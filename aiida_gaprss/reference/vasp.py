@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 from aiida.common.exceptions import AiidaException
 from aiida.engine import PortNamespace
-from aiida.orm import AbstractCode, Bool, Dict, Str, StructureData
+from aiida.orm import Bool, Dict, Str, StructureData
 from aiida.plugins import WorkflowFactory
-from aiida_vasp.assistant.parameters import ParametersMassage
-from aiida_vasp.data.potcar import PotcarData
 from ase import Atoms
 
 from aiida_gaprss.io import vasprun
 from aiida_gaprss.io.common import Step
 from aiida_gaprss.io.vasp import TAGS, level_of_tags
-from aiida_gaprss.reference import common, flat
+from aiida_gaprss.reference import common, flat, plugins
 
 #: What isolated atoms share with the cells.
 BASIS = ("encut", "prec", "gga", "metagga", "ivdw", "luse_vdw", "addgrid")
@@ -64,7 +62,7 @@ _NOT_THE_LEVEL = re.compile(
 
 def define(namespace: PortNamespace) -> None:
     """Define the ports."""
-    common.port(namespace, "code", AbstractCode, "VASP.")
+    plugins.define_code(namespace, "vasp", "VASP.")
     common.port(
         namespace,
         "parameters",
@@ -108,6 +106,15 @@ def _fault(parameters: dict[str, Any], isolated: bool = False) -> str | None:
             return f"{key.upper()} must be {value} or absent: every label is calculated from scratch, got {given[key]!r}"
     if given.get("pstress", 0) != 0:
         return "PSTRESS must not be given: it would be added to the stress"
+    return _refused_by_plugin(given)
+
+
+def _refused_by_plugin(given: dict[str, Any]) -> str | None:
+    """Return what aiida-vasp finds wrong with tags, or None; where it cannot be imported it is not asked."""
+    if plugins.needed("vasp"):
+        return None
+    from aiida_vasp.assistant.parameters import ParametersMassage
+
     try:
         ParametersMassage({"incar": given})
     except ValueError as exception:
@@ -123,6 +130,10 @@ def _level(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def missing(inputs: Any, elements: list[str]) -> str | None:
     """Return what the inputs lack to label frames of ``elements``, or None."""
+    if lack := plugins.needed("vasp"):
+        return lack
+    from aiida_vasp.data.potcar import PotcarData
+
     family, mapping = inputs["potential_family"].value, inputs["potential_mapping"].get_dict()
     if PotcarData.get_potcar_group(family) is None:
         return f"potential_family: no family {family!r} in this profile; see: aiida-vasp potcar listfamilies"
@@ -139,7 +150,11 @@ def missing(inputs: Any, elements: list[str]) -> str | None:
     return common.fault_of_attempts(inputs, _fault, _level)
 
 
-def _pseudopotentials(elements: list[str], family: str, mapping: dict[str, str]) -> dict[str, PotcarData]:
+@plugins.needs("vasp")
+def _pseudopotentials(elements: list[str], family: str, mapping: dict[str, str]) -> dict[str, Any]:
+    """Return the node (``PotcarData``) of each element."""
+    from aiida_vasp.data.potcar import PotcarData
+
     return dict(PotcarData.get_potcars_dict(elements, family, mapping))
 
 
@@ -171,6 +186,7 @@ def _left(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key.upper() not in TAGS}
 
 
+@plugins.needs("vasp")
 def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: int = 0) -> tuple[Any, dict[str, Any]]:
     """Return the process class and inputs that label ``structure``; an isolated atom gets the Γ point only.
 
@@ -208,12 +224,13 @@ def bundle_pseudos(inputs: Any) -> dict[str, bytes]:
     return {f"POTCAR.{element}": node.get_content() for element, node in pseudopotentials.items()}
 
 
+@plugins.needs("vasp")
 def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated: bool) -> dict[str, str]:
     """Return the input files of one frame by name, written by the plugin, and the order of the species.
 
     :param atoms: sorted by atomic number.
     """
-    # Not at the top: with them come constants that take long to read.
+    from aiida_vasp.assistant.parameters import ParametersMassage
     from aiida_vasp.parsers.content_parsers.incar import IncarParser
     from aiida_vasp.parsers.content_parsers.kpoints import KpointsParser
     from aiida_vasp.parsers.content_parsers.poscar import PoscarParser

@@ -1,37 +1,25 @@
 """Campaign files with the DFT codes: the examples of the documentation, what they become, and every fault with its line."""
 
 import importlib.util
-import re
-from pathlib import Path
 
 import pytest
 import recorded
+from helpers import REFERENCES
 
 from aiida_gaprss.campaign.file import check_campaign
 from aiida_gaprss.campaign.inputs import builder_inputs
 from aiida_gaprss.reference import PER_FRAME
 from aiida_gaprss.settings.yamlfile import ConfigError
 
-PAGE = (Path(__file__).parents[2] / "docs" / "references.md").read_text(encoding="utf-8")
-REFERENCES = re.findall(r"```yaml\n(reference:.*?)```", PAGE, re.DOTALL)
-EXAMPLES = {re.search(r"^  (\w+):", text, re.MULTILINE)[1]: text for text in REFERENCES}
-
 needs_castep = pytest.mark.skipif(importlib.util.find_spec("aiida_castep") is None, reason="aiida-castep needs Python below 3.12")
 
 
 @pytest.fixture
-def check(campaign_text, tmp_path):
+def check(dft_campaign_text, tmp_path):
     """Check the example of a code in a small campaign on SiC, with some of its text replaced."""
-    start, end = campaign_text.index("reference:"), campaign_text.index("settings:")
-    rest = campaign_text[end:].replace("{Si: 1}", "{Si: 1, C: 1}").replace("[2, 3]", "[2, 4]")
-    rest = rest.replace("  fit: {", '  fit: {"regularisation": [], ')
 
     def check(name, *replacements):
-        reference = EXAMPLES[name]
-        for old, new in replacements:
-            assert old in reference
-            reference = reference.replace(old, new)
-        return check_campaign(campaign_text[:start] + reference + rest, tmp_path / "a.yaml")
+        return check_campaign(dft_campaign_text(name, *replacements), tmp_path / "a.yaml")
 
     return check
 
@@ -73,10 +61,10 @@ def local(name):
 
 
 def test_every_code_has_an_example():
-    assert sorted(EXAMPLES) == sorted(PER_FRAME)
+    assert sorted(REFERENCES) == sorted(PER_FRAME)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_examples(check, name):
     campaign = check(name)
     assert campaign.config.reference.per_frame[0] == name
@@ -172,7 +160,7 @@ def test_a_retry_of_another_level(faults_of, cluster):
     found = faults_of("castep", local("castep"), ("{elec_method: edft}", "{smearing_width: 0.3}"))
     fault = found["reference.castep.retries.1"]
     assert fault.message.startswith("smearing_width would change the level of theory")
-    lines = EXAMPLES["castep"].splitlines()
+    lines = REFERENCES["castep"].splitlines()
     # The small campaign has two lines (name, seed) above its reference.
     assert "elec_method" in lines[fault.line - 3]
 
@@ -193,7 +181,7 @@ def test_files_that_do_not_exist(check):
 
 
 def test_two_references(campaign_text, tmp_path):
-    both = EXAMPLES["vasp"] + EXAMPLES["castep"].removeprefix("reference:\n")
+    both = REFERENCES["vasp"] + REFERENCES["castep"].removeprefix("reference:\n")
     start, end = campaign_text.index("reference:"), campaign_text.index("settings:")
     with pytest.raises(ConfigError, match="give exactly one of: ase, quantumespresso, castep, vasp"):
         check_campaign(campaign_text[:start] + both + campaign_text[end:], tmp_path / "a.yaml")

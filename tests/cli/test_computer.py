@@ -204,6 +204,21 @@ def test_an_environment_is_made_of_words(setup, file, tmp_path, monkeypatch):
     assert installed.split("\0")[-len(packages) - 1 :] == ["--", *packages]
 
 
+def test_a_python_without_quippy(setup, file, tmp_path):
+    """One for which there are no wheels: nothing is made, unless packages are named."""
+    log = tmp_path / "log"
+    python = tmp_path / "python"
+    python.write_text(PYTHON.format(log=log).replace("echo 11", "echo 14"))
+    python.chmod(0o755)
+    environment = {"folder": str(tmp_path / "env"), "python": str(python)}
+    text = setup("--computer", file("newer", python=None, environment=environment), "--no-check")
+    assert "environment.python: quippy-ase (GAP) has no wheels for Python 3.14, only for 3.10 to 3.13" in text
+    assert "Ready." not in text
+    assert not (tmp_path / "env").exists()
+    environment["packages"] = ["a-build-of-my-own"]
+    assert "Ready." in setup("--computer", file("newer", python=None, environment=environment), "--no-check")
+
+
 @pytest.mark.parametrize("key", ["folder", "python"])
 @pytest.mark.parametrize("acting", ["${A:-$(id)}", "${A@P}", "a b", "'a", "~root\\", "", "a|b", "a>b", *ACTING])
 def test_paths_of_an_environment_that_are_none(file, key, acting):

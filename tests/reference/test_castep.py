@@ -429,20 +429,6 @@ def test_what_is_missing():
     assert castep.missing(settings(isolated_parameters=Dict({"smearing_width": 0.01, "spin": 2})), ["Si"]) is None
 
 
-def test_without_the_plugin(monkeypatch):
-    """The module can be imported, and its inputs are refused with advice."""
-    monkeypatch.setitem(sys.modules, "aiida_castep", None)
-    monkeypatch.setitem(sys.modules, "aiida_castep.calculations.tools", None)
-    spec = importlib.util.spec_from_file_location("castep_without_plugin", castep.__file__)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    namespace = PortNamespace()
-    module.define(namespace)
-    assert namespace["parameters"].validate(Dict(PARAMETERS)) is None
-    assert module.missing(settings(), ["Si"]).startswith("aiida-castep is not installed")
-    assert module.missing(settings(), ["Si"]) != castep.missing(settings(), ["Si"])
-
-
 def test_level_of_theory():
     """It holds what decides a label, and is the same for other ways to the same density."""
     level = castep.level_of_theory(settings())

@@ -24,6 +24,8 @@ from aiida_gaprss.reference import set_sorted_labels, vasp
 from aiida_gaprss.reference.common import one_line
 from aiida_gaprss.workflows.label import LabelWorkChain
 
+pytest.importorskip("aiida_vasp", reason="needs pip install 'aiida-vasp>=5.1'")
+
 PARAMETERS = {"ENCUT": 500.0, "EDIFF": 1e-6, "ISMEAR": 0, "SIGMA": 0.05}
 
 #: What stands in recorded.SIC_OUTCAR, by element and number.
