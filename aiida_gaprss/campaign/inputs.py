@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -111,42 +112,13 @@ def judge(campaign: Campaign) -> tuple[dict[str, Any], Findings]:
     """Return the inputs of ``RssWorkChain``, which are good if there are no faults, and what was found."""
     config, findings = campaign.config, Findings(campaign.lines)
     codes = load_codes(config, findings)
-    python, label_python = codes["python"], codes["label_python"] or codes["python"]
-    label: dict[str, Any] = {"max_concurrent": config.max_concurrent, "max_failed_fraction": config.max_failed_fraction}
-    if config.reference.ase:
-        fault, remark = find(config.reference.ase.calculator, label_python, bool(config.options.label.prepend_text))
-        if fault:
-            findings.fault(("reference", "ase", "calculator"), fault)
-        findings.remarks += [remark] if remark else []
-        options = _options(("options", "label"), _calculation("label"), label_python, findings, config.options.label)
-        label["ase"] = {
-            "code": label_python,
-            "settings": Dict(config.reference.ase.model_dump()),
-            "metadata": {"options": options},
-        }
-    elif config.reference.per_frame:
-        name, reference = config.reference.per_frame
-        dft, before, lack = codes[name], len(findings.faults), needed(name)
-        if lack:
-            findings.fault(("reference", name), lack)
-        pseudos = _potentials(campaign, name, reference, findings) if not lack else {}
-        sound = len(findings.faults) == before
-        process = _process_of(dft) if not lack else CalcJob
-        options = _options(("reference", name, "options"), process, dft, findings, reference.options)
-        label[name] = {"code": dft, **_frame_by_frame(reference, options), **pseudos}
-        if config.bundle is not None:
-            options = _options(("bundle", "options"), _calculation("bundle"), label_python, findings, config.bundle.options)
-            label["bundle"] = {
-                "code": label_python,
-                "frames_per_job": config.bundle.frames_per_job,
-                "metadata": {"options": options},
-            }
-        findings.faults += _faults_of_inputs(campaign, name, label[name], sound)
+    label = _label_inputs(campaign, codes, findings)
     start = {key: _datasets(campaign, key, findings) for key in ("database", "relabel")}
     crystals = {key: node for key in ("crystals", "targets") if (node := _crystals(campaign, key, findings)) is not None}
     if not findings.faults:
         _check_levels(campaign, start["database"], level_of(label), findings)
     fit = _options(("options", "fit"), _calculation("gap_fit"), codes["gap_fit"], findings, config.options.fit)
+    python = codes["python"]
     relax = _options(("options", "relax"), _calculation("relax"), python, findings, config.options.relax)
     inputs = {
         "settings": Dict(campaign.settings.model_dump()),
@@ -164,11 +136,59 @@ def judge(campaign: Campaign) -> tuple[dict[str, Any], Findings]:
     return inputs, findings
 
 
-def load_codes(config: CampaignConfig, findings: Findings) -> dict[str, AbstractCode | None]:
+def label_inputs(campaign: Campaign) -> dict[str, Any]:
+    """Return the inputs of ``LabelWorkChain`` but for the frames.
+
+    :raises ConfigError: as :func:`builder_inputs`, for what labels need.
+    """
+    findings = Findings(campaign.lines)
+    codes = load_codes(campaign.config, findings, ("python", "label_python"))
+    inputs = _label_inputs(campaign, codes, findings)
+    if findings.faults:
+        raise ConfigError(str(campaign.path), findings.faults)
+    return inputs
+
+
+def _label_inputs(campaign: Campaign, codes: Mapping[str, AbstractCode | None], findings: Findings) -> dict[str, Any]:
+    config, label_python = campaign.config, codes["label_python"] or codes["python"]
+    label: dict[str, Any] = {"max_concurrent": config.max_concurrent, "max_failed_fraction": config.max_failed_fraction}
+    if config.reference.ase:
+        fault, remark = find(config.reference.ase.calculator, label_python, bool(config.options.label.prepend_text))
+        if fault:
+            findings.fault(("reference", "ase", "calculator"), fault)
+        findings.remarks += [remark] if remark else []
+        options = _options(("options", "label"), _calculation("label"), label_python, findings, config.options.label)
+        label["ase"] = {
+            "code": label_python,
+            "settings": Dict(config.reference.ase.model_dump()),
+            "metadata": {"options": options},
+        }
+    elif config.reference.per_frame:
+        name, reference = config.reference.per_frame
+        dft, before, lack = codes[name], len(findings.faults), needed(name)
+        if lack:
+            findings.fault(("reference", name), lack)
+        pseudos = _pseudopotentials(campaign, name, reference, findings) if not lack else {}
+        sound = len(findings.faults) == before
+        process = _process_of(dft) if not lack else CalcJob
+        options = _options(("reference", name, "options"), process, dft, findings, reference.options)
+        label[name] = {"code": dft, **_frame_by_frame(reference, options), **pseudos}
+        if config.bundle is not None:
+            options = _options(("bundle", "options"), _calculation("bundle"), label_python, findings, config.bundle.options)
+            label["bundle"] = {
+                "code": label_python,
+                "frames_per_job": config.bundle.frames_per_job,
+                "metadata": {"options": options},
+            }
+        findings.faults += _faults_of_inputs(campaign, name, label[name], sound)
+    return label
+
+
+def load_codes(
+    config: CampaignConfig, findings: Findings, ours: Sequence[str] = ("gap_fit", "python", "label_python", "buildcell")
+) -> dict[str, AbstractCode | None]:
     """Return the codes of a campaign by what they are for; None for those that are not needed, or not there."""
-    asked: dict[str, tuple[str | None, tuple[str, ...]]] = {
-        what: (getattr(config.codes, what), ("codes", what)) for what in ("gap_fit", "python", "label_python", "buildcell")
-    }
+    asked: dict[str, tuple[str | None, tuple[str, ...]]] = {what: (getattr(config.codes, what), ("codes", what)) for what in ours}
     if config.reference.per_frame:
         name, reference = config.reference.per_frame
         asked[name] = (reference.code, ("reference", name, "code"))
@@ -357,7 +377,7 @@ def _frame_by_frame(reference: FrameReference, options: dict[str, Any]) -> dict[
     return inputs
 
 
-def _potentials(campaign: Campaign, name: str, reference: FrameReference, findings: Findings) -> dict[str, Any]:
+def _pseudopotentials(campaign: Campaign, name: str, reference: FrameReference, findings: Findings) -> dict[str, Any]:
     """Return the inputs with the pseudopotentials."""
     if isinstance(reference, VaspReference):
         mapping = reference.potential_mapping or {symbol: symbol for symbol in campaign.settings.formula}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from aiida.common import AttributeDict
-from aiida.engine import ExitCode, WorkChain, append_, if_, while_
+from aiida.engine import ExitCode, ProcessBuilder, WorkChain, append_, if_, while_
 from aiida.orm import Dict, Float, List, ProcessNode, Str
 
 from aiida_gaprss import frames as fr
@@ -15,11 +17,14 @@ from aiida_gaprss.calculations.label_functions import (
     merge_labels,
     settle_labels,
 )
+from aiida_gaprss.campaign.file import check_data
+from aiida_gaprss.campaign.inputs import label_inputs
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import content_of, difference
 from aiida_gaprss.reference import PER_FRAME, level_of, reference_of
 from aiida_gaprss.reference.common import attempts
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
+from aiida_gaprss.settings.yamlfile import Given
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 from aiida_gaprss.workflows.jobs.scratch import clean_scratch
 from aiida_gaprss.workflows.jobs.submit_once import called
@@ -122,6 +127,24 @@ class LabelWorkChain(RestartingWorkChain):
         spec.exit_code(
             410, "ERROR_TOO_MANY_FAILED", message="{failed} of {total} frames could not be labelled; the first one {message}"
         )
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls, frames: Dataset, reference: Mapping[str, Any], *, codes: Mapping[str, str] | None = None, **campaign: Any
+    ) -> ProcessBuilder:
+        """Return a builder with all inputs of labels; there is one protocol only, that of the reference.
+
+        :param frames: to be labelled.
+        :param reference: what labels them, as under ``reference`` in a campaign file: ``{"ase": {"calculator": "emt"}}``.
+        :param codes: names of codes, as under ``codes`` there.
+        :param campaign: other keys of a campaign file: ``options``, ``bundle``, ``max_concurrent``, ``max_failed_fraction``.
+        :raises ConfigError: with everything that is wrong, each with its place.
+        """
+        formula = dict.fromkeys(frames.elements, 1)
+        data = {"settings": {"formula": formula}, "reference": dict(reference), "codes": dict(codes or {}), **campaign}
+        builder = cls.get_builder()
+        builder._update({"frames": frames, **label_inputs(check_data(data, Given(data), Path.cwd() / "labels"))})
+        return builder
 
     def settle(self) -> None:
         """Set aside the frames that need no calculation."""

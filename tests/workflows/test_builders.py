@@ -13,6 +13,7 @@ from aiida_gaprss.campaign.file import load_campaign
 from aiida_gaprss.campaign.inputs import builder_inputs
 from aiida_gaprss.settings.yamlfile import ConfigError, parse
 from aiida_gaprss.workflows.fit import FitWorkChain
+from aiida_gaprss.workflows.label import LabelWorkChain
 from aiida_gaprss.workflows.rss import RssWorkChain
 from aiida_gaprss.workflows.search import SearchWorkChain
 
@@ -92,6 +93,18 @@ def test_a_search_from_a_protocol(codes, potential):
         SearchWorkChain.get_builder_from_protocol(
             potential, {"Si": 1}, overrides={"cells": {"dense": 2}}, **{"python": codes["python"]}
         )
+
+
+def test_labels(codes, dataset):
+    builder = LabelWorkChain.get_builder_from_protocol(dataset, {"ase": {"calculator": "emt"}}, codes={"python": codes["python"]})
+    assert builder.ase.settings["calculator"] == "emt"
+    assert builder.frames.uuid == dataset.uuid
+    with pytest.raises(ConfigError, match=r"reference.ase.calculator: "):
+        LabelWorkChain.get_builder_from_protocol(
+            dataset, {"ase": {"calculator": "no.such.Thing"}}, codes={"python": codes["python"]}
+        )
+    with pytest.raises(ConfigError, match="reference: "):
+        LabelWorkChain.get_builder_from_protocol(dataset, {}, codes={"python": codes["python"]})
 
 
 @pytest.mark.slow
