@@ -36,7 +36,7 @@ class BundleCalculation(FramesCalculation):
         """Define the namespaces of the references that can be bundled."""
         super().define(spec)
         for name in PER_FRAME:
-            spec.input_namespace(name, required=False, populate_defaults=False)
+            spec.input_namespace(name, required=False, populate_defaults=False, help=f"Labels from {PER_FRAME[name].NAME}.")
             PER_FRAME[name].define(spec.inputs[name])
         spec.input("attempt", valid_type=Int, required=False, help="0 (default) for the first; 1 for the first of the retries.")
         spec.inputs.validator = _validate

@@ -181,7 +181,10 @@ class FitWorkChain(SubmitOnceWorkChain, BaseRestartWorkChain):
         """Define ports, outline and exit codes."""
         super().define(spec)
         spec.expose_inputs(
-            GapFitCalculation, namespace="fit", exclude=("datasets", "settings", "seed", "leave_out", "sparse_frames")
+            GapFitCalculation,
+            namespace="fit",
+            exclude=("datasets", "settings", "seed", "leave_out", "sparse_frames"),
+            namespace_options={"help": "The job of the fit: code of gap_fit, python that evaluates, options."},
         )
         spec.input_namespace("datasets", valid_type=Dataset, dynamic=True, help="Labelled frames, joined in the order of names.")
         spec.input_namespace("test", valid_type=Dataset, dynamic=True, help="Labelled frames to test with.")

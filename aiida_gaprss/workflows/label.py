@@ -78,7 +78,11 @@ class LabelWorkChain(RestartingWorkChain):
             LabelCalculation,
             namespace="ase",
             exclude=("frames",),
-            namespace_options={"required": False, "populate_defaults": False},
+            namespace_options={
+                "required": False,
+                "populate_defaults": False,
+                "help": "Labels from any ASE calculator, in one job.",
+            },
         )
         for name, module in PER_FRAME.items():
             spec.input_namespace(name, required=False, populate_defaults=False, help=f"Labels from {module.NAME}.")

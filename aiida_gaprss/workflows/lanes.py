@@ -90,7 +90,7 @@ class LaneWorkChain(SubmitOnceWorkChain):
     def define(cls, spec: Any) -> None:
         """Define the ports that all lanes have."""
         super().define(spec)
-        spec.input("frames", valid_type=Dataset)
+        spec.input("frames", valid_type=Dataset, help="All frames of the labelling, of which this lane does its share.")
         spec.input(
             "queue", valid_type=List, help="Frames to label, of which the lanes with this same input draw one after another."
         )
@@ -102,7 +102,7 @@ class LaneWorkChain(SubmitOnceWorkChain):
             help="When more have failed in this lane and its sisters together, no further frame is begun.",
         )
         for name, module in PER_FRAME.items():
-            spec.input_namespace(name, required=False, populate_defaults=False)
+            spec.input_namespace(name, required=False, populate_defaults=False, help=f"Labels from {module.NAME}.")
             module.define(spec.inputs[name])
         spec.output_namespace("shards", valid_type=Dataset, dynamic=True)
 
@@ -228,8 +228,11 @@ class BundleLaneWorkChain(LaneWorkChain, RestartingWorkChain):
     def define(cls, spec: Any) -> None:
         """Define ports, outline and exit code."""
         super().define(spec)
-        spec.expose_inputs(BundleCalculation, namespace="bundle", include=("code", "metadata"))
-        spec.input("bundle.frames_per_job", valid_type=int, non_db=True, default=FRAMES_PER_JOB)
+        what = {"help": "The jobs of bundles: python of the compute machine, options."}
+        spec.expose_inputs(BundleCalculation, namespace="bundle", include=("code", "metadata"), namespace_options=what)
+        spec.input(
+            "bundle.frames_per_job", valid_type=int, non_db=True, default=FRAMES_PER_JOB, help="Frames that go into one job."
+        )
         spec.outline(
             while_(cls.must_wait)(cls.wait_for_lane),
             cls.start,

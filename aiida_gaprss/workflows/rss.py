@@ -74,9 +74,24 @@ class RssWorkChain(GenerationWorkChain):
         spec.input(
             "buildcell", valid_type=AbstractCode, required=False, help="Of AIRSS, where relax.code is: makes the AIRSS seeds."
         )
-        spec.expose_inputs(LabelWorkChain, namespace="label", exclude=("frames", "scratch"))
-        spec.expose_inputs(GapFitCalculation, namespace="fit", exclude=("datasets", "settings", "seed"))
-        spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("frames", "potential", "settings"))
+        spec.expose_inputs(
+            LabelWorkChain,
+            namespace="label",
+            exclude=("frames", "scratch"),
+            namespace_options={"help": "The reference that labels frames, and how many at one time."},
+        )
+        spec.expose_inputs(
+            GapFitCalculation,
+            namespace="fit",
+            exclude=("datasets", "settings", "seed"),
+            namespace_options={"help": "Jobs of fits: code of gap_fit, python that evaluates, options."},
+        )
+        spec.expose_inputs(
+            RelaxCalculation,
+            namespace="relax",
+            exclude=("frames", "potential", "settings"),
+            namespace_options={"help": "Jobs of relaxations: python of the compute machine, options."},
+        )
         spec.inputs.validator = validate_start
         again = [while_(cls.jobs_are_left)(cls.restart_jobs)]
         spec.outline(

@@ -105,7 +105,12 @@ class SearchWorkChain(RestartingWorkChain):
             required=False,
             help="Structures to be found, named by config_type or frame_id; they are relaxed, too.",
         )
-        spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("frames", "potential", "settings"))
+        spec.expose_inputs(
+            RelaxCalculation,
+            namespace="relax",
+            exclude=("frames", "potential", "settings"),
+            namespace_options={"help": "Jobs of relaxations: python of the compute machine, options."},
+        )
         spec.input(
             "max_concurrent",
             valid_type=int,

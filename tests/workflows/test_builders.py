@@ -1,10 +1,11 @@
 """Builders from protocols: what they hold is what the file of a campaign, or the command, would send."""
 
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from aiida.engine import run_get_node
+from aiida.engine import PortNamespace, run_get_node
 from aiida.orm import Dict, Float
 from helpers import FIT
 
@@ -105,6 +106,24 @@ def test_labels(codes, dataset):
         )
     with pytest.raises(ConfigError, match="reference: "):
         LabelWorkChain.get_builder_from_protocol(dataset, {}, codes={"python": codes["python"]})
+
+
+def without_help(ports, place=""):
+    """Inputs of our own that say nothing of what they are for."""
+    for name, port in ports.items():
+        if name == "metadata":  # AiiDA's
+            continue
+        if not port.help:
+            yield f"{place}{name}"
+        if isinstance(port, PortNamespace):
+            yield from without_help(port, f"{place}{name}.")
+
+
+@pytest.mark.parametrize("group", ["aiida.workflows", "aiida.calculations"])
+def test_every_input_says_what_it_is(group):
+    ours = [entry.load() for entry in entry_points(group=group) if entry.name.startswith("gaprss.")]
+    assert len(ours) > 6
+    assert {process.__name__: lack for process in ours if (lack := list(without_help(process.spec().inputs)))} == {}
 
 
 @pytest.mark.slow
