@@ -163,8 +163,26 @@ def training_set(inputs: Any, settings: FitSettings) -> list[Atoms]:
 
     :param inputs: of a fit: ``datasets``; ``leave_out``, ids of frames that are not fitted; ``sparse_frames``, datasets of which
         only the structures count: their frames come last, without labels.
+    A fit asks for it when it is checked, forecast, written and read; the last one is kept.
+
     :raises TrainingSetError: for a training set that gap_fit would refuse or misunderstand.
     """
+    given = [inputs[key] for key in ("datasets", "sparse_frames") if key in inputs]
+    nodes = [sorted((name, node.uuid) for name, node in namespace.items()) for namespace in given]
+    leave_out = sorted(inputs["leave_out"].get_list()) if "leave_out" in inputs else []
+    key = json.dumps([nodes, leave_out, settings.model_dump(mode="json")])
+    if key not in _kept:
+        frames = _joined(inputs, settings)
+        _kept.clear()
+        _kept[key] = frames
+    return [atoms.copy() for atoms in _kept[key]]
+
+
+#: The last training set, by what it was made of.
+_kept: dict[str, list[Atoms]] = {}
+
+
+def _joined(inputs: Any, settings: FitSettings) -> list[Atoms]:
     known = {name: node.get_frames() for name, node in inputs["datasets"].items()}
     leave_out = set(inputs["leave_out"].get_list()) if "leave_out" in inputs else set()
     absent = leave_out - {atoms.info["frame_id"] for frames in known.values() for atoms in frames}

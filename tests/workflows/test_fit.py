@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.build import bulk
 from helpers import FIT, label
 
+from aiida_gaprss.calculations import gap_fit
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.models.gap.forecast import forecast
 from aiida_gaprss.models.gap.settings import FitSettings
@@ -283,3 +284,13 @@ def test_too_little_time(run, inputs, large, tmp_path, limit, says):
     assert len(jobs) == 2
     assert jobs[1].get_option("max_wallclock_seconds") > 2 * jobs[0].get_option("max_wallclock_seconds")
     assert outputs["potential"].creator == jobs[-1]
+
+
+def test_the_training_set_is_joined_once(run, inputs, monkeypatch):
+    """For the check, the forecast, the job and what is read of it."""
+    joins, joined = [], gap_fit._joined
+    monkeypatch.setattr(gap_fit, "_joined", lambda *given: joins.append(given) or joined(*given))
+    gap_fit._kept.clear()
+    _, node = run(FitWorkChain, **inputs)
+    assert node.is_finished_ok, node.exit_message
+    assert len(joins) == 1
