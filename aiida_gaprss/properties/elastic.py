@@ -4,6 +4,12 @@ Definitions are those of D. C. Wallace, *Thermodynamics of Crystals* (Wiley 1972
 of volume V₀, with the Green–Lagrange strain η = ½(FᵀF − 1) and Voigt's order xx yy zz yz xz xy, shear strains doubled. The
 derivative of E/V₀ with respect to η is the second Piola–Kirchhoff stress V/V₀ F⁻¹σF⁻ᵀ, so one derivative of it is enough.
 The strains, the fit and the averages are pymatgen's (``pymatgen.analysis.elasticity``).
+
+:class:`Elastic` is the property: single points only. Atoms that follow the cell give the clamped-ion constants; the forces on
+them under strain, and the force constants of the cell at Γ, say how far they would move, and what that takes off:
+C_ij = C_ij(clamped) − Λ_iᵀ K⁺ Λ_j / V₀ with Λ_i = ∂F/∂η_i and K = −∂F/∂u, as for the relaxed-ion elastic tensor of X. Wu,
+D. Vanderbilt and D. R. Hamann, Phys. Rev. B 72, 035105 (2005); K⁺ leaves out the three translations. :func:`elastic_constants`
+relaxes the atoms instead.
 """
 
 from __future__ import annotations
@@ -11,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms, units
@@ -18,6 +25,9 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from pymatgen.analysis.elasticity import Deformation, ElasticTensor, Strain, Stress
 from pymatgen.io.ase import AseAtomsAdaptor
+
+from aiida_gaprss.properties.base import Property, PropertyError, value_of
+from aiida_gaprss.settings.model import Positive
 
 #: Strains at which the stress is taken, in both directions of each of the six components.
 STRAINS = (0.002,)
@@ -29,7 +39,14 @@ RESIDUAL_STRESS = 0.1
 CUBIC_TOLERANCE = 0.01
 
 
-class ElasticityError(ValueError):
+#: Of the force constants at Γ, relative to the largest: what is smaller is a translation.
+SOFTEST = 1e-6
+
+#: Voigt's order.
+COMPONENTS = ("xx", "yy", "zz", "yz", "xz", "xy")
+
+
+class ElasticityError(PropertyError):
     """A crystal whose elastic constants cannot be had this way."""
 
 
@@ -81,6 +98,95 @@ class ElasticConstants:
         if deviation > CUBIC_TOLERANCE * np.abs(c).max():
             raise ElasticityError(f"not cubic along x, y and z: constants that should be equal differ by {deviation:.2f} GPa")
         return c11, c12, c44
+
+
+class Elastic(Property):
+    """Elastic constants with relaxed ions, from single points of strained cells and displaced atoms.
+
+    Frames: the crystal, 12 strained cells, 6 displacements per atom. ``result`` gives ``C_GPa`` (6×6, of the axes of the cell as
+    given) and ``C_clamped_GPa``, averages of Voigt, Reuss and Hill, whether it is stable, and what tells of the numerical error.
+    """
+
+    kind: Literal["elastic"] = "elastic"
+    strain: Positive = 0.002
+    displacement_A: Positive = 0.01
+    symmetrise: bool = False
+
+    def plan(self, crystal: Atoms) -> list[Atoms]:
+        """Return the crystal, the strained cells and the displaced ones.
+
+        :raises ElasticityError: if the crystal is not periodic in all directions.
+        """
+        if not crystal.pbc.all():
+            raise ElasticityError("elastic constants need a crystal that is periodic in all directions")
+        base = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
+        frames = [_part(base, "crystal")]
+        for component, deformation in enumerate(self._deformations()):
+            work = base.copy()
+            work.set_cell(work.cell @ np.asarray(deformation).T, scale_atoms=True)
+            frames.append(_part(work, f"strain_{COMPONENTS[component // 2]}_{'-+'[component % 2]}"))
+        for atom in range(len(base) if len(base) > 1 else 0):
+            for axis in range(3):
+                for sign in (-1, 1):
+                    work = base.copy()
+                    work.positions[atom, axis] += sign * self.displacement_A
+                    frames.append(_part(work, f"atom_{atom}_{'xyz'[axis]}_{'-+'[sign > 0]}"))
+        return frames
+
+    def result(self, crystal: Atoms, done: Sequence[Atoms], prefix: str) -> dict[str, Any]:
+        """Return the constants, GPa.
+
+        :raises PropertyError: if a frame of the plan lacks forces or virial.
+        """
+        strained = done[1:13]
+        stresses = [-np.reshape(value_of(a, "virial", prefix), (3, 3)) / a.get_volume() / units.GPa for a in (done[0], *strained)]
+        clamped, asymmetry = self._clamped(stresses)
+        softer = self._relaxation(crystal, strained, done[13:], prefix)
+        tensor = ElasticTensor.from_voigt(clamped - softer)
+        if self.symmetrise:
+            tensor = tensor.fit_to_structure(AseAtomsAdaptor.get_structure(Atoms(crystal, calculator=None)))
+        found = ElasticConstants(np.asarray(tensor.voigt), asymmetry, float(np.abs(stresses[0]).max()))
+        return {
+            "C_GPa": found.voigt.tolist(),
+            "C_clamped_GPa": clamped.tolist(),
+            "bulk_modulus_GPa": found.bulk_modulus,
+            "shear_modulus_GPa": found.shear_modulus,
+            "stable": found.stable,
+            "residual_stress_GPa": found.residual_stress,
+            "asymmetry_GPa": found.asymmetry,
+        }
+
+    def _strains(self) -> list[Strain]:
+        unit = self.strain * np.eye(6)
+        return [Strain.from_voigt(sign * unit[component]) for component in range(6) for sign in (-1, 1)]
+
+    def _deformations(self) -> list[Deformation]:
+        return [Deformation(strain.get_deformation_matrix(shape="symmetric")) for strain in self._strains()]
+
+    def _clamped(self, stresses: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+        """Return the constants of atoms that follow the cell, GPa, shape (6, 6), and how unsymmetric they were."""
+        second = [Stress(s).piola_kirchoff_2(d) for s, d in zip(stresses[1:], self._deformations(), strict=True)]
+        raw = ElasticTensor.from_independent_strains(self._strains(), second, eq_stress=Stress(stresses[0]), tol=0.0)
+        voigt = np.asarray(raw.voigt)
+        return (voigt + voigt.T) / 2, float(np.abs(voigt - voigt.T).max())
+
+    def _relaxation(self, crystal: Atoms, strained: Sequence[Atoms], moved: Sequence[Atoms], prefix: str) -> np.ndarray:
+        """Return what the motion of the atoms takes off, GPa, shape (6, 6)."""
+        if not moved:
+            return np.zeros((6, 6))
+        forces = np.array([np.ravel(value_of(a, "forces", prefix)) for a in strained]).reshape(6, 2, -1)
+        internal = (forces[:, 1] - forces[:, 0]) / (2 * self.strain)
+        forces = np.array([np.ravel(value_of(a, "forces", prefix)) for a in moved]).reshape(len(moved) // 2, 2, -1)
+        constants = -(forces[:, 1] - forces[:, 0]) / (2 * self.displacement_A)
+        constants = (constants + constants.T) / 2
+        inverse = np.linalg.pinv(constants, rcond=SOFTEST, hermitian=True)
+        return np.asarray(internal @ inverse @ internal.T / crystal.get_volume() / units.GPa)
+
+
+def _part(atoms: Atoms, name: str) -> Atoms:
+    out = atoms.copy()
+    out.info = {"part": name}
+    return out
 
 
 def relaxed(atoms: Atoms, fmax: float = 1e-5, steps: int = 500) -> Atoms:
