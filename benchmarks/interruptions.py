@@ -52,6 +52,8 @@ KINDS = (*SIGNALS, DISK)
 
 #: Bytes of the disk that is filled; seconds after which a process that was interrupted is said to hang.
 SIZE, PATIENCE = "700m", 120.0
+#: Seconds in which what watches a job that has ended sees that it has.
+GRACE = 5.0
 
 #: Prints what a campaign has made, and how many jobs and frames were calculated for it.
 DUMP = """
@@ -160,6 +162,7 @@ class Story:
         if f"aiida-gaprss resume {self.pk}" not in last:
             self.faults.append(f"last line after {self.moments[-1]:.1f} s: {last}")
         if left := self.machine.processes("PWD", str(self.machine.folder)):
+            _, left = psutil.wait_procs(left, timeout=GRACE)
             names = [" ".join(p.cmdline()[:3]) for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
             if names:
                 self.faults.append(f"left running: {names}")
