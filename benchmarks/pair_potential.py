@@ -3,7 +3,7 @@
     python benchmarks/pair_potential.py [CELLS] [FIGURE.png]
 
 CELLS (10,000) random cells A_xB_y of three stoichiometries are labelled by ASE's Lennard-Jones, and a pair potential is fitted to
-9 of 10; the others test it. η = ⟨E_pairs/E⟩, energies relative to isolated atoms, is told of boron (published DFT in the folder
+9 of 10; the others test it. η = ⟨E_pairs⟩/⟨E⟩, energies relative to isolated atoms, is told of boron (published DFT in the folder
 $GAPRSS_DATA), of silicon (Stillinger–Weber) and of copper (ASE's effective medium theory), too.
 """
 
@@ -96,7 +96,7 @@ def real_data() -> dict[str, list[Atoms]]:
     if folder := os.environ.get("GAPRSS_DATA"):
         keys = Keys(energy="REF_energy", forces="REF_forces", stress="REF_stress")
         out["boron, DFT"] = import_frames(Path(folder) / "boron/random_search_39.xyz", keys)
-    out["silicon, Stillinger–Weber"] = made("Si", (14, 30), 2.0, Potential(**stillinger_weber()["arguments"]))
+    out["silicon, Stillinger–Weber"] = made("Si", (18, 30), 2.3, Potential(**stillinger_weber()["arguments"]))
     out["copper, effective medium"] = made("Cu", (10, 16), 2.1, EMT())
     return out
 

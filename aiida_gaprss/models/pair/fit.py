@@ -62,7 +62,7 @@ class PairFit:
     """A fitted pair potential."""
 
     content: dict[str, Any]  #: of its JSON file
-    eta: float | None  #: ⟨E_pairs/E⟩ over the training set, relative to isolated atoms; None if an element has none there
+    eta: float | None  #: ⟨E_pairs⟩/⟨E⟩ of the training set, relative to isolated atoms; None if an element has none there
     rmse_energy: float  #: eV/atom, of the training set
     rmse_forces: float  #: eV/Å
 
@@ -202,12 +202,12 @@ def _judged(content: dict[str, Any], frames: Sequence[Atoms], has_zero: bool) ->
         if f"{fr.REFERENCE}_forces" in atoms.arrays:
             forces.append(np.ravel(work.get_forces() - atoms.arrays[f"{fr.REFERENCE}_forces"]))
         bound = reference - sum(zero[symbol] for symbol in atoms.get_chemical_symbols())
-        if not fr.is_isolated_atom(atoms) and bound != 0:
-            parts.append(1 + (work.get_potential_energy() - reference) / bound)
+        if not fr.is_isolated_atom(atoms):
+            parts.append((work.get_potential_energy() - reference + bound, bound))
     square = np.concatenate(forces) ** 2 if forces else np.zeros(1)
     return PairFit(
         content,
-        float(np.mean(parts)) if parts and has_zero else None,
+        float(np.divide(*np.sum(parts, axis=0))) if parts and has_zero else None,
         float(np.sqrt(np.mean(np.square(energies)))),
         float(np.sqrt(square.mean())),
     )
