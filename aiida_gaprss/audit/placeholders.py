@@ -297,26 +297,35 @@ def _decimals(values: Iterable[float] | np.ndarray) -> int:
 
 
 def _operations(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rotations (Cartesian, shape (n, 3, 3)) of a cell, and which atoms each leaves in place, shape (n, atoms)."""
+    """Return the rotations (Cartesian, shape (n, 3, 3)) of a cell, and where each brings every atom, shape (n, atoms)."""
     scaled, cell = atoms.get_scaled_positions(wrap=False), atoms.cell.array
     found = None
     with warnings.catch_warnings(), suppress(spglib.SpglibError):
         warnings.simplefilter("ignore")
         found = spglib.get_symmetry((cell, scaled, atoms.numbers), symprec=SYMPREC)
     if found is None:  # as for atoms that coincide
-        return np.eye(3)[None], np.ones((1, len(atoms)), dtype=bool)
+        return np.eye(3)[None], np.arange(len(atoms))[None]
     rotations = cell.T @ found["rotations"] @ np.linalg.inv(cell.T)
-    apart = np.einsum("nij,aj->nai", found["rotations"], scaled) + found["translations"][:, None] - scaled
-    apart -= np.round(apart)
-    return rotations, np.linalg.norm(apart @ cell, axis=2) < 5 * SYMPREC
+    images = []
+    for rotation, translation in zip(found["rotations"], found["translations"], strict=True):
+        apart = (scaled @ rotation.T + translation)[:, None] - scaled[None]
+        apart -= np.round(apart)
+        images.append((np.linalg.norm(apart @ cell, axis=2) + 1e3 * (atoms.numbers[:, None] != atoms.numbers)).argmin(axis=1))
+    return rotations, np.array(images)
 
 
 def _allowed_forces(atoms: Atoms) -> np.ndarray:
-    """Return for every atom and axis whether symmetry lets it have a force, shape (n, 3)."""
-    rotations, stays = _operations(atoms)
-    sums = np.einsum("na,nij->aij", stays.astype(float), rotations)
-    mean = sums / stays.sum(axis=0)[:, None, None]
-    return np.abs(np.einsum("aii->ai", mean)) > 1e-3
+    """Return for every atom and axis whether symmetry lets it have a force, shape (n, 3), if all forces have a sum of zero.
+
+    Along a screw axis, for example, all atoms would be pulled alike.
+    """
+    rotations, images = _operations(atoms)
+    n = len(atoms)
+    mean = np.zeros((n, 3, n, 3))
+    for rotation, image in zip(rotations, images, strict=True):
+        mean[image, :, np.arange(n), :] += rotation / len(rotations)
+    whole = mean - mean.sum(axis=2, keepdims=True) / n
+    return np.abs(np.einsum("aiai->ai", whole)) > 1e-3
 
 
 def _mean_of_tensors(atoms: Atoms) -> np.ndarray:

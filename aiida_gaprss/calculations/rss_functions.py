@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -21,13 +22,18 @@ from aiida_gaprss.campaign import stages
 from aiida_gaprss.campaign.settings import RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import joined
+from aiida_gaprss.selection.alone import alone
 from aiida_gaprss.selection.generation import choose_frames
 from aiida_gaprss.strategies.dimers import dimer_curve
 from aiida_gaprss.strategies.distort import distorted
 from aiida_gaprss.strategies.seeds import make_cells
+from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.compositions import Weights
 from aiida_gaprss.structures.compositions import text as formula_text
 from aiida_gaprss.structures.seeding import stage_seed
+
+#: At most so many cells are made for one of the first ones, until one has not fallen apart.
+MOST_TRIED = 5
 
 
 def _cells(
@@ -37,21 +43,53 @@ def _cells(
     seed: int,
     nodes: Mapping[str, Dataset],
     weights: Weights | None = None,
+    whole: bool = False,
     **info: Any,
 ) -> list[Atoms]:
-    """Return random cells; those of a kind that buildcell has made are among ``nodes`` as ``built_<kind>``."""
+    """Return random cells; those of a kind that buildcell has made are among ``nodes`` as ``built_<kind>``.
+
+    :param whole: other cells of the same kind in the place of those that fell apart; buildcell's are left out.
+    """
+    factor = settings.filter.max_neighbour_factor if whole else None
     frames: list[Atoms] = []
     for kind, count in counts.items():
         built = nodes.get(stages.named(stages.BUILT, kind))
-        cells = (
-            make_cells(settings.seeds, settings.formula, {kind: count}, seed, weights) if built is None else built.get_frames()
-        )
+        if built is None:
+            made = partial(_made, settings, kind, seed, weights)
+            cells = made(count) if factor is None else _whole(made, kind, count, factor)
+        else:
+            cells = _bound(built.get_frames(), factor)
         for atoms in cells:
             atoms.info.update(config_type="random", **({"origin": process_uuid()} if built is None else {}), **info)
         frames += cells
     for number, atoms in enumerate(frames):
         atoms.info["frame_id"] = f"{prefix}-{number:04d}"
     return frames
+
+
+def _bound(cells: Sequence[Atoms], factor: float | None) -> list[Atoms]:
+    """Return the cells of which every atom has a neighbour; all, if no factor says within which distance."""
+    return [atoms for atoms in cells if factor is None or not alone(atoms, factor).any()]
+
+
+def _made(settings: RssSettings, kind: str, seed: int, weights: Weights | None, count: int) -> list[Atoms]:
+    return make_cells(settings.seeds, settings.formula, {kind: count}, seed, weights)
+
+
+def _whole(made: Callable[[int], list[Atoms]], kind: str, count: int, factor: float) -> list[Atoms]:
+    """Return so many cells that did not fall apart, as far as they can be had: more are made for those that did.
+
+    :raises RandomCellError: if there is none.
+    """
+    wanted = count
+    while len(bound := _bound(made(wanted), factor)) < count and wanted < MOST_TRIED * count:
+        wanted += count - len(bound)
+    if not bound:
+        raise RandomCellError(
+            f"{kind}: each of {wanted} cells has an atom without a neighbour within {factor:g} sums of covalent radii; "
+            "take smaller volumes, or say filter: {max_neighbour_factor: null}"
+        )
+    return bound[:count]
 
 
 def _crystals(settings: RssSettings, name: str, seed: int, crystals: Dataset) -> list[Atoms]:
@@ -106,7 +144,7 @@ def initial_cells(settings: Dict, name: Str, seed: Int, **nodes: Dataset) -> Dat
         frames += _crystals(model, name.value, stage_seed(seed.value, 0, "crystals"), nodes["crystals"])
     for atoms in frames:
         atoms.info.update(generation=0, origin=process_uuid())
-    frames += _cells(model, dict(model.initial), f"{name.value}-g0", seed.value, nodes, generation=0)
+    frames += _cells(model, dict(model.initial), f"{name.value}-g0", seed.value, nodes, whole=True, generation=0)
     return named(Dataset(frames, level_of_theory="unlabelled"), "first cells", frames)
 
 

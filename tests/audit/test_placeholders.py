@@ -209,3 +209,20 @@ def test_a_flat_sheet_and_a_molecule_in_a_box():
     for atoms in (sheet, water):
         label(atoms, LennardJones(sigma=1.2, rc=3.0))
     assert kinds([fr.canonical(sheet), fr.canonical(water)]) == {}
+
+
+def test_along_a_screw_axis_forces_are_zero():
+    """No site there has any symmetry: all atoms would be pulled alike along the axis, and nothing is left over."""
+    rng, frames = np.random.default_rng(4), []
+    for a, c, x, y in rng.uniform((3.4, 7.5, 0.1, 0.3), (3.8, 8.5, 0.2, 0.4), (12, 4)):
+        places = [(x, y, 0), (-y, x, 0.25), (-x, -y, 0.5), (y, -x, 0.75)]
+        atoms = Atoms("Cu4", scaled_positions=places, cell=[a, a, c], pbc=True)
+        label(atoms, EMT())
+        assert np.abs(atoms.arrays["REF_forces"]).max() > 0.05
+        assert np.abs(atoms.arrays["REF_forces"][:, 2]).max() < 1e-9
+        atoms.arrays["REF_forces"] = np.round(atoms.arrays["REF_forces"], 8) + 0.0
+        frames.append(atoms)
+    assert kinds(frames) == {}
+    for atoms in frames[:4]:
+        atoms.arrays["REF_forces"][:, 1] = 0
+    assert {label for label, _ in kinds(frames)} == {"forces"}
