@@ -22,6 +22,8 @@ from aiida_gaprss.selection.neighbours import neighbours
 
 #: Positions within which atoms count as symmetric, Å: a zero is believed rather than not.
 SYMPREC = 1e-2
+#: Å; what is less apart along an axis adds less to a virial than its last digit, which goes as the square.
+FLAT = 1e-4
 
 #: Zeros that chance would leave in fewer than this many of the frames at hand are no chance.
 CHANCE = 1e-3
@@ -352,7 +354,7 @@ def _pulled(atoms: Atoms) -> np.ndarray:
 def _flat_axes(atoms: Atoms) -> set[str]:
     """Return the axes along which no two near atoms are apart, as across flat sheets and along rows: nothing need pull there."""
     _, _, _, vectors = acting(atoms)
-    return {_AXES[k] for k in range(3) if not (np.abs(vectors[:, k]) > 1e-6).any()}
+    return {_AXES[k] for k in range(3) if not (np.abs(vectors[:, k]) > FLAT).any()}
 
 
 def _is_cubic(atoms: Atoms) -> bool:

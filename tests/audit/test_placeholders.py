@@ -226,3 +226,15 @@ def test_along_a_screw_axis_forces_are_zero():
     for atoms in frames[:4]:
         atoms.arrays["REF_forces"][:, 1] = 0
     assert {label for label, _ in kinds(frames)} == {"forces"}
+
+
+def test_pairs_that_see_nothing_else():
+    """Dimers in a lattice, beyond the range of the potential: all of the virial is along them, to the digits that are kept."""
+    rng, frames = np.random.default_rng(6), distorted()
+    for d in rng.uniform(2.2, 2.6, 3):
+        atoms = Atoms("Cu2", positions=[(0, 0, 0), (0, d, 1e-6)], cell=[9.0, 10.0, 11.0], pbc=True)
+        label(atoms, LennardJones(sigma=2.2, epsilon=0.5, rc=4.0))
+        atoms.info["REF_virial"] = np.round(atoms.info["REF_virial"], 8) + 0.0
+        assert np.count_nonzero(atoms.info["REF_virial"]) == 3
+        frames.append(atoms)
+    assert kinds(frames) == {}
