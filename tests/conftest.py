@@ -10,6 +10,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,16 @@ EXAMPLE = Path(aiida_gaprss.__file__).parent / "examples" / "silicon_sw.yaml"
 def one_thread():
     """More threads make the evaluation of a GAP slower."""
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_schema():
+    """Let the plugin of Quantum ESPRESSO build the schema of pw.x's xml once, not for every output, which takes a second each."""
+    try:
+        from aiida_quantumespresso.parsers.parse_xml import parse
+    except ImportError:
+        return
+    parse.XMLSchema = lru_cache(parse.XMLSchema)
 
 
 @pytest.fixture(scope="session")
