@@ -17,7 +17,7 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.cli.environment import PW_PREPEND
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.settings.computer import MAX_JOBS
-from aiida_gaprss.workflows import label
+from aiida_gaprss.workflows import lanes as lane_module
 from aiida_gaprss.workflows.label import LabelWorkChain
 from aiida_gaprss.workflows.lanes import result_of
 
@@ -182,7 +182,7 @@ def test_a_lane_that_breaks_down_loses_nothing(run, espresso, monkeypatch):
             raise RuntimeError("the disk is full")
         return result_of(process, name, frame)
 
-    monkeypatch.setattr(label, "result_of", breaks_once)
+    monkeypatch.setattr(lane_module, "result_of", breaks_once)
     frames = [boron(number) for number in range(4)]
     outputs, node = run(LabelWorkChain, frames=Dataset(frames), quantumespresso=espresso, max_concurrent=1)
     assert node.is_finished_ok, node.exit_message
