@@ -135,7 +135,8 @@ def main() -> None:
     table = Table("data", "frames", "η of pairs", "energy RMSE (meV/atom)", "forces RMSE (eV/Å)", box=None)
     for name, frames in real_data().items():
         found = fit_pairs(frames)
-        values = ("–" if found.eta is None else f"{found.eta:.3f}", f"{1000 * found.rmse_energy:.0f}", f"{found.rmse_forces:.2f}")
+        eta = "–" if found.eta is None else f"{found.eta:.3f}"
+        values = (eta, f"{found.errors.energy.rmse:.0f}", f"{found.errors.forces.rmse:.2f}")
         table.add_row(name, str(len(frames)), *values)
     console.print(table)
 

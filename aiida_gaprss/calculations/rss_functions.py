@@ -120,7 +120,7 @@ def initial_cells(settings: Dict, name: Str, seed: Int, **nodes: Dataset) -> Dat
         belong to the start.
     """
     model = RssSettings(**settings.get_dict())
-    database = frames_of(stages.all_named(stages.KNOWN, nodes))
+    database = frames_of(stages.all_named(stages.DATABASE, nodes))
     again = frames_of(stages.all_named(stages.RELABEL, nodes))
     known = {a.symbols[0] for a in [*database, *again] if fr.is_isolated_atom(a)}
     frames = []

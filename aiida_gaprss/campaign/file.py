@@ -15,7 +15,7 @@ from aiida_gaprss.outside import lack_of_file
 from aiida_gaprss.settings.computer import BatchOptions, FitOptions, JobOptions
 from aiida_gaprss.settings.jobs import LabelSettings, ScratchPolicy
 from aiida_gaprss.settings.model import Count, Fraction, Label, Length, Line, Model, Name, PrimaryKey, SeedNumber
-from aiida_gaprss.settings.yamlfile import ConfigError, Fault, Lines, dotted, faults_of, parse, read
+from aiida_gaprss.settings.yamlfile import ConfigError, Fault, Given, Lines, dotted, faults_of, parse, read
 from aiida_gaprss.strategies.seeds import with_texts
 
 DEFAULT_PROTOCOL = "quick"
@@ -217,15 +217,18 @@ def check_campaign(text: str, path: Path) -> Campaign:
     :raises ConfigError: with every fault and its line; a part that is wrong does not hide what is wrong with another.
     """
     data, lines = parse(text, path, "protocol: quick")
-    return check_data(data, lines, path)
+    return _checked(data, lines, path)
 
 
-def check_data(data: dict[str, Any], lines: Lines, path: Path) -> Campaign:
-    """Check what a campaign file says.
+def check_given(data: dict[str, Any]) -> Campaign:
+    """Check what a campaign file would say, said in Python; relative paths in it are relative to the present folder.
 
-    :param lines: where it says it (:class:`.yamlfile.Given` if there is no file); ``path``: of the file.
-    :raises ConfigError: as :func:`check_campaign`.
+    :raises ConfigError: as :func:`check_campaign`, with places but no lines.
     """
+    return _checked(data, Given(data), Path.cwd() / "campaign")
+
+
+def _checked(data: dict[str, Any], lines: Lines, path: Path) -> Campaign:
     faults: list[Fault] = []
     config: CampaignConfig | None = None
     settings: RssSettings | None = None

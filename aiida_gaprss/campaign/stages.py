@@ -23,9 +23,8 @@ FIT, FINAL_FIT, LOW_MINIMA, EVALUATE, PROGRESS = "fit", "final_fit", "low_minima
 #: Stages of the last search.
 SETTINGS, LOWEST, LOWEST_MINIMA, MINIMA = "settings", "lowest", "lowest_minima", "minima"
 
-#: Prefixes of inputs: labelled frames that a campaign begins with, frames to be labelled anew, cells made by buildcell, low end
-#: points of earlier generations.
-KNOWN, RELABEL, BUILT, SEEN = "database", "relabel", "built", "seen"
+#: Prefixes of inputs, besides DATABASE: frames to be labelled anew, cells of buildcell, low end points of earlier generations.
+RELABEL, BUILT, SEEN = "relabel", "built", "seen"
 #: Suffix of the vectors of a dataset.
 VECTORS = "vectors"
 

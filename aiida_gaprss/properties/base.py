@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from ase import Atoms
-from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
+from ase.calculators.calculator import Calculator
 from pydantic import ValidationError
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.runners.common import CalculatorTask
 from aiida_gaprss.settings.model import Model, in_words
 from aiida_gaprss.settings.plugins import PROPERTIES, KindError, kind_of
 
@@ -44,24 +45,24 @@ class Property(Model):
         :raises PropertyError: if a result is missing.
         """
 
-    def compute(self, calculator: BaseCalculator, crystal: Atoms) -> dict[str, Any]:
+    def compute(self, calculator: Calculator, crystal: Atoms) -> dict[str, Any]:
         """Return the property of a crystal with an ASE calculator: plan, evaluate, result."""
         done = [labelled(atoms, calculator) for atoms in self.plan(crystal)]
         return self.result(crystal, done, fr.REFERENCE)
 
 
-def labelled(atoms: Atoms, calculator: BaseCalculator) -> Atoms:
-    """Return a copy with energy, forces and virial of a calculator; without virial if it gives no stress."""
-    out = atoms.copy()
-    work = atoms.copy()
-    work.calc = calculator
-    virial = None
-    if atoms.pbc.all():
-        try:
-            virial = fr.virial_from_stress(work.get_stress(), work.get_volume())
-        except (PropertyNotImplementedError, NotImplementedError):
-            virial = None
-    fr.set_labels(out, float(work.get_potential_energy()), work.get_forces(), virial)
+def labelled(atoms: Atoms, calculator: Calculator, prefix: str = fr.REFERENCE) -> Atoms:
+    """Return a copy with energy, forces and virial of a calculator, as jobs label frames; without virial if it gives no stress.
+
+    :raises PropertyError: if what it gives are no finite numbers of the right shape.
+    """
+    task = CalculatorTask()
+    task.use(calculator)
+    try:
+        out = task.single_point(atoms, prefix, "stress" in calculator.implemented_properties)
+    except (ArithmeticError, ValueError) as error:
+        raise PropertyError(f"frame {atoms.info.get('part', '?')}: {error}") from error
+    out.info = {**atoms.info, **out.info}
     return out
 
 

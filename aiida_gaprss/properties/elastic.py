@@ -121,10 +121,8 @@ class Elastic(Property):
             raise ElasticityError("elastic constants need a crystal that is periodic in all directions")
         base = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
         frames = [_part(base, "crystal")]
-        for component, deformation in enumerate(self._deformations()):
-            work = base.copy()
-            work.set_cell(work.cell @ np.asarray(deformation).T, scale_atoms=True)
-            frames.append(_part(work, f"strain_{COMPONENTS[component // 2]}_{'-+'[component % 2]}"))
+        for number, strain in enumerate(_strains([self.strain])):
+            frames.append(_part(_strained(base.copy(), strain), f"strain_{COMPONENTS[number // 2]}_{'-+'[number % 2]}"))
         for atom in range(len(base) if len(base) > 1 else 0):
             for axis in range(3):
                 for sign in (-1, 1):
@@ -140,12 +138,10 @@ class Elastic(Property):
         """
         strained = done[1:13]
         stresses = [-np.reshape(value_of(a, "virial", prefix), (3, 3)) / a.get_volume() / units.GPa for a in (done[0], *strained)]
-        clamped, asymmetry = self._clamped(stresses)
+        clamped, asymmetry = _fitted(_strains([self.strain]), stresses[1:], stresses[0])
         softer = self._relaxation(crystal, strained, done[13:], prefix)
-        tensor = ElasticTensor.from_voigt(clamped - softer)
-        if self.symmetrise:
-            tensor = tensor.fit_to_structure(AseAtomsAdaptor.get_structure(Atoms(crystal, calculator=None)))
-        found = ElasticConstants(np.asarray(tensor.voigt), asymmetry, float(np.abs(stresses[0]).max()))
+        voigt = _symmetrised(clamped - softer, crystal) if self.symmetrise else clamped - softer
+        found = ElasticConstants(voigt, asymmetry, float(np.abs(stresses[0]).max()))
         return {
             "C_GPa": found.voigt.tolist(),
             "C_clamped_GPa": clamped.tolist(),
@@ -155,20 +151,6 @@ class Elastic(Property):
             "residual_stress_GPa": found.residual_stress,
             "asymmetry_GPa": found.asymmetry,
         }
-
-    def _strains(self) -> list[Strain]:
-        unit = self.strain * np.eye(6)
-        return [Strain.from_voigt(sign * unit[component]) for component in range(6) for sign in (-1, 1)]
-
-    def _deformations(self) -> list[Deformation]:
-        return [Deformation(strain.get_deformation_matrix(shape="symmetric")) for strain in self._strains()]
-
-    def _clamped(self, stresses: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
-        """Return the constants of atoms that follow the cell, GPa, shape (6, 6), and how unsymmetric they were."""
-        second = [Stress(s).piola_kirchoff_2(d) for s, d in zip(stresses[1:], self._deformations(), strict=True)]
-        raw = ElasticTensor.from_independent_strains(self._strains(), second, eq_stress=Stress(stresses[0]), tol=0.0)
-        voigt = np.asarray(raw.voigt)
-        return (voigt + voigt.T) / 2, float(np.abs(voigt - voigt.T).max())
 
     def _relaxation(self, crystal: Atoms, strained: Sequence[Atoms], moved: Sequence[Atoms], prefix: str) -> np.ndarray:
         """Return what the motion of the atoms takes off, GPa, shape (6, 6)."""
@@ -233,28 +215,49 @@ def elastic_constants(
         raise ElasticityError(
             f"the crystal is not relaxed: its stress is {residual:.3g} GPa, at most {RESIDUAL_STRESS:g} is good"
         )
-    applied, found = [], []
-    for component in range(6):
-        for amount in (*(-s for s in reversed(amounts)), *amounts):
-            engineering = np.zeros(6)
-            engineering[component] = amount
-            strain = Strain.from_voigt(engineering)
-            deformation = Deformation(strain.get_deformation_matrix(shape="symmetric"))
-            work = _copy(atoms)
-            work.set_cell(work.cell @ np.asarray(deformation).T, scale_atoms=True)
-            if relax_atoms and not BFGS(work, logfile=None).run(fmax=fmax, steps=steps):
-                raise ElasticityError(f"strain {amount:g} of component {component + 1}: atoms not relaxed to {fmax:g} eV/Å")
-            applied.append(strain)
-            found.append(Stress(_stress(work)).piola_kirchoff_2(deformation))
-    raw = ElasticTensor.from_independent_strains(applied, found, eq_stress=Stress(zero), tol=0.0)
+    applied, found = _strains(amounts), []
+    for strain in applied:
+        work = _strained(_copy(atoms), strain)
+        if relax_atoms and not BFGS(work, logfile=None).run(fmax=fmax, steps=steps):
+            component = int(np.abs(strain.voigt).argmax())
+            amount = strain.voigt[component]
+            raise ElasticityError(f"strain {amount:g} of component {component + 1}: atoms not relaxed to {fmax:g} eV/Å")
+        found.append(_stress(work))
+    voigt, asymmetry = _fitted(applied, found, zero)
+    return ElasticConstants(_symmetrised(voigt, atoms) if symmetrise else voigt, asymmetry, residual)
+
+
+def _strains(amounts: Sequence[float]) -> list[Strain]:
+    """Return the strains of each of Voigt's six components, from −amounts to +amounts, in that order."""
+    signed = (*(-s for s in reversed(amounts)), *amounts)
+    return [Strain.from_voigt(amount * np.eye(6)[component]) for component in range(6) for amount in signed]
+
+
+def _deformation(strain: Strain) -> Deformation:
+    return Deformation(strain.get_deformation_matrix(shape="symmetric"))
+
+
+def _strained(atoms: Atoms, strain: Strain) -> Atoms:
+    """Strain a crystal, of which the atoms follow the cell; it is changed and returned."""
+    atoms.set_cell(atoms.cell @ np.asarray(_deformation(strain)).T, scale_atoms=True)
+    return atoms
+
+
+def _fitted(strains: Sequence[Strain], stresses: Sequence[np.ndarray], zero: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the constants, shape (6, 6), and how unsymmetric they were, in the unit of the stresses.
+
+    :param stresses: Cauchy stresses of the strained crystals, shape (3, 3); ``zero``: that of the unstrained one.
+    """
+    second = [Stress(stress).piola_kirchoff_2(_deformation(strain)) for strain, stress in zip(strains, stresses, strict=True)]
+    raw = ElasticTensor.from_independent_strains(strains, second, eq_stress=Stress(zero), tol=0.0)
     voigt = np.asarray(raw.voigt)
-    asymmetry = float(np.abs(voigt - voigt.T).max())
-    tensor = raw.voigt_symmetrized
-    if symmetrise:
-        tensor = tensor.fit_to_structure(
-            AseAtomsAdaptor.get_structure(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True))
-        )
-    return ElasticConstants(np.asarray(tensor.voigt), asymmetry, residual)
+    return (voigt + voigt.T) / 2, float(np.abs(voigt - voigt.T).max())
+
+
+def _symmetrised(voigt: np.ndarray, crystal: Atoms) -> np.ndarray:
+    """Return the average of the constants over the point group of a crystal."""
+    structure = AseAtomsAdaptor.get_structure(Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True))
+    return np.asarray(ElasticTensor.from_voigt(voigt).fit_to_structure(structure).voigt)
 
 
 def _copy(atoms: Atoms) -> Atoms:

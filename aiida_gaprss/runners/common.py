@@ -61,7 +61,11 @@ class CalculatorTask:
     def setup(self, settings: dict[str, Any]) -> None:
         """Make the calculator."""
         self.settings = settings
-        self.calculator = load_class(settings["calculator"])(**settings["arguments"])
+        self.use(load_class(settings["calculator"])(**settings["arguments"]))
+
+    def use(self, calculator: Calculator) -> None:
+        """Take a calculator that there is."""
+        self.calculator = calculator
         if hasattr(self.calculator, "set_default_properties"):  # quippy: else the stress is a calculation of its own
             self.calculator.set_default_properties(["energy", "forces", "stress"])
 

@@ -8,7 +8,7 @@ was fitted to, V goes on along its tangent: high powers say nothing there.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,15 @@ def basis(r: np.ndarray, powers: Sequence[int], scale: float, switch: float, cut
     s, ds = switching(r, switch, cutoff)
     terms = (scale / r[:, None]) ** k
     return terms * s[:, None], terms * (ds[:, None] - s[:, None] * k / r[:, None])
+
+
+def pairs_of(atoms: Atoms, cutoff: float) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]]:
+    """Return by pair of atomic numbers, the smaller first: first atoms (ascending), distances, vectors; each pair twice."""
+    first, second, distances, vectors = neighbor_list("ijdD", atoms, cutoff)
+    kinds = np.sort(np.stack([atoms.numbers[first], atoms.numbers[second]], axis=1), axis=1)
+    for a, b in np.unique(kinds, axis=0).tolist():
+        mine = (kinds == (a, b)).all(axis=1)
+        yield (a, b), first[mine], distances[mine], vectors[mine]
 
 
 class PairPotential(Calculator):
@@ -79,18 +88,15 @@ class PairPotential(Calculator):
         unknown = sorted(set(atoms.get_chemical_symbols()) - set(self.e0))
         if unknown:
             raise ValueError(f"the potential knows {', '.join(self.e0)}, but not {', '.join(unknown)}")
-        i, j, d, vector = neighbor_list("ijdD", atoms, self.cutoff)
-        v, dv = np.zeros(len(d)), np.zeros(len(d))
-        low, high = np.minimum(atoms.numbers[i], atoms.numbers[j]), np.maximum(atoms.numbers[i], atoms.numbers[j])
-        for a, b in sorted(set(zip(low.tolist(), high.tolist(), strict=True))):
-            mine = (low == a) & (high == b)
-            v[mine], dv[mine] = self.curve(chemical_symbols[a], chemical_symbols[b], d[mine])
         energies = np.array([self.e0[symbol] for symbol in atoms.get_chemical_symbols()])
-        energies += np.bincount(i, v / 2, minlength=len(atoms))
-        push = dv[:, None] * vector / d[:, None]  # dE/d(r_j − r_i), each pair being there twice
-        forces = np.stack([np.bincount(i, push[:, axis], minlength=len(atoms)) for axis in range(3)], axis=1)
+        forces, virial = np.zeros((len(atoms), 3)), np.zeros((3, 3))
+        for (a, b), first, distances, vectors in pairs_of(atoms, self.cutoff):
+            v, dv = self.curve(chemical_symbols[a], chemical_symbols[b], distances)
+            push = (dv / distances)[:, None] * vectors  # dE/d(r_j − r_i), each pair being there twice
+            np.add.at(energies, first, v / 2)
+            np.add.at(forces, first, push)
+            virial -= push.T @ vectors / 2
         energy = float(energies.sum())
         self.results = {"energies": energies, "energy": energy, "free_energy": energy, "forces": forces}
         if atoms.cell.rank == 3:
-            stress = np.einsum("na,nb->ab", push, vector) / 2 / atoms.get_volume()
-            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+            self.results["stress"] = full_3x3_to_voigt_6_stress(-virial / atoms.get_volume())

@@ -288,7 +288,7 @@ class GenerationWorkChain(RestartingWorkChain):
         return sum(
             node.n_frames
             for tag, node in self.ctx.datasets.items()
-            if tag not in stages.all_named(stages.KNOWN, self.ctx.datasets)
+            if tag not in stages.all_named(stages.DATABASE, self.ctx.datasets)
         )
 
     def wants_crystals(self, when: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from aiida.common import AttributeDict
@@ -17,14 +16,13 @@ from aiida_gaprss.calculations.label_functions import (
     merge_labels,
     settle_labels,
 )
-from aiida_gaprss.campaign.file import check_data
+from aiida_gaprss.campaign.file import check_given
 from aiida_gaprss.campaign.inputs import label_inputs
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import content_of, difference
 from aiida_gaprss.reference import PER_FRAME, level_of, reference_of
 from aiida_gaprss.reference.common import attempts
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
-from aiida_gaprss.settings.yamlfile import Given
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 from aiida_gaprss.workflows.jobs.scratch import clean_scratch
 from aiida_gaprss.workflows.jobs.submit_once import called
@@ -147,7 +145,7 @@ class LabelWorkChain(RestartingWorkChain):
         formula = dict.fromkeys(frames.elements, 1)
         data = {"settings": {"formula": formula}, "reference": dict(reference), "codes": dict(codes or {}), **campaign}
         builder = cls.get_builder()
-        builder._update({"frames": frames, **label_inputs(check_data(data, Given(data), Path.cwd() / "labels"))})
+        builder._update({"frames": frames, **label_inputs(check_given(data))})
         return builder
 
     def settle(self) -> None:

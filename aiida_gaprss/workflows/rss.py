@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from aiida.engine import ExitCode, ProcessBuilder, ToContext, if_, while_
@@ -22,7 +21,7 @@ from aiida_gaprss.calculations.rss_functions import (
     search_settings,
 )
 from aiida_gaprss.campaign import stages
-from aiida_gaprss.campaign.file import DEFAULT_PROTOCOL, check_data
+from aiida_gaprss.campaign.file import DEFAULT_PROTOCOL, check_given
 from aiida_gaprss.campaign.inputs import builder_inputs
 from aiida_gaprss.campaign.search import SearchSettings
 from aiida_gaprss.campaign.settings import RssSettings
@@ -30,7 +29,6 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.models.training import fault_of_absurd
 from aiida_gaprss.settings.model import model_validator_for
-from aiida_gaprss.settings.yamlfile import Given
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.workflows.generation import GenerationWorkChain
 from aiida_gaprss.workflows.jobs.lock import alone
@@ -192,14 +190,14 @@ class RssWorkChain(GenerationWorkChain):
         data = {"protocol": protocol, "settings": {**(overrides or {}), "formula": dict(formula)}, "reference": dict(reference)}
         data |= campaign
         builder = cls.get_builder()
-        builder._update(builder_inputs(check_data(data, Given(data), Path.cwd() / "campaign")))
+        builder._update(builder_inputs(check_given(data)))
         return builder
 
     def start(self) -> None:
         """Read the settings."""
         self.ctx.generation = 0
         self.ctx.tag = stages.INITIAL
-        self.ctx.datasets = {stages.named(stages.KNOWN, name): node for name, node in self.inputs.get("database", {}).items()}
+        self.ctx.datasets = {stages.named(stages.DATABASE, name): node for name, node in self.inputs.get("database", {}).items()}
         self.ctx.minima = {}
         self.ctx.vectors, self.ctx.vector_settings = {}, None
         self.ctx.ended = None

@@ -15,11 +15,12 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
-from ase.neighborlist import neighbor_list
 from pydantic import Field, model_validator
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.runners.pair import PairPotential, basis
+from aiida_gaprss.analysis.errors import Errors, errors
+from aiida_gaprss.runners.common import CalculatorTask
+from aiida_gaprss.runners.pair import PairPotential, basis, pairs_of
 from aiida_gaprss.settings.model import Count, Length, Model, Positive
 
 #: Singular values smaller than this, relative to the largest, are left out: powers are much alike.
@@ -63,8 +64,7 @@ class PairFit:
 
     content: dict[str, Any]  #: of its JSON file
     eta: float | None  #: ⟨E_pairs⟩/⟨E⟩ of the training set, relative to isolated atoms; None if an element has none there
-    rmse_energy: float  #: eV/atom, of the training set
-    rmse_forces: float  #: eV/Å
+    errors: Errors  #: of the training set
 
     def calculator(self) -> PairPotential:
         """Return an ASE calculator."""
@@ -90,20 +90,16 @@ class _Equations:
         n, columns = len(atoms), len(self.numbers) + len(self.pairs) * self.width
         energy, forces, virial = np.zeros(columns), np.zeros((n, 3, columns)), np.zeros((9, columns))
         energy[: len(self.numbers)] = [(atoms.numbers == z).sum() for z in self.numbers]
-        i, j, d, vector = neighbor_list("ijdD", atoms, self.settings.cutoff)
-        low, high = np.minimum(atoms.numbers[i], atoms.numbers[j]), np.maximum(atoms.numbers[i], atoms.numbers[j])
-        for place, (a, b) in enumerate(self.pairs):
-            mine = (low == min(a, b)) & (high == max(a, b))
-            if not mine.any():
-                continue
-            at = slice(len(self.numbers) + place * self.width, len(self.numbers) + (place + 1) * self.width)
-            self.shortest[a, b] = min(self.shortest[a, b], float(d[mine].min()))
-            value, slope = basis(d[mine], self.settings.powers, self.scale, self.settings.switch_A, self.settings.cutoff)
+        for pair, first, distances, vectors in pairs_of(atoms, self.settings.cutoff):
+            start = len(self.numbers) + self.pairs.index(pair) * self.width
+            at = slice(start, start + self.width)
+            self.shortest[pair] = min(self.shortest[pair], float(distances.min()))
+            value, slope = basis(distances, self.settings.powers, self.scale, self.settings.switch_A, self.settings.cutoff)
             energy[at] = value.sum(axis=0) / 2
-            push = slope[:, None, :] * (vector[mine] / d[mine, None])[:, :, None]
-            owners, starts = np.unique(i[mine], return_index=True)  # the list is in the order of atoms
+            push = slope[:, None, :] * (vectors / distances[:, None])[:, :, None]
+            owners, starts = np.unique(first, return_index=True)
             forces[owners, :, at] = np.add.reduceat(push, starts, axis=0)
-            virial[:, at] = -np.einsum("nak,nb->abk", push, vector[mine]).reshape(9, -1) / 2
+            virial[:, at] = -np.einsum("nak,nb->abk", push, vectors).reshape(9, -1) / 2
         return energy, forces, virial
 
     def add(self, atoms: Atoms) -> None:
@@ -148,6 +144,7 @@ def fit_pairs(frames: Sequence[Atoms], settings: PairSettings | None = None) -> 
 
     :param frames: with ``REF_energy`` (eV), ``REF_forces`` (eV/Å), ``REF_virial`` (eV), as far as they have them.
     :raises PairFitError: if no frame has an energy, or no two atoms are within the cutoff.
+    :raises FrameError: for a frame that must not be fitted, as one with a label that is no finite number.
     """
     settings = settings or PairSettings()
     known = [atoms for atoms in frames if fr.is_labelled(atoms)]
@@ -156,7 +153,8 @@ def fit_pairs(frames: Sequence[Atoms], settings: PairSettings | None = None) -> 
         raise PairFitError("no frame has an energy")
     isolated = _isolated(known)
     equations = _Equations(symbols, settings, settings.cutoff / 2, isolated)
-    for atoms in known:
+    for number, atoms in enumerate(known):
+        fr.check(atoms, f"frame {atoms.info.get('frame_id', number)}")
         equations.add(atoms)
     if min(equations.shortest.values()) >= settings.cutoff:
         raise PairFitError(f"no two atoms are nearer than the cutoff of {settings.cutoff:g} Å")
@@ -191,23 +189,17 @@ def _isolated(frames: Sequence[Atoms]) -> dict[str, float]:
 
 def _judged(content: dict[str, Any], frames: Sequence[Atoms], has_zero: bool) -> PairFit:
     """Return the fit with its errors, and the part of the cohesive energy that is that of pairs."""
-    calculator = PairPotential(content=content)
-    zero = content["e0_eV"]
-    energies, forces, parts = [], [], []
+    task = CalculatorTask()
+    task.use(PairPotential(content=content))
+    known, parts = [], []
     for atoms in frames:
-        work = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        work.calc = calculator
-        n, reference = len(atoms), float(atoms.info[f"{fr.REFERENCE}_energy"])
-        energies.append((work.get_potential_energy() - reference) / n)
-        if f"{fr.REFERENCE}_forces" in atoms.arrays:
-            forces.append(np.ravel(work.get_forces() - atoms.arrays[f"{fr.REFERENCE}_forces"]))
-        bound = reference - sum(zero[symbol] for symbol in atoms.get_chemical_symbols())
+        predicted = task.single_point(atoms, fr.PREDICTION)
+        out = atoms.copy()
+        out.info.update(predicted.info)
+        out.arrays.update(predicted.arrays)
+        known.append(out)
         if not fr.is_isolated_atom(atoms):
-            parts.append((work.get_potential_energy() - reference + bound, bound))
-    square = np.concatenate(forces) ** 2 if forces else np.zeros(1)
-    return PairFit(
-        content,
-        float(np.divide(*np.sum(parts, axis=0))) if parts and has_zero else None,
-        float(np.sqrt(np.mean(np.square(energies)))),
-        float(np.sqrt(square.mean())),
-    )
+            own = sum(content["e0_eV"][symbol] for symbol in atoms.get_chemical_symbols())
+            parts.append((out.info[f"{fr.PREDICTION}_energy"] - own, atoms.info[f"{fr.REFERENCE}_energy"] - own))
+    eta = float(np.divide(*np.sum(parts, axis=0))) if parts and has_zero else None
+    return PairFit(content, eta, errors(known))
