@@ -103,7 +103,7 @@ def fit(**options: Any) -> None:
         return
     from aiida_gaprss.workflows.fit import FitWorkChain
 
-    inputs = {**fit_inputs(nodes, settings, options), **left_out, "leaks": options["leaks"]}
+    inputs = {**inputs_of_fit(nodes, settings, options), **left_out, "leaks": options["leaks"]}
     done = run_or_submit(FitWorkChain, inputs, "fit", options)
     if done is not None:
         tell_fit(*done)
@@ -176,26 +176,19 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def fit_inputs(nodes: dict[str, Any], settings: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+def inputs_of_fit(nodes: dict[str, Any], settings: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """Return the inputs of the work chain."""
-    from aiida.orm import Bool, Dict, Float, Int
+    from aiida.orm import Bool, Float
 
-    from aiida_gaprss.campaign.codes import CodeError, code_of
-    from aiida_gaprss.settings.computer import fit_options
+    from aiida_gaprss.campaign.codes import CodeError
+    from aiida_gaprss.workflows.inputs import fit_inputs
 
+    job = {"threads": options["threads"]} if options["threads"] else {}
     try:
-        code, python = (code_of(what, options[what]) for what in ("gap_fit", "python"))
+        inputs = fit_inputs(nodes, settings, options["gap_fit"], options["python"], job, options["seed"])
     except CodeError as exception:
         raise click.ClickException(str(exception)) from exception
-    job = fit_options(code, {"threads": options["threads"]} if options["threads"] else {})
-    inputs: dict[str, Any] = {
-        "fit": {"code": code, "python": python, "metadata": {"options": job}},
-        "datasets": nodes,
-        "settings": Dict(settings),
-        "seed": Int(options["seed"]),
-        "adapt": options["adapt"],
-        "metadata": {"label": settings.get("protocol", "fit")},
-    }
+    inputs["adapt"] = options["adapt"]
     for key in ("tests", "sparse_frames"):
         if options[key]:
             found = {f"t{number:02d}": _load(name, "gaprss.dataset") for number, name in enumerate(options[key])}

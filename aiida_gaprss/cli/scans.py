@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiida_gaprss.cli.fit import data_and_settings, fit_inputs, fit_options, read_yaml, run_or_submit
+from aiida_gaprss.cli.fit import data_and_settings, fit_options, inputs_of_fit, read_yaml, run_or_submit
 from aiida_gaprss.cli.told import tell_committee, tell_curve, tell_trials
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ concurrent = click.option("--concurrent", type=click.IntRange(min=1), default=2,
 def _run(process: type[WorkChain], what: str, options: dict[str, Any], **more: Any) -> Any:
     from aiida.orm import to_aiida_type
 
-    inputs = fit_inputs(*data_and_settings(options), options)  # which loads the profile: no node can be made before
+    inputs = inputs_of_fit(*data_and_settings(options), options)  # which loads the profile: no node can be made before
     inputs |= {key: to_aiida_type(value) for key, value in more.items()}
     return run_or_submit(process, {**inputs, "max_concurrent": options["concurrent"]}, what, options)
 

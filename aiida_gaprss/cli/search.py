@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aiida_gaprss.cli.fit import read_yaml, run_or_submit
 from aiida_gaprss.cli.nodes import _load, _profile
 from aiida_gaprss.cli.told import tell_search
+
+if TYPE_CHECKING:
+    from aiida_gaprss.campaign.search import DiagnosticSearchSettings
 
 EXAMPLE = "formula: {Si: 1}"
 FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
@@ -56,36 +59,23 @@ def search(potential: str, **options: Any) -> None:
             )
         tell_search(node, options["folder"] or Path(f"gaprss-search-{node.pk}"))
         return
-    done = run_or_submit(SearchWorkChain, search_inputs(_load(potential, "gaprss.potential"), options), "search", options)
+    done = run_or_submit(SearchWorkChain, inputs_of_search(_load(potential, "gaprss.potential"), options), "search", options)
     if done is not None:
         tell_search(*done)
 
 
-def search_inputs(potential: Any, options: dict[str, Any]) -> dict[str, Any]:
+def inputs_of_search(potential: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Return the inputs of the work chain."""
-    from aiida.orm import Dict, Int
+    from aiida_gaprss.campaign.codes import CodeError
+    from aiida_gaprss.workflows.inputs import search_inputs
 
-    from aiida_gaprss.campaign.codes import CodeError, code_of
-    from aiida_gaprss.settings.computer import job_options
-
-    settings = search_settings(options)
+    asked = {"processes": options["processes"], "max_wallclock_seconds": options["wallclock"]}
+    job = {key: value for key, value in asked.items() if value}
     try:
-        code = code_of("python", options["python"])
+        inputs = search_inputs(potential, search_settings(options), options["python"], job, options["seed"])
     except CodeError as exception:
         raise click.ClickException(str(exception)) from exception
-    asked = {"processes": options["processes"], "max_wallclock_seconds": options["wallclock"]}
-    job = job_options(code.computer, {key: value for key, value in asked.items() if value})
-    inputs: dict[str, Any] = {
-        "potential": potential,
-        "settings": Dict(settings),
-        "seed": Int(options["seed"]),
-        "relax": {
-            "code": code,
-            "metadata": {"options": job_options(code.computer, {key: value for key, value in job.items() if value})},
-        },
-        "max_concurrent": options["concurrent"],
-        "metadata": {"label": "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in settings["formula"].items())},
-    }
+    inputs["max_concurrent"] = options["concurrent"]
     if options["again"]:
         inputs["again"] = _load(options["again"], "gaprss.dataset")
     if options["targets"] and options["target_dataset"]:
@@ -97,7 +87,7 @@ def search_inputs(potential: Any, options: dict[str, Any]) -> dict[str, Any]:
     return inputs
 
 
-def search_settings(options: dict[str, Any]) -> dict[str, Any]:
+def search_settings(options: dict[str, Any]) -> DiagnosticSearchSettings:
     """Return the settings of campaign, file and options, checked."""
     from pydantic import ValidationError
 
@@ -124,7 +114,7 @@ def search_settings(options: dict[str, Any]) -> dict[str, Any]:
         raise click.ClickException(f"{where}:\n{faults}") from error
     if options["attempts"]:
         model = model.model_copy(update={"cells": scaled(model.cells, options["attempts"])})
-    return model.model_dump()
+    return model
 
 
 def targets_of(paths: tuple[Path, ...]) -> Any:

@@ -16,7 +16,7 @@ from aiida.engine import (
     process_handler,
     while_,
 )
-from aiida.orm import AbstractCode, Bool, CalcJobNode, Dict, Float, Int, List
+from aiida.orm import Bool, CalcJobNode, Dict, Float, Int, List
 from ase import Atoms
 
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
@@ -33,7 +33,6 @@ from aiida_gaprss.calculations.fit_functions import (
     without_leaks,
 )
 from aiida_gaprss.calculations.gap_fit import GapFitCalculation, checked_training_set, training_set
-from aiida_gaprss.campaign.codes import code_of
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.levels import difference
@@ -41,8 +40,9 @@ from aiida_gaprss.models.gap.forecast import Forecast, forecast
 from aiida_gaprss.models.gap.protocols import expand
 from aiida_gaprss.models.gap.settings import FitSettings
 from aiida_gaprss.models.training import fault_of_absurd, leaks
-from aiida_gaprss.settings.computer import fit_options, is_here
+from aiida_gaprss.settings.computer import is_here
 from aiida_gaprss.settings.model import in_words
+from aiida_gaprss.workflows.inputs import Code, fit_inputs
 from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain
 
 #: A repair takes this part of the sparse points of many-body terms.
@@ -256,8 +256,8 @@ class FitWorkChain(SubmitOnceWorkChain, BaseRestartWorkChain):
         protocol: str | None = "default",
         overrides: Mapping[str, Any] | None = None,
         *,
-        gap_fit: AbstractCode | str | None = None,
-        python: AbstractCode | str | None = None,
+        gap_fit: Code = None,
+        python: Code = None,
         options: Mapping[str, Any] | None = None,
         seed: int = 1,
         **inputs: Any,
@@ -274,11 +274,8 @@ class FitWorkChain(SubmitOnceWorkChain, BaseRestartWorkChain):
         """
         settings = {**({"protocol": protocol} if protocol is not None else {}), **(overrides or {})}
         expand(settings, labelled_elements(dict(datasets)))
-        code = code_of("gap_fit", gap_fit)
-        fit = {"code": code, "python": code_of("python", python), "metadata": {"options": fit_options(code, dict(options or {}))}}
         builder = cls.get_builder()
-        builder._update({"fit": fit, "datasets": dict(datasets), "settings": Dict(settings), "seed": Int(seed)})
-        builder._update({"metadata": {"label": settings.get("protocol", "fit")}, **inputs})
+        builder._update({**fit_inputs(datasets, settings, gap_fit, python, options, seed), **inputs})
         return builder
 
     # --- before the fit ---

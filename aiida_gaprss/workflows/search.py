@@ -7,7 +7,7 @@ from typing import Any
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, while_
-from aiida.orm import AbstractCode, Dict, Int, Str
+from aiida.orm import Dict, Int, Str
 from ase import Atoms
 from pydantic import ValidationError
 
@@ -15,18 +15,17 @@ from aiida_gaprss.analysis.hull import reduced_formula
 from aiida_gaprss.analysis.targets import in_words, names_of
 from aiida_gaprss.calculations.relax import RelaxCalculation, check_potential
 from aiida_gaprss.calculations.search_functions import batch_of_cells, given_cells, search_results, search_summary
-from aiida_gaprss.campaign.codes import code_of
 from aiida_gaprss.campaign.file import DEFAULT_PROTOCOL
 from aiida_gaprss.campaign.search import DiagnosticSearchSettings
 from aiida_gaprss.campaign.settings import RssSettings, complete
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.selection.sanity import shortest_distances
-from aiida_gaprss.settings.computer import job_options
 from aiida_gaprss.settings.model import model_validator_for
 from aiida_gaprss.settings.protocols import merged
 from aiida_gaprss.strategies.seeds import make_cells
 from aiida_gaprss.structures.compositions import reduced, text
+from aiida_gaprss.workflows.inputs import Code, search_inputs
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 
 #: The analysis takes a link of every batch, and links per process cost quadratically.
@@ -140,7 +139,7 @@ class SearchWorkChain(RestartingWorkChain):
         protocol: str = DEFAULT_PROTOCOL,
         overrides: Mapping[str, Any] | None = None,
         *,
-        python: AbstractCode | str | None = None,
+        python: Code = None,
         options: Mapping[str, Any] | None = None,
         seed: int = 1,
         **inputs: Any,
@@ -157,11 +156,8 @@ class SearchWorkChain(RestartingWorkChain):
         """
         campaign = RssSettings(**complete(protocol, {"formula": dict(formula)}))
         settings = DiagnosticSearchSettings(**merged(campaign.final_search(), dict(overrides or {}), ("cells",)))
-        code = code_of("python", python)
-        relax = {"code": code, "metadata": {"options": job_options(code.computer, dict(options or {}))}}
         builder = cls.get_builder()
-        builder._update({"potential": potential, "settings": Dict(settings.model_dump()), "seed": Int(seed), "relax": relax})
-        builder._update({"metadata": {"label": campaign.formula_text}, **inputs})
+        builder._update({**search_inputs(potential, settings, python, options, seed), **inputs})
         return builder
 
     @property
