@@ -18,7 +18,7 @@ from ase.geometry import cell_to_cellpar
 
 from aiida_gaprss.io.castep_energy import Energies, energy_of
 from aiida_gaprss.io.castep_level import BANNER, header_of, level, real
-from aiida_gaprss.io.common import Output, Step, Wrong
+from aiida_gaprss.io.common import Output, Step, Wrong, read_runs
 from aiida_gaprss.outside import shown
 
 _ATOM = re.compile(r"x\s+([A-Z][a-z]?)(?::\S+)?(?:\s+\[[^\]]*\])?\s+(\d+)\s+(\S+)\s+(\S+)\s+(\S+)\s+x")
@@ -50,11 +50,7 @@ def recognises(head: str) -> bool:
 
 def read(text: str) -> Output:
     """Return the ionic steps of a ``.castep`` file, which may hold several runs one after another."""
-    starts = [match.start() for match in BANNER.finditer(text)]
-    output = Output()
-    for start, end in zip(starts, [*starts[1:], len(text)], strict=False):
-        output.extend(_Run(text[start:end]).read())
-    return output
+    return read_runs(text, BANNER, lambda part: _Run(part).read())
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -138,3 +138,12 @@ def _counted(pairs: list[tuple[str, Level]]) -> Iterable[tuple[str, int, Level]]
     for name, level in pairs:
         counts[name] += 1
         yield name, counts[name], level
+
+
+def read_runs(text: str, banner: re.Pattern[str], read_run: Callable[[str], Output]) -> Output:
+    """Return what is in a file that may hold several runs one after another, each after its banner."""
+    starts = [match.start() for match in banner.finditer(text)]
+    output = Output()
+    for start, end in zip(starts, [*starts[1:], len(text)], strict=False):
+        output.extend(read_run(text[start:end]))
+    return output

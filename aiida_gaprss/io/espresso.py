@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.io.espresso import label_to_symbol, parse_pwo_start
 
-from aiida_gaprss.io.common import Output, Step, Wrong, real
+from aiida_gaprss.io.common import Output, Step, Wrong, read_runs, real
 from aiida_gaprss.io.espresso_level import BANNER, first_number, level, species_of
 from aiida_gaprss.outside import shown
 
@@ -39,11 +39,7 @@ def recognises(head: str) -> bool:
 
 def read(text: str) -> Output:
     """Return the ionic steps of the output of pw.x, which may hold several runs one after another."""
-    starts = [match.start() for match in BANNER.finditer(text)]
-    output = Output()
-    for start, end in zip(starts, [*starts[1:], len(text)], strict=False):
-        output.extend(_read_run(text[start:end]))
-    return output
+    return read_runs(text, BANNER, _read_run)
 
 
 def _read_run(text: str) -> Output:

@@ -33,7 +33,7 @@ from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.workflows.generation import GenerationWorkChain
 from aiida_gaprss.workflows.jobs.lock import alone
 from aiida_gaprss.workflows.label import LabelWorkChain
-from aiida_gaprss.workflows.search import SearchWorkChain, validate_search
+from aiida_gaprss.workflows.search import SearchWorkChain, expose_relaxations, validate_search
 
 
 class RssWorkChain(GenerationWorkChain):
@@ -84,12 +84,7 @@ class RssWorkChain(GenerationWorkChain):
             exclude=("datasets", "settings", "seed"),
             namespace_options={"help": "Jobs of fits: code of gap_fit, python that evaluates, options."},
         )
-        spec.expose_inputs(
-            RelaxCalculation,
-            namespace="relax",
-            exclude=("frames", "potential", "settings"),
-            namespace_options={"help": "Jobs of relaxations: python of the compute machine, options."},
-        )
+        expose_relaxations(spec)
         spec.inputs.validator = validate_start
         again = [while_(cls.jobs_are_left)(cls.restart_jobs)]
         spec.outline(

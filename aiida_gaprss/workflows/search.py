@@ -75,6 +75,16 @@ def _validate_concurrent(value: int, _: Any) -> str | None:
     return None if value >= 1 else f"expected at least 1, got {value}"
 
 
+def expose_relaxations(spec: Any) -> None:
+    """Add the inputs of jobs of relaxations to a work chain that makes frames and settings itself."""
+    spec.expose_inputs(
+        RelaxCalculation,
+        namespace="relax",
+        exclude=("frames", "potential", "settings"),
+        namespace_options={"help": "Jobs of relaxations: python of the compute machine, options."},
+    )
+
+
 class SearchWorkChain(RestartingWorkChain):
     """Relax random cells with a potential, and tell the distinct minima and whether given structures are among them.
 
@@ -104,12 +114,7 @@ class SearchWorkChain(RestartingWorkChain):
             required=False,
             help="Structures to be found, named by config_type or frame_id; they are relaxed, too.",
         )
-        spec.expose_inputs(
-            RelaxCalculation,
-            namespace="relax",
-            exclude=("frames", "potential", "settings"),
-            namespace_options={"help": "Jobs of relaxations: python of the compute machine, options."},
-        )
+        expose_relaxations(spec)
         spec.input(
             "max_concurrent",
             valid_type=int,
