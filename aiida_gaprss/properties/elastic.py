@@ -71,12 +71,18 @@ class ElasticConstants:
     @property
     def bulk_modulus(self) -> float:
         """Voigt–Reuss–Hill average of the bulk modulus, GPa (Hill, Proc. Phys. Soc. A 65, 349, 1952)."""
-        return float(self.tensor.k_vrh)
+        return self._averaged("k_vrh")
 
     @property
     def shear_modulus(self) -> float:
         """Voigt–Reuss–Hill average of the shear modulus, GPa (Hill, Proc. Phys. Soc. A 65, 349, 1952)."""
-        return float(self.tensor.g_vrh)
+        return self._averaged("g_vrh")
+
+    def _averaged(self, name: str) -> float:
+        try:
+            return float(getattr(self.tensor, name))
+        except np.linalg.LinAlgError as error:
+            raise ElasticityError("there are strains that cost nothing: is anything within the cutoff?") from error
 
     @property
     def stable(self) -> bool:

@@ -42,7 +42,7 @@ from aiida_gaprss.models.gap.settings import FitSettings
 from aiida_gaprss.models.training import fault_of_absurd, leaks
 from aiida_gaprss.settings.computer import is_here
 from aiida_gaprss.settings.model import in_words
-from aiida_gaprss.workflows.inputs import Code, fit_inputs
+from aiida_gaprss.workflows.inputs import Code, fit_inputs, named_nodes
 from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain
 
 #: A repair takes this part of the sparse points of many-body terms.
@@ -273,7 +273,7 @@ class FitWorkChain(SubmitOnceWorkChain, BaseRestartWorkChain):
         :raises ValueError: if there is no such protocol, or no such code.
         """
         settings = {**({"protocol": protocol} if protocol is not None else {}), **(overrides or {})}
-        expand(settings, labelled_elements(dict(datasets)))
+        expand(settings, labelled_elements(named_nodes(Dataset, datasets, "datasets")))
         builder = cls.get_builder()
         builder._update({**fit_inputs(datasets, settings, gap_fit, python, options, seed), **inputs})
         return builder

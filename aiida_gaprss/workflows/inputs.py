@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from aiida.orm import AbstractCode, Dict, Int
+from aiida.orm import AbstractCode, Data, Dict, Int
 
 from aiida_gaprss.campaign.codes import code_of
 from aiida_gaprss.campaign.search import DiagnosticSearchSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.outside import shown
 from aiida_gaprss.settings.computer import fit_options, job_options
 from aiida_gaprss.structures.compositions import text
 
+Node = TypeVar("Node", bound=Data)
+
 #: A code, or its name, pk or uuid; None for the one of this machine.
 Code = AbstractCode | str | None
+
+
+def node_of(kind: type[Node], value: Any, where: str) -> Node:
+    """Return a node, if it is one of this kind.
+
+    :raises ValueError: if it is something else.
+    """
+    if isinstance(value, kind):
+        return value
+    raise ValueError(f"{where}: expected a {kind.__name__}, got {shown(repr(value), 100)}; a pk or uuid needs load_node(…)")
+
+
+def named_nodes(kind: type[Node], nodes: Any, where: str) -> dict[str, Node]:
+    """Return nodes by their names, if they are such.
+
+    :raises ValueError: if they are something else, or there is none.
+    """
+    if not isinstance(nodes, Mapping) or not nodes:
+        raise ValueError(f"{where}: expected at least one {kind.__name__} by a name, got {shown(repr(nodes), 100)}")
+    return {name: node_of(kind, node, f"{where}.{name}") for name, node in nodes.items()}
 
 
 def fit_inputs(

@@ -23,6 +23,7 @@ from aiida_gaprss.levels import content_of, difference
 from aiida_gaprss.reference import PER_FRAME, level_of, reference_of
 from aiida_gaprss.reference.common import attempts
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
+from aiida_gaprss.workflows.inputs import node_of
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 from aiida_gaprss.workflows.jobs.scratch import clean_scratch
 from aiida_gaprss.workflows.jobs.submit_once import called
@@ -140,10 +141,10 @@ class LabelWorkChain(RestartingWorkChain):
         :param reference: what labels them, as under ``reference`` in a campaign file: ``{"ase": {"calculator": "emt"}}``.
         :param codes: names of codes, as under ``codes`` there.
         :param campaign: other keys of a campaign file: ``options``, ``bundle``, ``max_concurrent``, ``max_failed_fraction``.
-        :raises ConfigError: with everything that is wrong, each with its place.
+        :raises ValueError: with everything that is wrong, each with its place.
         """
-        formula = dict.fromkeys(frames.elements, 1)
-        data = {"settings": {"formula": formula}, "reference": dict(reference), "codes": dict(codes or {}), **campaign}
+        formula = dict.fromkeys(node_of(Dataset, frames, "frames").elements, 1)
+        data = {"settings": {"formula": formula}, "reference": reference, "codes": codes or {}, **campaign}
         builder = cls.get_builder()
         builder._update({"frames": frames, **label_inputs(check_given(data))})
         return builder

@@ -182,8 +182,7 @@ class RssWorkChain(GenerationWorkChain):
             files are looked for in the present folder.
         :raises ConfigError: with everything that is wrong, each with its place.
         """
-        data = {"protocol": protocol, "settings": {**(overrides or {}), "formula": dict(formula)}, "reference": dict(reference)}
-        data |= campaign
+        data = {"protocol": protocol, "settings": {**(overrides or {}), "formula": formula}, "reference": reference, **campaign}
         builder = cls.get_builder()
         builder._update(builder_inputs(check_given(data)))
         return builder

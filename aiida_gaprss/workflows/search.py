@@ -25,7 +25,7 @@ from aiida_gaprss.settings.model import model_validator_for
 from aiida_gaprss.settings.protocols import merged
 from aiida_gaprss.strategies.seeds import make_cells
 from aiida_gaprss.structures.compositions import reduced, text
-from aiida_gaprss.workflows.inputs import Code, search_inputs
+from aiida_gaprss.workflows.inputs import Code, node_of, search_inputs
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 
 #: The analysis takes a link of every batch, and links per process cost quadratically.
@@ -159,10 +159,10 @@ class SearchWorkChain(RestartingWorkChain):
         :param inputs: other inputs, as ``targets=Dataset(…)``, ``max_concurrent=2``.
         :raises ValueError: if there is no such protocol or code, or a setting is wrong.
         """
-        campaign = RssSettings(**complete(protocol, {"formula": dict(formula)}))
+        campaign = RssSettings(**complete(protocol, {"formula": formula}))
         settings = DiagnosticSearchSettings(**merged(campaign.final_search(), dict(overrides or {}), ("cells",)))
         builder = cls.get_builder()
-        builder._update({**search_inputs(potential, settings, python, options, seed), **inputs})
+        builder._update({**search_inputs(node_of(Potential, potential, "potential"), settings, python, options, seed), **inputs})
         return builder
 
     @property

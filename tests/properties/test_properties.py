@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
 
 from aiida_gaprss.properties.base import PropertyError, labelled, property_of
 from aiida_gaprss.properties.elastic import Elastic, elastic_constants, relaxed
@@ -76,6 +77,13 @@ def test_what_is_missing_is_told(hexagonal):
         Elastic().result(hexagonal, done, "REF")
     with pytest.raises(PropertyError, match="periodic in all directions"):
         Elastic().plan(Atoms("Cu2", positions=[(0, 0, 0), (2, 0, 0)]))
+
+
+def test_calculators_that_give_no_numbers(hexagonal):
+    with pytest.raises(PropertyError, match=r"frame crystal: .*not a finite number"):
+        Elastic().compute(LennardJones(epsilon=float("nan"), sigma=2.3, rc=6.0), hexagonal)
+    with pytest.raises(PropertyError, match="strains that cost nothing: is anything within the cutoff"):
+        Elastic().compute(LennardJones(sigma=0.5), hexagonal)
 
 
 @pytest.mark.parametrize(

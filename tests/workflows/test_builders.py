@@ -108,6 +108,23 @@ def test_labels(codes, dataset):
         LabelWorkChain.get_builder_from_protocol(dataset, {}, codes={"python": codes["python"]})
 
 
+def test_what_is_no_mapping_or_no_node_is_told(codes, dataset, potential):
+    with pytest.raises(ConfigError, match=r"settings\.formula: .*got 'Si'"):
+        RssWorkChain.get_builder_from_protocol("Si", {"ase": {"calculator": "emt"}})
+    with pytest.raises(ConfigError, match="reference: "):
+        RssWorkChain.get_builder_from_protocol({"Cu": 1}, ["emt"])
+    with pytest.raises(ValueError, match=r"datasets\.mine: expected a Dataset, got 17; a pk or uuid needs load_node"):
+        FitWorkChain.get_builder_from_protocol({"mine": 17}, **codes)
+    with pytest.raises(ValueError, match=r"datasets: expected at least one Dataset by a name, got \{\}"):
+        FitWorkChain.get_builder_from_protocol({}, **codes)
+    with pytest.raises(ValueError, match="potential: expected a Potential, got <Dataset"):
+        SearchWorkChain.get_builder_from_protocol(dataset, {"Si": 1}, python=codes["python"])
+    with pytest.raises(ValueError, match="formula"):
+        SearchWorkChain.get_builder_from_protocol(potential, "Si", python=codes["python"])
+    with pytest.raises(ValueError, match="frames: expected a Dataset, got None"):
+        LabelWorkChain.get_builder_from_protocol(None, {"ase": {"calculator": "emt"}})
+
+
 def without_help(ports, place=""):
     """Inputs of our own that say nothing of what they are for."""
     for name, port in ports.items():
