@@ -6,8 +6,8 @@ A frame is an :class:`ase.Atoms` without a calculator. Labels are stored under n
 * ``arrays['REF_forces']``: eV/Å, shape ``(natoms, 3)``;
 * ``info['REF_virial']``: virial = −stress·volume, eV, the nine numbers xx xy xz yx yy yz zx zy zz.
 
-The same three with the prefix ``GAP`` hold what a potential predicts; ``arrays['GAP_local_energy']`` its local energies (eV), and
-``arrays['GAP_local_variance']`` how far the Gaussian process trusts them (eV²).
+The same three with the prefix ``PRED`` hold what a potential predicts; ``arrays['PRED_local_energy']`` its local energies (eV),
+and ``arrays['PRED_local_variance']`` how far the Gaussian process trusts them (eV²).
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, read_extxyz,
 from aiida_gaprss.outside import shown
 
 REFERENCE = "REF"
-PREDICTION = "GAP"
+PREDICTION = "PRED"
+#: The same in datasets and files of versions before 0.2: they are read under the new one.
+OLD_PREDICTION = "GAP"
 
 #: Keys of ``Atoms.info`` that are kept in a dataset besides the labels, and what they mean.
 INFO_KEYS: dict[str, str] = {
@@ -356,6 +358,10 @@ def _read_back(name: str) -> str:
 
 
 def _restore(atoms: Atoms) -> Atoms:
+    store: dict[str, Any]
+    for store in (atoms.info, atoms.arrays):
+        for key in [key for key in store if key.startswith(f"{OLD_PREDICTION}_")]:
+            store[key.replace(OLD_PREDICTION, PREDICTION, 1)] = store.pop(key)
     for prefix in (REFERENCE, PREDICTION):
         key = f"{prefix}_virial"
         if key in atoms.info:

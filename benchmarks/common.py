@@ -67,11 +67,11 @@ def fit_silicon() -> Path:
     """Fit a GAP to 60 random cells of Stillinger-Weber silicon; return its xml."""
     from ase.io import write
 
-    from aiida_gaprss.models.gap.settings import FitSettings
+    from aiida_gaprss.models.gap.settings import GapSettings
 
     frames = labelled_silicon(silicon_cells(60, (2, 4, 6, 8)))
     write(FOLDER / "train.xyz", frames, format="extxyz", write_results=False)
-    fit = FitSettings(
+    fit = GapSettings(
         descriptors=[
             {"kind": "distance_2b", "cutoff": 5.0},
             {"kind": "soap_turbo", "cutoff": 4.5, "n_sparse": 200},

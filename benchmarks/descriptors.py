@@ -24,7 +24,7 @@ from common import FOLDER, gap_fit, labelled_silicon, silicon_cells
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.frames import extxyz
 from aiida_gaprss.io.extxyz import Keys, import_frames
-from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.gap.settings import GapSettings
 from aiida_gaprss.models.training import atomic_energies
 
 SIGMA = {"energy": 0.005, "forces": 0.05, "virial": 0.1}
@@ -76,7 +76,7 @@ def sets() -> tuple[list[Atoms], list[Atoms], str]:
     return [*frames[:1], *frames[1::2]], frames[2::2], "isolated"
 
 
-def measure(name: str, settings: FitSettings, training: list[Atoms]) -> list[float]:
+def measure(name: str, settings: GapSettings, training: list[Atoms]) -> list[float]:
     """Return energy error (meV/atom), force error (eV/Å), ms/atom, and CPU seconds of the fit."""
     folder = FOLDER / name
     folder.mkdir()
@@ -102,7 +102,7 @@ def main() -> None:
     goal: list[float] = []
     for kind, n_sparse in (("soap", 500), *(("soap_turbo", n) for n in (250, 350, 500, 700, 1000, 1500))):
         many = {"kind": kind, **SOAP, "n_sparse": n_sparse}
-        found = measure(f"{kind}{n_sparse}", FitSettings(descriptors=[PAIR, many], sigma=SIGMA, e0=zero), training)
+        found = measure(f"{kind}{n_sparse}", GapSettings(descriptors=[PAIR, many], sigma=SIGMA, e0=zero), training)
         print(
             f"| {kind}, {n_sparse} sparse points | {found[0]:.2f} | {found[1]:.3f} | {found[2]:.2f} | {found[3]:.1f} |",
             flush=True,

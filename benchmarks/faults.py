@@ -345,7 +345,7 @@ FAULTS = {
     "ssh-3": Fault("SSH cut, down for 30 s", ssh_cut),
     "cancel-relax": Fault("relaxations cancelled", cancelled("RelaxCalculation", 5), RELAXING),
     "cancel-relax-twice": Fault("relaxations cancelled, twice", cancelled_twice, "4 of 20, then 4 of the rest"),
-    "cancel-fit": Fault("fit cancelled", cancelled("GapFitCalculation"), FITTING),
+    "cancel-fit": Fault("fit cancelled", cancelled("FitCalculation"), FITTING),
     "cancel-label": Fault("labels cancelled", cancelled("LabelCalculation", 4), LABELLING),
     "cancel-search": Fault("relaxations of the search cancelled", cancelled("RelaxCalculation", 3, 3), "searching, 3 cells done"),
     "job-kill": Fault("python of the labels killed", job_killed, LABELLING),
@@ -355,9 +355,7 @@ FAULTS = {
     "half-results": Fault(
         "half of the results lost before they are fetched", cut_after_the_end("RelaxCalculation", "results.jsonl"), "relaxing"
     ),
-    "half-potential": Fault(
-        "half of gap.xml lost before it is fetched", cut_after_the_end("GapFitCalculation", "gap.xml"), FITTING
-    ),
+    "half-potential": Fault("half of gap.xml lost before it is fetched", cut_after_the_end("FitCalculation", "gap.xml"), FITTING),
     "slurmctld": Fault("slurmctld down for 10 s", at("RelaxCalculation", 5, controller_restarted), RELAXING),
     "slurmctld-1": Fault("slurmctld down for 10 s", controller_restarted),
     "node": Fault("node reboots", node_rebooted, RELAXING),

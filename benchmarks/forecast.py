@@ -37,7 +37,7 @@ from scipy.optimize import least_squares, nnls
 from aiida_gaprss import frames as fr
 from aiida_gaprss.models.gap import forecast as model
 from aiida_gaprss.models.gap.log import read_log
-from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.gap.settings import GapSettings
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
 
 HEAD = """\
@@ -165,7 +165,7 @@ def load(source: str, n: int) -> list[Atoms] | None:
     return [frames[i] for i in np.linspace(0, len(frames) - 1, n).astype(int)]
 
 
-def prepare(case: Case) -> tuple[list[Atoms], FitSettings] | None:
+def prepare(case: Case) -> tuple[list[Atoms], GapSettings] | None:
     """Return frames and settings of a case; None without the data."""
     frames = load(case.source, case.frames)
     if frames is None:
@@ -175,10 +175,10 @@ def prepare(case: Case) -> tuple[list[Atoms], FitSettings] | None:
             atoms.arrays.pop("REF_forces", None)
         if "v" not in case.labels:
             atoms.info.pop("REF_virial", None)
-    return frames, FitSettings(descriptors=list(case.descriptors), sigma=SIGMA)
+    return frames, GapSettings(descriptors=list(case.descriptors), sigma=SIGMA)
 
 
-def measure(frames: list[Atoms], settings: FitSettings, threads: int = 1) -> dict:
+def measure(frames: list[Atoms], settings: GapSettings, threads: int = 1) -> dict:
     """Run gap_fit; return its CPU time, peak memory, and the CPU time of its parts from the log."""
     import quippy
 

@@ -30,7 +30,8 @@ from rich.table import Table
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.io.extxyz import Keys, import_frames
-from aiida_gaprss.models.pair.fit import PairFit, PairSettings, fit_pairs
+from aiida_gaprss.models.pair.fit import PairFit, fit_pairs
+from aiida_gaprss.models.pair.settings import PairSettings
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
 
 A, B = "Ar", "Kr"

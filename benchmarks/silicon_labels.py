@@ -113,7 +113,7 @@ def errors_of(node: Any) -> list[tuple[int, float | None]]:
         (end,) = run(RelaxCalculation, **inputs)["frames"].get_frames()
         cell = (end.cell.array, end.get_scaled_positions(), end.numbers)
         kept = spglib.get_symmetry_dataset(cell, symprec=1e-2).number == 227 and end.info["relax_status"] == "converged"
-        rows.append((labels, 1000 * (end.info["GAP_energy"] / len(end) - DIAMOND) if kept else None))
+        rows.append((labels, 1000 * (end.info["PRED_energy"] / len(end) - DIAMOND) if kept else None))
     return rows
 
 

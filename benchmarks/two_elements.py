@@ -104,7 +104,7 @@ def tell_hull(node: Any) -> Any:
         energy = 1000 * hull.formation_energy(atoms)
         print(f"  on the hull: {phase_name(atoms):8s} {symbol:10s} formation energy {energy:+7.1f} meV/atom")
     errors = [m for m in node.outputs.minima["minima"] if m["ref_energy"] is not None]
-    rms = (sum((m["gap_energy"] - m["ref_energy"]) ** 2 for m in errors) / len(errors)) ** 0.5
+    rms = (sum((m["predicted_energy"] - m["ref_energy"]) ** 2 for m in errors) / len(errors)) ** 0.5
     print(f"  error of the potential at the {len(errors)} lowest minima: {1000 * rms:.1f} meV/atom (root mean square)")
     return hull
 

@@ -205,7 +205,7 @@ def compare_minima(sides: list[Side]) -> None:
     for side in sides:
         frames = side.results("relax")
         if side.name == "ours":
-            energies = [a.info["GAP_energy"] for a in frames]
+            energies = [a.info["PRED_energy"] for a in frames]
             steps = [a.info["step"] for a in frames]
             converged = sum(a.info["relax_status"] == "converged" for a in frames)
         elif side.name == "autoplex":
@@ -213,7 +213,7 @@ def compare_minima(sides: list[Side]) -> None:
             steps = [a.info["RSS_minim_iter"] for a in frames]
             converged = sum(step < json.loads((FOLDER / "relax.json").read_text())["max_steps"] for step in steps)
         else:
-            energies = [a.info["GAP_energy"] for a in frames]
+            energies = [a.info["PRED_energy"] for a in frames]
             steps = [a.info["optimize_n_steps"] for a in frames]
             converged = sum(a.info["optimize_config_type"] == "optimize_last_converged" for a in frames)
         volumes = np.array([a.get_volume() for a in frames])
@@ -230,12 +230,12 @@ def compare_minima(sides: list[Side]) -> None:
 def compare_labels(task: str, sides: list[Side]) -> None:
     """Print whether energies, forces and stresses agree."""
     ours, theirs = (side.results(task) for side in sides)
-    prefix = "REF" if task in LABELS else "GAP"
+    prefix = "REF" if task in LABELS else "PRED"
     differences = [
         (
-            abs(a.info[f"{prefix}_energy"] - b.info["GAP_energy"]) / len(a),
-            np.abs(a.arrays[f"{prefix}_forces"] - b.arrays["GAP_forces"]).max(),
-            np.abs(-np.reshape(a.info[f"{prefix}_virial"], (3, 3)) / a.get_volume() - full(b.info["GAP_stress"])).max(),
+            abs(a.info[f"{prefix}_energy"] - b.info["PRED_energy"]) / len(a),
+            np.abs(a.arrays[f"{prefix}_forces"] - b.arrays["PRED_forces"]).max(),
+            np.abs(-np.reshape(a.info[f"{prefix}_virial"], (3, 3)) / a.get_volume() - full(b.info["PRED_stress"])).max(),
         )
         for a, b in zip(ours, theirs, strict=True)
     ]

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Engine
 
 import aiida_gaprss
 from aiida_gaprss import frames as fr
-from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.gap.settings import GapSettings
 from aiida_gaprss.models.training import atomic_energies
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
 
@@ -147,7 +147,7 @@ def python_code(code_here):
 
 @pytest.fixture
 def gap_fit_code(code_here, gap_fit_binary):
-    return code_here("gap_fit", gap_fit_binary, "gaprss.gap_fit")
+    return code_here("gap_fit", gap_fit_binary, "gaprss.fit")
 
 
 @pytest.fixture
@@ -340,8 +340,8 @@ def fit_with_binary(gap_fit_binary, tmp_path_factory):
             atoms.info.update({key: source.info[key] for key in keep if key in source.info})
             atoms.arrays.update({key: source.arrays[key] for key in keep if key in source.arrays})
         (folder / "train.extxyz").write_text(extxyz(training))
-        e0 = atomic_energies(frames, FitSettings(**settings).e0)
-        command = FitSettings(**settings).command("train.extxyz", "gap.xml", seed, e0)
+        e0 = atomic_energies(frames, GapSettings(**settings).e0)
+        command = GapSettings(**settings).command("train.extxyz", "gap.xml", seed, e0)
         (folder / "gap_fit.in").write_text(edit(command) + extra)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_STACKSIZE": "64M"}
         done = subprocess.run(

@@ -14,7 +14,7 @@ CRYSTALS = {
 
 def relaxed(atoms: Atoms, energy_per_atom: float, frame_id: str, status: str = "converged", **info) -> Atoms:
     out = atoms.copy()
-    out.info = {"frame_id": frame_id, "relax_status": status, "GAP_energy": energy_per_atom * len(out), **info}
+    out.info = {"frame_id": frame_id, "relax_status": status, "PRED_energy": energy_per_atom * len(out), **info}
     return out
 
 

@@ -96,7 +96,8 @@ def test_airss_seeds(cases, name, said):
 )
 @pytest.mark.usefixtures("aiida_profile")
 def test_potentials(cases, name, said):
-    from aiida_gaprss.data.potential import Potential, PotentialError
+    from aiida_gaprss.data.potential import Potential
+    from aiida_gaprss.models.base import PotentialError
 
     path = cases / f"{name}.xml"
     with pytest.raises(PotentialError) as info:

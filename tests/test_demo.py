@@ -23,7 +23,7 @@ def test_demo_finds_diamond(tmp_path):
     # Stillinger and Weber, PRB 31, 5262: -2 epsilon per atom, epsilon = 2.1675 eV.
     assert lowest["space_group"] == 227
     assert lowest["E_ref_eV/atom"] == pytest.approx(-2 * 2.1675, abs=0.002)
-    assert abs(lowest["E_GAP-E_ref_meV/atom"]) <= 10
+    assert abs(lowest["E_pred-E_ref_meV/atom"]) <= 10
     assert report["labelled_frames"] + sum(row["E_ref_eV/atom"] is not None for row in report["minima"]) <= 300
     assert f"Report: {folder / 'index.html'}" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["demo"], "nothing is left outside of the folder"

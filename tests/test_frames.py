@@ -229,7 +229,7 @@ def change(what):
         (lambda a: a.info.update(REF_energy=np.nan), "REF_energy is nan, expected finite"),
         (lambda a: a.info.update(REF_energy="low"), "REF_energy is 'low', expected numbers"),
         (lambda a: a.info.update(REF_virial=np.ones(6)), "REF_virial has 6 numbers, expected 9"),
-        (lambda a: a.info.update(GAP_virial=np.full(9, np.inf)), "GAP_virial contains inf, expected finite"),
+        (lambda a: a.info.update(PRED_virial=np.full(9, np.inf)), "PRED_virial contains inf, expected finite"),
         (lambda a: a.arrays.update(REF_forces=np.ones((8, 2))), "REF_forces has 16 numbers, expected 24"),
         (lambda a: a.arrays["REF_forces"].__setitem__((0, 0), np.nan), "REF_forces contains nan, expected finite"),
         (lambda a: a.positions.__setitem__((0, 0), np.nan), "positions have a value that is not a finite"),

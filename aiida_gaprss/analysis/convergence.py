@@ -74,7 +74,7 @@ def low_end_points(frames: Sequence[Atoms], window: float) -> list[Atoms]:
     Energies, not enthalpies: every end point may have been relaxed at another pressure.
     """
     ends = ended_frames(frames)
-    energies = [(reduced_formula(atoms), atoms.info["GAP_energy"] / len(atoms)) for atoms in ends]
+    energies = [(reduced_formula(atoms), atoms.info["PRED_energy"] / len(atoms)) for atoms in ends]
     lowest: dict[str, float] = {}
     for composition, energy in energies:
         lowest[composition] = min(energy, lowest.get(composition, energy))
@@ -84,11 +84,11 @@ def low_end_points(frames: Sequence[Atoms], window: float) -> list[Atoms]:
 def energy_change(before: Sequence[Atoms], after: Sequence[Atoms]) -> float | None:
     """Return the root mean square change (eV/atom) of the predicted energies of the same frames; None without frames.
 
-    :param before: frames with the ``GAP_energy`` of one potential.
+    :param before: frames with the ``PRED_energy`` of one potential.
     :param after: those that another potential was evaluated on, found by ``frame_id``; what it could not evaluate is left out.
     """
-    energies = {a.info["frame_id"]: a.info["GAP_energy"] / len(a) for a in after if "GAP_energy" in a.info}
-    changes = [energies[a.info["frame_id"]] - a.info["GAP_energy"] / len(a) for a in before if a.info["frame_id"] in energies]
+    energies = {a.info["frame_id"]: a.info["PRED_energy"] / len(a) for a in after if "PRED_energy" in a.info}
+    changes = [energies[a.info["frame_id"]] - a.info["PRED_energy"] / len(a) for a in before if a.info["frame_id"] in energies]
     return float(np.sqrt(np.mean(np.square(changes)))) if changes else None
 
 
@@ -109,7 +109,7 @@ def discovery(new: Sequence[Atoms], seen: Sequence[Atoms], tolerance: float) -> 
     if not new:
         return 0, 0
     prints = fingerprints(new, species)
-    energies = [a.info["GAP_energy"] / len(a) for a in new]
+    energies = [a.info["PRED_energy"] / len(a) for a in new]
     distinct = unique(prints, tolerance, energies).kept
     fresh = unique(prints[distinct], tolerance, known=fingerprints(seen, species) if seen else None).kept
     return len(distinct), len(fresh)
@@ -118,7 +118,7 @@ def discovery(new: Sequence[Atoms], seen: Sequence[Atoms], tolerance: float) -> 
 def new_error(labelled: Sequence[Atoms]) -> float | None:
     """Return the root mean square error (eV/atom) of what was predicted for frames before they were fitted; None without any."""
     errors = [
-        (a.info["GAP_energy"] - a.info["REF_energy"]) / len(a) for a in labelled if fr.is_labelled(a) and "GAP_energy" in a.info
+        (a.info["PRED_energy"] - a.info["REF_energy"]) / len(a) for a in labelled if fr.is_labelled(a) and "PRED_energy" in a.info
     ]
     return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
 

@@ -1,4 +1,4 @@
-"""Errors of a potential: ``GAP_*`` against ``REF_*`` of the same frames.
+"""Errors of a potential: ``PRED_*`` against ``REF_*`` of the same frames.
 
 Energies and virials are compared per atom, in meV/atom; forces by component, in eV/Å. A virial is symmetric, so its six
 independent components count, each once. A frame that lacks one of the two labels is left out and counted.

@@ -8,7 +8,7 @@ et al. 2020 (ltol 0.1, stol 0.1, angle 3°).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -58,16 +58,21 @@ class Minimum:
     primitive_atoms: int
     volume: float
     pressure_GPa: float
-    gap_energy: float
-    gap_enthalpy: float
+    predicted_energy: float
+    predicted_enthalpy: float
     above_lowest: float
     ref_energy: float | None
     atoms: Atoms
 
     @property
     def error(self) -> float | None:
-        """GAP minus reference energy, eV/atom."""
-        return None if self.ref_energy is None else self.gap_energy - self.ref_energy
+        """Predicted minus reference energy, eV/atom."""
+        return None if self.ref_energy is None else self.predicted_energy - self.ref_energy
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], atoms: Atoms) -> Minimum:
+        """Return what :meth:`as_dict` has written, of versions before 0.2, too, which called predictions by the name GAP."""
+        return cls(**{key.replace("gap_", "predicted_"): value for key, value in row.items()}, atoms=atoms)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the atoms as plain data."""
@@ -161,7 +166,7 @@ def unique_minima(
 ) -> list[Minimum]:
     """Return the distinct structures among relaxed ``frames``, sorted by the potential's enthalpy per atom.
 
-    Frames without ``GAP_energy``, isolated atoms and frames that are no end point of a relaxation (:data:`NOT_RELAXED`)
+    Frames without ``PRED_energy``, isolated atoms and frames that are no end point of a relaxation (:data:`NOT_RELAXED`)
     are left out; frames that ran out of steps or time stay, flagged ``converged=False``. All predictions should come from
     one potential. Structures of several compositions are compared by their heights above the convex hull of them all; if one of
     the elements has none of its own, each composition has its own lowest.
@@ -271,8 +276,8 @@ def _minimum(rank: int, candidate: EndPoint, group: list[EndPoint], symprec: flo
         primitive_atoms=primitive_atoms,
         volume=candidate.volume,
         pressure_GPa=float(atoms.info.get("pressure_GPa", 0.0)),
-        gap_energy=candidate.energy,
-        gap_enthalpy=candidate.enthalpy,
+        predicted_energy=candidate.energy,
+        predicted_enthalpy=candidate.enthalpy,
         above_lowest=candidate.excess,
         ref_energy=None if reference is None else reference / len(atoms),
         atoms=atoms,

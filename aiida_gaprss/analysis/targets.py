@@ -33,8 +33,8 @@ class Found:
     given_space_group: int
     space_group: int | None
     kept: bool | None
-    gap_energy: float | None
-    gap_enthalpy: float | None
+    predicted_energy: float | None
+    predicted_enthalpy: float | None
     above_lowest: float | None
     found: bool
     hits: int
@@ -88,8 +88,8 @@ def _find(
         given_space_group=group,
         space_group=symmetry(target.atoms)[0],
         kept=bool(KEPT.fit(_structure(given), _structure(target.atoms))),
-        gap_energy=target.energy,
-        gap_enthalpy=target.enthalpy,
+        predicted_energy=target.energy,
+        predicted_enthalpy=target.enthalpy,
         above_lowest=target.enthalpy - lowest,
         found=bool(hits),
         hits=len(hits),
@@ -105,7 +105,7 @@ def _structure(atoms: Atoms) -> Structure:
 
 def in_words(row: dict[str, Any]) -> str:
     """Return what became of a target as a line for a reader."""
-    if row["gap_enthalpy"] is None:
+    if row["predicted_enthalpy"] is None:
         return f"{row['name']}: not found; its own relaxation: {row['status']}"
     height = f"{1000 * row['above_lowest']:+.1f} meV/atom from the lowest minimum"
     if not row["found"]:

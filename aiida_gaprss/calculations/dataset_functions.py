@@ -70,7 +70,7 @@ def merge_datasets(**datasets: Dataset) -> Dataset:
 def lowest_distinct(frames: Dataset, settings: Dict) -> dict[str, Any]:
     """Return the lowest distinct structures, by the reference energies or those of a potential, and their numbers.
 
-    :param settings: ``by`` (REF or GAP), ``window`` (eV/atom), ``limit``, ``symprec`` (Å).
+    :param settings: ``by`` (REF or PRED), ``window`` (eV/atom), ``limit``, ``symprec`` (Å).
     """
     wanted = settings.get_dict()
     known = frames.get_frames()
@@ -101,7 +101,7 @@ def lowest_distinct(frames: Dataset, settings: Dict) -> dict[str, Any]:
                 "above_lowest",
             )
         }
-        | {"energy": minimum.gap_energy}
+        | {"energy": minimum.predicted_energy}
         for minimum in found
     ]
     chosen = Dataset([names[minimum.frame_id] for minimum in found], level_of_theory=joint_level([frames]))
@@ -111,5 +111,5 @@ def lowest_distinct(frames: Dataset, settings: Dict) -> dict[str, Any]:
 def _relaxed(atoms: Atoms, by: str) -> Atoms:
     """Return a frame as an end point with the energy that it is ranked by."""
     out = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-    out.info = {"frame_id": atoms.info["frame_id"], "GAP_energy": atoms.info[f"{by}_energy"]}
+    out.info = {"frame_id": atoms.info["frame_id"], "PRED_energy": atoms.info[f"{by}_energy"]}
     return out

@@ -14,7 +14,7 @@ from aiida_gaprss.settings.model import model_validator_for
 
 
 class EvaluateCalculation(FramesCalculation):
-    """Predict energies, forces, virials (``GAP_*``) and, if asked for, local energies of all frames."""
+    """Predict energies, forces, virials (``PRED_*``) and, if asked for, local energies of all frames."""
 
     TASK = "evaluate"
     PARSER = "gaprss.evaluate"
@@ -23,11 +23,20 @@ class EvaluateCalculation(FramesCalculation):
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
         """Define the potential and the settings."""
         super().define(spec)
-        spec.input("potential", valid_type=Potential, validator=check_potential, help="The GAP to evaluate.")
+        spec.input("potential", valid_type=Potential, validator=check_potential, help="The potential to evaluate.")
         spec.inputs["settings"].validator = model_validator_for(EvaluateSettings)
-        spec.inputs.validator = validate_potential
+        spec.inputs.validator = _validate
 
     def task_settings(self) -> dict[str, Any]:
         """Return the settings with the calculator."""
         given = self.inputs.settings.get_dict() if "settings" in self.inputs else {}
         return EvaluateSettings(**given).model_dump() | potential_calculator(self.inputs.potential)
+
+
+def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
+    if fault := validate_potential(inputs, ports):
+        return fault
+    if "potential" in inputs and "settings" in inputs and inputs["settings"].get_dict().get("variances"):
+        family = inputs["potential"].family
+        return None if family.VARIANCES else f"settings.variances: a potential of the family {family.NAME} has none"
+    return None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.engine import calcfunction
-from aiida.orm import Data, Dict, Float, Int, List
+from aiida.orm import Data, Dict, Float, Int, List, Str
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.errors import errors_in_groups
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import joined
-from aiida_gaprss.models.gap.protocols import expand
-from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.base import BaseFit, Family
+from aiida_gaprss.models.families import expand, family_of, fit_settings
 from aiida_gaprss.models.splits import all_but, stratified
 from aiida_gaprss.models.training import leaks
 
@@ -20,48 +20,39 @@ from aiida_gaprss.models.training import leaks
 @calcfunction
 def complete_settings(settings: Dict, elements: List) -> Dict:
     """Return all settings of a fit that names a protocol, or has lengths in bonds."""
-    return Dict(FitSettings(**expand(settings.get_dict(), elements.get_list())).model_dump())
+    return Dict(fit_settings(**expand(settings.get_dict(), elements.get_list())).model_dump())
 
 
 @calcfunction
-def fewer_sparse_points(settings: Dict, factor: Float) -> Dict:
-    """Return the settings with the sparse points of many-body terms times ``factor``, at least 10 of each."""
+def repaired(settings: Dict, kind: Str) -> Dict:
+    """Return the settings as their family repairs them.
 
-    def scaled(number: int) -> int:
-        return max(10, int(number * factor.value))
-
-    out = settings.get_dict()
-    for term in out["descriptors"]:
-        if term["kind"].startswith("soap"):
-            n = term["n_sparse"]
-            term["n_sparse"] = {key: scaled(value) for key, value in n.items()} if isinstance(n, dict) else scaled(n)
-    return Dict(out)
-
-
-@calcfunction
-def more_jitter(settings: Dict, factor: Float) -> Dict:
-    """Return the settings with another sparse jitter."""
-    return Dict({**settings.get_dict(), "sparse_jitter": settings.get_dict().get("sparse_jitter", 1e-8) * factor.value})
-
-
-@calcfunction
-def first_terms(settings: Dict, number: Int) -> Dict:
-    """Return the settings with the first terms only."""
-    out = settings.get_dict()
-    return Dict({**out, "descriptors": out["descriptors"][: number.value]})
-
-
-@calcfunction
-def with_delta(settings: Dict, number: Int, results: Dict) -> Dict:
-    """Return the settings with the δ of one term from what the terms before it left over.
-
-    δ is the root mean square error of the energy per atom of the fit so far: an atom has one SOAP descriptor, and it is an upper
-    limit for pairs and triplets, of which it has several.
+    :param kind: what was wrong with the fit: ``memory`` or ``ill-conditioned``.
     """
-    out = settings.get_dict()
-    terms = [dict(term) for term in out["descriptors"]]
-    terms[number.value]["delta"] = max(results.get_dict()["errors"]["energy"]["rmse"] / 1000.0, 1e-4)
-    return Dict({**out, "descriptors": terms})
+    model, family = _family(settings)
+    repair = family.repaired(model, kind.value)
+    if repair is None:
+        raise ValueError(f"the family {family.NAME} has no repair for {kind.value}")
+    return Dict(repair.settings.model_dump())
+
+
+@calcfunction
+def first_stages(settings: Dict, number: Int) -> Dict:
+    """Return the settings of the fit that comes before a stage."""
+    model, family = _family(settings)
+    return Dict(family.first_stages(model, number.value).model_dump())
+
+
+@calcfunction
+def with_stage(settings: Dict, number: Int, results: Dict) -> Dict:
+    """Return the settings with what the fit before a stage has found."""
+    model, family = _family(settings)
+    return Dict(family.with_stage(model, number.value, results.get_dict()).settings.model_dump())
+
+
+def _family(settings: Dict) -> tuple[BaseFit, Family]:
+    model = fit_settings(**settings.get_dict())
+    return model, family_of(model.family)
 
 
 @calcfunction

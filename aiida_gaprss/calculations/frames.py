@@ -17,6 +17,7 @@ from ase.io import write
 from aiida_gaprss.calculations.worker import watch_connections
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.models.base import Family
 from aiida_gaprss.runners import FOLDER, SHARED
 
 POTENTIAL_FOLDER = "potential"
@@ -43,7 +44,7 @@ class FramesCalculation(CalcJob):
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
         """Define the ports all batched jobs have."""
         super().define(spec)
-        spec.input("code", valid_type=AbstractCode, help="Python with ase and quippy on the compute machine.")
+        spec.input("code", valid_type=AbstractCode, help="Python with ase, and what the potential needs, on the compute machine.")
         spec.input("frames", valid_type=Dataset, help="Frames to work on.")
         spec.input("settings", valid_type=Dict, required=False, help="Settings of the task.")
         spec.input("metadata.options.parser_name", valid_type=str, default=cls.PARSER)
@@ -92,6 +93,8 @@ class FramesCalculation(CalcJob):
         if options.get("max_wallclock_seconds"):
             settings["time_limit_s"] = max(0.95 * options.max_wallclock_seconds - 10, 0.5 * options.max_wallclock_seconds)
         upload_runner(folder, self.TASK)
+        if "potential" in self.inputs:
+            upload_scripts(folder, self.inputs.potential.family)
         with folder.open("settings.json", "w", encoding="utf-8") as handle:
             json.dump(settings, handle, indent=1, sort_keys=True)
         with folder.open(INPUT, "w", encoding="utf-8") as handle:
@@ -118,17 +121,21 @@ def upload_runner(folder: Folder, task: str) -> None:
             handle.write((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
 
 
+def upload_scripts(folder: Folder, family: Family) -> None:
+    """Put the python files into the job folder by which a family makes its calculator."""
+    for path in family.SCRIPTS:
+        with folder.open(path.name, "w", encoding="utf-8") as handle:
+            handle.write(path.read_text(encoding="utf-8"))
+
+
 def potential_files(potential: Potential, prefix: str = "") -> list[tuple[str, str, str]]:
     """Return AiiDA's local_copy_list of a potential's files, after checking them."""
     return [(potential.uuid, name, prefix + name) for name in potential.checked_files()]
 
 
 def potential_calculator(potential: Potential) -> dict[str, Any]:
-    """Return the part of the task settings that makes the quippy calculator of an uploaded potential."""
-    return {
-        "calculator": "quippy.potential.Potential",
-        "arguments": {"args_str": potential.init_args, "param_filename": f"{POTENTIAL_FOLDER}/{potential.xml}"},
-    }
+    """Return the part of the task settings that makes the calculator of an uploaded potential."""
+    return potential.family.calculator(potential.facts, f"{POTENTIAL_FOLDER}/{potential.main}")
 
 
 def extxyz(frames: Any) -> str:

@@ -1,4 +1,4 @@
-"""Relax many cells with a GAP, each at its own pressure."""
+"""Relax many cells with a potential, each at its own pressure."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 from aiida.engine import CalcJobProcessSpec
 
 from aiida_gaprss.calculations.frames import FramesCalculation, potential_calculator
-from aiida_gaprss.data.potential import Potential, PotentialError, too_new
-from aiida_gaprss.models import GAP_VERSION_EXTRA
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.models.base import PotentialError
 from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.settings.model import model_validator_for
 
 
 class RelaxCalculation(FramesCalculation):
-    """Relax the cells of a dataset with a GAP, keeping snapshots.
+    """Relax the cells of a dataset with a potential, keeping snapshots.
 
     Output frames: for every cell the snapshots that were asked for and the last step, with ``parent``, ``step``, ``relax_status``
-    and the potential's energy, forces and virial (``GAP_*``).
+    and the potential's energy, forces and virial (``PRED_*``).
     """
 
     TASK = "relax"
@@ -27,7 +27,7 @@ class RelaxCalculation(FramesCalculation):
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
         """Define the potential and the settings."""
         super().define(spec)
-        spec.input("potential", valid_type=Potential, validator=check_potential, help="The GAP that drives the relaxations.")
+        spec.input("potential", valid_type=Potential, validator=check_potential, help="Drives the relaxations.")
         spec.inputs["settings"].validator = model_validator_for(RelaxSettings)
         spec.inputs.validator = validate_potential
 
@@ -50,9 +50,9 @@ def check_potential(potential: Potential | None, _: Any) -> str | None:
 def validate_potential(inputs: dict[str, Any], _: Any) -> str | None:
     """Refuse a potential that the code cannot read, and frames with elements that the potential does not know."""
     if "potential" in inputs and "code" in inputs:
-        here = inputs["code"].base.extras.get(GAP_VERSION_EXTRA, None)
-        if here is not None and inputs["potential"].gap_version > here:
-            return f"{too_new(inputs['potential'].gap_version)} (code {inputs['code'].full_label} has GAP version {here})"
+        code, node = inputs["code"], inputs["potential"]
+        if fault := node.family.fault_of_code(node.facts, code.base.extras.all, code.full_label):
+            return fault
     if "potential" in inputs and "frames" in inputs:
         unknown = sorted(set(inputs["frames"].elements) - set(inputs["potential"].elements))
         if unknown:

@@ -272,7 +272,7 @@ def minima_beside_reference(minima: Dict, frames: Dataset, labelled: Dataset, **
     for row, atoms in zip(minima["minima"], frames.get_frames(), strict=True):
         atoms = checked.get(atoms.info["frame_id"], atoms)
         energy = fr.energy(atoms)
-        found.append(Minimum(**{**row, "ref_energy": None if energy is None else energy / len(atoms)}, atoms=atoms))
+        found.append(Minimum.from_row({**row, "ref_energy": None if energy is None else energy / len(atoms)}, atoms))
     ranked = ranked_by_reference(found, frames_of(database))
     return {
         "minima": named(Dict({"minima": [minimum.as_dict() for minimum in ranked]}), "table of minima"),

@@ -15,13 +15,16 @@ class CodeError(ValueError):
 def code_of(what: str, given: AbstractCode | str | None = None) -> AbstractCode:
     """Return a code.
 
-    :param what: what it is for: ``gap_fit`` or ``python``.
+    :param what: what it is for: ``gap_fit``, ``python``, or ``fit``, a program that has to be named.
     :param given: the code, or its name, pk or uuid; default: the one of this machine.
     :raises CodeError: if there is none, or several.
     """
     if isinstance(given, AbstractCode):
         return given
+    name = given or getattr(Codes(), what)
+    if name is None:
+        raise CodeError(f"no code is given for {what}, and there is none that goes without saying")
     try:
-        return load_code(given or getattr(Codes(), what))
+        return load_code(name)
     except (NotExistent, MultipleObjectsError, ValueError) as exception:
         raise CodeError(f"{exception}: aiida-gaprss setup registers the codes of this machine") from exception

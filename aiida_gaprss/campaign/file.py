@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeAlias
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from aiida_gaprss.campaign.settings import FITS, PROTOCOLS, RssSettings, complete, consistency
-from aiida_gaprss.models.gap.protocols import PROTOCOLS as FIT_PROTOCOLS
+from aiida_gaprss.models.families import family_named, fault_of_protocol
 from aiida_gaprss.outside import lack_of_file
 from aiida_gaprss.settings.computer import BatchOptions, FitOptions, JobOptions
 from aiida_gaprss.settings.jobs import LabelSettings, ScratchPolicy
@@ -124,6 +124,7 @@ class Codes(Model):
 
     gap_fit: Label = DEFAULT_CODES["gap_fit"]
     python: Label = DEFAULT_CODES["python"]
+    fit: Label | None = Field(None, description="the program of a family for which neither gap_fit nor python fits")
     buildcell: Label | None = Field(None, description="buildcell of AIRSS, which then makes the cells of AIRSS seeds")
     label_python: Label | None = Field(None, description="python of an ASE reference or of bundles; default: python")
 
@@ -177,6 +178,7 @@ class CampaignConfig(Model):
     options: Options = Field(default_factory=Options)
     max_concurrent: Count = Field(2, description="frame-by-frame calculations, or bundles, at one time")
     bundle: BundleSettings | None = Field(None, description="calculate many frames in one job (DFT codes)")
+    adapt: bool = Field(False, description="let fits be changed that lack memory or time, or whose equations are ill-conditioned")
     max_failed_fraction: Fraction = Field(0.3, description="of the labels of a generation")
     scratch: ScratchPolicy = Field(
         "finished",
@@ -278,9 +280,10 @@ def _whole(data: dict[str, Any], lines: Lines, folder: Path, faults: list[Fault]
     if unknown:
         found.append((("protocol",), PROTOCOLS.unknown(protocol)))
     for name in FITS:
-        named = _mapping(changes.get(name)).get("protocol")
-        if named is not None and named not in FIT_PROTOCOLS.names():
-            found.append((("settings", name, "protocol"), FIT_PROTOCOLS.unknown(named)))
+        given = _mapping(changes.get(name))
+        fault = None if given.get("protocol") is None else fault_of_protocol(family_named(given), given["protocol"])
+        if fault is not None:
+            found.append((("settings", name, "protocol"), fault))
             changes[name] = {key: value for key, value in changes[name].items() if key != "protocol"}
     whole = complete(DEFAULT_PROTOCOL if unknown else protocol, changes)
     if isinstance(whole.get("seeds"), dict):

@@ -39,10 +39,12 @@ from aiida_gaprss.campaign.file import (
     QuantumEspressoReference,
     VaspReference,
 )
+from aiida_gaprss.campaign.forecast import Made, Need, cells_of, needs_of
 from aiida_gaprss.campaign.settings import RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.frames import FrameError, plain_name
 from aiida_gaprss.levels import Level, difference
+from aiida_gaprss.models.families import family_of
 from aiida_gaprss.outside import lack_of_file, size
 from aiida_gaprss.reference import PER_FRAME, level_of
 from aiida_gaprss.reference.plugins import needed
@@ -55,6 +57,7 @@ HOW_TO_GET = {
     "gap_fit": "it comes with quippy-ase (pip install quippy-ase); `aiida-gaprss setup` registers it",
     "python": "a python with quippy-ase; `aiida-gaprss setup` registers it",
     "label_python": "a python with ase and the calculator; `aiida-gaprss setup` registers one",
+    "fit": "register the program with verdi code create core.code.installed, plugin gaprss.fit",
     "buildcell": "register it with verdi code create core.code.installed, plugin gaprss.buildcell",
     "quantumespresso": "Debian: apt-get install quantum-espresso; then `aiida-gaprss setup`",
     "castep": "register it with verdi code create core.code.installed, plugin castep.castep",
@@ -63,9 +66,10 @@ HOW_TO_GET = {
 
 #: The plugins that the codes are for, and how to name them.
 PLUGINS = {
-    "gap_fit": (r"gaprss\.gap_fit", "gaprss.gap_fit"),
-    "python": (r"gaprss\.(?!gap_fit|buildcell)\w+", "gaprss.label, a python"),
-    "label_python": (r"gaprss\.(?!gap_fit|buildcell)\w+", "gaprss.label, a python"),
+    "gap_fit": (r"gaprss\.(gap_)?fit", "gaprss.fit"),
+    "fit": (r".*", "gaprss.fit"),
+    "python": (r"gaprss\.(?!gap_fit|fit|buildcell)\w+", "gaprss.label, a python"),
+    "label_python": (r"gaprss\.(?!gap_fit|fit|buildcell)\w+", "gaprss.label, a python"),
     "buildcell": (r"gaprss\.buildcell", "gaprss.buildcell"),
     "quantumespresso": (r"quantumespresso\.pw", "quantumespresso.pw"),
     "castep": (r"castep\.\w+", "castep.castep"),
@@ -90,6 +94,8 @@ class Findings:
     lines: Lines
     faults: list[Fault] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    cells: list[Made] = field(default_factory=list)  #: some of every kind
+    needs: list[Need] = field(default_factory=list)  #: of the first and the last fit
 
     def fault(self, place: tuple[str | int, ...], message: str) -> None:
         """Keep a fault."""
@@ -111,13 +117,14 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
 def judge(campaign: Campaign) -> tuple[dict[str, Any], Findings]:
     """Return the inputs of ``RssWorkChain``, which are good if there are no faults, and what was found."""
     config, findings = campaign.config, Findings(campaign.lines)
-    codes = load_codes(config, findings)
+    programs = _programs(campaign, findings)
+    codes = load_codes(config, findings, tuple(dict.fromkeys((*programs, "python", "label_python", "buildcell"))))
     label = _label_inputs(campaign, codes, findings)
     start = {key: _datasets(campaign, key, findings) for key in ("database", "relabel")}
     crystals = {key: node for key in ("crystals", "targets") if (node := _crystals(campaign, key, findings)) is not None}
     if not findings.faults:
         _check_levels(campaign, start["database"], level_of(label), findings)
-    fit = _options(("options", "fit"), _calculation("gap_fit"), codes["gap_fit"], findings, config.options.fit)
+    fit = _options(("options", "fit"), _calculation("fit"), codes[programs[0]], findings, config.options.fit)
     python = codes["python"]
     relax = _options(("options", "relax"), _calculation("relax"), python, findings, config.options.relax)
     inputs = {
@@ -128,12 +135,47 @@ def judge(campaign: Campaign) -> tuple[dict[str, Any], Findings]:
         **crystals,
         **({"buildcell": codes["buildcell"]} if codes["buildcell"] is not None else {}),
         "label": label,
-        "fit": {"code": codes["gap_fit"], "python": python, "metadata": {"options": fit}},
+        "fit": {"code": codes[programs[0]], "python": python, "metadata": {"options": fit}},
+        **({"final_code": codes[programs[-1]]} if programs[-1] != programs[0] else {}),
+        "adapt": config.adapt,
         "relax": {"code": python, "metadata": {"options": relax}},
         "scratch": config.scratch,
         "metadata": {"label": campaign_name(campaign), "description": f"GAP-RSS, protocol {config.protocol}"},
     }
+    _look_ahead(campaign, inputs, findings)
     return inputs, findings
+
+
+def _programs(campaign: Campaign, findings: Findings) -> list[str]:
+    """Return under which names ``codes`` has the programs of the fits of generations, and of the last one."""
+    programs = [family_of(model.family).PROGRAM for model in campaign.settings.fits]
+    if "fit" in programs and campaign.config.codes.fit is None:
+        family = campaign.settings.fits[programs.index("fit")].family
+        findings.fault(("codes", "fit"), f"missing: the program that fits potentials of the family {family}")
+    return programs
+
+
+def _look_ahead(campaign: Campaign, inputs: dict[str, Any], findings: Findings) -> None:
+    """Make some cells, and compare what the first and the last fit will need with what their jobs have."""
+    settings = campaign.settings
+    findings.cells = list(cells_of(settings, campaign.config.seed))
+    for made in findings.cells:
+        if made.hard:
+            findings.remarks.append(f"settings.seeds.{made.name}: cells are hard to make: {made.fault}")
+        elif made.fault:
+            findings.fault(("settings", "seeds", made.name), made.fault)
+    if findings.faults:
+        return
+    findings.needs = list(needs_of(settings, inputs, [atoms for made in findings.cells for atoms in made.cells]))
+    for need in findings.needs:
+        where = ("settings", "final_fit" if need.what == "last" and settings.final_fit else "fit")
+        if lack := need.lack_of_memory():
+            if campaign.config.adapt:
+                findings.remarks.append(f"{lack}: it will be adapted")
+            else:
+                findings.fault(where, f"{lack}: take fewer sparse points, or say adapt: true")
+        if lack := need.lack_of_time():
+            findings.remarks.append(lack)
 
 
 def label_inputs(campaign: Campaign) -> dict[str, Any]:
@@ -242,7 +284,7 @@ def _options(
 ) -> dict[str, Any]:
     """Return the options of a job, those of its computer included; all are shown to AiiDA and to the scheduler."""
     computer = code.computer if code is not None else None
-    of_fit = process is _calculation("gap_fit") and code is not None
+    of_fit = process is _calculation("fit") and code is not None
     options = fit_options(code, given.given()) if of_fit else job_options(computer, given.given())
     ports: Any = process.spec().inputs["metadata"]["options"]  # type: ignore[index]
     for name, value in options.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,8 +13,8 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 from aiida_gaprss.analysis.convergence import StopSettings
 from aiida_gaprss.campaign.search import SearchSettings
 from aiida_gaprss.frames import ISOLATED
-from aiida_gaprss.models.gap.protocols import expand
-from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.base import BaseFit
+from aiida_gaprss.models.families import FitSettings, expand, family_named, family_of, fit_settings
 from aiida_gaprss.selection.alone import REACH
 from aiida_gaprss.selection.sanity import Limits
 from aiida_gaprss.selection.settings import SelectionSettings
@@ -21,6 +22,7 @@ from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.settings.model import (
     AtomCount,
     Count,
+    Fraction,
     Length,
     LengthOrZero,
     Model,
@@ -30,6 +32,7 @@ from aiida_gaprss.settings.model import (
     Pressure,
     Volume,
 )
+from aiida_gaprss.settings.plugins import KindError
 from aiida_gaprss.settings.protocols import Protocols, merged
 from aiida_gaprss.strategies.seeds import Seed
 from aiida_gaprss.structures.compositions import text
@@ -139,6 +142,9 @@ class RssSettings(Model):
     crystals: CrystalSettings | None = Field(None, description="add distorted cells of the known crystals that are an input")
     fit: FitSettings = Field(description="smooth settings, used while iterating")
     final_fit: FitSettings | None = Field(None, description="tight settings of the last fit; default: those of the iterations")
+    test_fraction: Fraction | None = Field(
+        None, gt=0, description="part of the frames, of each config type, that every fit holds out to be tested with"
+    )
     filter: FilterSettings = Field(default_factory=FilterSettings)
     search: SearchSettings | None = None
     isolated_atom_box: Length = Field(15.0, ge=ISOLATED, description="Å, edge of the box of the isolated atoms; vacuum of dimers")
@@ -162,6 +168,11 @@ class RssSettings(Model):
     def formula_text(self) -> str:
         """The formula unit as chemists write it."""
         return text(self.formula)
+
+    @property
+    def fits(self) -> list[BaseFit]:
+        """The settings of the fits of the generations, and of the last one."""
+        return [self.fit, self.final_fit or self.fit]
 
     @property
     def used_seeds(self) -> list[Seed]:
@@ -254,11 +265,12 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
     elements = [str(symbol) for symbol in formula if symbol not in unknown]
     for name in FITS:
         try:
-            FitSettings(**mapping(data.get(name))).expanded(elements)
+            fit_settings(**mapping(data.get(name))).check_elements(elements)
         except ValidationError:
             continue
         except ValueError as exception:
             faults.append(((name, "descriptors"), str(exception)))
+    faults += _without_variances(data)
     most = data.get("max_generations")
     if isinstance(generations, list) and isinstance(most, int) and most < len(generations):
         faults.append((("max_generations",), f"{most} is less than the {len(generations)} generations there are recipes for"))
@@ -266,11 +278,27 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
         faults.append((("max_generations",), "there is no generation to be repeated"))
     box = data.get("isolated_atom_box", 15.0)
     try:
-        cutoff = FitSettings(**mapping(data.get("fit"))).cutoff
+        cutoff = fit_settings(**mapping(data.get("fit"))).reach
     except ValueError:
         cutoff = 0.0
     if isinstance(box, float | int) and box <= cutoff:
         faults.append((("isolated_atom_box",), f"the box ({box} Å) must exceed the cutoff ({cutoff} Å)"))
+    return faults
+
+
+def _without_variances(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return the generations that select by variances, if the family of the fits gives none."""
+    generations = data.get("generations")
+    try:
+        family = family_of(family_named(data.get("fit")))
+    except KindError:
+        return []
+    faults: list[tuple[tuple[str | int, ...], str]] = []
+    for i, generation in enumerate(generations if isinstance(generations, list) and not family.VARIANCES else []):
+        with suppress(ValidationError, AttributeError, TypeError):
+            if SelectionSettings(**generation["select"]).uses("variance"):
+                message = f"a potential of the family {family.NAME} has no variances to select by"
+                faults.append((("generations", i, "select"), message))
     return faults
 
 
@@ -296,13 +324,25 @@ def _used(data: dict[str, Any]) -> set[str]:
     return {name for counts in cells if isinstance(counts, dict) for name in counts}
 
 
+def _of_family(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a protocol without fits of which a change is of another family: they have nothing in common."""
+    out = dict(base)
+    for name in FITS:
+        given = changes.get(name)
+        if isinstance(given, dict) and "family" in given and family_named(given) != family_named(base.get(name)):
+            out.pop(name, None)
+            if name == "fit" and "final_fit" not in changes:
+                out.pop("final_fit", None)
+    return out
+
+
 def complete(protocol: str, changes: dict[str, Any]) -> dict[str, Any]:
     """Return all settings of a campaign: a protocol with changes, and the fits with the protocols that they name in turn.
 
     :raises ValueError: if there is no protocol of that name; of a fit, its message begins with the name of the fit.
     """
     base = PROTOCOLS.load(protocol)
-    whole = merged(base, changes, REPLACED)
+    whole = merged(_of_family(base, changes), changes, REPLACED)
     if isinstance(whole.get("seeds"), dict):
         whole["seeds"] = _seeds(base.get("seeds", {}), changes.get("seeds") or {}, _used(whole), whole["seeds"])
     formula = whole.get("formula")

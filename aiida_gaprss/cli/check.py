@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-import numpy as np
-from ase import Atoms
 from pydantic import ValidationError
 
-from aiida_gaprss import frames as fr
 from aiida_gaprss.campaign.file import Campaign, CampaignConfig, load_campaign
 from aiida_gaprss.cli.environment import load_or_make_profile
-from aiida_gaprss.models.gap.forecast import Forecast, forecast
-from aiida_gaprss.outside import shown, size
+from aiida_gaprss.outside import shown
 from aiida_gaprss.settings.yamlfile import ConfigError, parse, read
-from aiida_gaprss.structures.building import random_cell
-from aiida_gaprss.structures.checks import RandomCellError
-from aiida_gaprss.structures.packing import MOST_WORK
-from aiida_gaprss.structures.seeding import stage_seed
-
-if TYPE_CHECKING:
-    from aiida_gaprss.campaign.inputs import Findings
-
-#: Cells that are made of every kind, and the part of the work of a campaign that one of them may take.
-CELLS, PART_OF_WORK = 3, 0.02
 
 
 def check(path: Path, seed: int | None) -> None:
@@ -38,19 +23,19 @@ def check(path: Path, seed: int | None) -> None:
     :raises ConfigError: with everything that is wrong with the file, and, as far as that can be told then, in the profile.
     """
     campaign = _load(path, seed)
+    from aiida_gaprss.campaign.forecast import label_budget
     from aiida_gaprss.campaign.inputs import campaign_name, judge
-    from aiida_gaprss.workflows.rss import RssWorkChain, label_budget
+    from aiida_gaprss.workflows.rss import RssWorkChain
 
     inputs, findings = judge(campaign)
-    cells = dict(_cells(campaign, findings))
     if not findings.faults:
         ports: Any = RssWorkChain.spec().inputs
         if error := ports.validate(ports.pre_process(ports.serialize(inputs))):
             findings.fault((), f"{error.port}: {error.message}")
     labels = label_budget(inputs) if not findings.faults else 0
     table = list(_programs(inputs, campaign)) if not findings.faults else []
-    table += [("cells", text) for text in _described(cells)]
-    table += [("fit", text) for text in _fits(campaign, inputs, cells, labels, findings)] if not findings.faults else []
+    table += [("cells", made.describe()) for made in findings.cells]
+    table += [("fit", need.describe()) for need in findings.needs]
     if findings.faults:
         raise ConfigError(str(path), findings.faults)
     click.echo(f"{shown(path)}: good; campaign {campaign_name(campaign)}, at most {labels} labels")
@@ -118,86 +103,3 @@ def _programs(inputs: dict[str, Any], campaign: Campaign) -> Iterator[tuple[str,
             own = getattr(code, name, "") if name != "custom_scheduler_commands" else ""
             for source, text in (("options", options.get(name)), (code.full_label, own)):
                 yield from (("line", f"{name} of {source}: {line}") for line in (text or "").splitlines() if line.strip())
-
-
-def _cells(campaign: Campaign, findings: Findings) -> Iterator[tuple[str, list[Atoms]]]:
-    """Yield some cells of every kind of seed that is used."""
-    settings = campaign.settings
-    for name, kind in settings.seeds.items():
-        if kind not in settings.used_seeds:
-            continue
-        made = []
-        try:
-            for number in range(CELLS):
-                seed = stage_seed(campaign.config.seed, number, f"check {name}")
-                made.append(random_cell(kind.spec(settings.formula), seed, most_work=PART_OF_WORK * MOST_WORK))
-        except RandomCellError as exception:
-            if "given up" not in str(exception):
-                findings.fault(("settings", "seeds", name), str(exception))
-            else:
-                findings.remarks.append(f"settings.seeds.{name}: cells are hard to make: {exception}")
-        yield name, made
-
-
-def _described(cells: dict[str, list[Atoms]]) -> Iterator[str]:
-    for name, made in cells.items():
-        examples = ", ".join(f"{a.get_chemical_formula()} of {a.get_volume() / len(a):.1f} Å³ per atom" for a in made)
-        yield f"{name}: {examples or 'none was made here'}"
-
-
-def _fits(
-    campaign: Campaign, inputs: dict[str, Any], cells: dict[str, list[Atoms]], labels: int, findings: Findings
-) -> Iterator[str]:
-    """Yield what the first and the last fit will need, as far as cells tell that are not relaxed yet; compare it with the job."""
-    settings = campaign.settings
-    sample = [_as_labelled(atoms) for made in cells.values() for atoms in made]
-    known = sum(node.n_frames for node in inputs["database"].values())
-    first = sum(settings.initial.values()) + len(settings.formula) + known
-    if not sample:
-        return
-    for what, frames, model in (
-        ("first", first, settings.fit),
-        ("last", labels + known, settings.final_fit or settings.fit),
-    ):
-        need = _grown(forecast(sample, model), frames / len(sample))
-        yield f"{what}, of {'up to ' if what == 'last' else ''}{frames} frames: {need.describe().partition(';')[0]}"
-        have, source = _memory(inputs["fit"])
-        if have and 1e6 * need.memory_MB > have:
-            text = f"the {what} fit needs about {size(1e6 * need.memory_MB)}, {source} {size(have)}"
-            if what == "first":
-                findings.fault(("settings", "fit"), text)
-            else:
-                findings.remarks.append(text)
-        options = inputs["fit"]["metadata"]["options"]
-        limit = options.get("max_wallclock_seconds")
-        if limit and need.cpu_seconds / options["threads"] > limit:
-            findings.remarks.append(f"the {what} fit takes longer than the {limit} s that options.fit gives it")
-
-
-def _as_labelled(atoms: Atoms) -> Atoms:
-    """Return a copy with labels as gap_fit counts them."""
-    out = atoms.copy()
-    fr.set_labels(out, 0.0, np.zeros((len(atoms), 3)), np.zeros(9))
-    return out
-
-
-def _grown(of_sample: Forecast, factor: float) -> Forecast:
-    """Return the forecast for so many times as many frames of the same kinds."""
-    counts = ("n_descriptors", "n_derivatives", "gradients", "neighbours")
-    descriptors = tuple(replace(d, **{name: round(getattr(d, name) * factor) for name in counts}) for d in of_sample.descriptors)
-    numbers = {name: round(getattr(of_sample, name) * factor) for name in ("frames", "atoms", "rows", "pairs")}
-    return replace(of_sample, descriptors=descriptors, columns=sum(d.n_sparse for d in descriptors), **numbers)
-
-
-def _memory(fit: dict[str, Any]) -> tuple[float, str]:
-    """Return the memory (bytes) that the job of a fit has, 0 if nobody knows, and who says so."""
-    from aiida_gaprss.settings.computer import is_here
-
-    asked = fit["metadata"]["options"].get("max_memory_kb")
-    if asked:
-        return 1000.0 * asked, "options.fit gives"
-    if default := fit["code"].computer.get_default_memory_per_machine():
-        return 1000.0 * default, f"{fit['code'].computer.label} has"
-    if is_here(fit["code"]):
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), "this machine has"
-    return 0.0, ""

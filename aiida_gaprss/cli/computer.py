@@ -50,7 +50,7 @@ def set_up_computer(settings: ComputerSettings, console: PlainConsole, check: bo
             raise click.ClickException(f"{python}: its quippy has no gap_fit; say gap_fit: PATH, or install quippy-ase 0.9.14")
         programs: dict[str, tuple[Finding, str, dict[str, Any]]] = {
             "gaprss-python": (Finding("python with quippy", python, f"ase {found['ase']}"), "gaprss.label", {}),
-            "gap_fit": (Finding("gap_fit", gap_fit), "gaprss.gap_fit", {"mpi": settings.gap_fit_mpi}),
+            "gap_fit": (Finding("gap_fit", gap_fit), "gaprss.fit", {"mpi": settings.gap_fit_mpi}),
         }
         for label, code in settings.codes.items():
             more = {"prepend_text": code.prepend_text, "append_text": code.append_text, "mpi": code.mpi}
@@ -198,14 +198,14 @@ def run_check(gap_fit: Any, python: Any, console: PlainConsole) -> None:
     from aiida.engine import run_get_node
     from aiida.orm import Dict, Int
 
-    from aiida_gaprss.calculations.gap_fit import GapFitCalculation
+    from aiida_gaprss.calculations.fit import FitCalculation
     from aiida_gaprss.settings.computer import fit_options
     from aiida_gaprss.workflows.jobs.scratch import remove_folders
 
     console.print("  a job: fits and evaluates a pair potential for copper, waits for its turn in the queue", soft_wrap=True)
     started = time.monotonic()
     results, node = run_get_node(
-        GapFitCalculation,
+        FitCalculation,
         code=gap_fit,
         python=python,
         datasets={"copper": _copper()},
@@ -220,7 +220,7 @@ def run_check(gap_fit: Any, python: Any, console: PlainConsole) -> None:
         raise click.ClickException(f"the job <{node.pk}> failed: {said}; {look}")
     potential = results["potential"]
     for code in (gap_fit, python):
-        code.base.extras.set(GAP_VERSION_EXTRA, potential.gap_version)
+        code.base.extras.set(GAP_VERSION_EXTRA, potential.base.attributes.get("gap_version"))
     console.print(styled("  ", ("works", "green"), f"    job <{node.pk}> in {seconds:.0f} s: {results['results']['gap_fit']}"))
     difference = _difference(potential, results["predictions"])
     if isinstance(difference, str):
@@ -279,5 +279,5 @@ def _difference(potential: Any, predictions: Any) -> float | str:
     largest = 0.0
     for frame in predictions.get_frames():
         atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=True, calculator=calculator)
-        largest = max(largest, abs(float(atoms.get_potential_energy()) - frame.info["GAP_energy"]))
+        largest = max(largest, abs(float(atoms.get_potential_energy()) - frame.info["PRED_energy"]))
     return largest

@@ -170,7 +170,9 @@ def find_gap_fit(path: str | None, python: Finding) -> Finding:
 
 def try_gap_fit(binary: str) -> tuple[int | None, str]:
     """Fit a pair potential to two dimers; return the version of GAP, or None and the reason why it failed."""
-    from aiida_gaprss.data.potential import PotentialError, read_gap
+    from aiida_gaprss.data.folder import read_potential
+    from aiida_gaprss.models.base import PotentialError
+    from aiida_gaprss.models.families import family_of
     from aiida_gaprss.models.gap.log import read_log
 
     lines = []
@@ -197,7 +199,7 @@ def try_gap_fit(binary: str) -> tuple[int | None, str]:
             return None, str(exception)
         log = read_log(process.stdout + process.stderr)
         try:
-            attributes, _ = read_gap(Path(folder), "gap.xml")
+            attributes, _ = read_potential(Path(folder), "gap.xml", family_of("gap"))
         except PotentialError:
             return None, log.abort or (process.stderr.strip().splitlines() or ["no potential written"])[-1]
     threads = "OpenMP" if "OpenMP parallelisation" in process.stdout else "serial"
@@ -277,7 +279,7 @@ def set_up_codes(python: str | None, gap_fit: str | None, pw: str | None) -> lis
             found_python.extras[GAP_VERSION_EXTRA] = version
         register("gaprss-python", found_python, "gaprss.label", local_computer())
     if found_fit.found:
-        register("gap_fit", found_fit, "gaprss.gap_fit", local_computer())
+        register("gap_fit", found_fit, "gaprss.fit", local_computer())
     if found_pw.found:
         register("pw", found_pw, "quantumespresso.pw", local_computer(), prepend_text=PW_PREPEND)
     return [found_python, found_fit, found_pw]

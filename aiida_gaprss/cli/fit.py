@@ -28,12 +28,13 @@ def _zeros(_: Any, option: click.Parameter, text: str | None) -> str | dict[str,
 #: What every command that fits can be told.
 OPTIONS = (
     click.argument("datasets", nargs=-1, metavar="DATASET..."),
+    click.option("--family", help="Kind of model: gap (default), pair, or one that another package has added."),
     click.option("--protocol", help="Named settings; without it and --settings: default. --protocol list names them."),
     click.option(
         "--settings",
         "path",
         type=click.Path(dir_okay=False, exists=True, path_type=Path),
-        help="YAML file: FitSettings, or changes.",
+        help="YAML file: settings of a fit, or changes of the protocol.",
     ),
     click.option("--test", "tests", multiple=True, metavar="DATASET", help="Labelled frames to test with. Repeatable."),
     click.option(
@@ -53,9 +54,9 @@ OPTIONS = (
     click.option("--adapt", is_flag=True, help="Let the fit be changed where it would otherwise fail."),
     click.option("--memory", "memory_mb", type=click.FloatRange(min=1), metavar="MB", help="Memory it may take."),
     click.option("--submit", is_flag=True, help="Hand it to the daemon and return."),
-    click.option("--gap-fit", default=None, help="Label of the gap_fit code."),
+    click.option("--code", default=None, help="Label of the program that fits; default: the one here that goes with the family."),
     click.option("--python", default=None, help="Label of the python that evaluates the potential."),
-    click.option("--threads", type=click.IntRange(min=1), help="OpenMP threads of gap_fit; default: all cores here."),
+    click.option("--threads", type=click.IntRange(min=1), help="OpenMP threads of the fit; default: all cores here."),
     click.option(
         "--report",
         "folder",
@@ -94,12 +95,12 @@ def fit(**options: Any) -> None:
     nodes, settings = data_and_settings(options)
     left_out = _without_absurd(nodes, settings, options["absurd"])
     if options["only_forecast"]:
-        from aiida_gaprss.calculations.gap_fit import training_set
-        from aiida_gaprss.models.gap.forecast import forecast
-        from aiida_gaprss.workflows.fit import complete_of
+        from aiida_gaprss.calculations.fit import training_set
+        from aiida_gaprss.workflows.fit_checks import complete_of, forecast_of
 
         model = complete_of(settings, nodes)
-        click.echo(f"the fit needs {forecast(training_set({'datasets': nodes}, model), model).describe()}")
+        known = forecast_of(training_set({"datasets": nodes}, model), model)
+        click.echo(f"the fit needs {known.describe()}" if known else f"a fit of the family {model.family} needs little")
         return
     from aiida_gaprss.workflows.fit import FitWorkChain
 
@@ -129,9 +130,10 @@ def _without_absurd(nodes: dict[str, Any], settings: dict[str, Any], what: str) 
 def data_and_settings(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the datasets and the settings that the options name."""
     if options["protocol"] == "list":
-        from aiida_gaprss.models.gap.protocols import PROTOCOLS
+        from aiida_gaprss.models.families import families
 
-        click.echo("\n".join(PROTOCOLS.names()))
+        known = [family for family in families() if options["family"] in (None, family.NAME)]
+        click.echo("\n".join(name for family in known if family.PROTOCOLS for name in family.PROTOCOLS.names()))
         raise click.exceptions.Exit
     if not options["datasets"]:
         raise click.UsageError("give at least one dataset; aiida-gaprss dataset list shows what there is")
@@ -165,15 +167,33 @@ def read_yaml(path: Path | None, example: str) -> dict[str, Any]:
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of file, protocol and options."""
     given = read_yaml(options["path"], "protocol: fast")
+    if options["family"] is not None:
+        given["family"] = options["family"]
     if options["protocol"] is not None:
         given["protocol"] = options["protocol"]
-    elif "descriptors" not in given:
-        given.setdefault("protocol", "default")
+    else:
+        given = _with_default(given)
     if options["e0"] is not None:
         given["e0"] = options["e0"]
     if options["mixed_levels"]:
         given["mixed_levels"] = True
     return given
+
+
+def _with_default(given: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with the protocol of those who say too little, if the family has one.
+
+    :raises click.ClickException: if there is no such family.
+    """
+    from aiida_gaprss.models.families import family_named, family_of
+    from aiida_gaprss.settings.plugins import KindError
+
+    try:
+        family = family_of(family_named(given))
+    except KindError as exception:
+        raise click.ClickException(str(exception)) from exception
+    lacking = any(field.is_required() and name not in given for name, field in family.SETTINGS.model_fields.items())
+    return {"protocol": family.DEFAULT_PROTOCOL, **given} if lacking and family.DEFAULT_PROTOCOL else given
 
 
 def inputs_of_fit(nodes: dict[str, Any], settings: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -185,7 +205,7 @@ def inputs_of_fit(nodes: dict[str, Any], settings: dict[str, Any], options: dict
 
     job = {"threads": options["threads"]} if options["threads"] else {}
     try:
-        inputs = fit_inputs(nodes, settings, options["gap_fit"], options["python"], job, options["seed"])
+        inputs = fit_inputs(nodes, settings, options["code"], options["python"], job, options["seed"])
     except CodeError as exception:
         raise click.ClickException(str(exception)) from exception
     inputs["adapt"] = options["adapt"]

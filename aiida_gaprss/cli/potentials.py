@@ -26,7 +26,13 @@ def potential_list() -> None:
     _profile()
     _list(
         "gaprss.potential",
-        {"elements": "elements", "cutoff Å": "cutoff", "sparse points": "n_sparse", "GAP version": "gap_version"},
+        {
+            "family": "family",
+            "elements": "elements",
+            "cutoff Å": "cutoff",
+            "sparse points": "n_sparse",
+            "GAP version": "gap_version",
+        },
     )
 
 
@@ -36,7 +42,7 @@ def potential_list() -> None:
 def potential_show(node: str, as_json: bool) -> None:
     """Show the card of potential NODE (pk or uuid): what it is, what it was fitted to, its errors, how it was made.
 
-    It also says whether the quippy of this environment can read it.
+    It also says whether this environment can read it.
     """
     from aiida_gaprss.sharing.card import card, readable_here
     from aiida_gaprss.sharing.card_text import text, to_json
@@ -59,48 +65,56 @@ def potential_show(node: str, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace the potential that is in the folder, with all its files.")
 def potential_export(node: str, folder: Path, types: str | None, force: bool) -> None:
     """Write potential NODE with its sparse files, its card, and the LAMMPS lines that use it, to FOLDER."""
-    from aiida_gaprss.models.gap.files import CARD, LAMMPS
+    from aiida_gaprss.models.base import CARD, LAMMPS
     from aiida_gaprss.sharing.card import export, readable_here
 
     _profile()
     potential_node = _load(node, "gaprss.potential")
     path = export(potential_node, folder, _symbols(types), force)
-    click.echo(f"{path}: use it with quippy's Potential({_arguments(potential_node, path)}) or the lines of {folder / LAMMPS}")
+    lammps = f" or the lines of {folder / LAMMPS}" if (folder / LAMMPS).is_file() else ""
+    click.echo(f"{path}: use it with {_how_to_use(potential_node, path)}{lammps}")
     _say_who_reads_it(potential_node, readable_here(potential_node))
     click.echo(f"what it is and what it was fitted to: {folder / CARD}")
 
 
-def _arguments(node: Potential, path: Path) -> str:
-    return f"'{node.init_args}', param_filename='{path}'"
+def _how_to_use(node: Potential, path: Path) -> str:
+    """Return the python that makes the ASE calculator."""
+    given = node.family.calculator(node.facts, str(path))
+    words = [repr(given["arguments"].pop("args_str"))] if "args_str" in given["arguments"] else []
+    words += [f"{key}={value!r}" for key, value in given["arguments"].items()]
+    return f"{given['calculator']}({', '.join(words)})"
 
 
 def _say_who_reads_it(node: Potential, here: dict[str, Any]) -> None:
-    """Say which GAP reads a potential: that of quippy, of LAMMPS, of this environment."""
-    from aiida_gaprss.data.potential import needs
-
-    click.echo(f"needs {needs(node.gap_version)}; the same in the QUIP package of LAMMPS")
-    name = f"quippy-ase {here['quippy']}" if here["quippy"] else "quippy"
-    click.echo(f"{name} of this environment reads it" if here["readable"] else f"not usable here: {shown(here['reason'], 2000)}")
+    """Say what reads a potential, and whether this environment does."""
+    lammps = node.lammps()
+    click.echo(f"needs {node.needs}" + ("; the same in the QUIP package of LAMMPS" if lammps and "QUIP" in lammps else ""))
+    click.echo(
+        f"{here['reader']} of this environment reads it"
+        if here["readable"]
+        else f"not usable here: {shown(here['reason'], 2000)}"
+    )
 
 
 @potential.command("import")
-@click.argument("xml", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--family", help="Kind of model. Default: as the file looks; else gap.")
 @click.option("--elements", metavar="SYMBOLS", help="Its elements, such as 'Si C', for a file that does not tell them.")
 @click.option("--label", help="Label of the node. Default: the name of the file.")
-def potential_import(xml: Path, elements: str | None, label: str | None) -> None:
-    """Import the GAP in the file XML; its sparse files must lie beside it.
+def potential_import(file: Path, family: str | None, elements: str | None, label: str | None) -> None:
+    """Import the potential in FILE, of a GAP its xml; its other files must lie beside it.
 
     A card.json beside it, as `potential export` writes, is kept: the imported potential still tells of its data and errors. What
     was imported before is not stored again, unless under another label.
     """
-    from aiida_gaprss.data.potential import Potential, PotentialError, needs
-    from aiida_gaprss.models.gap.files import CARD_JSON
+    from aiida_gaprss.data.potential import Potential
+    from aiida_gaprss.models.base import CARD_JSON, PotentialError
     from aiida_gaprss.sharing.card import ORIGIN, read_card
 
     _profile()
-    node = Potential(xml.parent, xml.name, elements=_symbols(elements))
-    node.label = label or xml.name
-    beside = xml.parent / CARD_JSON
+    node = Potential(file.parent, file.name, elements=_symbols(elements), family=family or _family_of_file(file))
+    node.label = label or file.name
+    beside = file.parent / CARD_JSON
     if beside.is_file():
         try:
             node.base.attributes.set(ORIGIN, read_card(beside, node))
@@ -112,11 +126,24 @@ def potential_import(xml: Path, elements: str | None, label: str | None) -> None
     click.echo(f"potential <{node.pk}>: {' '.join(node.elements)}, cutoff {node.base.attributes.get('cutoff'):g} Å")
     if terms := node.base.attributes.get("terms", None):
         click.echo(f"a sum of {'; '.join(terms)}")
-    click.echo(f"needs {needs(node.gap_version)}")
+    click.echo(f"needs {node.needs}")
     if before is not None:
         click.echo(f"it is there already, since {before.ctime:%Y-%m-%d}: nothing stored")
     elif same:
         click.echo(f"note: the same files as {', '.join(f'<{n.pk}>{_called(n)}' for n in same)}")
+
+
+def _family_of_file(file: Path) -> str:
+    """Return the family that a file looks like one of."""
+    from aiida_gaprss.models.families import DEFAULT, families
+    from aiida_gaprss.outside import OutsideError, read_bytes
+
+    def content() -> bytes:
+        with suppress(OutsideError):
+            return read_bytes(file)
+        return b""
+
+    return next((family.NAME for family in families() if family.owns(file.name, content)), DEFAULT)
 
 
 def _called(node: Potential) -> str:
@@ -127,7 +154,8 @@ def _same(node: Potential) -> list[Potential]:
     """Return the stored potentials with the same files and elements that are what they say, the first one first."""
     from aiida.orm import QueryBuilder
 
-    from aiida_gaprss.data.potential import Potential, PotentialError
+    from aiida_gaprss.data.potential import Potential
+    from aiida_gaprss.models.base import PotentialError
 
     filters = {"attributes.content_hash": node.base.attributes.get("content_hash")}
     same = []

@@ -11,55 +11,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from aiida_gaprss.models.gap.files import CARD_JSON, EXPORTED, SparseFile, check_name, check_sparse
-from aiida_gaprss.models.gap.xml import read_gap_xml
-from aiida_gaprss.models.gap.xmltext import PotentialError
-from aiida_gaprss.outside import MOST_BYTES, OutsideError, read_bytes, read_text, shown
+from aiida_gaprss.models.base import CARD_JSON, EXPORTED, Family, PotentialError, Source
+from aiida_gaprss.models.families import families
+from aiida_gaprss.outside import OutsideError, read_bytes, read_text, shown
 
 _MOST_JSON = 2**26
 
-#: Largest xml, bytes: what makes them large are training sets that gap_fit has copied into them. Longest line of sparse points.
-MOST_XML, MOST_OF_A_NUMBER = 2**28, 64
 
+def read_potential(folder: Path, main: str, family: Family) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return what the files of a potential in a folder tell, and all of them by name, the main one first.
 
-class Source:
-    """Where the files of a potential come from."""
-
-    def has(self, name: str) -> bool:
-        """Return whether there is a file of this name."""
-        raise NotImplementedError
-
-    def content(self, name: str, most: int) -> bytes:
-        """Return the content of a file.
-
-        :param most: largest size that it can have, bytes.
-        :raises PotentialError: if it cannot be had.
-        """
-        raise NotImplementedError
-
-
-def read_gap(folder: Path, xml: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return what the xml of a GAP tells of itself, and its files by name, the xml first.
-
-    :raises PotentialError: if a file is missing, is no GAP, does not belong to the others, or must not be opened.
+    :raises PotentialError: if a file is missing, is no potential of this family, does not belong to the others, or must not be
+        opened.
     """
-    where = shown(folder / xml)
-    if not os.path.lexists(folder / xml):
+    where = shown(folder / main)
+    if not os.path.lexists(folder / main):
         raise PotentialError(f"{where}: no such file")
-    return read_files(_Folder(folder), xml, where)
-
-
-def read_files(source: Source, xml: str, where: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return what the xml of a GAP tells and all files by name, from wherever they are.
-
-    :raises PotentialError: as :func:`read_gap`.
-    """
-    check_name(xml, f"{where}: name of the xml")
-    files = {xml: source.content(xml, MOST_XML)}
-    gap = read_gap_xml(files[xml], where)
-    for sparse in gap.sparse:
-        files[sparse.name] = _sparse(source, sparse, xml, where)
-    return gap.attributes, files
+    return family.open(_Folder(folder), main, where)
 
 
 class _Folder(Source):
@@ -76,16 +44,6 @@ class _Folder(Source):
             raise PotentialError(str(exception)) from exception
 
 
-def _sparse(source: Source, sparse: SparseFile, xml: str, where: str) -> bytes:
-    if sparse.name.casefold() == xml.casefold():
-        raise PotentialError(f"{where}: its sparse-point file has the name of the xml")
-    if not source.has(sparse.name):
-        raise PotentialError(f"{where}: its sparse-point file {sparse.name} is not beside it")
-    content = source.content(sparse.name, min(MOST_BYTES, MOST_OF_A_NUMBER * (sparse.numbers + 100)))
-    check_sparse(sparse, content, where)
-    return content
-
-
 def content_hash(files: Mapping[str, bytes]) -> str:
     """Return the hash of names and contents of the files of a potential, in their order."""
     digest = hashlib.sha256()
@@ -97,7 +55,7 @@ def content_hash(files: Mapping[str, bytes]) -> str:
 def write_whole(files: Mapping[str, bytes], folder: Path, force: bool = False) -> None:
     """Write the files of a potential to a folder: all, or none if it fails.
 
-    :param files: the xml first.
+    :param files: the main one first.
     :param force: replace the potential that is there, with all its files.
     :raises PotentialError: if there is a potential or a file of these names already, and without ``force``; and with it, if there
         are files of a potential that are not all replaced.
@@ -125,7 +83,7 @@ def write_whole(files: Mapping[str, bytes], folder: Path, force: bool = False) -
 
 
 def _exchange(files: Mapping[str, bytes], old: set[str], folder: Path) -> None:
-    """Write all files beside their places, and put them there when that has succeeded, the xml last."""
+    """Write all files beside their places, and put them there when that has succeeded, the main one last."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as there:
         for name, content in files.items():
@@ -145,24 +103,25 @@ def _in_the_way(files: Mapping[str, bytes], folder: Path) -> set[str]:
 
 
 def _is_of_a_potential(path: Path) -> bool:
-    if ".sparseX." in path.name:
-        return True
-    if path.suffix != ".xml":
-        return False
-    try:
-        return b"<GAP_params" in read_bytes(path)
-    except OutsideError:  # a folder, or whatever else nobody can read as a potential
-        return False
+    """Tell whether a file is one of a potential of any family that is installed."""
+
+    def content() -> bytes:
+        with suppress(OutsideError):  # of a folder, or of whatever else nobody can read as a potential
+            return read_bytes(path)
+        return b""
+
+    return any(family.owns(path.name, content) for family in families())
 
 
 def _replaced(files: Mapping[str, bytes], folder: Path) -> set[str]:
     """Return the names that may go: those of the new files, and those of a whole potential that was exported here."""
     names = {*files, *EXPORTED}
-    for path in folder.glob("*.xml"):
-        with suppress(PotentialError):
-            _, there = read_gap(folder, path.name)
-            if path.name in files or content_hash(there) == _told_by_card(folder):
-                names |= there.keys()
+    for family in families():
+        for path in folder.glob(f"*{Path(family.MAIN).suffix}"):
+            with suppress(PotentialError):
+                _, there = read_potential(folder, path.name, family)
+                if path.name in files or content_hash(there) == _told_by_card(folder):
+                    names |= there.keys()
     return names
 
 

@@ -15,6 +15,7 @@ from ase.neighborlist import neighbor_list
 from aiida_gaprss.frames import (
     INFO_KEYS,
     NAMES,
+    OLD_PREDICTION,
     PREDICTION,
     REFERENCE,
     FrameError,
@@ -306,13 +307,14 @@ def _take_own(raw: xyztext.RawFrame, atoms: Atoms) -> None:
             atoms.info[key] = int(text) if OWN_NUMBERS[key] is int and text.strip("+-").isdigit() else OWN_NUMBERS[key](number)
         else:
             atoms.info[key] = check_name(key, text, raw.where) if key in NAMES else text
-    predictions = {name: _expected(raw, f"{PREDICTION}_{name}", size) for name, size in (("energy", 1), ("virial", 9))}
-    forces = raw.values(f"{PREDICTION}_forces")
+    prefix = OLD_PREDICTION if raw.values(f"{OLD_PREDICTION}_energy") is not None else PREDICTION
+    predictions = {name: _expected(raw, f"{prefix}_{name}", size) for name, size in (("energy", 1), ("virial", 9))}
+    forces = raw.values(f"{prefix}_forces")
     energy = predictions["energy"]
     set_labels(atoms, None if energy is None else energy.item(), forces, predictions["virial"], PREDICTION)
-    for key in (f"{PREDICTION}_local_energy", f"{PREDICTION}_local_variance"):
-        if (values := raw.values(key)) is not None:
-            atoms.arrays[key] = values.ravel()
+    for key in ("local_energy", "local_variance"):
+        if (values := raw.values(f"{prefix}_{key}")) is not None:
+            atoms.arrays[f"{PREDICTION}_{key}"] = values.ravel()
 
 
 def _expected(raw: xyztext.RawFrame, key: str | None, *sizes: int) -> np.ndarray | None:
@@ -389,9 +391,8 @@ def _notes(frames: Sequence[Atoms], how: _How, found: _Found) -> list[str]:
             f"or more away{words}"
         )
     others = [key for key in found.keys if key not in how.keys.named]
-    ours = [
-        key for key in others if (key in INFO_KEYS and key not in ("frame_id", "config_type")) or key.startswith(("REF_", "GAP_"))
-    ]
+    prefixes = tuple(f"{prefix}_" for prefix in (REFERENCE, PREDICTION, OLD_PREDICTION))
+    ours = [key for key in others if (key in INFO_KEYS and key not in ("frame_id", "config_type")) or key.startswith(prefixes)]
     if ours and not how.own_keys:
         notes.append(f"not taken: {', '.join(ours)}; say --own-keys if the file is one that we exported")
     labels = [shown(key, 40) for key in others if key not in ours and _looks_like(key, found.sizes.get(key, 0))]

@@ -84,7 +84,7 @@ def atomic_energies(frames: Sequence[Atoms], e0: Any = "isolated") -> dict[str, 
     missing = [symbol for symbol in elements if symbol not in energies]
     if missing:
         raise TrainingSetError(
-            f"no isolated atom for {', '.join(missing)}: gap_fit needs one labelled frame of a single atom with "
+            f"no isolated atom for {', '.join(missing)}: a fit needs one labelled frame of a single atom with "
             "config_type=isolated_atom for every element (or e0 in the settings of the fit: average, or numbers)"
         )
     return energies

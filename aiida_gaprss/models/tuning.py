@@ -17,7 +17,8 @@ import numpy as np
 from pydantic import Field, ValidationError, field_validator, model_validator
 from scipy.stats import qmc
 
-from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.base import BaseFit
+from aiida_gaprss.models.families import fit_settings
 from aiida_gaprss.settings.model import Count, Model, PositiveOrZero, Real, complaints
 
 Vectors = list[list[float]]
@@ -179,7 +180,7 @@ class Tuning(Model):
         """Return the values at a point of the unit cube."""
         return {path: variable.at(x) for (path, variable), x in zip(self.variables.items(), vector, strict=True)}
 
-    def of(self, settings: FitSettings) -> Tuning:
+    def of(self, settings: BaseFit) -> Tuning:
         """Return the search with whole numbers where the settings have them.
 
         :raises ValueError: if a path is not in the settings, or one of the values is not allowed there; all faults.
@@ -200,7 +201,7 @@ class Tuning(Model):
             tried = variable.values if variable.values is not None else [variables[path].at(x) for x in (0.0, 1.0)]
             for value in tried:
                 try:
-                    FitSettings(**with_value(complete, path, value))
+                    fit_settings(**with_value(complete, path, value))
                 except ValidationError as error:
                     faults += [f"variables.{path}: {value!r}: {message}" for _, message in complaints(error)]
         if faults:

@@ -28,15 +28,15 @@ class EvaluateParser(FramesParser):
             return
         (atoms,) = results
         if self.settings.local_energies:
-            per_atom(atoms, "GAP_local_energy")
+            per_atom(atoms, "PRED_local_energy")
         if self.settings.variances:
-            per_atom(atoms, "GAP_local_variance")
+            per_atom(atoms, "PRED_local_variance")
 
     def merge(self, source: Atoms, status: str, results: list[Atoms]) -> list[Atoms]:
         """Return the frame with its predictions, or nothing if it was not evaluated."""
         for atoms in results:
-            source.info.update({key: value for key, value in atoms.info.items() if key.startswith("GAP_")})
-            source.arrays.update({key: value for key, value in atoms.arrays.items() if key.startswith("GAP_")})
+            source.info.update({key: value for key, value in atoms.info.items() if key.startswith("PRED_")})
+            source.arrays.update({key: value for key, value in atoms.arrays.items() if key.startswith("PRED_")})
             source.info["potential"] = self.potential
             return [source]
         return []
@@ -50,4 +50,4 @@ def one_prediction(source: Atoms, status: str, results: list[Atoms]) -> None:
     atoms = one_of(status, results)
     if atoms is not None:
         same_geometry(source, atoms)
-        has_labels(atoms, "GAP", virial=True)
+        has_labels(atoms, "PRED", virial=True)

@@ -31,7 +31,7 @@ class RelaxParser(FramesParser):
         last = -2  # a relaxation that is given up before its first step has the step -1
         for number, atoms in enumerate(results, start=1):
             same_species(source, atoms)
-            has_labels(atoms, "GAP", virial=True)
+            has_labels(atoms, "PRED", virial=True)
             step = atoms.info.get("step")
             if isinstance(step, bool) or not isinstance(step, int | np.integer) or step <= last:
                 raise DamageError(f"step of frame {number} is {shown(repr(step))}, expected a number above {last}")

@@ -36,6 +36,7 @@ KINDS = {
 }
 
 #: What a task says of a frame besides labels and predictions; all else that stands there is none of ours.
+PREFIXES = tuple(f"{prefix}_" for prefix in (fr.REFERENCE, fr.PREDICTION, fr.OLD_PREDICTION))
 INFO_KEYS = ("step", "relax_status", "vector", "packed", "n_operations")
 
 
@@ -270,7 +271,7 @@ def _frames(text: str) -> list[Atoms]:
     except Exception as exception:  # the reader raises what its parts happen to raise
         raise DamageError(f"frames: not readable: {type(exception).__name__}: {shown(exception)}") from exception
     for atoms in frames:
-        atoms.info = {key: value for key, value in atoms.info.items() if key in INFO_KEYS or key.startswith(("GAP_", "REF_"))}
+        atoms.info = {key: value for key, value in atoms.info.items() if key in INFO_KEYS or key.startswith(PREFIXES)}
     return frames
 
 

@@ -110,7 +110,7 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
         record.final_potential = outputs.potential.uuid
     if "minima" in outputs:
         frames = outputs.minima_frames.get_frames()
-        record.minima = [Minimum(**row, atoms=atoms) for row, atoms in zip(outputs.minima["minima"], frames, strict=True)]
+        record.minima = [Minimum.from_row(row, atoms) for row, atoms in zip(outputs.minima["minima"], frames, strict=True)]
     if "search" in outputs and "found" in outputs.search:
         record.found = outputs.search.found["targets"]
     return record

@@ -112,12 +112,12 @@ def parity(frames: Sequence[Atoms], quantity: str) -> Figure | None:
                 axes.plot(reference, y, ".", color=BLUE, markersize=5, alpha=0.5, markeredgewidth=0)
         top.plot(limits, limits, color=GREY, linewidth=0.9, zorder=1)
         bottom.axhline(0, color=GREY, linewidth=0.9, zorder=1)
-        top.set(xlim=limits, ylim=limits, ylabel=f"GAP ({unit})")
+        top.set(xlim=limits, ylim=limits, ylabel=f"potential ({unit})")
         what = {"energy": f"energy\n{EnergyZero(frames).words}", "forces": "force component", "virial": "virial component"}[
             quantity
         ]
         bottom.set(ylim=(-reach, reach), xlabel=f"Reference {what} ({unit})")
-        bottom.set_ylabel("GAP − ref.\n(meV/atom)" if scale > 1 else "GAP − ref.\n(eV/Å)")
+        bottom.set_ylabel("error\n(meV/atom)" if scale > 1 else "error\n(eV/Å)")
         lines = [f"RMSE {significant(statistics.rmse)} {UNITS[quantity]}", f"MAE {significant(statistics.mae)} {UNITS[quantity]}"]
         top.text(0.04, 0.96, "\n".join(lines), transform=top.transAxes, va="top", linespacing=1.5)
         outside = (reference < limits[0]) | (reference > limits[1]) | (prediction < limits[0]) | (prediction > limits[1])

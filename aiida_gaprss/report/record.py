@@ -43,7 +43,7 @@ class GenerationRecord:
     :param tag: as in :mod:`aiida_gaprss.campaign.stages`: ``g00``, ``g01``, … for a generation; ``DATABASE``: the labelled frames
         that the campaign began with; ``CRYSTALS``: known crystals; ``SEARCH``: the last search, whose frames are in no training
         set and not kept here.
-    :param frames: labelled with ``REF_*``; their ``GAP_*`` is what the *previous* potential said of them, before they
+    :param frames: labelled with ``REF_*``; their ``PRED_*`` is what the *previous* potential said of them, before they
         were in the training set. The first generation has none.
     :param training_errors: of the potential fitted with these frames, on its training set: keys ``energy_rmse`` and
         ``energy_mae`` (meV/atom), ``forces_rmse``, ``forces_mae`` (eV/Å), ``virial_rmse``, ``virial_mae`` (meV/atom), as
@@ -103,7 +103,7 @@ class CampaignRecord:
     :param stop: when the generations end before their number; None: never.
     :param ended: why there were no more generations, empty while it is open.
     :param found: what became of the targets of the final search (``analysis.targets.Found``).
-    :param final_frames: all labelled frames with ``GAP_*`` predicted by the final potential.
+    :param final_frames: all labelled frames with ``PRED_*`` predicted by the final potential.
     :param isolated: the labelled isolated atoms, one of each element: in the training set, but in no figure and in no error.
     :param how_to_repeat: overrides the sentence of :meth:`repetition`.
     """
@@ -168,7 +168,7 @@ class CampaignRecord:
                 "generations": [_generation(item) for item in data["generations"]],
                 "final_frames": frames_.loads(data["final_frames"]),
                 "isolated": frames_.loads(data.get("isolated", "")),
-                "minima": [Minimum(**{**item, "atoms": frames_.loads(item["atoms"])[0]}) for item in data["minima"]],
+                "minima": [_minimum(item) for item in data["minima"]],
                 "failures": [Failure(**item) for item in data["failures"]],
             }
         )
@@ -194,3 +194,7 @@ def _plain(record: CampaignRecord | GenerationRecord) -> dict[str, Any]:
         elif key == "stop" and value is not None:
             out[key] = value.model_dump()
     return out
+
+
+def _minimum(item: dict[str, Any]) -> Minimum:
+    return Minimum.from_row({key: value for key, value in item.items() if key != "atoms"}, frames_.loads(item["atoms"])[0])

@@ -21,7 +21,7 @@ def minima_of(node: WorkChainNode) -> list[Minimum]:
     if "minima" not in node.outputs:
         return []
     frames = node.outputs.minima_frames.get_frames()
-    return [Minimum(**row, atoms=atoms) for row, atoms in zip(node.outputs.minima["minima"], frames, strict=True)]
+    return [Minimum.from_row(row, atoms) for row, atoms in zip(node.outputs.minima["minima"], frames, strict=True)]
 
 
 def write_search(node: WorkChainNode, folder: Path) -> None:

@@ -116,10 +116,10 @@ def minima_rows(minima: Sequence[Minimum], heights: Mapping[str, float] | None =
             "relax_status": m.relax_status,
             "above_lowest_meV/atom": 1000 * m.above_lowest,
             "above_hull_meV/atom": (heights or {}).get(m.frame_id),
-            "E_GAP_eV/atom": m.gap_energy,
-            "H_GAP_eV/atom": m.gap_enthalpy,
+            "E_pred_eV/atom": m.predicted_energy,
+            "H_pred_eV/atom": m.predicted_enthalpy,
             "E_ref_eV/atom": m.ref_energy,
-            "E_GAP-E_ref_meV/atom": None if m.error is None else 1000 * m.error,
+            "E_pred-E_ref_meV/atom": None if m.error is None else 1000 * m.error,
             "volume_A3/atom": m.volume,
             "pressure_GPa": m.pressure_GPa,
         }

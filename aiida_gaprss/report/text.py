@@ -15,14 +15,14 @@ from aiida_gaprss.outside.terminal import PlainConsole
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.tables import generation_rows
 
-MINIMA = "Lowest minima (E in eV/atom, GAP−ref in meV/atom, V in Å³/atom)"
+MINIMA = "Lowest minima (E in eV/atom, pred−ref in meV/atom, V in Å³/atom)"
 GENERATIONS = "Generations: median E in eV/atom {above}, energy RMSE in meV/atom on new and on fitted frames"
 
 
 def minima_table(minima: Sequence[Minimum], limit: int | None = None) -> Table:
-    """Return the first ``limit`` minima; E in eV/atom, GAP minus reference in meV/atom, V in Å³/atom."""
+    """Return the first ``limit`` minima; E in eV/atom, predicted minus reference in meV/atom, V in Å³/atom."""
     table = Table(box=box.SIMPLE_HEAD, title=MINIMA, title_justify="left", pad_edge=False)
-    columns = ("rank", "space group", "atoms", "count", "E_GAP", "E_ref", "GAP−ref", "V", "")
+    columns = ("rank", "space group", "atoms", "count", "E_pred", "E_ref", "pred−ref", "V", "")
     for column in columns:
         table.add_column(column, justify="left" if column in ("space group", "") else "right", no_wrap=True)
     for m in minima[:limit]:
@@ -31,7 +31,7 @@ def minima_table(minima: Sequence[Minimum], limit: int | None = None) -> Table:
             f"{space_group(m.symbol)} ({m.space_group})",
             str(m.primitive_atoms),
             str(m.count),
-            number(m.gap_energy, 4),
+            number(m.predicted_energy, 4),
             number(m.ref_energy, 4),
             number(None if m.error is None else 1000 * m.error, 1),
             number(m.volume, 2),

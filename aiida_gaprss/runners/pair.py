@@ -1,23 +1,35 @@
-"""A pair potential as an ASE calculator: powers of the inverse distance, switched off smoothly (uploaded with the job).
+"""A pair potential: powers of the inverse distance, switched off smoothly: an ASE calculator and a fit (uploaded with the job).
 
 E = Σ_i E0(Z_i) + ½ Σ_i Σ_j V_ab(r_ij),  V_ab(r) = S(r) Σ_k A_abk (r0/r)^k, with the switching function S of CHARMM (B. R. Brooks
 and others, J. Comput. Chem. 4, 187, 1983) between ``switch`` and ``cutoff``. Nearer than the shortest distance that the potential
 was fitted to, V goes on along its tangent: high powers say nothing there.
+
+Called as ``python pair.py fit.in``, it fits one by linear least squares (A. Kruglov, lecture on training for global optimisation;
+k = 1…15) to the frames that the file names, and says in one line of JSON what it has used. Nothing is optimised but linear
+coefficients, so that the result is the only one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
+from ase.io import read
 from ase.neighborlist import neighbor_list
 from ase.stress import full_3x3_to_voigt_6_stress
+
+#: Singular values smaller than this, relative to the largest, are left out: powers are much alike.
+RCOND = 1e-13
+#: Rows of the equations that are taken together before they are made triangular.
+ROWS = 20_000
 
 
 def switching(r: np.ndarray, switch: float, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
@@ -100,3 +112,130 @@ class PairPotential(Calculator):
         self.results = {"energies": energies, "energy": energy, "free_energy": energy, "forces": forces}
         if atoms.cell.rank == 3:
             self.results["stress"] = full_3x3_to_voigt_6_stress(-virial / atoms.get_volume())
+
+
+class Equations:
+    """The equations of all frames: columns are isolated atoms, then the powers of every pair of elements."""
+
+    def __init__(self, symbols: Sequence[str], options: Mapping[str, Any]) -> None:
+        """Begin without any.
+
+        :param symbols: in the order of atomic numbers; ``options``: see :func:`fit`.
+        """
+        self.numbers = [atomic_numbers[symbol] for symbol in symbols]
+        known = options["e0"]
+        self.known = np.array([known.get(symbol, 0.0) for symbol in symbols])  # E0 of these is not fitted
+        self.free = np.array([symbol not in known for symbol in symbols])
+        self.pairs = list(combinations_with_replacement(self.numbers, 2))
+        self.options, self.width = options, len(options["powers"])
+        self.scale = options["cutoff"] / 2
+        self.shortest = dict.fromkeys(self.pairs, options["cutoff"])
+        self.rows: list[np.ndarray] = []
+        self.waiting = 0
+        self.energies: list[tuple[np.ndarray, float]] = []  #: columns and energy of every frame that is no isolated atom
+        self.used = {"energies": 0, "forces": 0, "virials": 0}
+
+    def terms(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return energy, forces and virial of every column: shapes (columns,), (natoms, 3, columns), (9, columns)."""
+        n, columns = len(atoms), len(self.numbers) + len(self.pairs) * self.width
+        energy, forces, virial = np.zeros(columns), np.zeros((n, 3, columns)), np.zeros((9, columns))
+        energy[: len(self.numbers)] = [(atoms.numbers == z).sum() for z in self.numbers]
+        o = self.options
+        for pair, first, distances, vectors in pairs_of(atoms, o["cutoff"]):
+            start = len(self.numbers) + self.pairs.index(pair) * self.width
+            at = slice(start, start + self.width)
+            self.shortest[pair] = min(self.shortest[pair], float(distances.min()))
+            value, slope = basis(distances, o["powers"], self.scale, o["switch"], o["cutoff"])
+            energy[at] = value.sum(axis=0) / 2
+            push = slope[:, None, :] * (vectors / distances[:, None])[:, :, None]
+            owners, starts = np.unique(first, return_index=True)
+            forces[owners, :, at] = np.add.reduceat(push, starts, axis=0)
+            virial[:, at] = -np.einsum("nak,nb->abk", push, vectors).reshape(9, -1) / 2
+        return energy, forces, virial
+
+    def add(self, atoms: Atoms) -> None:
+        """Add the labels of a frame."""
+        energy, forces, virial = self.terms(atoms)
+        if len(atoms) > 1 or energy[len(self.numbers) :].any():
+            self.energies.append((energy.copy(), float(atoms.info["REF_energy"])))
+        sigma, n = self.options["sigma"], len(atoms)
+        counts = energy[: len(self.numbers)].copy()
+        energy[: len(self.numbers)] *= self.free
+        for name, columns in (("energy", energy[None] / n), ("forces", forces.reshape(3 * n, -1)), ("virial", virial / n)):
+            store = atoms.arrays if name == "forces" else atoms.info
+            if f"REF_{name}" in store:
+                label = np.ravel(store[f"REF_{name}"]) / (1 if name == "forces" else n)
+                label = label - (counts @ self.known / n if name == "energy" else 0.0)
+                self.rows.append(np.column_stack([columns, label]) / sigma[name])
+                self.waiting += len(label)
+                self.used[{"energy": "energies", "virial": "virials"}.get(name, name)] += 6 if name == "virial" else len(label)
+        if self.waiting > ROWS:
+            self.rows = [np.asarray(np.linalg.qr(np.concatenate(self.rows), mode="r"))]
+            self.waiting = 0
+
+    def solved(self) -> tuple[np.ndarray, int]:
+        """Return the coefficients, those of pairs that no frame has being 0, and the rank of the equations."""
+        table = np.concatenate(self.rows)
+        size = np.linalg.norm(table[:, :-1], axis=0)
+        used = size > 0
+        out = np.zeros(len(size))
+        found, _, rank, _ = np.linalg.lstsq(table[:, :-1][:, used] / size[used], table[:, -1], rcond=RCOND)
+        out[used] = found / size[used]
+        out[: len(self.numbers)] += self.known
+        return out, int(rank)
+
+    def eta(self, found: np.ndarray) -> float | None:
+        """Return ⟨E_pairs⟩/⟨E⟩ of all frames, relative to isolated atoms; None if these were fitted."""
+        if self.free.any() or not self.energies:
+            return None
+        own = len(self.numbers)
+        parts = [(columns[own:] @ found[own:], energy - columns[:own] @ found[:own]) for columns, energy in self.energies]
+        return float(np.divide(*np.sum(parts, axis=0)))
+
+
+def fit(frames: Sequence[Atoms], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fit a pair potential; return the content of its file, and what was used.
+
+    :param frames: with ``REF_energy`` (eV), and ``REF_forces`` (eV/Å), ``REF_virial`` (eV) as far as they have them.
+    :param options: ``cutoff`` and ``switch`` (Å), ``powers``, ``sigma`` (``energy`` and ``virial`` per atom, ``forces``), and
+        ``e0`` (eV by symbol), energies of isolated atoms, which are fitted where they are not given.
+    :raises ValueError: if no two atoms are within the cutoff.
+    """
+    symbols = sorted({s for atoms in frames for s in atoms.get_chemical_symbols()}, key=lambda s: atomic_numbers[s])
+    equations = Equations(symbols, options)
+    for atoms in frames:
+        equations.add(atoms)
+    if min(equations.shortest.values()) >= options["cutoff"]:
+        raise ValueError(f"no two atoms are nearer than the cutoff of {options['cutoff']:g} Å")
+    found, rank = equations.solved()
+    n, width = len(symbols), equations.width
+    content = {
+        "kind": "pair potential",
+        "cutoff_A": options["cutoff"],
+        "switch_A": options["switch"],
+        "scale_A": equations.scale,
+        "powers": list(options["powers"]),
+        "e0_eV": dict(zip(symbols, found[:n].tolist(), strict=True)),
+        "pairs": [
+            {
+                "elements": [chemical_symbols[a], chemical_symbols[b]],
+                "shortest_A": equations.shortest[a, b],
+                "coefficients_eV": found[n + place * width : n + (place + 1) * width].tolist(),
+            }
+            for place, (a, b) in enumerate(equations.pairs)
+        ],
+        "eta": equations.eta(found),
+    }
+    return content, {"counts": equations.used, "rank": rank, "columns": len(found), "eta_2body": content["eta"]}
+
+
+def main(path: str) -> None:
+    """Fit what a file asks for: ``training`` and ``output`` are names of files, the rest are options of :func:`fit`."""
+    options = json.loads(Path(path).read_text(encoding="utf-8"))
+    content, said = fit(read(options["training"], ":"), options)  # type: ignore[arg-type]
+    Path(options["output"]).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

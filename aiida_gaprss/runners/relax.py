@@ -1,4 +1,4 @@
-"""Relax cells at a pressure each with a GAP, keeping snapshots (uploaded with the job; needs ase and quippy)."""
+"""Relax cells at a pressure each with a potential, keeping snapshots (uploaded with the job)."""
 
 from __future__ import annotations
 
@@ -318,7 +318,7 @@ class Relax(CalculatorTask):
         if out.get_volume() < FLAT:
             raise GiveUp(COLLAPSED)
         try:
-            out = self.single_point(out, "GAP")
+            out = self.single_point(out, "PRED")
         except ArithmeticError as error:
             raise GiveUp(NOT_FINITE) from error
         out.info["step"] = step

@@ -43,8 +43,8 @@ def choose_frames(
 ) -> tuple[list[Atoms], dict[str, Any]]:
     """Return the frames to be labelled, in the order of the candidates, and a report with the fate of every candidate.
 
-    :param candidates: snapshots of relaxations with ``frame_id``, ``GAP_energy``, ``relax_status``; if there are, ``GAP_forces``,
-        ``pressure_GPa``, and ``GAP_local_variance``, which the rule ``variance`` needs.
+    :param candidates: snapshots of relaxations with ``frame_id``, ``PRED_energy``, ``relax_status``; if there are,
+        ``PRED_forces``, ``pressure_GPa``, and ``PRED_local_variance``, which the rule ``variance`` needs.
     :param known: labelled frames of the database; atoms and dimers in vacuum among them are passed over.
     :param limits: what is too absurd to be labelled.
     :param vectors: (candidates, m), needed if ``settings.vectors`` is given; rows of frames without a vector are nan.
@@ -99,7 +99,7 @@ class _Choice:
     def energy(self, index: int, kind: str = "energy") -> float:
         """Return energy, or enthalpy at the pressure of the frame's relaxation, eV/atom."""
         atoms = self.candidates[index]
-        energy = float(atoms.info["GAP_energy"])
+        energy = float(atoms.info["PRED_energy"])
         if kind == "enthalpy":
             energy += float(atoms.info.get("pressure_GPa", 0.0)) * units.GPa * atoms.get_volume()
         return energy / len(atoms)
@@ -109,10 +109,10 @@ class _Choice:
 
         :raises ValueError: if the frame does not carry variances.
         """
-        variance = self.candidates[index].arrays.get("GAP_local_variance")
+        variance = self.candidates[index].arrays.get("PRED_local_variance")
         if variance is None:
             raise ValueError(
-                f"variance: candidate {self.name(index)} has no GAP_local_variance; run gaprss.evaluate with variances: true"
+                f"variance: candidate {self.name(index)} has no PRED_local_variance; run gaprss.evaluate with variances: true"
             )
         return float(np.sqrt(np.max(variance).clip(0)))
 
@@ -253,11 +253,11 @@ def _why_unfit(atoms: Atoms, limits: Limits) -> str | None:
 
     :raises ValueError: for a frame without an energy.
     """
-    if "GAP_energy" not in atoms.info:
-        raise ValueError(f"candidate {atoms.info['frame_id']} has no GAP_energy; relax or evaluate it with a potential")
+    if "PRED_energy" not in atoms.info:
+        raise ValueError(f"candidate {atoms.info['frame_id']} has no PRED_energy; relax or evaluate it with a potential")
     if fr.is_in_vacuum(atoms):
         return "in vacuum: an isolated atom or a dimer"
-    if not np.isfinite(atoms.info["GAP_energy"]):
-        return f"not finite: the energy is {atoms.info['GAP_energy']}"
-    reason = why_absurd(atoms, limits, atoms.arrays.get("GAP_forces"))
+    if not np.isfinite(atoms.info["PRED_energy"]):
+        return f"not finite: the energy is {atoms.info['PRED_energy']}"
+    reason = why_absurd(atoms, limits, atoms.arrays.get("PRED_forces"))
     return f"absurd: {reason}" if reason else None

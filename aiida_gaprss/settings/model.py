@@ -152,8 +152,8 @@ def _names(message: str, value: Any) -> bool:
     return re.search(rf"(?<!\w){re.escape(str(value))}(?!\w)", message) is not None
 
 
-def model_validator_for(model: type[BaseModel]) -> Callable[[Any, Any], str | None]:
-    """Return a port validator that checks a Dict node against ``model``."""
+def model_validator_for(model: Callable[..., BaseModel]) -> Callable[[Any, Any], str | None]:
+    """Return a port validator that checks a Dict node against a model, or what makes one."""
 
     def validate(node: Any, _: Any) -> str | None:
         if node is None:

@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 #: Groups of entry points, and what is in them.
-PROPERTIES = "aiida_gaprss.properties"
+FAMILIES, PROPERTIES = "aiida_gaprss.families", "aiida_gaprss.properties"
 
 
 class KindError(ValueError):
@@ -26,15 +26,15 @@ def installed(group: str) -> dict[str, EntryPoint]:
     return dict(sorted(found.items()))
 
 
-def kind_of(group: str, name: str, base: type) -> Any:
+def kind_of(group: str, name: str, base: type, word: str = "kind") -> Any:
     """Return the class of a kind.
 
-    :param base: what it must be a subclass of.
+    :param base: what it must be a subclass of; ``word``: the key that names it.
     :raises KindError: if there is no such kind, with those that there are; if it cannot be imported, or is something else.
     """
     known = installed(group)
     if name not in known:
-        raise KindError(f"kind is {name!r}, expected one of {', '.join(known) or 'none'} (installed for {group})")
+        raise KindError(f"{word} is {name!r}, expected one of {', '.join(known) or 'none'} (installed for {group})")
     try:
         found = known[name].load()
     except Exception as exception:  # whatever the import of another package comes across

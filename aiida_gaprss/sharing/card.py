@@ -6,16 +6,15 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from aiida.orm import ProcessNode
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import atomic_numbers
 
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.data.potential import Potential, PotentialError, needs, written
-from aiida_gaprss.models.gap.files import CARD, CARD_JSON
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.models.base import CARD, CARD_JSON, PotentialError
 from aiida_gaprss.models.regularisation import SIGMA_ORDER, Sigma
 from aiida_gaprss.outside import read_text, shown
 from aiida_gaprss.sharing.card_text import RULE, text, to_json
@@ -28,30 +27,6 @@ _MOST_JSON = 2**26
 
 #: What a card of origin tells that an imported potential cannot know by itself.
 _TOLD = ("training_data", "sigma", "training_errors", "test_errors", "seed", "made_by")
-
-_KINDS = {
-    "distance_2b": "pair term: distance of two atoms",
-    "angle_3b": "triplet term: symmetrised distances of three atoms",
-    "soap": "many-body term: smooth overlap of atomic positions (SOAP)",
-    "soap_turbo": "many-body term: SOAP in the separable basis of Caro (soap_turbo)",
-}
-_KERNELS = {"ard_se": "squared exponential", "dot_product": "dot product", "pp": "piecewise polynomial"}
-
-#: Hyperparameters that the text names: key in gap_fit, words, unit.
-_NUMBERS = (
-    ("cutoff", "cutoff", "Å"),
-    ("rcut_hard", "cutoff", "Å"),
-    ("cutoff_transition_width", "smoothed over the last", "Å"),
-    ("rcut_soft", "smoothed from", "Å"),
-    ("n_max", "n_max", ""),
-    ("alpha_max", "n_max", ""),
-    ("l_max", "l_max", ""),
-    ("atom_sigma", "atom σ", "Å"),
-    ("atom_sigma_r", "atom σ", "Å"),
-    ("theta_uniform", "length scale θ", "Å"),
-    ("zeta", "ζ", ""),
-    ("delta", "δ", "eV"),
-)
 
 
 def card(node: Potential) -> dict[str, Any]:
@@ -73,19 +48,16 @@ def card(node: Potential) -> dict[str, Any]:
             "label": node.label or None,
             "pk": node.pk,
             "uuid": node.uuid,
+            "family": node.family.NAME,
             "elements": node.elements,
-            "terms": attributes.get("terms"),
             "cutoff_A": attributes["cutoff"],
             "e0_eV": attributes["e0"],
-            "sparse_points": sum(attributes["n_sparse"]),
-            "gap_version": node.gap_version,
-            "gap_version_date": written(node.gap_version) if node.gap_version else None,
-            "needs": needs(node.gap_version),
+            "needs": node.needs,
             "files": node.files,
             "content_hash": attributes["content_hash"],
-            "quip_init_args": node.init_args,
+            **node.family.told(attributes),
         },
-        "descriptors": [descriptor(line, n) for line, n in zip(attributes["descriptors"], attributes["n_sparse"], strict=True)],
+        "descriptors": node.family.terms(attributes),
         "sigma": _sigma(node),
         "training_data": _training_data(inputs, results) if inputs else None,
         "embedded_training_data": _embedded(node),
@@ -138,54 +110,6 @@ def read_card(path: Path, node: Potential) -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
-
-
-def descriptor(line: str, n_sparse: int) -> dict[str, Any]:
-    """Return a descriptor of the xml: its kind, its species, its hyperparameters as gap_fit names them, and all that in words."""
-    kind = line.split()[0]
-    parameters = {key: value.strip("{} ") for key, value in re.findall(r"(\w+)=(\{+[^}]*\}+|\S+)", line)}
-    symbols = {key: _symbols(parameters[key]) for key in ("Z", "Z1", "Z2", "species_Z") if key in parameters}
-    numbers = []
-    for key, name, unit in _NUMBERS:
-        if key in parameters:
-            numbers.append(" ".join(filter(None, (name, _plain(parameters[key]), unit))))
-    kernel = _KERNELS.get(parameters.get("covariance_type", ""), parameters.get("covariance_type"))
-    method = parameters.get("sparse_method")
-    words = [_KINDS.get(kind, kind), _species_in_words(kind, parameters, symbols), ", ".join(numbers)]
-    words += [f"{kernel} kernel" if kernel else "", f"{n_sparse} sparse points{f' ({method})' if method else ''}"]
-    return {
-        "kind": kind,
-        "words": "; ".join(filter(None, words)),
-        "species": sorted({s for found in symbols.values() for s in found}),
-        "cutoff_A": next((float(parameters[key]) for key in ("cutoff", "rcut_hard") if key in parameters), None),
-        "sparse_points": n_sparse,
-        "parameters": parameters,
-    }
-
-
-def _symbols(numbers: str) -> list[str]:
-    return [chemical_symbols[int(z)] for z in numbers.split() if z.isdigit() and int(z) > 0]
-
-
-def _species_in_words(kind: str, parameters: dict[str, str], symbols: dict[str, list[str]]) -> str:
-    if kind == "distance_2b" and {"Z1", "Z2"} <= set(symbols):
-        return "–".join((*symbols["Z1"], *symbols["Z2"]))
-    if kind == "angle_3b" and {"Z", "Z1", "Z2"} <= set(symbols):
-        return f"{'–'.join((*symbols['Z1'], *symbols['Z'], *symbols['Z2']))} (centre {' '.join(symbols['Z'])})"
-    neighbours = symbols.get("species_Z", [])
-    centre = symbols.get("Z", [])
-    index = parameters.get("central_index", "")
-    if kind == "soap_turbo" and index.isdigit() and 0 < int(index) <= len(neighbours):
-        centre = [neighbours[int(index) - 1]]
-    if centre or neighbours:
-        return f"centre {' '.join(centre) or 'any'}, neighbours {' '.join(neighbours) or 'any'}"
-    return "all species alike"
-
-
-def _plain(value: str) -> str:
-    """Return one number for several equal ones, as soap_turbo has them for its species."""
-    values = value.split()
-    return values[0] if len(set(values)) == 1 else value
 
 
 def _embedded(node: Potential) -> dict[str, Any] | None:
@@ -333,20 +257,17 @@ def _process(node: ProcessNode) -> dict[str, Any]:
 
 
 def readable_here(node: Potential) -> dict[str, Any]:
-    """Return whether the quippy of this environment can read a potential (it tries), its version, and if not, why."""
-    try:
-        release = version("quippy-ase")
-    except PackageNotFoundError:
-        release = None
+    """Return whether a potential can be used in this environment (it tries), by what, and if not, why."""
+    reader = node.family.reader_here()
     try:
         node.calculator()
     except PotentialError as exception:
-        return {"quippy": release, "readable": False, "reason": str(exception)}
-    return {"quippy": release, "readable": True, "reason": None}
+        return {"reader": reader, "readable": False, "reason": str(exception)}
+    return {"reader": reader, "readable": True, "reason": None}
 
 
 def export(node: Potential, folder: str | Path, types: Sequence[str] | None = None, force: bool = False) -> Path:
-    """Write a potential, its LAMMPS lines and its card (``card.md``, ``card.json``) to ``folder``; return the xml's path.
+    """Write a potential, its LAMMPS lines and its card (``card.md``, ``card.json``) to ``folder``; return its main file's path.
 
     :param types: elements of LAMMPS' atom types 1, 2, …; default: the potential's, by name.
     :param force: replace the potential that is in the folder.

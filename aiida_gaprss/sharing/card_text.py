@@ -40,7 +40,8 @@ def _fenced(text: str) -> list[str]:
 def text(content: dict[str, Any]) -> str:
     """Return a card as Markdown that also reads well as it is."""
     head = content["potential"]
-    lines = [f"# GAP for {plain(' '.join(head['elements']))}{': ' + plain(head['label']) if head['label'] else ''}", ""]
+    kind = {"gap": "GAP", "pair": "Pair potential"}.get(head.get("family", "gap"), f"{plain(head.get('family'))} potential")
+    lines = [f"# {kind} for {plain(' '.join(head['elements']))}{': ' + plain(head['label']) if head['label'] else ''}", ""]
     if terms := head.get("terms"):
         lines.append(f"- a sum of {len(terms)}: {'; '.join(map(plain, terms))}")
     lines += [

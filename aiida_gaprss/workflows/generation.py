@@ -6,16 +6,17 @@ from typing import Any, ClassVar
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext
-from aiida.orm import Dict, Group, Int, Node, Str
+from aiida.orm import Dict, Float, Group, Int, List, Node, Str
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.convergence import converged, describe
 from aiida_gaprss.analysis.energies import energy_summary
 from aiida_gaprss.analysis.hull import HullError
 from aiida_gaprss.calculations.buildcell import BuildcellCalculation
+from aiida_gaprss.calculations.common import frames_of
 from aiida_gaprss.calculations.describe import DescribeCalculation
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
-from aiida_gaprss.calculations.gap_fit import GapFitCalculation
+from aiida_gaprss.calculations.fit import FitCalculation
 from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.calculations.rss_functions import (
     low_minima,
@@ -26,10 +27,14 @@ from aiida_gaprss.calculations.rss_functions import (
 from aiida_gaprss.campaign import stages
 from aiida_gaprss.campaign.settings import GenerationSettings, RssSettings
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.models.base import BaseFit
+from aiida_gaprss.models.training import absurd
 from aiida_gaprss.strategies.seeds import AirssSeed
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.seeding import stage_seed
+from aiida_gaprss.workflows.fit import FitWorkChain
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
+from aiida_gaprss.workflows.jobs.scratch import clean_scratch
 from aiida_gaprss.workflows.label import LabelWorkChain
 
 
@@ -192,16 +197,17 @@ class GenerationWorkChain(RestartingWorkChain):
                 return self.exit_codes.ERROR_LABELS.format(stage=self.stage, message=f"isolated atom {name}: {reason}")
         return None
 
-    def fit(self) -> None:
+    def fit(self) -> Any:
         """Fit a potential to everything labelled so far, with smooth settings."""
-        self.submit_fit(self.settings.fit.model_dump(), stages.FIT)
+        return self.submit_fit(self.settings.fit, stages.FIT)
 
     def collect_fit(self) -> ExitCode | None:
         """Take over the new potential."""
-        fit = self.outcome("gap_fit")
-        if fit.failure:
-            return self.exit_codes.ERROR_FIT.format(stage=self.stage, message=fit.failure)
-        process = fit.job
+        process = self.ctx.fit
+        clean_scratch(self, [process])
+        if not process.is_finished_ok:
+            message = process.exit_message or process.process_state.value
+            return self.exit_codes.ERROR_FIT.format(stage=self.stage, message=message)
         self.ctx.potential = process.outputs.potential
         tag = stages.FINAL if self.ctx.final else self.tag
         what = "final potential" if self.ctx.final else f"potential after {self.stage}"
@@ -212,6 +218,10 @@ class GenerationWorkChain(RestartingWorkChain):
         if "errors" in results:
             energy, forces = results["errors"]["energy"]["rmse"], results["errors"]["forces"]["rmse"]
             text += f"; training RMSE {energy:.1f} meV/atom, {forces:.3f} eV/Å"
+        if "test_results" in process.outputs:
+            self.out(f"tests.{tag}", process.outputs.test_results)
+            errors = process.outputs.test_results["errors"]
+            text += f"; test RMSE {errors['energy']['rmse']:.1f} meV/atom, {errors['forces']['rmse']:.3f} eV/Å"
         self.report(text)
         return None
 
@@ -308,18 +318,35 @@ class GenerationWorkChain(RestartingWorkChain):
         link = stages.link(self.tag, stage, kind)
         return {"call_link_label": link, "label": f"{self.inputs.name.value} {self.tag} {stages.stage_of(link)}"}
 
-    def submit_fit(self, settings: dict[str, Any], stage: str) -> None:
-        """Submit a fit to all datasets."""
-        inputs = AttributeDict(self.exposed_inputs(GapFitCalculation, namespace="fit"))
-        inputs.datasets = dict(self.ctx.datasets)
-        inputs.settings = Dict(settings)
-        inputs.seed = self.seed(stage)
-        inputs.metadata = {**inputs.get("metadata", {}), **self.called(stage)}
+    def submit_fit(self, settings: BaseFit, stage: str) -> Any:
+        """Submit a fit to all datasets.
+
+        :return: the exit code, if it cannot be done.
+        """
         self.ctx.final = stage == stages.FINAL_FIT
         may_end = self.settings.stop is not None or self.ctx.generation == self.settings.n_generations
         self.ctx.keep = self.ctx.final or (may_end and not self.asks_for_final_fit)  # predictions, those of the last fit
-        inputs.metadata["options"] = {**inputs.metadata.get("options", {}), "keep_predictions": self.ctx.keep}
-        self.submit_job("gap_fit", GapFitCalculation, **inputs)
+        try:
+            return ToContext(fit=self.submit(FitWorkChain, **self.fit_inputs(settings, stage)))
+        except ValueError as error:  # what the ports refuse, as a fit that is too large
+            return self.exit_codes.ERROR_FIT.format(stage=self.stage, message=error)
+
+    def fit_inputs(self, settings: BaseFit, stage: str) -> dict[str, Any]:
+        """Return the inputs of a fit to all datasets; labels that can hardly be right are left out."""
+        job = AttributeDict(self.exposed_inputs(FitCalculation, namespace="fit"))
+        if self.ctx.final and "final_code" in self.inputs:
+            job.code = self.inputs.final_code
+        job.metadata = {**job.get("metadata", {})}
+        job.metadata["options"] = {**job.metadata.get("options", {}), "keep_predictions": self.ctx.keep}
+        inputs: dict[str, Any] = {"fit": job, "datasets": dict(self.ctx.datasets), "settings": Dict(settings.model_dump())}
+        inputs |= {"seed": self.seed(stage), "adapt": self.inputs.adapt, "metadata": self.called(stage)}
+        if self.settings.test_fraction is not None:
+            inputs["test_fraction"] = Float(self.settings.test_fraction)
+        left_out = {} if settings.keep_absurd else absurd(frames_of(self.ctx.datasets))
+        if left_out:
+            self.report(f"{self.stage}: not fitted: {', '.join(f'{name} ({why})' for name, why in left_out.items())}")
+            inputs["leave_out"] = List(sorted(left_out))
+        return inputs
 
     def python_job(self, stage: str, kind: str = "") -> dict[str, Any]:
         """Return the code and the options of another job that runs where the relaxations do."""

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from aiida_gaprss.analysis.numbers import significant
 from aiida_gaprss.calculations.scan_functions import rank_trials, with_values
 from aiida_gaprss.data.potential import Potential
-from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.families import fit_settings
 from aiida_gaprss.models.tuning import Tuning, first_population, offspring, survivors
 from aiida_gaprss.settings.model import in_words
-from aiida_gaprss.workflows.fit import complete_of
+from aiida_gaprss.workflows.fit_checks import complete_of
 from aiida_gaprss.workflows.scan import ScanWorkChain, validate_scan
 
 
@@ -57,7 +57,7 @@ class HyperparametersWorkChain(ScanWorkChain):
     @property
     def tuning(self) -> Tuning:
         """What is tried."""
-        return Tuning(**self.inputs.search.get_dict()).of(FitSettings(**self.ctx.settings.get_dict()))
+        return Tuning(**self.inputs.search.get_dict()).of(fit_settings(**self.ctx.settings.get_dict()))
 
     def plan(self) -> None:
         """Queue the grid, or the first population."""

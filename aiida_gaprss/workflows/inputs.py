@@ -11,6 +11,7 @@ from aiida_gaprss.campaign.codes import code_of
 from aiida_gaprss.campaign.search import DiagnosticSearchSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.models.families import family_named, family_of
 from aiida_gaprss.outside import shown
 from aiida_gaprss.settings.computer import fit_options, job_options
 from aiida_gaprss.structures.compositions import text
@@ -44,21 +45,22 @@ def named_nodes(kind: type[Node], nodes: Any, where: str) -> dict[str, Node]:
 def fit_inputs(
     datasets: Mapping[str, Dataset],
     settings: Mapping[str, Any],
-    gap_fit: Code = None,
+    code: Code = None,
     python: Code = None,
     options: Mapping[str, Any] | None = None,
     seed: int = 1,
 ) -> dict[str, Any]:
     """Return the inputs of ``FitWorkChain``.
 
-    :param settings: ``FitSettings``, or a protocol and what is to be changed in it.
+    :param settings: of any family, or a protocol and what is to be changed in it.
+    :param code: of the program that fits; default: the one of this machine that goes with the family.
     :param options: of the job; those of the computer are added.
     :raises CodeError: if there is no such code.
     """
-    code = code_of("gap_fit", gap_fit)
-    job = fit_options(code, dict(options or {}))
+    program = code_of(family_of(family_named(settings)).PROGRAM, code)
+    job = fit_options(program, dict(options or {}))
     return {
-        "fit": {"code": code, "python": code_of("python", python), "metadata": {"options": job}},
+        "fit": {"code": program, "python": code_of("python", python), "metadata": {"options": job}},
         "datasets": dict(datasets),
         "settings": Dict(dict(settings)),
         "seed": Int(seed),

@@ -10,7 +10,7 @@ from aiida.orm import AbstractCode, Dict, Int, List, ProcessNode, QueryBuilder, 
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.common import frames_of
-from aiida_gaprss.calculations.gap_fit import GapFitCalculation
+from aiida_gaprss.calculations.fit import FitCalculation
 from aiida_gaprss.calculations.label_functions import pick_frames
 from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.calculations.rss_functions import (
@@ -22,6 +22,7 @@ from aiida_gaprss.calculations.rss_functions import (
 )
 from aiida_gaprss.campaign import stages
 from aiida_gaprss.campaign.file import DEFAULT_PROTOCOL, check_given
+from aiida_gaprss.campaign.forecast import label_budget
 from aiida_gaprss.campaign.inputs import builder_inputs
 from aiida_gaprss.campaign.search import SearchSettings
 from aiida_gaprss.campaign.settings import RssSettings
@@ -37,7 +38,7 @@ from aiida_gaprss.workflows.search import SearchWorkChain, expose_relaxations, v
 
 
 class RssWorkChain(GenerationWorkChain):
-    """Make a GAP from random cells and single-point labels alone.
+    """Make a potential from random cells and single-point labels alone.
 
     The outline is the method: random cells are labelled and fitted; then, generation by generation, new random cells are
     relaxed with the last potential under random pressure, some of the frames so found are labelled, and the potential is
@@ -79,10 +80,20 @@ class RssWorkChain(GenerationWorkChain):
             namespace_options={"help": "The reference that labels frames, and how many at one time."},
         )
         spec.expose_inputs(
-            GapFitCalculation,
+            FitCalculation,
             namespace="fit",
-            exclude=("datasets", "settings", "seed"),
-            namespace_options={"help": "Jobs of fits: code of gap_fit, python that evaluates, options."},
+            exclude=("datasets", "settings", "seed", "leave_out", "sparse_frames"),
+            namespace_options={"help": "Jobs of fits: code of the program, python that evaluates, options."},
+        )
+        spec.input(
+            "final_code", valid_type=AbstractCode, required=False, help="Program of the final fit, if it is of another family."
+        )
+        spec.input(
+            "adapt",
+            valid_type=bool,
+            non_db=True,
+            default=False,
+            help="Let fits be changed that lack memory or time, or whose equations are ill-conditioned.",
         )
         expose_relaxations(spec)
         spec.inputs.validator = validate_start
@@ -97,7 +108,6 @@ class RssWorkChain(GenerationWorkChain):
                 cls.collect_labels,
             ),
             cls.fit,
-            *again,
             cls.collect_fit,
             while_(cls.next_generation)(
                 cls.build_cells,
@@ -113,7 +123,6 @@ class RssWorkChain(GenerationWorkChain):
                     cls.label,
                     cls.collect_labels,
                     cls.fit,
-                    *again,
                     cls.collect_fit,
                     cls.look_back,
                     *again,
@@ -127,7 +136,6 @@ class RssWorkChain(GenerationWorkChain):
             ),
             if_(cls.has_final_fit)(
                 cls.fit_tightly,
-                *again,
                 cls.collect_fit,
             ),
             if_(cls.has_search)(
@@ -139,7 +147,7 @@ class RssWorkChain(GenerationWorkChain):
             cls.finish,
         )
         spec.output("potential", valid_type=Potential, help="The final potential.")
-        spec.output("results", valid_type=Dict, help="What gap_fit said of the final fit, and its training errors.")
+        spec.output("results", valid_type=Dict, help="What the program said of the final fit, and its training errors.")
         spec.output(
             "predictions", valid_type=Dataset, required=False, help="All labelled frames with the final potential's predictions."
         )
@@ -151,6 +159,7 @@ class RssWorkChain(GenerationWorkChain):
             ("labels", Dataset, "labelled frames"),
             ("potentials", Potential, "potential fitted after it"),
             ("fits", Dict, "results of that fit"),
+            ("tests", Dict, "errors of that fit on frames that were held out"),
             ("relaxed", Dataset, "relaxed cells and their snapshots"),
             ("selections", Dict, "numbers chosen and rejected, with reasons"),
             ("progress", Dict, "what it changed, in numbers by which the search is ended"),
@@ -272,9 +281,9 @@ class RssWorkChain(GenerationWorkChain):
         """Tell whether there is a last fit: with settings of its own, to more frames, or as none was known to be the last."""
         return self.asks_for_final_fit or not self.ctx.keep
 
-    def fit_tightly(self) -> None:
+    def fit_tightly(self) -> Any:
         """Fit the final potential to the same database."""
-        self.submit_fit((self.settings.final_fit or self.settings.fit).model_dump(), stages.FINAL_FIT)
+        return self.submit_fit(self.settings.final_fit or self.settings.fit, stages.FINAL_FIT)
 
     def has_search(self) -> bool:
         """Tell whether the final potential is used for a search."""
@@ -329,19 +338,19 @@ class RssWorkChain(GenerationWorkChain):
         for minimum in beside["minima"]["minima"][:5]:
             text = f"minimum {minimum['rank']}: {minimum['symbol']} ({minimum['space_group']}), found {minimum['count']} times"
             if minimum["ref_energy"] is not None:
-                error = 1000 * (minimum["gap_energy"] - minimum["ref_energy"])
-                text += f", reference {minimum['ref_energy']:.4f} eV/atom, GAP {error:+.1f} meV/atom"
+                error = 1000 * (minimum["predicted_energy"] - minimum["ref_energy"])
+                text += f", reference {minimum['ref_energy']:.4f} eV/atom, the potential {error:+.1f} meV/atom"
             self.report(text)
         return None
 
     def finish(self) -> None:
         """Return the final potential."""
-        potential = self.ctx.gap_fit.outputs.potential
+        potential = self.ctx.fit.outputs.potential
         potential.label = ""  # where the last generation's is the final one
         self.keep("potential", potential, "final potential", "final potential")
-        self.out("results", self.ctx.gap_fit.outputs.results)
-        if "predictions" in self.ctx.gap_fit.outputs:
-            predictions = self.ctx.gap_fit.outputs.predictions
+        self.out("results", self.ctx.fit.outputs.results)
+        if "predictions" in self.ctx.fit.outputs:
+            predictions = self.ctx.fit.outputs.predictions
             self.keep(
                 "predictions", predictions, "final predictions", "all labelled frames with predictions of the final potential"
             )
@@ -353,13 +362,6 @@ class RssWorkChain(GenerationWorkChain):
         search = self.settings.search
         assert search is not None
         return search
-
-
-def label_budget(inputs: Any) -> int:
-    """Return the largest number of reference calculations that a campaign with these inputs can ask for."""
-    crystals = inputs["crystals"].n_frames if "crystals" in inputs else 0
-    relabel = sum(inputs["relabel"][key].n_frames for key in inputs["relabel"]) if "relabel" in inputs else 0
-    return RssSettings(**inputs["settings"].get_dict()).label_budget(crystals, relabel)
 
 
 def validate_start(inputs: dict[str, Any], ports: Any) -> str | None:

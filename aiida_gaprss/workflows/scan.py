@@ -10,7 +10,8 @@ from aiida.orm import Dict, List, ProcessNode
 
 from aiida_gaprss.analysis.numbers import significant
 from aiida_gaprss.calculations.scan_functions import add_rows
-from aiida_gaprss.workflows.fit import FitWorkChain, completed, held_out, sets_of_test, validate_fit
+from aiida_gaprss.workflows.fit import FitWorkChain
+from aiida_gaprss.workflows.fit_checks import completed, held_out, sets_of_test, validate_fit
 from aiida_gaprss.workflows.jobs.failure import reason_of_failure
 from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain
 

@@ -244,7 +244,7 @@ class SearchWorkChain(RestartingWorkChain):
             self.out(name, node)
         for minimum in results["minima"]["minima"][:5]:
             text = f"minimum {minimum['rank']}: {minimum['symbol']} ({minimum['space_group']}), found {minimum['count']} times"
-            self.report(f"{text}, {minimum['gap_enthalpy']:.4f} eV/atom")
+            self.report(f"{text}, {minimum['predicted_enthalpy']:.4f} eV/atom")
         for row in results["found"]["targets"] if "found" in results else []:
             self.report(in_words(row))
         return None

@@ -16,8 +16,8 @@ def members(silicon_frames):
         frames = [a.copy() for a in silicon_frames[1:]]
         for number, atoms in enumerate(frames):
             size = 0.001 * 1.5**number
-            atoms.info["GAP_energy"] = atoms.info["REF_energy"] + len(atoms) * size * rng.normal()
-            atoms.arrays["GAP_forces"] = atoms.arrays["REF_forces"] + 3 * size * rng.normal(size=(len(atoms), 3))
+            atoms.info["PRED_energy"] = atoms.info["REF_energy"] + len(atoms) * size * rng.normal()
+            atoms.arrays["PRED_forces"] = atoms.arrays["REF_forces"] + 3 * size * rng.normal(size=(len(atoms), 3))
         out.append(frames)
     return out
 
@@ -25,7 +25,7 @@ def members(silicon_frames):
 def test_by_hand(members):
     found = spread(members)
     frames = members[0]
-    energies = np.array([[1000 * a.info["GAP_energy"] / len(a) for a in m] for m in members])
+    energies = np.array([[1000 * a.info["PRED_energy"] / len(a) for a in m] for m in members])
     reference = np.array([1000 * a.info["REF_energy"] / len(a) for a in frames])
     deviation = np.sqrt(((energies - energies.mean(0)) ** 2).sum(0) / 3)
     error = np.abs(energies.mean(0) - reference)
@@ -33,7 +33,7 @@ def test_by_hand(members):
     assert found["energy"]["error"] == pytest.approx(np.sqrt((error**2).mean()))
     assert found["energy"]["spearman"] == pytest.approx(np.corrcoef(rankdata(deviation), rankdata(error))[0, 1])
     assert found["energy"]["values"] == len(frames)
-    forces = np.array([np.concatenate([a.arrays["GAP_forces"] for a in m]) for m in members])
+    forces = np.array([np.concatenate([a.arrays["PRED_forces"] for a in m]) for m in members])
     variance = ((forces - forces.mean(0)) ** 2).sum(0) / 3
     wrong = forces.mean(0) - np.concatenate([a.arrays["REF_forces"] for a in frames])
     assert found["forces"]["spread"] == pytest.approx(np.sqrt(variance.sum(1).mean()))
@@ -58,7 +58,7 @@ def test_forces_that_are_zero_by_symmetry(members):
     for frames in members:
         for atoms in frames[:4]:
             atoms.arrays["REF_forces"] = np.zeros((len(atoms), 3))
-            atoms.arrays["GAP_forces"] = np.full((len(atoms), 3), 1e-9)
+            atoms.arrays["PRED_forces"] = np.full((len(atoms), 3), 1e-9)
     zeros = spread(members)["forces"]
     assert zeros["values"] == before["forces"]["values"]
     assert zeros["spearman"] == pytest.approx(spread([frames[4:] for frames in members])["forces"]["spearman"])
@@ -69,7 +69,7 @@ def test_what_tells_nothing(members):
     assert spread([members[0]] * 3)["energy"]["spread"] == pytest.approx(0, abs=1e-9)
     for frames in members:
         for atoms in frames:
-            del atoms.arrays["GAP_forces"]
+            del atoms.arrays["PRED_forces"]
     assert "forces" not in spread(members)
     with pytest.raises(ValueError, match="at least two members, got 1"):
         spread(members[:1])

@@ -23,7 +23,7 @@ from aiida_gaprss.analysis.convergence import (
 
 def frame(name, energy, predicted=None, status="converged", atoms=None):
     out = (atoms or bulk("Si")).copy()
-    out.info.update(frame_id=name, relax_status=status, GAP_energy=(energy if predicted is None else predicted) * len(out))
+    out.info.update(frame_id=name, relax_status=status, PRED_energy=(energy if predicted is None else predicted) * len(out))
     out.info["REF_energy"] = energy * len(out)
     return out
 

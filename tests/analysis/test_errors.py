@@ -26,7 +26,7 @@ def labelled(energy_error: float, force_error: float, virial_error: float, natom
     wrong_forces[0, 0] += force_error
     wrong_virial[0, 1] += virial_error
     wrong_virial[1, 0] += virial_error
-    set_labels(atoms, -10.0 + energy_error, wrong_forces, wrong_virial, prefix="GAP")
+    set_labels(atoms, -10.0 + energy_error, wrong_forces, wrong_virial, prefix="PRED")
     return atoms
 
 

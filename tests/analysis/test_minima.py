@@ -64,7 +64,7 @@ def test_converged_and_labelled_represents():
         relaxed(CRYSTALS[229], -3.4, "open", status="max_steps"),
         relaxed(CRYSTALS[227], -9.0, "lost", status="collapsed"),
         relaxed(CRYSTALS[227], -3.45, "snapshot", status="on_the_way"),
-        Atoms("Cu", cell=[9, 9, 9], pbc=True, info={"config_type": "isolated_atom", "GAP_energy": 0.0}),
+        Atoms("Cu", cell=[9, 9, 9], pbc=True, info={"config_type": "isolated_atom", "PRED_energy": 0.0}),
     ]
     first, second = unique_minima(frames, window=100)
     assert (first.frame_id, first.count, first.converged_count, first.converged) == ("labelled", 3, 2, True)
@@ -85,7 +85,7 @@ def test_enthalpy_ranks_under_pressure():
         atoms.info["pressure_GPa"] = 10.0
     minima = unique_minima(squeezed)
     assert [m.frame_id for m in minima] == ["dense", "loose"]
-    assert minima[0].gap_enthalpy == pytest.approx(-3.45 + 10 * units.GPa * 3.6**3 / 4)
+    assert minima[0].predicted_enthalpy == pytest.approx(-3.45 + 10 * units.GPa * 3.6**3 / 4)
     squeezed[0].info["pressure_GPa"] = 1.0
     assert [m.frame_id for m in unique_minima(squeezed)] == ["loose", "dense"]
     assert [m.frame_id for m in unique_minima(squeezed, pressure_GPa=10)] == ["dense", "loose"]
@@ -121,11 +121,11 @@ def test_minima_are_ranked_by_the_reference_where_it_is_known():
     from aiida_gaprss.analysis.minima import ranked_by_reference
 
     atoms = bulk("Cu")
-    atoms.info.update(frame_id="a", GAP_energy=-1.0, relax_status="converged")
+    atoms.info.update(frame_id="a", PRED_energy=-1.0, relax_status="converged")
     (one,) = unique_minima([atoms])
 
     def minimum(name, gap, reference, size):
-        return replace(one, frame_id=name, gap_energy=gap, ref_energy=reference, primitive_atoms=size)
+        return replace(one, frame_id=name, predicted_energy=gap, ref_energy=reference, primitive_atoms=size)
 
     given = [
         minimum("hole", -5.0, -2.0, 2),  # the potential is wrong

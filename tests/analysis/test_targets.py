@@ -34,7 +34,7 @@ def test_hits():
     assert hcp.above_lowest == pytest.approx(0.001)
     assert (fcc.found, fcc.hits, fcc.first_hit, fcc.difference) == (False, 0, None, None)
     assert (diamond.kept, diamond.given_space_group, diamond.space_group) == (False, 227, 221)
-    assert (gone.status, gone.found, gone.kept, gone.gap_energy) == ("collapsed", False, None, None)
+    assert (gone.status, gone.found, gone.kept, gone.predicted_energy) == ("collapsed", False, None, None)
     assert find(given, {}, [], 0.0)[0].status == "lost"
 
 
@@ -43,7 +43,7 @@ def test_under_pressure():
     (row,) = find(given, {"fcc": relaxed(bulk("Cu", a=3.301), -3.2, "t")}, end_points(), 50.0)
     assert (row.hits, row.first_hit, row.kept) == (1, 6, True), "its density is another, its structure is not"
     volume = 3.301**3 / 4
-    assert row.gap_enthalpy == pytest.approx(-3.2 + 50 * units.GPa * volume)
+    assert row.predicted_enthalpy == pytest.approx(-3.2 + 50 * units.GPa * volume)
     assert row.above_lowest == pytest.approx(50 * units.GPa * (volume - 3.3**3 / 4))
 
 

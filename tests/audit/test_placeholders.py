@@ -193,10 +193,10 @@ def test_numbers_of_few_digits_are_not_blamed_for_chance():
 def test_other_prefix_and_missing_labels():
     frames = distorted(3)
     for atoms in frames:
-        atoms.info["GAP_virial"] = np.zeros(9)
+        atoms.info["PRED_virial"] = np.zeros(9)
         del atoms.info["REF_virial"]
     assert find_placeholders(frames) == []
-    (found,) = find_placeholders(frames, "GAP")
+    (found,) = find_placeholders(frames, "PRED")
     assert found.reasons[0] == "its virial is exactly 0"
 
 

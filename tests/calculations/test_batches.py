@@ -162,8 +162,8 @@ def test_relaxation_with_a_gap(run, python_code, potential, gap, pressed, evalua
             assert atoms.info["pressure_GPa"] == source.info["pressure_GPa"]
             assert not fr.is_labelled(atoms)
             ((energy, forces, virial),) = evaluated([atoms], gap)
-            assert atoms.info["GAP_energy"] == pytest.approx(energy, abs=1e-5)
-            assert np.allclose(atoms.arrays["GAP_forces"], forces, atol=1e-4)
+            assert atoms.info["PRED_energy"] == pytest.approx(energy, abs=1e-5)
+            assert np.allclose(atoms.arrays["PRED_forces"], forces, atol=1e-4)
             if atoms.info["relax_status"] == "converged":
                 converged += 1
                 assert atoms.info["config_type"] == "minimum"
@@ -221,10 +221,10 @@ def test_predictions(run, python_code, potential, dataset, gap, silicon_frames, 
     assert outputs["frames"].level_of_theory == dataset.level_of_theory
     assert_cats(node)
     for ours, source, (energy, forces, virial) in zip(frames, silicon_frames, evaluated(silicon_frames, gap), strict=True):
-        assert ours.info["GAP_energy"] == pytest.approx(energy, abs=1e-6)
-        assert np.allclose(ours.arrays["GAP_forces"], forces, atol=1e-6)
-        assert np.allclose(ours.info["GAP_virial"], virial, atol=1e-6)
-        assert ours.arrays["GAP_local_energy"].sum() == pytest.approx(energy, abs=1e-5)
+        assert ours.info["PRED_energy"] == pytest.approx(energy, abs=1e-6)
+        assert np.allclose(ours.arrays["PRED_forces"], forces, atol=1e-6)
+        assert np.allclose(ours.info["PRED_virial"], virial, atol=1e-6)
+        assert ours.arrays["PRED_local_energy"].sum() == pytest.approx(energy, abs=1e-5)
         assert ours.info["potential"] == potential.uuid
         assert ours.info["REF_energy"] == pytest.approx(source.info["REF_energy"], abs=1e-8), "labels stay"
         assert ours.info["frame_id"] == source.info["frame_id"]
@@ -270,5 +270,5 @@ def test_variances(run, python_code, dataset, silicon_frames, fit_with_binary, s
         vectors = descriptor.calc(Atoms(source.numbers, source.positions, cell=source.cell, pbc=True))["data"]
         between = 0.7**2 * (vectors @ sparse.T) ** 4
         expected = 0.7**2 - np.einsum("ij,ji->i", between, np.linalg.solve(among, between.T))
-        assert np.allclose(ours.arrays["GAP_local_variance"], expected, atol=5e-6)
-        assert ours.arrays["GAP_local_variance"].max() > 1e-4
+        assert np.allclose(ours.arrays["PRED_local_variance"], expected, atol=5e-6)
+        assert ours.arrays["PRED_local_variance"].max() > 1e-4

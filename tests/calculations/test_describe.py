@@ -118,7 +118,7 @@ def test_frames_selected_by_their_vectors(run, python_code, carbides, campaign_t
     settings["generations"][0]["select"] = {"tolerance": 0.0, "rules": rules, "vectors": {"cutoff": 4.0}}
     settings["filter"]["volume_per_atom"] = (1.0, 100.0)
     for atoms in carbides:
-        atoms.info.update(GAP_energy=-1.0, relax_status="converged")
+        atoms.info.update(PRED_energy=-1.0, relax_status="converged")
     sets = [Dataset(carbides), Dataset(carbides[6:7]), Dataset(carbides[7:])]
     vectors = [run(DescribeCalculation, code=python_code, frames=d, settings=Dict(SOAP))[0]["vectors"] for d in sets]
     inputs = dict(candidates=sets[0], settings=Dict(settings), generation=Int(1), seed=Int(1))

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 import aiida_gaprss
 from aiida_gaprss.campaign.file import check_campaign
-from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.gap.settings import GapSettings
 from aiida_gaprss.settings.calculators import check_name, look
 from aiida_gaprss.settings.computer import BatchOptions, ComputerSettings, FitOptions, JobOptions
 from aiida_gaprss.settings.jobs import LabelSettings
@@ -139,7 +139,7 @@ def test_files_that_are_none(tmp_path):
 
 def test_faults_do_not_act(tmp_path):
     with pytest.raises(ConfigError) as caught:
-        load_text('"b\\e[31m": 1\nb\u202e: 2\n', FitSettings, tmp_path)
+        load_text('"b\\e[31m": 1\nb\u202e: 2\n', GapSettings, tmp_path)
     assert "\\x1b[31m" in str(caught.value)
     assert "\x1b" not in str(caught.value)
     assert "\u202e" not in str(caught.value)
@@ -223,7 +223,7 @@ def test_bounds_are_wide_enough_for_what_is_done(campaign_text, tmp_path):
         "sigma": {"energy": 1e-6, "forces": 1e-4, "virial": 1e3},
         "sparse_jitter": 1e-14,
     }
-    assert FitSettings(**changes).e0 == {"Si": -790_000.0}
+    assert GapSettings(**changes).e0 == {"Si": -790_000.0}
     check_campaign(campaign_text.replace("width_GPa: 20", "width_GPa: 1000"), tmp_path / "a.yaml")
     JobOptions(max_memory_kb=2_000_000_000, max_wallclock_seconds=30 * 86400, resources={"num_machines": 4})
 
@@ -234,7 +234,7 @@ def test_bounds_are_wide_enough_for_what_is_done(campaign_text, tmp_path):
 def test_options_are_those_of_aiida():
     from aiida.engine import CalcJob
 
-    from aiida_gaprss.calculations.gap_fit import GapFitCalculation
+    from aiida_gaprss.calculations.fit import FitCalculation
     from aiida_gaprss.calculations.label import LabelCalculation
 
     example = {
@@ -258,7 +258,7 @@ def test_options_are_those_of_aiida():
     assert set(example) == set(JobOptions.model_fields)
     for process, model, own in (
         (CalcJob, JobOptions, {}),
-        (GapFitCalculation, FitOptions, {"threads": 2}),
+        (FitCalculation, FitOptions, {"threads": 2}),
         (LabelCalculation, BatchOptions, {"processes": 2}),
     ):
         ports = process.spec().inputs["metadata"]["options"]

@@ -69,8 +69,8 @@ def test_nodes_of_other_kinds(check, dataset, aiida_profile):
     assert "no dataset or campaign 987654" in faults["start.database.1"]
     assert "no dataset or campaign 'no-such-label'" in faults["start.database.2"]
     assert "is a Int" in faults["start.relabel.0"]
-    assert "is a code for gaprss.label, expected one for gaprss.gap_fit" in faults["codes.gap_fit"]
-    assert "is a code for gaprss.gap_fit, expected one for gaprss.label, a python" in faults["codes.label_python"]
+    assert "is a code for gaprss.label, expected one for gaprss.fit" in faults["codes.gap_fit"]
+    assert "is a code for gaprss.fit, expected one for gaprss.label, a python" in faults["codes.label_python"]
     assert "codes.python" in faults
 
 
@@ -135,7 +135,7 @@ def test_resources_and_computers(check, elsewhere):
 
 def test_programs_that_are_not_there(check, aiida_code_installed, aiida_localhost):
     aiida_code_installed(
-        label="gone", computer=aiida_localhost, default_calc_job_plugin="gaprss.gap_fit", filepath_executable="/no/gap_fit"
+        label="gone", computer=aiida_localhost, default_calc_job_plugin="gaprss.fit", filepath_executable="/no/gap_fit"
     )
     faults = check(more="codes: {gap_fit: gone@localhost}\n")
     assert faults == {"codes.gap_fit": "gone@localhost: /no/gap_fit is not an executable file"}

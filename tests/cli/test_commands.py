@@ -15,8 +15,9 @@ from click.testing import CliRunner
 
 from aiida_gaprss.cli import cli
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.data.potential import Potential, needs
+from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.io.extxyz import Keys, export_frames
+from aiida_gaprss.models.gap.quip import needs
 
 
 @pytest.fixture
@@ -235,7 +236,7 @@ def test_a_finished_campaign(call, campaign, tmp_path):
     assert json.loads((tmp_path / "report" / "report.json").read_text())["label"] == "tiny"
     name = campaign.outputs.labels.g01.get_frames()[0].info["frame_id"]
     text = call("trace", name, "--campaign", campaign.pk)
-    assert "GapFitCalculation" in text
+    assert "FitCalculation" in text
     assert "random cell of seed" in text
     assert "no dataset of this profile holds a frame" in call("trace", "nosuch", ok=False)
     assert "has ended: finished" in call("resume", campaign.pk, ok=False)
@@ -244,7 +245,7 @@ def test_a_finished_campaign(call, campaign, tmp_path):
     inner = next(child for child in campaign.called if child.process_label == "SearchWorkChain")
     assert f"is a part of <{campaign.pk}>" in call("resume", inner.pk, ok=False)
     assert "is no campaign, fit or search" in call("resume", campaign.outputs.potential.creator.pk, ok=False)
-    assert "is a GapFitCalculation, not a campaign" in call("status", campaign.outputs.potential.creator.pk, ok=False)
+    assert "is a FitCalculation, not a campaign" in call("status", campaign.outputs.potential.creator.pk, ok=False)
     assert isinstance(campaign.outputs.potential, Potential)
     assert isinstance(campaign.outputs.predictions, Dataset)
 

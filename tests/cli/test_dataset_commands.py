@@ -255,4 +255,4 @@ def test_evaluate(call, potential, dataset, silicon_frames, campaign_codes):
     assert re.search(r"liquid\s+3\s", text)
     assert re.search(r"solid\s+1\s", text)
     (predictions,) = [load_node(int(pk)) for pk in re.findall(r"dataset <(\d+)> has the predictions", text)]
-    assert all("GAP_energy" in a.info for a in predictions.get_frames())
+    assert all("PRED_energy" in a.info for a in predictions.get_frames())

@@ -10,7 +10,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from aiida_gaprss.cli import cli
-from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.gap.settings import GapSettings
 from aiida_gaprss.models.training import atomic_energies
 
 
@@ -94,7 +94,7 @@ def test_tune(call, tmp_path):
     weighted = [row["energy_rmse"] + 2000 * row["forces_rmse"] for row in trials]
     assert [row["objective"] for row in trials] == pytest.approx(sorted(weighted))
     best = YAML(typ="safe").load((tmp_path / "out" / "best.yaml").read_text())
-    assert FitSettings(**best).descriptors[0].cutoff == trials[0]["values"]["descriptors.0.cutoff"]
+    assert GapSettings(**best).descriptors[0].cutoff == trials[0]["values"]["descriptors.0.cutoff"]
     shown = [words for words in map(str.split, text.splitlines()) if words[:1] == ["*"] and words[1] in ("3.5", "4.5", "5.5")]
     front = last("HyperparametersWorkChain").outputs.pareto["rows"]
     assert sorted(words[1] for words in shown) == sorted(str(row["values"]["descriptors.0.cutoff"]) for row in front)

@@ -52,7 +52,7 @@ class World:
 
     def add_codes(self, gap_fit):
         """Register a gap_fit and a python that wait before their work while there is a file that says so."""
-        for name, real, plugin in (("gap_fit", gap_fit, "gaprss.gap_fit"), ("python", sys.executable, "gaprss.label")):
+        for name, real, plugin in (("gap_fit", gap_fit, "gaprss.fit"), ("python", sys.executable, "gaprss.label")):
             script = self.folder / f"held_{name}"
             script.write_text(
                 f"#!/bin/bash\n# $2 is the task of a python\nfor i in $(seq {HELD}0); do\n"

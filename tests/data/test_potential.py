@@ -23,7 +23,9 @@ from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.calculations.frames import potential_files
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.folder import content_hash
-from aiida_gaprss.data.potential import QUIPPY_RELEASES, Potential, PotentialError, needs
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.models.base import PotentialError
+from aiida_gaprss.models.gap.quip import QUIPPY_RELEASES, needs
 from aiida_gaprss.sharing.card import card, export
 
 
@@ -275,7 +277,8 @@ from ase.build import bulk
 from quippy.potential import Potential as Quip
 
 load_profile(SqliteTempBackend.create_profile("two-bases"))
-from aiida_gaprss.data.potential import Potential, PotentialError
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.models.base import PotentialError
 
 def energy(calculator):
     atoms = bulk("Si")
@@ -466,7 +469,7 @@ def test_an_archive_made_by_hand(archive, tmp_path, run, python_code, monkeypatc
     assert sorted(os.listdir("out")) == ["card.json", "card.md", "gap.xml", "gap.xml.sparseX.GAP_tiny1", "lammps.txt"]
     outputs, job = run(EvaluateCalculation, code=python_code, frames=Dataset([cell]), potential=node)
     assert job.is_finished_ok, job.exit_message
-    assert outputs["frames"].get_frames()[0].info["GAP_energy"] == pytest.approx(energy_of(node.calculator(), cell))
+    assert outputs["frames"].get_frames()[0].info["PRED_energy"] == pytest.approx(energy_of(node.calculator(), cell))
 
 
 def energy_of(calculator, cell):

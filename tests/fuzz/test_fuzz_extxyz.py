@@ -186,7 +186,7 @@ def test_our_own_files(tmp_path, times):
     rng, tally = np.random.default_rng(5), Tally("extended XYZ of our own")
     before = originals(rng)
     for number, atoms in enumerate(before):
-        atoms.info.update(seed=number, generation=1, origin="uuid", label_status="ok", GAP_energy=1.0)
+        atoms.info.update(seed=number, generation=1, origin="uuid", label_status="ok", PRED_energy=1.0)
     text, path = text_of(before, REF, tmp_path / "a.xyz").encode(), tmp_path / "b.xyz"
     for number in range(times(80)):
         name, data = damaged(text, rng)

@@ -10,12 +10,18 @@ from ase.build import bulk
 from fuzzing import WORDS, Tally, damaged
 from helpers import tiny_gap
 
-from aiida_gaprss.data.folder import read_gap
-from aiida_gaprss.data.potential import Potential, PotentialError
+from aiida_gaprss.data.folder import read_potential
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.models.base import PotentialError
+from aiida_gaprss.models.families import family_of
 from aiida_gaprss.sharing.card import ORIGIN, card, read_card
 from aiida_gaprss.sharing.card_text import text, to_json
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?")
+
+
+def gap_in(folder):
+    return read_potential(folder, "gap.xml", family_of("gap"))
 
 
 @pytest.fixture
@@ -24,7 +30,7 @@ def energy():
     quippy = pytest.importorskip("quippy.potential")
 
     def energy(folder):
-        init_args = read_gap(folder, "gap.xml")[0]["init_args"]
+        init_args = gap_in(folder)[0]["init_args"]
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
@@ -108,7 +114,7 @@ def test_fuzz_files(tmp_path, energy, times):
         way, after = (structural if file == "gap.xml" and number % 2 else damaged)(before, rng)
         (folder / file).write_bytes(after)
         name = f"{number} {kind} {file} {way}"
-        if tally.attempt(name, lambda folder=folder: read_gap(folder, "gap.xml")) is not None and after != before:
+        if tally.attempt(name, lambda folder=folder: gap_in(folder)) is not None and after != before:
             said = energy(folder)
             if said is None or said == "died":
                 tally.fault("exceptions", name, "quippy died of it")

@@ -313,14 +313,14 @@ def test_frames_without_a_key_that_others_have_are_told(tmp_path):
 
 
 def test_what_others_keep_under_our_names_is_not_ours(tmp_path):
-    info = 'REF_energy=-99 REF_virial="9 9 9 9 9 9 9 9 9" GAP_energy=5 label_status="not converged" parent=p origin=o seed=None'
+    info = 'REF_energy=-99 REF_virial="9 9 9 9 9 9 9 9 9" PRED_energy=5 label_status="not converged" parent=p origin=o seed=None'
     path, notes = write(tmp_path / "a.xyz", ("REF_forces", f"e=1 {info}"), ("REF_forces", info)), []
     frames = import_frames(path, ENERGY, notes=notes)
     assert [set(a.info) for a in frames] == [{"REF_energy", "config_type", "frame_id"}, {"config_type", "frame_id"}]
     assert frames[0].info["REF_energy"] == 1
     assert all("REF_forces" not in a.arrays for a in frames)
     assert any(
-        "not taken: REF_energy, REF_virial, GAP_energy, label_status, parent, origin, seed, REF_forces" in n for n in notes
+        "not taken: REF_energy, REF_virial, PRED_energy, label_status, parent, origin, seed, REF_forces" in n for n in notes
     )
     (named, _) = import_frames(path, Keys(energy="REF_energy"))
     assert named.info["REF_energy"] == -99
@@ -340,9 +340,9 @@ def test_our_own_files_come_back_whole(tmp_path, silicon_frames):
             "label_status": 'bad: "x"',
             "parent": "7",
         }
-        atoms.info.update(known, origin="8f2c", GAP_energy=-1.0, GAP_virial=np.arange(9.0))
-        atoms.arrays["GAP_forces"] = atoms.arrays["REF_forces"] * 2
-        atoms.arrays["GAP_local_energy"] = np.arange(len(atoms)) * 0.5
+        atoms.info.update(known, origin="8f2c", PRED_energy=-1.0, PRED_virial=np.arange(9.0))
+        atoms.arrays["PRED_forces"] = atoms.arrays["REF_forces"] * 2
+        atoms.arrays["PRED_local_energy"] = np.arange(len(atoms)) * 0.5
     for keys in (Keys(), Keys(energy="e", forces="f", stress="s", stress_unit="GPa")):
         written = keys if keys.named else Keys(energy="REF_energy", forces="REF_forces", virial="REF_virial")
         export_frames(frames, tmp_path / "a.xyz", written)
@@ -352,7 +352,7 @@ def test_our_own_files_come_back_whole(tmp_path, silicon_frames):
         for before, after in zip(frames, again, strict=True):
             plain = {k: v for k, v in before.info.items() if k in fr.INFO_KEYS}
             assert {k: v for k, v in after.info.items() if k in fr.INFO_KEYS} == plain
-            assert after.info["GAP_energy"] == -1.0
+            assert after.info["PRED_energy"] == -1.0
 
 
 def test_a_file_whose_labels_nobody_names(tmp_path):

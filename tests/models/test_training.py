@@ -23,7 +23,7 @@ def test_frames_in_two_datasets(copies):
 
 def test_no_isolated_atom(copies):
     copies[2].numbers[0] = 6
-    with pytest.raises(TrainingSetError, match="no isolated atom for C, Si: gap_fit needs"):
+    with pytest.raises(TrainingSetError, match="no isolated atom for C, Si: a fit needs"):
         join([copies[1:]])
     with pytest.raises(TrainingSetError, match="no isolated atom for C:"):
         join([copies])

@@ -6,10 +6,10 @@ from helpers import FIT
 from pydantic import ValidationError
 from scipy.optimize import rosen
 
-from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.gap.settings import GapSettings
 from aiida_gaprss.models.tuning import Tuning, first_population, offspring, survivors, value_at, with_value
 
-SETTINGS = FitSettings(**FIT)
+SETTINGS = GapSettings(**FIT)
 
 
 def evolve(function, dimensions, size, generations, seed=4):

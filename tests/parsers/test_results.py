@@ -96,8 +96,8 @@ FRAMES = [
     (*changed_frame(set_info("REF_energy", "low"), "label"), "the frame: REF_energy is 'low', expected numbers"),
     (*changed_frame(lambda a: a.info.pop("REF_energy"), "label"), "REF_energy is null, expected a finite number"),
     (*changed_frame(lambda a: a.arrays.pop("REF_forces"), "label"), "the frame has no REF_forces"),
-    (*changed_frame(lambda a: a.arrays.pop("GAP_local_energy"), "evaluate"), "the frame has no GAP_local_energy"),
-    (*changed_frame(lambda a: a.info.pop("GAP_virial"), "evaluate"), "the frame has no GAP_virial, expected one"),
+    (*changed_frame(lambda a: a.arrays.pop("PRED_local_energy"), "evaluate"), "the frame has no PRED_local_energy"),
+    (*changed_frame(lambda a: a.info.pop("PRED_virial"), "evaluate"), "the frame has no PRED_virial, expected one"),
     (*changed_frame(set_info("step", 3), "relax"), "step of frame 2 is 2, expected a number above 3"),
     (
         *changed_frame(set_info("relax_status", "converged"), "relax"),

@@ -36,7 +36,7 @@ def nasty_frames(n, predicted=True):
         atoms = bulk("Cu", a=4.1, cubic=True)
         atoms.rattle(0.1, rng=rng)
         atoms.info = {"frame_id": f"{NASTY}{number}", "config_type": f"{NASTY} type {number % 2}", "relax_status": "converged"}
-        for prefix, epsilon in (("REF", 0.40), ("GAP", 0.41)) if predicted else (("REF", 0.40),):
+        for prefix, epsilon in (("REF", 0.40), ("PRED", 0.41)) if predicted else (("REF", 0.40),):
             label(atoms, LennardJones(sigma=2.6, epsilon=epsilon, rc=6.0), prefix)
         frames.append(atoms)
     return frames

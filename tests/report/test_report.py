@@ -53,7 +53,7 @@ def make_frames(generation: int, n: int, predicted: bool) -> list[Atoms]:
             atoms.info["relax_status"] = "converged"
         label(atoms, 0.40, "REF")
         if predicted:
-            label(atoms, 0.44, "GAP")
+            label(atoms, 0.44, "PRED")
         frames.append(atoms)
     return frames
 
@@ -78,11 +78,11 @@ def record() -> CampaignRecord:
     isolated = Atoms("Cu", cell=[15, 15, 15], pbc=True, info={"config_type": "isolated_atom", "frame_id": "atom"})
     for atoms in [*final, isolated]:
         label(atoms, 0.40, "REF")
-        label(atoms, 0.41, "GAP")
+        label(atoms, 0.41, "PRED")
     crystals = [bulk("Cu", "fcc", a=4.1), bulk("Cu", "hcp", a=3.1), bulk("Cu", "fcc", a=4.1) * (2, 1, 1)]
     for i, atoms in enumerate(crystals):
         atoms.info = {"frame_id": f"m{i}", "relax_status": "max_steps" if i == 1 else "converged"}
-        label(atoms, 0.41, "GAP")
+        label(atoms, 0.41, "PRED")
     label(crystals[0], 0.40, "REF")
     return CampaignRecord(
         title="Copper <by> search",
@@ -210,7 +210,7 @@ def test_first_generation_only(tmp_path):
 
 def test_single_label_without_forces(tmp_path):
     atoms = bulk("Cu")
-    atoms.info.update(REF_energy=-3.0, GAP_energy=-3.0)
+    atoms.info.update(REF_energy=-3.0, PRED_energy=-3.0)
     unlabelled = bulk("Cu")
     record = CampaignRecord(
         "One",
@@ -335,8 +335,8 @@ def test_the_hull_is_that_of_the_checked_minima_too(alloy):
     pure = [min(a.info["REF_energy"] / len(a) for a in frames if set(a.symbols) == {s}) for s in ("Cu", "Au")]
     shift = below - formation(crystal, pure)
     crystal.info["REF_energy"] += len(crystal) * shift
-    crystal.info.update(GAP_energy=crystal.info["REF_energy"], relax_status="converged", config_type="minimum", step=1)
-    crystal.arrays["GAP_forces"] = crystal.arrays["REF_forces"]
+    crystal.info.update(PRED_energy=crystal.info["REF_energy"], relax_status="converged", config_type="minimum", step=1)
+    crystal.arrays["PRED_forces"] = crystal.arrays["REF_forces"]
     alloy.minima = unique_minima([crystal])
     axes = hull(alloy).axes[0]
     (line,) = (line for line in axes.lines if line.get_label() == "convex hull")

@@ -101,10 +101,10 @@ def test_evaluate(run_batch, evaluated):
     for index, (energy, forces, virial) in enumerate(evaluated(cells, EMT())):
         assert lines[index]["status"] == "ok"
         (out,) = frames_of(lines[index])
-        assert out.info["GAP_energy"] == pytest.approx(energy, abs=1e-7)
-        assert np.allclose(out.arrays["GAP_forces"], forces, atol=1e-7)
-        assert np.allclose(out.info["GAP_virial"], virial, atol=1e-7)
-        assert out.arrays["GAP_local_energy"].sum() == pytest.approx(energy, abs=1e-6)
+        assert out.info["PRED_energy"] == pytest.approx(energy, abs=1e-7)
+        assert np.allclose(out.arrays["PRED_forces"], forces, atol=1e-7)
+        assert np.allclose(out.info["PRED_virial"], virial, atol=1e-7)
+        assert out.arrays["PRED_local_energy"].sum() == pytest.approx(energy, abs=1e-6)
 
 
 def test_label_without_virial_for_an_isolated_atom(run_batch):
@@ -174,7 +174,7 @@ def test_the_relaxed_cell_bears_its_pressure(run_batch, evaluated, optimizer):
         stress = fr.stress_from_virial(virial, last.get_volume())
         assert np.allclose(-stress * 160.21766, cell.info["pressure_GPa"] * np.eye(3), atol=0.15)
         assert np.abs(forces).max() < 0.005
-        assert last.info["GAP_energy"] == pytest.approx(energy, abs=1e-6)
+        assert last.info["PRED_energy"] == pytest.approx(energy, abs=1e-6)
 
 
 def test_snapshots(run_batch):
@@ -186,7 +186,7 @@ def test_snapshots(run_batch):
         assert [a.info["step"] for a in snapshots] == [0, 3, 7, 10]
         assert [a.info["relax_status"] for a in snapshots] == ["on_the_way"] * 3 + ["max_steps"]
         assert np.allclose(snapshots[0].positions, np.round(cell.positions, 6), atol=1e-10), "rounded to 1e-6 Å"
-        energies = [a.info["GAP_energy"] + a.get_volume() * cell.info["pressure_GPa"] / 160.21766 for a in snapshots]
+        energies = [a.info["PRED_energy"] + a.get_volume() * cell.info["pressure_GPa"] / 160.21766 for a in snapshots]
         assert energies[-1] < energies[0]
 
 

@@ -49,7 +49,7 @@ def copper(seed=3, pressure=5.0):
 
 
 def enthalpy(atoms):
-    return atoms.info["GAP_energy"] + atoms.info.get("pressure_GPa", 5.0) / GPA * atoms.get_volume()
+    return atoms.info["PRED_energy"] + atoms.info.get("pressure_GPa", 5.0) / GPA * atoms.get_volume()
 
 
 # --- what a step is ---
@@ -263,7 +263,7 @@ def test_a_trial_too_far_does_not_end_a_relaxation(relax, monkeypatch, scale, li
     else:
         assert status == "converged"
         assert last.get_volume() == pytest.approx(free.get_volume(), rel=0.01)
-        assert last.info["GAP_energy"] == pytest.approx(free.info["GAP_energy"], abs=0.01)
+        assert last.info["PRED_energy"] == pytest.approx(free.info["PRED_energy"], abs=0.01)
 
 
 @pytest.mark.parametrize("optimizer", ["cg", "lbfgs"])

@@ -19,7 +19,7 @@ LIMITS = Limits(min_distance=1.4, volume_per_atom=(5.0, 60.0))
 def cell(name, a, energy, status="converged", **info):
     """Return a simple cubic cell; fingerprints differ with ``a``."""
     atoms = Atoms("Si", cell=[a] * 3, pbc=True)
-    atoms.info.update(frame_id=name, GAP_energy=energy, relax_status=status, **info)
+    atoms.info.update(frame_id=name, PRED_energy=energy, relax_status=status, **info)
     return atoms
 
 
@@ -98,7 +98,7 @@ def test_the_quick_protocol_by_hand(relaxed, silicon_frames, generation):
     lowest, unfamiliar, snapshots = ((6, 10, 8), (10, 10, 0))[generation == 4]
     known = [atoms for atoms in silicon_frames if len(atoms) > 1][:5]
     rows, seen = fingerprints(relaxed), list(fingerprints(known))
-    energy = [a.info["GAP_energy"] / len(a) for a in relaxed]
+    energy = [a.info["PRED_energy"] / len(a) for a in relaxed]
     ends = [i for i in np.argsort(energy, kind="stable") if relaxed[i].info["relax_status"] in ("converged", "max_steps")]
     distinct = []
     for i in ends:
@@ -144,10 +144,10 @@ def test_enthalpy_is_that_of_the_frames_own_pressure():
 
 def test_most_uncertain_by_their_worst_atom(six):
     for number, atoms in enumerate(six):
-        atoms.arrays["GAP_local_variance"] = np.array([(3 - number) ** 2 * 1e-4])
+        atoms.arrays["PRED_local_variance"] = np.array([(3 - number) ** 2 * 1e-4])
     assert choose(six, [{"by": "variance", "n": 2}])[0] == ["c0", "c1"]
-    del six[4].arrays["GAP_local_variance"]
-    with pytest.raises(ValueError, match="candidate c4 has no GAP_local_variance; run"):
+    del six[4].arrays["PRED_local_variance"]
+    with pytest.raises(ValueError, match="candidate c4 has no PRED_local_variance; run"):
         choose(six, [{"by": "variance", "n": 2}])
 
 
@@ -201,18 +201,18 @@ def test_vectors_that_do_not_fit(six, rows, known_rows, message):
 
 
 def test_what_is_not_considered(six):
-    six[0].info["GAP_energy"] = float("nan")
+    six[0].info["PRED_energy"] = float("nan")
     six[1].set_cell([1.3] * 3)
     six[2].info["config_type"] = "isolated_atom"
-    six[4].arrays["GAP_forces"] = np.array([[0.0, 0.0, 99.0]])
+    six[4].arrays["PRED_forces"] = np.array([[0.0, 0.0, 99.0]])
     six.append(cell("twin", 2.6, -4.9))
     names, report = choose(six, [{"by": "all"}], limits=Limits(volume_per_atom=(5, 60), max_force=50.0))
     assert names == ["c3", "c5"]
     assert report["rejected"] == {"absurd": 2, "duplicate": 1, "in vacuum": 1, "not finite": 1}
     assert report["reasons"]["twin"] == "duplicate: duplicate of frame c3"
     assert report["reasons"]["c0"] == "not finite: the energy is nan"
-    del six[5].info["GAP_energy"]
-    with pytest.raises(ValueError, match="candidate c5 has no GAP_energy"):
+    del six[5].info["PRED_energy"]
+    with pytest.raises(ValueError, match="candidate c5 has no PRED_energy"):
         choose(six, [{"by": "all"}])
 
 
@@ -228,13 +228,13 @@ def test_range_filter(six):
 @pytest.mark.parametrize("by", ["lowest", "boltzmann", "random", "farthest", "cur", "variance"])
 def test_little_to_choose_from(six, by):
     for atoms in six:
-        atoms.arrays["GAP_local_variance"] = np.zeros(1)
+        atoms.arrays["PRED_local_variance"] = np.zeros(1)
     rules = [{"by": by, "n": 50}, {"by": by, "of": "snapshots", "n": 3, "then": {"by": "cur", "n": 2}}]
     assert len(choose(six, rules)[0]) == 6, "fewer than asked for"
     assert choose([], rules)[0] == []
     twins = [cell(f"t{i}", 2.5, -1.0) for i in range(5)]
     for atoms in twins:
-        atoms.arrays["GAP_local_variance"] = np.zeros(1)
+        atoms.arrays["PRED_local_variance"] = np.zeros(1)
     assert choose(twins, rules)[0] == ["t0"]
     assert choose(twins, rules, [cell("k", 2.5, -1.0)])[0] == ([] if by in ("lowest", "farthest", "cur") else ["t0"])
     alike = choose(twins, rules, tolerance=0.0)[0]

@@ -9,9 +9,10 @@ from aiida.engine import ToContext, WorkChain, calcfunction
 from aiida.orm import Dict, Int, load_node
 from helpers import FIT, tiny_gap
 
-from aiida_gaprss.calculations.gap_fit import GapFitCalculation
+from aiida_gaprss.calculations.fit import FitCalculation
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.data.potential import Potential, PotentialError
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.models.base import PotentialError
 from aiida_gaprss.models.regularisation import HullDistance
 from aiida_gaprss.sharing.card import ORIGIN, card, descriptor, export, read_card, readable_here
 from aiida_gaprss.sharing.card_text import text, to_json
@@ -34,18 +35,18 @@ class FitTwiceAndTest(WorkChain):
     @classmethod
     def define(cls, spec):
         super().define(spec)
-        spec.expose_inputs(GapFitCalculation, namespace="fit")
+        spec.expose_inputs(FitCalculation, namespace="fit")
         spec.outline(cls.fit, cls.fit_again, cls.finish)
         spec.output("potential", valid_type=Potential)
         spec.output("test_results", valid_type=Dict)
 
     def fit(self):
-        return ToContext(first=self.submit(GapFitCalculation, **self.exposed_inputs(GapFitCalculation, namespace="fit")))
+        return ToContext(first=self.submit(FitCalculation, **self.exposed_inputs(FitCalculation, namespace="fit")))
 
     def fit_again(self):
-        inputs = self.exposed_inputs(GapFitCalculation, namespace="fit")
+        inputs = self.exposed_inputs(FitCalculation, namespace="fit")
         inputs["seed"] = Int(inputs["seed"].value + 1)
-        return ToContext(second=self.submit(GapFitCalculation, **inputs))
+        return ToContext(second=self.submit(FitCalculation, **inputs))
 
     def finish(self):
         potential = self.ctx.second.outputs.potential
@@ -99,7 +100,7 @@ def test_a_fit(chain, silicon_frames):
     assert content["sigma"]["default"]["energy"] == FIT["sigma"]["energy"]
     assert content["sigma"]["by_config_type"]["isolated_atom"]["forces"] == 0.01
     made = content["made_by"]
-    assert (made["process"], made["uuid"]) == ("GapFitCalculation", fit.uuid)
+    assert (made["process"], made["uuid"]) == ("FitCalculation", fit.uuid)
     assert [c["uuid"] for c in made["called_by"]] == [chain.uuid]
     assert made["gap_fit"] == results["gap_fit"]
     assert made["campaign"] is None
@@ -155,7 +156,7 @@ def test_regularisation_is_told(run, gap_fit_code, dataset):
         {"kind": "hull", "low": 0.003},
     ]
     settings = {**FIT, "regularisation": rules}
-    outputs, node = run(GapFitCalculation, code=gap_fit_code, datasets={"all": dataset}, settings=Dict(settings), seed=Int(1))
+    outputs, node = run(FitCalculation, code=gap_fit_code, datasets={"all": dataset}, settings=Dict(settings), seed=Int(1))
     assert node.is_finished_ok, node.exit_message
     content = card(outputs["potential"])
     assert content["sigma"]["regularisation"][1] == HullDistance(low=0.003).model_dump()

@@ -7,10 +7,10 @@ from ase import Atoms
 from ase.build import bulk
 from helpers import FIT, label
 
-from aiida_gaprss.calculations import gap_fit
+from aiida_gaprss.calculations import fit
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.models.gap.forecast import forecast
-from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.gap.settings import GapSettings
 from aiida_gaprss.workflows.fit import FitWorkChain
 
 
@@ -89,7 +89,7 @@ def test_delta_by_stages(run, inputs):
     inputs["settings"] = Dict({**FIT, "descriptors": terms})
     outputs, node = run(FitWorkChain, **inputs, delta_by_stages=Bool(True))
     assert node.is_finished_ok, node.exit_message
-    first, final = [child for child in node.called if child.process_label == "GapFitCalculation"]
+    first, final = [child for child in node.called if child.process_label == "FitCalculation"]
     assert len(first.inputs.settings.get_dict()["descriptors"]) == 1
     left_over = first.outputs.results.get_dict()["errors"]["energy"]["rmse"] / 1000
     assert final.inputs.settings.get_dict()["descriptors"][1]["delta"] == pytest.approx(left_over)
@@ -226,7 +226,7 @@ def test_fewer_sparse_points_for_less_memory(run, inputs, large):
     """Known beforehand: a fit that is too large for its node is refused, or made smaller."""
     settings, fewer = one_term(n_sparse=500), one_term(n_sparse=200)
     frames = large.get_frames()
-    limit = np.mean([forecast(frames, FitSettings(**given)).memory_MB for given in (settings, fewer)])
+    limit = np.mean([forecast(frames, GapSettings(**given)).memory_MB for given in (settings, fewer)])
     inputs |= {"settings": Dict(settings), "datasets": {"large": large}, "memory_MB": float(limit)}
     with pytest.raises(ValueError, match=rf"the fit needs about .* may have {limit:.0f} MB"):
         run(FitWorkChain, **inputs)
@@ -280,7 +280,7 @@ def test_too_little_time(run, inputs, large, tmp_path, limit, says):
     outputs, node = run(FitWorkChain, **inputs, adapt=True)
     assert node.is_finished_ok, node.exit_message
     assert "the time was up: 1 → " in reports(node)
-    jobs = [child for child in node.called if child.process_label == "GapFitCalculation"]
+    jobs = [child for child in node.called if child.process_label == "FitCalculation"]
     assert len(jobs) == 2
     assert jobs[1].get_option("max_wallclock_seconds") > 2 * jobs[0].get_option("max_wallclock_seconds")
     assert outputs["potential"].creator == jobs[-1]
@@ -288,9 +288,9 @@ def test_too_little_time(run, inputs, large, tmp_path, limit, says):
 
 def test_the_training_set_is_joined_once(run, inputs, monkeypatch):
     """For the check, the forecast, the job and what is read of it."""
-    joins, joined = [], gap_fit._joined
-    monkeypatch.setattr(gap_fit, "_joined", lambda *given: joins.append(given) or joined(*given))
-    gap_fit._kept.clear()
+    joins, joined = [], fit._joined
+    monkeypatch.setattr(fit, "_joined", lambda *given: joins.append(given) or joined(*given))
+    fit._kept.clear()
     _, node = run(FitWorkChain, **inputs)
     assert node.is_finished_ok, node.exit_message
     assert len(joins) == 1

@@ -55,7 +55,7 @@ def test_where_every_labelled_frame_comes_from(campaign):
             if tag == "g01":
                 assert load_node(atoms.info["potential"]).uuid == campaign.outputs.potentials.g00.uuid
                 assert atoms.info["parent"].startswith("tiny-g1-")
-                assert "GAP_energy" in atoms.info, "what the potential said before it had seen the label"
+                assert "PRED_energy" in atoms.info, "what the potential said before it had seen the label"
 
 
 def test_minima(campaign):
@@ -112,7 +112,7 @@ def test_report(campaign, tmp_path):
 def test_a_person_can_read_what_the_nodes_are(campaign):
     made = {}
     for process in campaign.called_descendants:
-        if process.process_label not in ("GapFitCalculation", "complete_settings") and not isinstance(process, WorkChainNode):
+        if process.process_label not in ("FitCalculation", "complete_settings") and not isinstance(process, WorkChainNode):
             for link in process.base.links.get_outgoing(link_type=LinkType.CREATE).all():
                 if link.link_label not in ("remote_folder", "retrieved"):
                     made[f"{process.process_label} {link.link_label}"] = link.node
@@ -136,7 +136,7 @@ def test_trace(campaign):
     assert name in text
     assert f"{frame.info['REF_energy']:.6f} eV" in text
     assert f"step {frame.info['step']} of {frame.info['parent']}" in text
-    assert f"potential <{campaign.outputs.potentials.g00.pk}>, fitted by GapFitCalculation" in text
+    assert f"potential <{campaign.outputs.potentials.g00.pk}>, fitted by FitCalculation" in text
     assert f"random cell of seed {frame.info['seed']}" in text
     assert f"campaign tiny <{campaign.pk}>, seed 11" in text
     with pytest.raises(TraceError, match="no dataset of this profile holds a frame 'tiny-g9-0000'"):

@@ -14,11 +14,12 @@ from click.testing import CliRunner
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.campaign.file import check_campaign
+from aiida_gaprss.campaign.forecast import label_budget
 from aiida_gaprss.campaign.inputs import builder_inputs, campaign_name
 from aiida_gaprss.cli import cli
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.settings.yamlfile import ConfigError
-from aiida_gaprss.workflows.rss import RssWorkChain, label_budget, validate_start
+from aiida_gaprss.workflows.rss import RssWorkChain, validate_start
 
 
 @pytest.fixture
@@ -99,13 +100,13 @@ def test_the_search_ends_when_its_thresholds_are_kept(run, campaign_codes, text,
     labels = {tag: node.outputs.labels[tag].get_frames() for tag in ("g01", "g02")}
     ends = {tag: [a for a in frames if a.info["relax_status"] != "on_the_way"] for tag, frames in labels.items()}
     assert row["labelled_end_points"] == len(ends["g02"])
-    errors = [(a.info["GAP_energy"] - a.info["REF_energy"]) / len(a) for a in ends["g02"]]
+    errors = [(a.info["PRED_energy"] - a.info["REF_energy"]) / len(a) for a in ends["g02"]]
     assert row["new_error"] ** 2 == pytest.approx(sum(e**2 for e in errors) / len(errors), abs=1e-9)
     # The potential after the generation, evaluated on what it trained on, says what the evaluation job said.
-    before = {a.info["frame_id"]: a.info["GAP_energy"] for a in node.outputs.relaxed.g02.get_frames()}
-    after = {a.info["frame_id"]: a.info["GAP_energy"] for a in node.outputs.predictions.get_frames()}
+    before = {a.info["frame_id"]: a.info["PRED_energy"] for a in node.outputs.relaxed.g02.get_frames()}
+    after = {a.info["frame_id"]: a.info["PRED_energy"] for a in node.outputs.predictions.get_frames()}
     job = next(p for p in node.called if p.process_label == "EvaluateCalculation" and p.label.endswith("g02 evaluate"))
-    evaluated = {a.info["frame_id"]: a.info["GAP_energy"] for a in job.outputs.frames.get_frames()}
+    evaluated = {a.info["frame_id"]: a.info["PRED_energy"] for a in job.outputs.frames.get_frames()}
     both = evaluated.keys() & after.keys()
     assert both
     assert all(evaluated[name] == pytest.approx(after[name], abs=1e-5) for name in both)
@@ -129,7 +130,7 @@ def test_rules_that_need_soap_vectors_and_variances(run, campaign_codes, text, t
     report = node.outputs.selections.g02.get_dict()
     assert set(report["chosen_as"]) == {"boltzmann then cur", "variance of all"}
     uncertain = {
-        a.info["frame_id"]: a.arrays["GAP_local_variance"].max()
+        a.info["frame_id"]: a.arrays["PRED_local_variance"].max()
         for process in node.called
         if process.label.endswith("g02 variances")
         for a in process.outputs.frames.get_frames()

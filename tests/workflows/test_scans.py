@@ -151,7 +151,7 @@ def test_members_by_subset(run, inputs):
     assert all(not part & names(fits[0].outputs.test_predictions) for part in parts)
     spread = outputs["spread"].get_dict()
     energies = np.array(
-        [[1000 * a.info["GAP_energy"] / len(a) for a in fit.outputs.test_predictions.get_frames()] for fit in fits]
+        [[1000 * a.info["PRED_energy"] / len(a) for a in fit.outputs.test_predictions.get_frames()] for fit in fits]
     )
     assert spread["energy"]["spread"] == pytest.approx(np.sqrt(energies.var(axis=0, ddof=1).mean()), rel=1e-6)
     assert spread["energy"]["spread"] > 0

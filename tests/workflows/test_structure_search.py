@@ -75,21 +75,21 @@ def test_search(run, inputs):
 
     # by the space group and the energy alone
     relaxed = outputs["relaxed"]["targets"].get_frames()
-    best = relaxed[0].info["GAP_energy"] / 2
+    best = relaxed[0].info["PRED_energy"] / 2
     like = [
         a
         for a in attempts
         if spglib.get_symmetry_dataset((a.cell.array, a.get_scaled_positions(), a.numbers), symprec=0.1).number == 227
-        and abs(a.info["GAP_energy"] / len(a) - best) < 0.005
+        and abs(a.info["PRED_energy"] / len(a) - best) < 0.005
     ]
     numbers = [9 * int(a.info["parent"].split("-")[2]) + int(a.info["parent"].split("-")[3]) + 1 for a in like]
     assert like, "the search was to find diamond"
     assert (diamond["name"], diamond["found"], diamond["hits"]) == ("diamond", True, len(like))
     assert diamond["first_hit"] == min(numbers)
-    assert diamond["gap_energy"] == pytest.approx(-4.335, abs=0.1), "about what Stillinger-Weber silicon has"
-    lowest = min(a.info["GAP_energy"] / len(a) for a in attempts)
+    assert diamond["predicted_energy"] == pytest.approx(-4.335, abs=0.1), "about what Stillinger-Weber silicon has"
+    lowest = min(a.info["PRED_energy"] / len(a) for a in attempts)
     assert diamond["above_lowest"] == pytest.approx(best - lowest, abs=1e-6)
-    assert diamond["difference"] == pytest.approx(min(a.info["GAP_energy"] / 2 for a in like) - best, abs=1e-6)
+    assert diamond["difference"] == pytest.approx(min(a.info["PRED_energy"] / 2 for a in like) - best, abs=1e-6)
     assert diamond["kept"], "but for its density, which was given 3 % too low"
     assert (diamond["given_space_group"], diamond["space_group"]) == (227, 227)
 
@@ -102,7 +102,7 @@ def test_search(run, inputs):
     assert summary["failures"] == {}
     assert summary["cpu_s"] > 0
     minima = outputs["minima"]["minima"]
-    enthalpies = [m["gap_enthalpy"] for m in minima]
+    enthalpies = [m["predicted_enthalpy"] for m in minima]
     assert enthalpies == sorted(enthalpies)
     assert next(m["count"] for m in minima if m["space_group"] == 227) == len(like) + 1, "with the frame relaxed again"
     ids = [a.info["frame_id"] for a in outputs["minima_frames"].get_frames()]
@@ -118,12 +118,12 @@ def test_the_enthalpy_at_a_pressure(run, inputs):
         inputs["settings"] = Dict({**small, "pressure_GPa": pressure})
         outputs, node = run(SearchWorkChain, **inputs, targets=targets())
         assert node.is_finished_ok, node.exit_message
-        heights[pressure] = outputs["found"]["targets"][0]["gap_enthalpy"]
+        heights[pressure] = outputs["found"]["targets"][0]["predicted_enthalpy"]
         if pressure == 5.0:
             volume = outputs["relaxed"]["targets"].get_frames()[0].get_volume() / 2
         for minimum in outputs["minima"]["minima"]:
             work = pressure * units.GPa * minimum["volume"]
-            assert minimum["gap_enthalpy"] == pytest.approx(minimum["gap_energy"] + work, abs=1e-9)
+            assert minimum["predicted_enthalpy"] == pytest.approx(minimum["predicted_energy"] + work, abs=1e-9)
             assert minimum["pressure_GPa"] == pressure
     assert (heights[6.0] - heights[4.0]) / (2 * units.GPa) == pytest.approx(volume, rel=2e-3)
 

@@ -11,11 +11,11 @@ from xml.etree.ElementTree import Element
 
 from ase.data import atomic_numbers
 
+from aiida_gaprss.models.base import PotentialError
 from aiida_gaprss.models.gap.descriptors import descriptor_parameters, species_of
 from aiida_gaprss.models.gap.files import SparseFile, check_name
 from aiida_gaprss.models.gap.xmltext import (
     LAST_ELEMENT,
-    PotentialError,
     check_numbers,
     is_true,
     label_of,

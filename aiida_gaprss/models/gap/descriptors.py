@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from ase.data import chemical_symbols
 
-from aiida_gaprss.models.gap.xmltext import LAST_ELEMENT, PotentialError, read_number, read_whole
+from aiida_gaprss.models.base import PotentialError
+from aiida_gaprss.models.gap.xmltext import LAST_ELEMENT, read_number, read_whole
 from aiida_gaprss.outside import shown
 
 #: Descriptors that write or open files when they are set up, or may.

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from aiida_gaprss.models.gap.xmltext import PotentialError, check_numbers
+from aiida_gaprss.models.base import EXPORTED, PotentialError
+from aiida_gaprss.models.gap.xmltext import check_numbers
 from aiida_gaprss.outside import OutsideError, base_name
 
 _LFS = b"version https://git-lfs.github.com/spec/"
-
-#: Names of the files that an export adds to those of the potential.
-LAMMPS, CARD, CARD_JSON = EXPORTED = ("lammps.txt", "card.md", "card.json")
 
 
 @dataclass(frozen=True)

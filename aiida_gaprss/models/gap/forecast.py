@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -19,7 +19,7 @@ from ase.data import atomic_numbers
 from ase.neighborlist import neighbor_list
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.models.gap.settings import Descriptor, FitSettings
+from aiida_gaprss.models.gap.settings import Descriptor, GapSettings
 
 #: Megabytes of a number in double precision.
 _REAL = 8e-6
@@ -206,6 +206,13 @@ class Forecast:
             "solution": _dot(cost.solution, solution_work(self)) / self.speed,
         }
 
+    def grown(self, factor: float) -> Forecast:
+        """Return the forecast for so many times as many frames of the same kinds."""
+        counts = ("n_descriptors", "n_derivatives", "gradients", "neighbours")
+        terms = tuple(replace(d, **{name: round(getattr(d, name) * factor) for name in counts}) for d in self.descriptors)
+        numbers = {name: round(getattr(self, name) * factor) for name in ("frames", "atoms", "rows", "pairs")}
+        return replace(self, descriptors=terms, columns=sum(d.n_sparse for d in terms), **numbers)
+
     def describe(self) -> str:
         """Return one sentence for a person."""
         memory = f"{self.memory_MB / 1000:.1f} GB" if self.memory_MB >= 1000 else f"{_two_digits(self.memory_MB):.0f} MB"
@@ -265,7 +272,7 @@ def solution_work(size: Forecast) -> dict[str, float]:
     return {"QR": elements * size.columns, "element": elements, "number written": written}
 
 
-def forecast(frames: Sequence[Atoms], settings: FitSettings, speed: float = 1.0) -> Forecast:
+def forecast(frames: Sequence[Atoms], settings: GapSettings, speed: float = 1.0) -> Forecast:
     """Return size, memory and CPU time of a fit to the labelled frames, on one thread.
 
     :param frames: training set as gap_fit gets it; frames without an energy are left out, as they are in a fit.

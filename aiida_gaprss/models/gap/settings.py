@@ -10,11 +10,12 @@ from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
 from aiida_gaprss.frames import check_name
+from aiida_gaprss.models.base import BaseFit
 from aiida_gaprss.models.regularisation import Rule, Sigma
 from aiida_gaprss.outside import shown
-from aiida_gaprss.settings.model import Length, Model, Order, Positive, PositiveOrZero, Real, SparseCount
+from aiida_gaprss.settings.model import Length, Model, Order, Positive, PositiveOrZero, SparseCount
 
-__all__ = ["Angle3b", "Descriptor", "Distance2b", "FitSettings", "Sigma", "Soap", "SoapTurbo"]
+__all__ = ["Angle3b", "Descriptor", "Distance2b", "GapSettings", "Sigma", "Soap", "SoapTurbo"]
 
 
 #: gap_fit splits the list of their sigmas into fewer than 200 fields, five each.
@@ -223,26 +224,15 @@ class SoapTurbo(_ManyBody):
 Descriptor = Annotated[Distance2b | Angle3b | Soap | SoapTurbo, Field(discriminator="kind")]
 
 
-class FitSettings(Model):
+class GapSettings(BaseFit):
     """Everything gap_fit is told about a fit but the data and the seed."""
 
+    family: Literal["gap"] = "gap"
     descriptors: list[Descriptor] = Field(min_length=1)
     sigma: Sigma = Field(description="of all frames that nothing below is for")
     config_type_sigma: dict[str, Sigma] = Field(default_factory=dict)
     regularisation: list[Rule] = Field(default_factory=list, description="sigmas of single frames, before those of their kind")
-    e0: Literal["isolated", "average"] | dict[str, Real] = Field(
-        "isolated",
-        description="energies of the free atoms, eV: those of the isolated atoms in the data; average: the least-squares energy "
-        "of each element in the data, for data without isolated atoms; or numbers",
-    )
-    targets: list[Literal["energy", "forces", "virial"]] = Field(
-        ["energy", "forces", "virial"], description="labels that are fitted; energy must be among them"
-    )
     sparse_jitter: Positive = 1e-8
-    mixed_levels: bool = Field(False, description="allow datasets that were labelled at different levels of theory")
-    keep_absurd: bool = Field(
-        False, description="allow labels that can hardly be right: forces, energies, virials out of all bounds"
-    )
 
     @field_validator("config_type_sigma")
     @classmethod
@@ -255,25 +245,22 @@ class FitSettings(Model):
             )
         return value
 
-    @field_validator("targets")
-    @classmethod
-    def _energies(cls, value: list[str]) -> list[str]:
-        if "energy" not in value:
-            raise ValueError("targets: energy must be among them")
-        return value
-
-    @field_validator("e0")
-    @classmethod
-    def _elements(cls, value: str | dict[str, float]) -> str | dict[str, float]:
-        unknown = [name for name in value if not atomic_numbers.get(name)] if isinstance(value, dict) else []
-        if unknown or not value:
-            raise ValueError(f"e0: {shown(unknown[0], 40)!r} is no element" if unknown else "e0: no element is given")
-        return value
-
     @property
     def cutoff(self) -> float:
         """Largest cutoff, Å."""
         return max(d.cutoff for d in self.descriptors)
+
+    @property
+    def reach(self) -> float:
+        """Largest cutoff, Å."""
+        return self.cutoff
+
+    def check_elements(self, elements: Sequence[str]) -> None:
+        """Check that pairs and triplets are of these elements.
+
+        :raises ValueError: naming the one that is not.
+        """
+        self.expanded(elements)
 
     def expanded(self, elements: Sequence[str]) -> list[tuple[Descriptor, tuple[str, ...]]]:
         """Return the descriptors of gap_fit in their order: the term each belongs to, and its pair, triplet or centre."""

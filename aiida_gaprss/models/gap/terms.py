@@ -8,10 +8,10 @@ from xml.etree.ElementTree import Element
 
 from ase.data import chemical_symbols
 
+from aiida_gaprss.models.base import PotentialError
 from aiida_gaprss.models.gap.coordinates import GapParams
 from aiida_gaprss.models.gap.xmltext import (
     LAST_ELEMENT,
-    PotentialError,
     label_of,
     named,
     read_number,

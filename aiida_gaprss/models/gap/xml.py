@@ -18,10 +18,10 @@ from xml.parsers import expat
 
 from ase.data import chemical_symbols
 
+from aiida_gaprss.models.base import PotentialError
 from aiida_gaprss.models.gap.coordinates import GapParams, gap_params
 from aiida_gaprss.models.gap.files import SparseFile, refuse_stand_ins
 from aiida_gaprss.models.gap.terms import BASELINES, Part, chosen, resolved, terms_of
-from aiida_gaprss.models.gap.xmltext import PotentialError
 from aiida_gaprss.outside import shown
 
 #: gap_fit always writes an energy of so many elements, whatever it was given.

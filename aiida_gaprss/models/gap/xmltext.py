@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from aiida_gaprss.models.base import PotentialError
 from aiida_gaprss.outside import shown
 
 #: Largest atomic number that QUIP knows.
@@ -18,10 +19,6 @@ LAST_ELEMENT = 118
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,199}")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d{1,4})?")
 _WHOLE = re.compile(r"[+-]?\d{1,18}")
-
-
-class PotentialError(ValueError):
-    """A potential that cannot be read or used."""
 
 
 def named(element: Element) -> str:

@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, cast
 
 from aiida.engine import CalcJob
 from aiida.orm import CalcJobNode, List, Node, Str, WorkChainNode, load_node
 
-from aiida_gaprss.calculations.gap_fit import GapFitCalculation
 from aiida_gaprss.calculations.join_functions import frames_left, join_frames, join_vectors
 from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.campaign.stages import following, joined
+from aiida_gaprss.workflows.jobs.ends import TRIES, more_memory, why_ended
 from aiida_gaprss.workflows.jobs.scratch import clean_scratch, define_scratch
 from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain
 
-#: So many jobs in a row that finish nothing, and no more are tried.
-TRIES = 3
-#: The memory that a job asks for is doubled when it was too little, up to so many times that of the first.
-MEMORY_FACTOR = 4
-
-#: What schedulers, and the shell in their place, write when a job is ended from outside.
-ENDS = {
-    "memory": re.compile(r"exceeded.*memory|memory.*exceeded|oom[-_ ]?kill|out[ _]of[ _]memory", re.I),
-    "time": re.compile(r"due to time limit|walltime.*exceeded|exceeded.*walltime|TERM_RUNLIMIT|TIMEOUT", re.I),
-    "node": re.compile(r"node[ _]fail", re.I),
-    "kill": re.compile(r"\bcancelled\b|\bkilled\b|job deleted|TERM_OWNER", re.I),
-}
-
 _NEVER = {CalcJob.exit_codes.ERROR_SCHEDULER_INVALID_ACCOUNT.status}
-_FIT = GapFitCalculation.exit_codes
-#: Exit codes of a fit that another one would have, too.
-_CERTAIN = {_FIT.ERROR_ABORT.status, _FIT.ERROR_ILL_CONDITIONED.status, _FIT.ERROR_TIME.status}
-
-
-def why_ended(job: CalcJobNode) -> str | None:
-    """Return by what a job was ended from outside (a key of ``ENDS``), or None."""
-    said = f"{job.get_scheduler_stderr() or ''}\n{(job.get_detailed_job_info() or {}).get('stdout', '')}"
-    return next((end for end, pattern in ENDS.items() if pattern.search(said)), None)
 
 
 def is_hopeless(job: CalcJobNode) -> bool:
     """Tell whether another job of the same inputs would end as this one did, or is not wanted."""
     if job.is_killed or job.exit_status in _NEVER:  # killed in AiiDA, by its user
         return True
-    if job.process_label == GapFitCalculation.__name__:
-        doubtful = _FIT.ERROR_COUNTS.status  # also of a log that was cut off
-        return job.exit_status in _CERTAIN or (job.exit_status == doubtful and why_ended(job) is None)
     return job.exit_status == RelaxCalculation.exit_codes.ERROR_ALL_FAILED.status and why_ended(job) is None
 
 
@@ -131,7 +105,7 @@ class RestartingWorkChain(SubmitOnceWorkChain):
         """Submit the jobs that follow."""
         for name in self.ctx.open:
             jobs = self._jobs(name)
-            first, last = jobs[0], jobs[-1]
+            last = jobs[-1]
             why = why_ended(last) or last.exit_message or (last.process_state.value if last.process_state else "unknown")
             inputs: Any = last.get_builder_restart()
             what = "all of it"
@@ -140,10 +114,10 @@ class RestartingWorkChain(SubmitOnceWorkChain):
                 what = f"{len(left)} of {total} frames"
                 if len(left) < total:
                     inputs.frames = frames_left(last.inputs.frames, List(left))
-            at_first, asked = first.get_option("max_memory_kb"), last.get_option("max_memory_kb")
-            if at_first and asked and why_ended(last) == "memory" and asked < MEMORY_FACTOR * at_first:
-                inputs.metadata.options.max_memory_kb = 2 * asked
-                what += f" with {2 * asked} kB of memory"
+            more = more_memory(jobs)
+            if more is not None:
+                inputs.metadata.options.max_memory_kb = more
+                what += f" with {more} kB of memory"
             inputs.metadata.call_link_label = following(self._label(name), len(jobs) + 1)
             job = self.submit(inputs.process_class, **inputs._inputs(prune=True))
             self.report(f"{name}: job <{last.pk}> ended before it was done ({why}); job <{job.pk}> does {what}")
@@ -178,4 +152,4 @@ class RestartingWorkChain(SubmitOnceWorkChain):
 
 #: Outputs of jobs that are joined, or without which a job has given nothing.
 JOINED = ("frames", "vectors", "summary")
-RESULTS = (*JOINED, "potential")
+RESULTS = JOINED

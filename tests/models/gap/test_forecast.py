@@ -15,7 +15,7 @@ from helpers import label
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.models.gap.forecast import expand, forecast
-from aiida_gaprss.models.gap.settings import FitSettings, SoapTurbo
+from aiida_gaprss.models.gap.settings import GapSettings, SoapTurbo
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
 
 SIGMA = {"energy": 0.01, "forces": 0.1, "virial": 0.1}
@@ -26,7 +26,7 @@ TURBO = {"kind": "soap_turbo", "cutoff": 4.4, "n_max": 4, "l_max": 3, "n_sparse"
 
 
 def settings(*descriptors):
-    return FitSettings(descriptors=list(descriptors), sigma=SIGMA)
+    return GapSettings(descriptors=list(descriptors), sigma=SIGMA)
 
 
 def cells(formula, n, volume, separation, n_atoms=(3, 4, 6), seed=3):

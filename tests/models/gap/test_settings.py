@@ -3,14 +3,15 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from aiida_gaprss.models.gap.protocols import PROTOCOLS, bond_length, expand
-from aiida_gaprss.models.gap.settings import FitSettings
+from aiida_gaprss.models.families import bond_length, expand
+from aiida_gaprss.models.gap.family import Gap
+from aiida_gaprss.models.gap.settings import GapSettings
 
 BASE = {"descriptors": [{"kind": "distance_2b", "cutoff": 4}], "sigma": {"energy": 0.01, "forces": 0.1, "virial": 0.2}}
 
 
 def command(seed=5, e0=None, **changes):
-    text = FitSettings(**{**BASE, **changes}).command("train.extxyz", "gap.xml", seed, e0 or {"Si": -1.5})
+    text = GapSettings(**{**BASE, **changes}).command("train.extxyz", "gap.xml", seed, e0 or {"Si": -1.5})
     return dict(line.split("=", 1) for line in text.replace(" :\n", " : ").splitlines())
 
 
@@ -43,7 +44,7 @@ def test_descriptors_are_joined():
     assert all("add_species=F" in part for part in parts)
     assert "n_max=6 l_max=4" in parts[2]
     assert "zeta=2" in parts[2]
-    assert FitSettings(**{**BASE, "descriptors": descriptors}).cutoff == 5
+    assert GapSettings(**{**BASE, "descriptors": descriptors}).cutoff == 5
 
 
 def gaps(descriptor, *elements):
@@ -79,20 +80,20 @@ def test_sparse_points_by_config_type():
 
 def test_protocols():
     """All of them are settings; what the papers say of them is what they say."""
-    assert len(PROTOCOLS.names()) == 15
-    for name in PROTOCOLS.names():
-        settings = FitSettings(**expand({"protocol": name}, ["Si"]))
+    assert len(Gap.PROTOCOLS.names()) == 15
+    for name in Gap.PROTOCOLS.names():
+        settings = GapSettings(**expand({"protocol": name}, ["Si"]))
         assert settings.command("train.extxyz", "gap.xml", 1, {"Si": -1.0})
-    zuo = FitSettings(**expand({"protocol": "zuo2020_Mo", "sparse_jitter": 1e-9}, ["Mo"]))
+    zuo = GapSettings(**expand({"protocol": "zuo2020_Mo", "sparse_jitter": 1e-9}, ["Mo"]))
     assert (zuo.cutoff, zuo.descriptors[0].n_max, zuo.descriptors[0].l_max) == (5.2, 8, 8)
     assert zuo.sigma.numbers() == [0.01, 0.05, 0.01, 1.0]
     assert zuo.sparse_jitter == 1e-9
     assert zuo.targets == ["energy", "forces"]
-    smooth, tight = (FitSettings(**expand({"protocol": f"prl2018_{kind}"}, ["B"])).descriptors[2] for kind in ("smooth", "tight"))
+    smooth, tight = (GapSettings(**expand({"protocol": f"prl2018_{kind}"}, ["B"])).descriptors[2] for kind in ("smooth", "tight"))
     assert (smooth.atom_sigma, smooth.n_max, smooth.l_max) == (0.75, 8, 8)
     assert (tight.atom_sigma, tight.n_max, tight.l_max) == (0.5, 12, 12)
     assert smooth.cutoff == tight.cutoff == 3.7
-    allen = FitSettings(**expand({"protocol": "allen2022_Al"}, ["Al"]))
+    allen = GapSettings(**expand({"protocol": "allen2022_Al"}, ["Al"]))
     assert (allen.cutoff, allen.descriptors[0].delta, allen.descriptors[0].n_sparse) == (10.0, 2.0, 1400)
     assert allen.regularisation[0].virial_factor == 5e-3
     with pytest.raises(ValueError, match="unknown protocol 'zuo2020_Xe'; known: allen2022_Al"):
@@ -100,10 +101,10 @@ def test_protocols():
 
 
 def test_lengths_in_bonds():
-    assert FitSettings(**expand({"protocol": "default"}, ["B"])).cutoff == 3.7  # the cutoff of the boron paper
-    assert FitSettings(**expand({"protocol": "fast"}, ["Si", "O"])).cutoff == 4.9
+    assert GapSettings(**expand({"protocol": "default"}, ["B"])).cutoff == 3.7  # the cutoff of the boron paper
+    assert GapSettings(**expand({"protocol": "fast"}, ["Si", "O"])).cutoff == 4.9
     changes = {"protocol": "fast", "descriptors": [{"kind": "distance_2b", "cutoff": "3 b"}]}
-    assert FitSettings(**expand(changes, ["Si"])).cutoff == 6.7
+    assert GapSettings(**expand(changes, ["Si"])).cutoff == 6.7
 
 
 @pytest.mark.parametrize("seed", [0, -1])
@@ -135,7 +136,7 @@ def test_a_seed_that_gap_fit_would_draw(seed):
 )
 def test_settings_that_are_refused(changes, location):
     with pytest.raises(ValidationError) as caught:
-        FitSettings(**{**BASE, **changes})
+        GapSettings(**{**BASE, **changes})
     assert caught.value.errors()[0]["loc"] == location
 
 
@@ -146,8 +147,8 @@ def test_bond_length():
 
 def test_more_config_types_than_gap_fit_can_read():
     few = {f"type{n}": BASE["sigma"] for n in range(39)}
-    assert FitSettings(**BASE, config_type_sigma=few)
+    assert GapSettings(**BASE, config_type_sigma=few)
     with pytest.raises(ValidationError, match="config_type_sigma has 40 entries, gap_fit reads at most 39"):
-        FitSettings(**BASE, config_type_sigma={**few, "another": BASE["sigma"]})
+        GapSettings(**BASE, config_type_sigma={**few, "another": BASE["sigma"]})
     with pytest.raises(ValueError, match=r"gap_fit cannot keep a line of \d+ characters: config_type_sigma="):
         command(config_type_sigma={f"a_rather_long_name_of_a_kind_of_frames_{n}": BASE["sigma"] for n in range(30)})

@@ -9,13 +9,14 @@ from ase.build import bulk
 from fuzzing import cost
 from helpers import tiny_gap
 
-from aiida_gaprss.data.folder import read_gap
+from aiida_gaprss.data.folder import read_potential
+from aiida_gaprss.models.base import PotentialError
+from aiida_gaprss.models.families import family_of
 from aiida_gaprss.models.gap.xml import MOST_ELEMENTS
-from aiida_gaprss.models.gap.xmltext import PotentialError
 
 
 def told(folder, xml="gap.xml"):
-    return read_gap(folder, xml)[0]
+    return read_potential(folder, xml, family_of("gap"))[0]
 
 
 def replaced(old, new):
@@ -29,7 +30,7 @@ def replaced(old, new):
 
 
 def test_what_it_tells(tmp_path):
-    attributes, files = read_gap(tiny_gap(tmp_path), "gap.xml")
+    attributes, files = read_potential(tiny_gap(tmp_path), "gap.xml", family_of("gap"))
     assert list(files) == ["gap.xml", "gap.xml.sparseX.GAP_tiny1"]
     assert attributes["elements"] == ["Cu"]
     assert attributes["e0"] == {"Cu": -1.5}
@@ -239,21 +240,21 @@ def test_a_bomb_of_sums(tmp_path):
         told(tiny_gap(tmp_path, edit))
 
 
-def test_energies_of_atoms_as_an_attribute(tmp_path, gap_energy):
+def test_energies_of_atoms_as_an_attribute(tmp_path, predicted_energy):
     """As older files have them: one number for all elements."""
     edit = lambda text: re.sub(r'<GAP_data do_core="F">.*</GAP_data>', '<GAP_data do_core="F" e0="-0.97"/>', text, flags=re.S)  # noqa: E731
     folder = tiny_gap(tmp_path / "old", edit)
     attributes = told(folder)
     assert attributes["e0"]["Cu"] == -0.97
     assert attributes["elements"] == ["Cu"]
-    assert gap_energy(folder) - gap_energy(tiny_gap(tmp_path / "new")) == pytest.approx(4 * (1.5 - 0.97))
+    assert predicted_energy(folder) - predicted_energy(tiny_gap(tmp_path / "new")) == pytest.approx(4 * (1.5 - 0.97))
 
 
 # --- sums ---
 
 
 @pytest.fixture
-def gap_energy():
+def predicted_energy():
     """Return the energy that quippy gives to four atoms."""
     quippy = pytest.importorskip("quippy.potential")
 
@@ -304,7 +305,7 @@ def with_baseline(args, xml):
 
 
 @pytest.mark.parametrize("args", BASELINES)
-def test_a_gap_with_a_baseline_is_kept_whole(tmp_path, gap_energy, args):
+def test_a_gap_with_a_baseline_is_kept_whole(tmp_path, predicted_energy, args):
     xml, words, cutoff = BASELINES[args]
     folder = tiny_gap(tmp_path, with_baseline(args, xml))
     attributes = told(folder)
@@ -312,9 +313,9 @@ def test_a_gap_with_a_baseline_is_kept_whole(tmp_path, gap_energy, args):
     assert attributes["cutoff"] == pytest.approx(cutoff)
     assert attributes["elements"] == ["Cu"]
     assert attributes["e0"] == {"Cu": -1.5}
-    parts = [gap_energy(folder, part) for part in (args, "IP GAP label=GAP_tiny")]
+    parts = [predicted_energy(folder, part) for part in (args, "IP GAP label=GAP_tiny")]
     assert abs(parts[0]) > 1e-6
-    assert gap_energy(folder) == pytest.approx(sum(parts), abs=1e-9)
+    assert predicted_energy(folder) == pytest.approx(sum(parts), abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -355,26 +356,26 @@ def sum_of_two(folder, wrapper=None):
     return folder
 
 
-def test_a_sum_of_two_gaps_is_kept_whole(tmp_path, gap_energy):
+def test_a_sum_of_two_gaps_is_kept_whole(tmp_path, predicted_energy):
     folder = sum_of_two(tmp_path)
-    attributes, files = read_gap(folder, "gap.xml")
+    attributes, files = read_potential(folder, "gap.xml", family_of("gap"))
     assert set(files) == {"gap.xml", "gap.xml.sparseX.GAP_tiny1", "gap.xml.sparseX.GAP_other1"}
     assert attributes["terms"] == ["GAP GAP_tiny", "GAP GAP_other"]
     assert attributes["n_sparse"] == [3, 3]
     assert attributes["e0"] == {"Cu": -3.75}
     assert attributes["label"] == "Sum_pot"
-    parts = [gap_energy(folder, f"IP GAP label={label}") for label in ("GAP_tiny", "GAP_other")]
-    assert gap_energy(folder) == pytest.approx(sum(parts), abs=1e-9)
+    parts = [predicted_energy(folder, f"IP GAP label={label}") for label in ("GAP_tiny", "GAP_other")]
+    assert predicted_energy(folder) == pytest.approx(sum(parts), abs=1e-9)
 
 
-def test_a_sum_by_the_labels_of_potentials(tmp_path, gap_energy):
+def test_a_sum_by_the_labels_of_potentials(tmp_path, predicted_energy):
     wrappers = (
         '<Potential label="Sum_pot" init_args="Sum init_args_pot1={xml_label=one} init_args_pot2={Potential xml_label=two}"/>'
         '<Potential label="one" init_args="IP GAP label=GAP_tiny"/><Potential label="two" init_args="IP GAP label=GAP_other"/>'
     )
     folder = sum_of_two(tmp_path / "a", wrappers)
     assert told(folder)["terms"] == ["GAP GAP_tiny", "GAP GAP_other"]
-    assert gap_energy(folder) == pytest.approx(gap_energy(sum_of_two(tmp_path / "b")), abs=1e-9)
+    assert predicted_energy(folder) == pytest.approx(predicted_energy(sum_of_two(tmp_path / "b")), abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from audit_frames import copper
 from helpers import label
 
 from aiida_gaprss.frames import FrameError
-from aiida_gaprss.models.pair.fit import PairFitError, PairSettings, fit_pairs
+from aiida_gaprss.models.pair.fit import PairFitError, fit_pairs
+from aiida_gaprss.models.pair.settings import PairSettings
 from aiida_gaprss.runners.pair import PairPotential
 from aiida_gaprss.structures.random_cells import CellSpec, random_cells
 

@@ -84,7 +84,7 @@ def main():
     listed = CliRunner().invoke(verdi, ["plugin", "list", "aiida.workflows", "gaprss.rss"])
     out["verdi"] = [listed.exit_code, listed.output]
     load_or_make_profile()
-    code("gap_fit", plugin="gaprss.gap_fit")
+    code("gap_fit", plugin="gaprss.fit")
     code("gaprss-python", sys.executable, "gaprss.label")
     out["still_not_imported"] = sorted(OURS & set(sys.modules))
     for name in PER_FRAME:

@@ -32,7 +32,7 @@ def label(python_code, sw_settings, dataset):
 def test_folders_of_a_campaign_are_removed(campaign):
     """The campaign file says nothing of it: finished."""
     found = folders(campaign)
-    assert {name.split()[0] for name in found} >= {"GapFitCalculation", "RelaxCalculation", "LabelCalculation"}
+    assert {name.split()[0] for name in found} >= {"FitCalculation", "RelaxCalculation", "LabelCalculation"}
     assert [name for name, folder in found.items() if folder.exists()] == []
 
 
@@ -104,7 +104,7 @@ def test_storage_command(campaign):
 
 
 def test_predictions_of_the_last_fit_only(campaign):
-    fits = [child for child in campaign.called if child.process_label == "GapFitCalculation"]
+    fits = [child for child in campaign.called if child.process_label == "FitCalculation"]
     kept = ["predictions" in fit.outputs for fit in sorted(fits, key=lambda fit: fit.pk)]
     assert kept == [False, True]
     assert all("errors" in fit.outputs.results.get_dict() for fit in fits)

@@ -3,11 +3,11 @@ import sys
 import numpy as np
 import pytest
 from aiida.orm import Dict, Int
+from aiida_gaprss.parsers.fit import measured
 from helpers import FIT, verdi
 
-from aiida_gaprss.calculations.gap_fit import GapFitCalculation
+from aiida_gaprss.calculations.fit import FitCalculation
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.parsers.gap_fit import measured
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def inputs(gap_fit_code, python_code, dataset):
 
 
 def test_a_fit(run, inputs, silicon_frames, evaluated):
-    outputs, node = run(GapFitCalculation, **inputs)
+    outputs, node = run(FitCalculation, **inputs)
     assert node.is_finished_ok, node.exit_message
     results = outputs["results"].get_dict()
     natoms = sum(map(len, silicon_frames))
@@ -38,8 +38,8 @@ def test_a_fit(run, inputs, silicon_frames, evaluated):
     assert outputs["potential"].base.attributes.get("sigma")["sigma"]["energy"] == 0.005
     assert outputs["potential"].creator.pk == node.pk
     names = node.base.repository.list_object_names()
-    assert GapFitCalculation.CONFIG in names
-    assert GapFitCalculation.TRAINING not in names, "the datasets are not kept once more"
+    assert FitCalculation.CONFIG in names
+    assert FitCalculation.TRAINING not in names, "the datasets are not kept once more"
 
     # The training errors, told by quippy without our runner.
     predictions = evaluated(silicon_frames, outputs["potential"].calculator())
@@ -64,7 +64,7 @@ def test_a_fit(run, inputs, silicon_frames, evaluated):
     dataset = outputs["predictions"]
     assert [a.info["frame_id"] for a in dataset.get_frames()] == [a.info["frame_id"] for a in silicon_frames]
     for frame, (value, _, _) in zip(dataset.get_frames(), predictions, strict=True):
-        assert frame.info["GAP_energy"] == pytest.approx(value, abs=1e-6)
+        assert frame.info["PRED_energy"] == pytest.approx(value, abs=1e-6)
 
 
 def test_the_same_seed_gives_the_same_potential_from_several_datasets(run, inputs, silicon_frames, evaluated):
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_potential_from_several_datasets(run, input
         "unlabelled": Dataset([unlabelled(silicon_frames[3])], level_of_theory="none yet"),
     }
     for name, changes in {"one": {}, "split": {"datasets": split}, "other seed": {"seed": Int(4)}}.items():
-        outputs, node = run(GapFitCalculation, **{**inputs, **changes})
+        outputs, node = run(FitCalculation, **{**inputs, **changes})
         assert node.is_finished_ok, node.exit_message
         assert "predictions" not in outputs
         assert outputs["results"]["frames"] == len(silicon_frames)
@@ -93,7 +93,7 @@ def unlabelled(atoms):
 
 def test_regularisation(run, inputs, silicon_frames):
     settings = {**FIT, "regularisation": [{"kind": "hull", "low": 0.001, "high": 0.1}]}
-    outputs, node = run(GapFitCalculation, **{**inputs, "settings": Dict(settings)})
+    outputs, node = run(FitCalculation, **{**inputs, "settings": Dict(settings)})
     assert node.is_finished_ok, node.exit_message
     assert outputs["results"]["counts"]["energy_sigma"] == len(silicon_frames) - 1
     assert outputs["potential"].base.attributes.get("sigma")["regularisation"][0]["low"] == 0.001
@@ -128,7 +128,7 @@ def test_refused_before_it_is_submitted(run, inputs, silicon_frames, changes, me
     }
     wrap = {"seed": Int, "settings": Dict, "datasets": choices.__getitem__}
     with pytest.raises(ValueError, match=message):
-        run(GapFitCalculation, **{**inputs, **{key: wrap[key](value) for key, value in changes.items()}})
+        run(FitCalculation, **{**inputs, **{key: wrap[key](value) for key, value in changes.items()}})
 
 
 def test_gap_fit_stops(run, inputs, aiida_code_installed, aiida_localhost, gap_fit_binary, tmp_path):
@@ -137,7 +137,7 @@ def test_gap_fit_stops(run, inputs, aiida_code_installed, aiida_localhost, gap_f
     script.write_text(f'#!/bin/bash\necho "sparse_jiter=1" >> gap_fit.in\nexec {gap_fit_binary} "$@"\n')
     script.chmod(0o755)
     code = aiida_code_installed(label=tmp_path.name, computer=aiida_localhost, filepath_executable=str(script))
-    outputs, node = run(GapFitCalculation, **{**inputs, "code": code})
+    outputs, node = run(FitCalculation, **{**inputs, "code": code})
     assert node.exit_status == 310
     assert "SYSTEM ABORT" in node.exit_message
     assert "sparse_jiter" in node.exit_message
@@ -150,7 +150,7 @@ def test_gap_fit_reads_less_than_it_was_sent(run, inputs, aiida_code_installed, 
     script.write_text(f'#!/bin/bash\nsed -i s/=REF_virial/=REF_virus/ gap_fit.in\nexec {gap_fit_binary} "$@"\n')
     script.chmod(0o755)
     code = aiida_code_installed(label=tmp_path.name, computer=aiida_localhost, filepath_executable=str(script))
-    _, node = run(GapFitCalculation, **{**inputs, "code": code})
+    _, node = run(FitCalculation, **{**inputs, "code": code})
     assert node.exit_status == 320
     assert "virials: 84 sent, 0 read" in node.exit_message
 
@@ -175,7 +175,7 @@ def test_no_log_no_potential(run, inputs, aiida_code_installed, aiida_localhost,
     script.chmod(0o755)
     code = aiida_code_installed(label=tmp_path.name, computer=aiida_localhost, filepath_executable=str(script))
     del inputs["python"]
-    _, node = run(GapFitCalculation, **{**inputs, "code": code})
+    _, node = run(FitCalculation, **{**inputs, "code": code})
     assert node.exit_status == status, node.exit_message
     assert message in node.exit_message
 
@@ -185,7 +185,7 @@ def test_the_new_potential_cannot_be_evaluated(run, inputs, aiida_code_installed
     script.write_text("#!/bin/bash\necho 'No module named quippy' >&2\nexit 1\n")
     script.chmod(0o755)
     code = aiida_code_installed(label=tmp_path.name, computer=aiida_localhost, filepath_executable=str(script))
-    outputs, node = run(GapFitCalculation, **{**inputs, "python": code})
+    outputs, node = run(FitCalculation, **{**inputs, "python": code})
     assert node.exit_status == 340
     assert "No module named quippy" in node.exit_message
     assert "potential" in outputs, "the fit itself is kept"
@@ -209,12 +209,12 @@ def test_what_a_fit_has_used_is_measured(run, inputs, aiida_code_installed, aiid
     script.chmod(0o755)
     code = aiida_code_installed(label=tmp_path.name, computer=aiida_localhost, filepath_executable=str(script))
     del inputs["python"]
-    outputs, node = run(GapFitCalculation, **{**inputs, "code": code})
+    outputs, node = run(FitCalculation, **{**inputs, "code": code})
     assert node.is_finished_ok, node.exit_message
     results = outputs["results"].get_dict()
     assert 200 < results["measured"]["memory_MB"] < 500
     assert 1.3 < results["measured"]["cpu_s"] < 30
-    assert GapFitCalculation.USAGE not in outputs["retrieved"].base.repository.list_object_names()
+    assert FitCalculation.USAGE not in outputs["retrieved"].base.repository.list_object_names()
 
 
 @pytest.mark.parametrize("text", ["", "1 2", "a b c", "1 2 0", "-1 2 3", "1 2 3 4"])
