@@ -19,7 +19,6 @@ from aiida_gaprss.cli.environment import load_or_make_profile
 from aiida_gaprss.models.gap.forecast import Forecast, forecast
 from aiida_gaprss.outside import shown, size
 from aiida_gaprss.settings.yamlfile import ConfigError, parse, read
-from aiida_gaprss.structures.building import random_cell
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.packing import MOST_WORK
 from aiida_gaprss.structures.seeding import stage_seed
@@ -130,7 +129,7 @@ def _cells(campaign: Campaign, findings: Findings) -> Iterator[tuple[str, list[A
         try:
             for number in range(CELLS):
                 seed = stage_seed(campaign.config.seed, number, f"check {name}")
-                made.append(random_cell(kind.spec(settings.formula), seed, most_work=PART_OF_WORK * MOST_WORK))
+                made.append(kind.cell(kind.spec(settings.formula), seed, PART_OF_WORK * MOST_WORK))
         except RandomCellError as exception:
             if "given up" not in str(exception):
                 findings.fault(("settings", "seeds", name), str(exception))
