@@ -13,6 +13,9 @@ from pydantic_core import PydanticUndefined
 from aiida_gaprss.campaign.file import CampaignConfig
 from aiida_gaprss.campaign.settings import PROTOCOLS, RssSettings
 from aiida_gaprss.settings.computer import ComputerSettings
+from aiida_gaprss.settings.plugins import STRATEGIES, installed, kind_of
+from aiida_gaprss.strategies.base import Strategy
+from aiida_gaprss.strategies.cells import CellStrategy
 
 HEAD = """# Campaign file: all options
 
@@ -30,8 +33,17 @@ Protocols: {protocols}.
 """
 
 
+def kinds_of_cells() -> list[type[BaseModel]]:
+    """Return our own kinds of random cells; other packages may be installed here."""
+    own = [name for name, (entry, *_) in installed(STRATEGIES).items() if entry.module.startswith("aiida_gaprss.")]
+    kinds = [kind_of(STRATEGIES, name, Strategy) for name in own]
+    return [kind for kind in kinds if issubclass(kind, CellStrategy)]
+
+
 def models_in(annotation: Any) -> list[type[BaseModel]]:
     """Return the models that a type annotation mentions."""
+    if annotation is CellStrategy:
+        return kinds_of_cells()
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in typing.get_args(annotation) for model in models_in(argument)]
@@ -39,6 +51,8 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def type_name(annotation: Any) -> str:
     """Return a type as a reader wants it."""
+    if annotation is CellStrategy:
+        return " or ".join([*map(type_name, kinds_of_cells()), "[a kind of another package](architecture.md#adding-a-strategy)"])
     origin = typing.get_origin(annotation)
     arguments = typing.get_args(annotation)
     if origin is typing.Annotated:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,7 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import joined
 from aiida_gaprss.selection.alone import alone
 from aiida_gaprss.selection.generation import choose_frames
-from aiida_gaprss.strategies.dimers import dimer_curve
-from aiida_gaprss.strategies.distort import distorted
-from aiida_gaprss.strategies.seeds import make_cells
+from aiida_gaprss.strategies.cells import make_cells
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.compositions import Weights
 from aiida_gaprss.structures.compositions import text as formula_text
@@ -92,19 +89,12 @@ def _whole(made: Callable[[int], list[Atoms]], kind: str, count: int, factor: fl
     return bound[:count]
 
 
-def _crystals(settings: RssSettings, name: str, seed: int, crystals: Dataset) -> list[Atoms]:
-    how = settings.crystals
-    assert how is not None
-    frames = []
-    for index, crystal in enumerate(crystals.get_frames()):
-        perfect = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
-        rng = np.random.default_rng(stage_seed(seed, index, "crystal"))
-        parent = crystal.info["frame_id"]
-        cells = distorted(perfect, how.number, how.displacement, how.strain, how.volume, rng)
-        for number, atoms in enumerate([perfect, *cells]):
-            atoms.info.update(frame_id=f"{name}-crystal-{parent}-{number:04d}", parent=parent, config_type="crystal")
-            atoms.info["origin"] = process_uuid()
-            frames.append(atoms)
+def _applied(settings: RssSettings, when: str, part: str, name: str, seed: int, crystals: Sequence[Atoms] = ()) -> list[Atoms]:
+    """Return the frames of one of the strategies of a campaign; none, if it has no such part then."""
+    strategy = settings.strategies(when).get(part)
+    frames = [] if strategy is None else strategy.apply(crystals, settings.formula, seed)
+    for atoms in frames:
+        atoms.info.update(frame_id=f"{name}-{atoms.info['frame_id']}", origin=process_uuid())
     return frames
 
 
@@ -129,19 +119,15 @@ def initial_cells(settings: Dict, name: Str, seed: Int, **nodes: Dataset) -> Dat
             atom = Atoms(symbol, cell=[model.isolated_atom_box] * 3, pbc=True)
             atom.info.update(frame_id=f"{name.value}-atom-{symbol}", config_type="isolated_atom")
             frames.append(atom)
-    if model.dimers is not None:
-        for a, b in combinations_with_replacement(model.formula, 2):
-            curve = dimer_curve(a, b, model.dimers.points, model.dimers.range, model.isolated_atom_box)
-            for number, atoms in enumerate(curve):
-                atoms.info.update(frame_id=f"{name.value}-dimer-{a}-{b}-{number:02d}", config_type="dimer")
-            frames += curve
+    frames += _applied(model, "start", "dimers", name.value, stage_seed(seed.value, 0, "dimers"))
     for number, source in enumerate(again):
         atoms = Atoms(source.numbers, source.positions, cell=source.cell, pbc=True)
         kept = {key: source.info[key] for key in ("config_type", "relax_status") if key in source.info}
         atoms.info.update(kept, frame_id=f"{name.value}-again-{number:04d}", parent=source.info["frame_id"])
         frames.append(atoms)
     if "crystals" in nodes:
-        frames += _crystals(model, name.value, stage_seed(seed.value, 0, "crystals"), nodes["crystals"])
+        seed_of_crystals = stage_seed(seed.value, 0, "crystals")
+        frames += _applied(model, "start", "crystals", name.value, seed_of_crystals, nodes["crystals"].get_frames())
     for atoms in frames:
         atoms.info.update(generation=0, origin=process_uuid())
     frames += _cells(model, dict(model.initial), f"{name.value}-g0", seed.value, nodes, whole=True, generation=0)
@@ -151,7 +137,7 @@ def initial_cells(settings: Dict, name: Str, seed: Int, **nodes: Dataset) -> Dat
 @calcfunction
 def distorted_crystals(settings: Dict, name: Str, seed: Int, crystals: Dataset) -> Dataset:
     """Make distorted cells of the known crystals, each crystal itself among them."""
-    frames = _crystals(RssSettings(**settings.get_dict()), name.value, seed.value, crystals)
+    frames = _applied(RssSettings(**settings.get_dict()), "end", "crystals", name.value, seed.value, crystals.get_frames())
     return named(Dataset(frames, level_of_theory="unlabelled"), "distorted crystals")
 
 

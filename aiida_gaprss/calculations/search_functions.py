@@ -16,7 +16,7 @@ from aiida_gaprss.analysis.targets import find, names_of
 from aiida_gaprss.calculations.common import named, process_uuid
 from aiida_gaprss.campaign.search import DiagnosticSearchSettings
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.strategies.seeds import make_cells
+from aiida_gaprss.strategies.cells import make_cells
 from aiida_gaprss.structures.seeding import stage_seed
 
 

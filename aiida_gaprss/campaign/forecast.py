@@ -16,7 +16,6 @@ from aiida_gaprss.models.base import BaseFit, Forecast
 from aiida_gaprss.models.families import family_of
 from aiida_gaprss.outside import size
 from aiida_gaprss.settings.computer import is_here
-from aiida_gaprss.structures.building import random_cell
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.packing import MOST_WORK
 from aiida_gaprss.structures.seeding import stage_seed
@@ -56,7 +55,7 @@ def cells_of(settings: RssSettings, seed: int) -> Iterator[Made]:
         try:
             for number in range(CELLS):
                 own = stage_seed(seed, number, f"check {name}")
-                cells.append(random_cell(kind.spec(settings.formula), own, most_work=PART_OF_WORK * MOST_WORK))
+                cells.append(kind.cell(kind.spec(settings.formula), own, PART_OF_WORK * MOST_WORK))
             yield Made(name, cells)
         except RandomCellError as exception:
             yield Made(name, cells, str(exception), "given up" in str(exception))

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.settings.model import AtomCount, Count, CountOrZero, Model, Name, Positive, Pressure
-from aiida_gaprss.strategies.seeds import Seed
+from aiida_gaprss.strategies.cells import Seed
 
 
 class RankingSettings(Model):

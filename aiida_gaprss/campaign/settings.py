@@ -24,17 +24,18 @@ from aiida_gaprss.settings.model import (
     Count,
     Fraction,
     Length,
-    LengthOrZero,
     Model,
     Name,
     Positive,
-    PositiveOrZero,
     Pressure,
     Volume,
 )
 from aiida_gaprss.settings.plugins import KindError
 from aiida_gaprss.settings.protocols import Protocols, merged
-from aiida_gaprss.strategies.seeds import Seed
+from aiida_gaprss.strategies.base import Strategy
+from aiida_gaprss.strategies.cells import Seed
+from aiida_gaprss.strategies.dimers import Dimers, DimerSettings
+from aiida_gaprss.strategies.distort import Distort, DistortSettings
 from aiida_gaprss.structures.compositions import text
 from aiida_gaprss.structures.random_cells import RandomCellError
 
@@ -44,6 +45,7 @@ PROTOCOLS = Protocols(Path(__file__).parent / "protocols")
 REPLACED = ("formula", "initial", "cells", "n_sparse", "e0")
 
 _SEED: TypeAdapter[Seed] = TypeAdapter(Seed)
+_FORMULA: TypeAdapter[dict[str, int]] = TypeAdapter(dict[str, AtomCount])
 
 #: Settings that are those of a fit.
 FITS = ("fit", "final_fit")
@@ -92,34 +94,10 @@ class GenerationSettings(Model):
         return self.select.at_most(sum(self.cells.values()), self.relax.n_snapshots)
 
 
-class CrystalSettings(Model):
+class CrystalSettings(DistortSettings):
     """Distorted cells of known crystals (the input ``crystals``), labelled once, at the start or after all generations."""
 
     when: Literal["start", "end"] = "end"
-    number: Count = Field(50, description="distorted cells of each crystal; the undistorted one is added to them")
-    displacement: LengthOrZero = Field(0.05, description="Å, standard deviation of the displacement of each coordinate")
-    strain: PositiveOrZero = Field(0.03, lt=0.5, description="each strain component is uniform between plus and minus this")
-    volume: tuple[Positive, Positive] = Field((0.9, 1.1), description="range of the volume, relative to the crystal's")
-
-    @field_validator("volume")
-    @classmethod
-    def _volume(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError(f"volume is {list(value)}, expected a smaller and a larger number")
-        return value
-
-
-class DimerSettings(Model):
-    """Dimer curves of every pair of elements, labelled with the initial cells as ``config_type=dimer``."""
-
-    points: Annotated[Count, Field(ge=2, le=10_000)] = Field(15, description="distances of each curve, evenly spaced")
-    range: tuple[Positive, Positive] = Field((0.65, 2.5), description="in bond lengths (sums of covalent radii)")
-
-    @model_validator(mode="after")
-    def _range(self) -> DimerSettings:
-        if self.range[0] >= self.range[1]:
-            raise ValueError(f"range is {list(self.range)}, expected a smaller and a larger number")
-        return self
 
 
 class RssSettings(Model):
@@ -218,18 +196,30 @@ class RssSettings(Model):
         """Return the settings of a generation, from 1: the last one stands for all that follow."""
         return self.generations[min(generation, len(self.generations)) - 1]
 
+    def strategies(self, when: str) -> dict[str, Strategy]:
+        """Return what makes frames besides random cells, by the names of their settings.
+
+        :param when: ``start``, or ``end``: after all generations.
+        """
+        found: dict[str, Strategy] = {}
+        if self.dimers is not None and when == "start":
+            found["dimers"] = Dimers(**self.dimers.model_dump(), vacuum=self.isolated_atom_box)
+        if self.crystals is not None and when == self.crystals.when:
+            found["crystals"] = Distort(**self.crystals.model_dump(exclude={"when"}))
+        return found
+
     def label_budget(self, crystals: int = 0, relabel: int = 0) -> int:
         """Return the largest number of reference calculations the campaign can ask for.
 
         :param crystals: number of known crystals that it is given; ``relabel``: number of frames to be labelled anew.
         """
         chosen = sum(self.recipe(number).most_labels() for number in range(1, self.n_generations + 1))
-        n = len(self.formula)
-        dimers = self.dimers.points * n * (n + 1) // 2 if self.dimers else 0
-        distorted = crystals * (1 + self.crystals.number) if self.crystals else 0
-        at_end = distorted if self.crystals and self.crystals.when == "end" else 0
-        most = n + dimers + sum(self.initial.values()) + relabel + distorted - at_end + chosen
-        return min(most, self.max_labels or most) + at_end + (self.search.label if self.search else 0)
+        cells = sum(number * self.seeds[kind].most(crystals, self.formula) for kind, number in self.initial.items())
+        start, end = (
+            sum(strategy.most(crystals, self.formula) for strategy in self.strategies(when).values()) for when in ("start", "end")
+        )
+        most = len(self.formula) + start + cells + relabel + chosen
+        return min(most, self.max_labels or most) + end + (self.search.label if self.search else 0)
 
 
 def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
@@ -243,15 +233,8 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
     faults += [(("formula", symbol), f"{symbol!r} is not a chemical element") for symbol in unknown]
     seeds = mapping(data.get("seeds"))
     for name, seed in seeds.items():
-        if unknown:
-            break
-        try:
-            _SEED.validate_python(seed).check(dict(data["formula"]))
-        except RandomCellError as exception:
-            file, _, message = str(exception).partition("file: ")  # of a seed that has not been read
-            faults.append((("seeds", name), file) if file else (("seeds", name, "file"), message))
-        except (TypeError, ValueError, KeyError):
-            continue
+        if not unknown and (fault := _fault_of_seed(seed, data.get("formula"))):
+            faults.append((("seeds", name, *fault[0]), fault[1]))
     counts: list[tuple[tuple[str | int, ...], Any]] = [(("initial",), data.get("initial"))]
     generations = data.get("generations")
     if isinstance(generations, list):
@@ -300,6 +283,22 @@ def _without_variances(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...]
                 message = f"a potential of the family {family.NAME} has no variances to select by"
                 faults.append((("generations", i, "select"), message))
     return faults
+
+
+def _fault_of_seed(given: Any, formula: Any) -> tuple[tuple[str, ...], str] | None:
+    """Return (location, message) of why cells cannot exist that are right as settings; None for what is wrong in itself."""
+    try:
+        seed, known = _SEED.validate_python(given), _FORMULA.validate_python(formula)
+    except ValidationError:
+        return None
+    try:
+        seed.check(known)
+    except RandomCellError as exception:
+        file, _, message = str(exception).partition("file: ")  # of a seed that has not been read
+        return ((), file) if file else (("file",), message)
+    except Exception as exception:  # of a kind from another package
+        return ("kind",), f"{seed.kind} fails: {type(exception).__name__}: {exception}"
+    return None
 
 
 def _seeds(base: dict[str, Any], changes: dict[str, Any], used: set[str], both: dict[str, Any]) -> dict[str, Any]:

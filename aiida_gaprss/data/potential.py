@@ -30,7 +30,7 @@ class Potential(Data):
     Attributes: ``family``, ``main`` (name of the file that is read first), ``elements``, ``cutoff`` (Å, the largest), ``e0`` (eV
     per element), ``sigma`` (what the fit was told of expected errors), ``content_hash``, and what else files of the family tell.
     Of a GAP these are ``descriptors`` (one line each), ``n_sparse``, ``gap_version``; ``terms`` of a sum of several potentials,
-    of which the other attributes are those of the sum; of what the xml itself tells of the fit, ``command_line`` (gap_fit's input)
+    of which the other attributes are those of the sum; of what the xml tells of the fit, ``command_line`` (gap_fit's input)
     and ``embedded`` (frames, atoms and elements of a training set inside the xml).
     """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any, TypeAlias, cast
 
@@ -13,7 +12,8 @@ from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from aiida_gaprss.models.base import BaseFit, Family
-from aiida_gaprss.settings.plugins import FAMILIES, KindError, installed, kind_of
+from aiida_gaprss.settings.model import NO_MAPPING
+from aiida_gaprss.settings.plugins import FAMILIES, KindError, kind_of, kinds_of
 from aiida_gaprss.settings.protocols import merged
 
 #: The family of settings, and of potentials, that name none.
@@ -36,15 +36,14 @@ def family_of(name: str) -> Family:
 
 
 def names() -> list[str]:
-    """Return the names of the families that are installed."""
-    return list(installed(FAMILIES))
+    """Return the names of the families that are installed and can be used."""
+    return kinds_of(FAMILIES, Family)
 
 
 def families() -> Iterator[Family]:
-    """Yield the families that are installed; those that cannot be used are passed over."""
+    """Yield the families that are installed and can be used."""
     for name in names():
-        with suppress(KindError):
-            yield family_of(name)
+        yield family_of(name)
 
 
 def family_named(settings: Any) -> str:
@@ -60,15 +59,17 @@ def fit_settings(**data: Any) -> BaseFit:
     try:
         model = family_of(family_named(data)).SETTINGS
     except KindError as error:
-        fault = PydanticCustomError("value_error", "{message}", {"message": str(error)})
-        raise ValidationError.from_exception_data(
-            "fit", [InitErrorDetails(type=fault, loc=("family",), input=data.get("family"))]
-        ) from error
+        fault = InitErrorDetails(type="value_error", loc=("family",), input=data.get("family"), ctx={"error": error})
+        raise ValidationError.from_exception_data("fit", [fault]) from error
     return model.model_validate(data)
 
 
 def _as_model(value: Any) -> Any:
-    return fit_settings(**{str(key): item for key, item in value.items()}) if isinstance(value, Mapping) else value
+    if isinstance(value, BaseFit):
+        return value
+    if not isinstance(value, Mapping):
+        raise PydanticCustomError(NO_MAPPING, "expected keys and values")
+    return fit_settings(**{str(key): item for key, item in value.items()})
 
 
 #: Settings of a fit of any family, as a part of other settings.

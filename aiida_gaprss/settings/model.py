@@ -17,6 +17,9 @@ from aiida_gaprss.outside import shown
 #: How the tags of our discriminated unions begin: they appear in the location of a fault, and no key of a file looks like this.
 TAG = "kind="
 
+#: The type of a fault: a value where keys and values were expected.
+NO_MAPPING = "no_mapping"
+
 
 def _number(value: Any) -> Any:
     if isinstance(value, bool | str):
@@ -122,7 +125,7 @@ def complaints(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]
             message = "unknown key"
         elif fault["type"] == "missing":
             message = "missing"
-        elif fault["type"] == "union_tag_not_found" and isinstance(fault["input"], str | int | float | list):
+        elif fault["type"] in ("union_tag_not_found", NO_MAPPING) and isinstance(fault["input"], str | int | float | list):
             message = f"expected keys and values (got {fault['input']!r})"
         elif fault["type"] == "union_tag_invalid" and str(fault["ctx"]["tag"]).startswith(TAG):
             known = fault["ctx"]["expected_tags"].replace(TAG, "")

@@ -2,8 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
 import numpy as np
 from ase import Atoms
+from pydantic import Field, field_validator
+
+from aiida_gaprss.settings.model import Count, LengthOrZero, Model, Positive, PositiveOrZero
+from aiida_gaprss.strategies.base import CampaignFormula, Strategy
+from aiida_gaprss.structures.seeding import stage_seed
+
+
+class DistortSettings(Model):
+    """How far crystals are distorted, and how often."""
+
+    number: Count = Field(50, description="distorted cells of each crystal; the undistorted one is added to them")
+    displacement: LengthOrZero = Field(0.05, description="Å, standard deviation of the displacement of each coordinate")
+    strain: PositiveOrZero = Field(0.03, lt=0.5, description="each strain component is uniform between plus and minus this")
+    volume: tuple[Positive, Positive] = Field((0.9, 1.1), description="range of the volume, relative to the crystal's")
+
+    @field_validator("volume")
+    @classmethod
+    def _volume(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError(f"volume is {list(value)}, expected a smaller and a larger number")
+        return value
+
+
+class Distort(DistortSettings, Strategy):
+    """Distorted cells of every crystal, the crystal itself before them."""
+
+    kind: Literal["distort"] = "distort"
+    needs: ClassVar[frozenset[str]] = frozenset({"crystals"})
+
+    def most(self, crystals: int, formula: CampaignFormula) -> int:
+        """Return the number of cells of all crystals."""
+        return crystals * (1 + self.number)
+
+    def frames(self, crystals: Sequence[Atoms], formula: CampaignFormula, seed: int) -> list[Atoms]:
+        """Return the cells of one crystal after another; those of one depend on ``seed`` and its number alone."""
+        frames = []
+        for index, crystal in enumerate(crystals):
+            perfect = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
+            rng = np.random.default_rng(stage_seed(seed, index, "crystal"))
+            parent = crystal.info.get("frame_id", f"{index:04d}")
+            cells = distorted(perfect, self.number, self.displacement, self.strain, self.volume, rng)
+            for number, atoms in enumerate([perfect, *cells]):
+                atoms.info.update(frame_id=f"crystal-{parent}-{number:04d}", parent=parent, config_type="crystal")
+                frames.append(atoms)
+        return frames
 
 
 def distorted(

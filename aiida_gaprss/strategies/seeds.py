@@ -1,12 +1,11 @@
-"""Kinds of random cells as settings, and the cells made of them."""
+"""Our kinds of random cells: by composition, seeds of AIRSS, rigid fragments."""
 
 from __future__ import annotations
 
 import io
-from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from ase import Atoms
@@ -17,18 +16,14 @@ from aiida_gaprss.outside import OutsideError, read_text
 from aiida_gaprss.settings.model import TAG, AtomCount, AtomCountOrZero, Coordinate, Length, Model, Volume
 from aiida_gaprss.strategies.airss_file import parse_seed
 from aiida_gaprss.strategies.airss_tags import MOST_BYTES
+from aiida_gaprss.strategies.base import CampaignFormula
+from aiida_gaprss.strategies.cells import CellStrategy, CheckedSpec
 from aiida_gaprss.strategies.fragments import FragmentSpec, icosahedron
-from aiida_gaprss.structures.building import Spec, random_cells
 from aiida_gaprss.structures.checks import RandomCellError
-from aiida_gaprss.structures.compositions import Weights
 from aiida_gaprss.structures.random_cells import CellSpec
-from aiida_gaprss.structures.seeding import stage_seed
 
 #: Fragments that have a name; each is made for an edge in Å.
 FRAGMENTS = {"B12": ("B", icosahedron)}
-
-#: Atoms per formula unit of a campaign.
-CampaignFormula: TypeAlias = Mapping[str, int]
 
 Range: TypeAlias = tuple[Volume, Volume]
 
@@ -56,68 +51,7 @@ Numbers: TypeAlias = Annotated[
 ]
 
 
-class CheckedSpec(Spec, Protocol):
-    """A specification that has found itself possible."""
-
-    @property
-    def elements(self) -> tuple[str, ...]:
-        """The elements that occur."""
-
-    @property
-    def smallest_separation(self) -> float:
-        """Smallest distance of two atoms, Å."""
-
-    @property
-    def volume_range(self) -> tuple[float, float]:
-        """Smallest and largest volume per atom, Å³."""
-
-
-class BaseSeed(Model):
-    """What all kinds of seeds can be asked."""
-
-    kind: str
-
-    @property
-    def of_campaign(self) -> bool:
-        """Whether all cells have the composition of the campaign."""
-        return False
-
-    @abstractmethod
-    def spec(self, formula: CampaignFormula) -> CheckedSpec:
-        """Return the specification of the cells.
-
-        :param formula: atoms per formula unit of the campaign, for seeds without one of their own.
-        :raises RandomCellError: if such cells cannot exist.
-        """
-
-    def check(self, formula: CampaignFormula) -> None:
-        """Check that the cells can exist, and that the campaign knows their elements.
-
-        :raises RandomCellError: naming the value and what was expected.
-        """
-        for symbol in self.spec(formula).elements:
-            if symbol not in formula:
-                raise RandomCellError(f"the element {symbol} is not in the formula of the campaign ({', '.join(formula)})")
-
-    def smallest_separation(self, formula: CampaignFormula) -> float:
-        """Return the smallest distance (Å) of two atoms of a cell."""
-        return self.spec(formula).smallest_separation
-
-    def volume_range(self, formula: CampaignFormula) -> tuple[float, float]:
-        """Return the smallest and largest volume per atom, Å³."""
-        return self.spec(formula).volume_range
-
-    def cells(self, formula: CampaignFormula, n: int, seed: int, weights: Weights | None = None) -> list[Atoms]:
-        """Return ``n`` cells; cell i depends on ``seed`` and i alone.
-
-        :param weights: of reduced compositions, for seeds that leave the composition open; others have no use for them.
-        :raises RandomCellError: if a cell cannot be made.
-        """
-        spec = self.spec(formula)
-        return random_cells(spec.weighted(weights) if weights is not None and isinstance(spec, CellSpec) else spec, n, seed)
-
-
-class RandomSeed(BaseSeed):
+class RandomSeed(CellStrategy):
     """Random cells (see ``structures.random_cells.CellSpec``)."""
 
     kind: Literal["random"] = "random"
@@ -156,7 +90,7 @@ class RandomSeed(BaseSeed):
         )
 
 
-class AirssSeed(BaseSeed):
+class AirssSeed(CellStrategy):
     """A seed of AIRSS: a CASTEP cell file with ``#TAG`` lines."""
 
     kind: Literal["airss"]
@@ -189,7 +123,7 @@ class FragmentAtoms(Model):
         return self
 
 
-class FragmentSeed(BaseSeed):
+class FragmentSeed(CellStrategy):
     """Rigid fragments at random places and orientations, repeated by the operations of a space group."""
 
     kind: Literal["fragments"]
@@ -256,21 +190,6 @@ def _fragment(text: str, edge: float) -> Atoms:
     return atoms
 
 
-def _kind(value: Any) -> str | None:
-    if isinstance(value, Mapping):
-        return f"{TAG}{value.get('kind', 'random')}"
-    return f"{TAG}{value.kind}" if isinstance(value, BaseSeed) else None
-
-
-#: One kind of seed; without ``kind``, random cells.
-Seed: TypeAlias = Annotated[
-    Annotated[RandomSeed, Tag(f"{TAG}random")]
-    | Annotated[AirssSeed, Tag(f"{TAG}airss")]
-    | Annotated[FragmentSeed, Tag(f"{TAG}fragments")],
-    Discriminator(_kind),
-]
-
-
 def with_texts(seeds: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the settings of seeds, every file of an AIRSS seed read into its text, and by name why a file cannot be read.
 
@@ -287,21 +206,3 @@ def with_texts(seeds: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], 
                 continue
             out[name] = {**{key: value for key, value in seed.items() if key != "file"}, "text": text}
     return out, faults
-
-
-def make_cells(
-    kinds: Mapping[str, Seed],
-    formula: CampaignFormula,
-    counts: Mapping[str, int],
-    seed: int,
-    weights: Weights | None = None,
-) -> list[Atoms]:
-    """Return ``counts[kind]`` cells of every kind of seed, in that order; those of one kind do not depend on the others.
-
-    :param weights: of reduced compositions (``CuLi2``, elements in alphabetical order), where the seed leaves them open.
-    :raises RandomCellError: if a cell cannot be made.
-    """
-    cells: list[Atoms] = []
-    for kind, count in counts.items():
-        cells += kinds[kind].cells(formula, count, stage_seed(seed, 0, kind), weights)
-    return cells

@@ -23,7 +23,7 @@ from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.selection.sanity import shortest_distances
 from aiida_gaprss.settings.model import model_validator_for
 from aiida_gaprss.settings.protocols import merged
-from aiida_gaprss.strategies.seeds import make_cells
+from aiida_gaprss.strategies.cells import make_cells
 from aiida_gaprss.structures.compositions import reduced, text
 from aiida_gaprss.workflows.inputs import Code, node_of, search_inputs
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain

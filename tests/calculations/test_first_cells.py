@@ -7,7 +7,7 @@ from aiida.orm import Dict, Int, Str
 from aiida_gaprss.calculations.rss_functions import initial_cells
 from aiida_gaprss.campaign.settings import RssSettings, complete
 from aiida_gaprss.selection.alone import alone
-from aiida_gaprss.strategies.seeds import make_cells
+from aiida_gaprss.strategies.cells import make_cells
 from aiida_gaprss.structures.checks import RandomCellError
 
 

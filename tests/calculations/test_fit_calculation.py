@@ -3,11 +3,11 @@ import sys
 import numpy as np
 import pytest
 from aiida.orm import Dict, Int
-from aiida_gaprss.parsers.fit import measured
 from helpers import FIT, verdi
 
 from aiida_gaprss.calculations.fit import FitCalculation
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.parsers.fit import measured
 
 
 @pytest.fixture

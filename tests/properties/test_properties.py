@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from helpers import write_package
 
 from aiida_gaprss.properties.base import PropertyError, labelled, property_of
 from aiida_gaprss.properties.elastic import Elastic, elastic_constants, relaxed
@@ -105,11 +106,7 @@ def other_package(tmp_path, monkeypatch):
     """Install a package with the given text as its module, under the given entry point."""
 
     def other_package(text, entry):
-        (tmp_path / "my_properties.py").write_text(text)
-        info = tmp_path / "my_properties-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-properties\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[aiida_gaprss.properties]\n{entry}\n")
+        write_package(tmp_path, "my_properties", text, "aiida_gaprss.properties", entry)
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.delitem(sys.modules, "my_properties", raising=False)
 

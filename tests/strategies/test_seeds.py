@@ -11,7 +11,8 @@ from scipy.stats import chisquare
 
 from aiida_gaprss import frames
 from aiida_gaprss.settings.model import Model, complaints
-from aiida_gaprss.strategies.seeds import AirssSeed, FragmentSeed, RandomSeed, Seed, make_cells, with_texts
+from aiida_gaprss.strategies.cells import Seed, make_cells
+from aiida_gaprss.strategies.seeds import AirssSeed, FragmentSeed, RandomSeed, with_texts
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.compositions import reduced, text
 from aiida_gaprss.structures.elements import atomic_volume
@@ -167,7 +168,7 @@ def test_a_seed_without_kind_is_random():
     [
         ({"n_atoms": 2}, ("n_atoms",), "Input should be a valid list (got 2)"),
         ({"n_atom": [2]}, ("n_atom",), "unknown key"),
-        ({"kind": "airs"}, (), "kind is 'airs', expected one of 'random', 'airss', 'fragments'"),
+        ({"kind": "airs"}, ("kind",), "kind is 'airs', expected one of airss, fragments, random (installed for"),
         (3, (), "expected keys and values (got 3)"),
         ({"kind": "airss"}, (), "give either text or file"),
         ({"kind": "airss", "text": "a", "file": "b"}, (), "give either text or file"),

@@ -1,0 +1,75 @@
+"""What a strategy is: settings, and the frames made by them, which the reference is to label."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+from ase import Atoms
+from pydantic import ValidationError
+
+from aiida_gaprss.settings.model import Model, in_words
+from aiida_gaprss.settings.plugins import STRATEGIES, KindError, kind_of
+
+#: Atoms per formula unit of a campaign.
+CampaignFormula: TypeAlias = Mapping[str, int]
+
+
+class StrategyError(ValueError):
+    """Settings of a strategy that are wrong, something that it needs and has not got, or frames that are not as agreed."""
+
+
+class Strategy(Model):
+    """A way to make frames: settings and function in one. It knows nothing of AiiDA.
+
+    Another package adds one as an entry point of the group ``aiida_gaprss.strategies``, under its ``kind``.
+    """
+
+    kind: str
+    #: What it cannot do without: ``crystals``; ``potential``.
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def most(self, crystals: int, formula: CampaignFormula) -> int:
+        """Return the largest number of frames it makes, of so many crystals: labels that are budgeted before."""
+
+    @abstractmethod
+    def frames(self, crystals: Sequence[Atoms], formula: CampaignFormula, seed: int) -> list[Atoms]:
+        """Return frames, each with its ``config_type`` and a ``frame_id`` (no other of them has it) in its ``info``.
+
+        The same arguments give the same frames. ``parent`` is the ``frame_id`` of the crystal that one is made of.
+
+        :raises StrategyError: if they cannot be made.
+        """
+
+    def apply(self, crystals: Sequence[Atoms], formula: CampaignFormula, seed: int) -> list[Atoms]:
+        """Return the frames, which are as agreed.
+
+        :raises StrategyError: if they cannot be made, are more than was said, or lack ``config_type`` or a name of their own.
+        """
+        if "crystals" in self.needs and not crystals:
+            raise StrategyError(f"{self.kind}: needs crystals, got none")
+        made, most = self.frames(crystals, formula, seed), self.most(len(crystals), formula)
+        if len(made) > most:
+            raise StrategyError(f"{self.kind}: made {len(made)} frames, expected at most {most} as it said before")
+        if any("config_type" not in atoms.info for atoms in made):
+            raise StrategyError(f"{self.kind}: a frame has no config_type")
+        if len({atoms.info.get("frame_id") for atoms in made} - {None}) < len(made):
+            raise StrategyError(f"{self.kind}: a frame has no frame_id of its own")
+        return made
+
+
+def strategy_of(settings: Mapping[str, Any]) -> Strategy:
+    """Return a strategy from its settings, ``{"kind": "distort", …}``.
+
+    :raises StrategyError: if there is no such kind, or a setting is wrong.
+    """
+    kind = str(settings.get("kind"))
+    try:
+        found: Strategy = kind_of(STRATEGIES, kind, Strategy)(**settings)
+    except KindError as error:
+        raise StrategyError(str(error)) from error
+    except ValidationError as error:
+        raise StrategyError(in_words(error, prefix=f"{kind}.")) from error
+    return found
