@@ -93,14 +93,18 @@ def leave_out_all_but(fraction: Float, seed: Int, without: List, **datasets: Dat
 
 
 @calcfunction
-def errors_of_predictions(training: Dataset, **nodes: Data) -> Dict:
+def errors_of_predictions(**nodes: Data) -> Dict:
     """Return the errors of predictions: of all, by config type, and by the energy above the hull of all frames here.
 
-    :param nodes: datasets of predictions, and the summaries (Dict) of the jobs that made them, which give ``ms_per_atom``. That
-        is CPU time, which depends little on what else runs there.
+    :param nodes: datasets of predictions (``frames_*``), those that were fitted (``training_*``), and the summaries (Dict) of the
+        jobs that made the predictions, which give ``ms_per_atom``. That is CPU time, which depends little on what else runs there.
     """
-    frames = [a for _, node in sorted(nodes.items()) if isinstance(node, Dataset) for a in node.get_frames()]
-    out = {"frames": len(frames), **errors_in_groups(frames, training.get_frames())}
+    given = {key: node for key, node in nodes.items() if isinstance(node, Dataset)}
+    frames, training = (
+        [a for key, node in sorted(given.items()) if key.startswith(kind) for a in node.get_frames()]
+        for kind in ("frames_", "training_")
+    )
+    out = {"frames": len(frames), **errors_in_groups(frames, [a for a in training if fr.is_labelled(a)])}
     seconds = [node["cpu_s"] for node in nodes.values() if isinstance(node, Dict)]
     if seconds and frames:
         out["ms_per_atom"] = 1000.0 * sum(seconds) / sum(map(len, frames))

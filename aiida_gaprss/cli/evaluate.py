@@ -106,7 +106,7 @@ def _evaluate(node: Any, frames: Any, options: dict[str, Any]) -> tuple[Any, Any
     predictions = outputs["frames"]
     predictions.label = f"{frames.label} with predictions of <{node.pk}>".strip()
     summary = {"summary": outputs["summary"]} if "summary" in outputs else {}
-    return predictions, errors_of_predictions(frames, predictions=predictions, **summary)
+    return predictions, errors_of_predictions(training_0=frames, frames_0=predictions, **summary)
 
 
 def _tell(predictions: Any, errors: Any) -> None:

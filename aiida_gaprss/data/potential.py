@@ -223,6 +223,10 @@ def _comparable(value: Any) -> Any:
     """Return a value as older versions of this package have stored it, too: words without the blanks between them."""
     if isinstance(value, str):
         return " ".join(value.split())
+    if isinstance(value, float):  # a database keeps 14 digits of it
+        return float(f"{value:.12g}")
+    if isinstance(value, dict):
+        return {key: _comparable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_comparable(item) for item in value]
     return value

@@ -227,5 +227,6 @@ def _versions(node: WorkChainNode) -> dict[str, str]:
     out = {"aiida-core": str(versions.get("core", "?")), "aiida-gaprss": str(versions.get("plugin", "?"))}
     fits = _namespace(node.outputs, "fits")
     for fit in fits.values():
-        out["gap_fit"] = str(fit["gap_fit"])
+        if version := fit.get_dict().get("gap_fit"):
+            out["gap_fit"] = str(version)
     return out

@@ -377,9 +377,8 @@ class FitWorkChain(SubmitOnceWorkChain, BaseRestartWorkChain):
         failed = [job for job in jobs.values() if not job.is_finished_ok]
         if failed:
             return self.exit_codes.ERROR_TEST.format(message=failed[0].exit_message)
-        training = self.ctx.children[-1].outputs.predictions
         self.ctx.test_results = errors_of_predictions(
-            training,
+            **{f"training_{name}": node for name, node in self.inputs.datasets.items()},
             **{f"frames_{key}": job.outputs.frames for key, job in jobs.items()},
             **{f"summary_{key}": job.outputs.summary for key, job in jobs.items()},
         )

@@ -38,7 +38,7 @@ def test_a_fit(run, inputs, silicon_frames, evaluated):
     assert outputs["potential"].base.attributes.get("sigma")["sigma"]["energy"] == 0.005
     assert outputs["potential"].creator.pk == node.pk
     names = node.base.repository.list_object_names()
-    assert FitCalculation.CONFIG in names
+    assert FitCalculation.INPUT in names
     assert FitCalculation.TRAINING not in names, "the datasets are not kept once more"
 
     # The training errors, told by quippy without our runner.
@@ -134,7 +134,7 @@ def test_refused_before_it_is_submitted(run, inputs, silicon_frames, changes, me
 def test_gap_fit_stops(run, inputs, aiida_code_installed, aiida_localhost, gap_fit_binary, tmp_path):
     """A gap_fit that is given an option it does not know."""
     script = tmp_path / "gap_fit"
-    script.write_text(f'#!/bin/bash\necho "sparse_jiter=1" >> gap_fit.in\nexec {gap_fit_binary} "$@"\n')
+    script.write_text(f'#!/bin/bash\necho "sparse_jiter=1" >> fit.in\nexec {gap_fit_binary} "$@"\n')
     script.chmod(0o755)
     code = aiida_code_installed(label=tmp_path.name, computer=aiida_localhost, filepath_executable=str(script))
     outputs, node = run(FitCalculation, **{**inputs, "code": code})
@@ -147,7 +147,7 @@ def test_gap_fit_stops(run, inputs, aiida_code_installed, aiida_localhost, gap_f
 def test_gap_fit_reads_less_than_it_was_sent(run, inputs, aiida_code_installed, aiida_localhost, gap_fit_binary, tmp_path):
     """A wrong key of the virials makes gap_fit lose them in silence."""
     script = tmp_path / "gap_fit"
-    script.write_text(f'#!/bin/bash\nsed -i s/=REF_virial/=REF_virus/ gap_fit.in\nexec {gap_fit_binary} "$@"\n')
+    script.write_text(f'#!/bin/bash\nsed -i s/=REF_virial/=REF_virus/ fit.in\nexec {gap_fit_binary} "$@"\n')
     script.chmod(0o755)
     code = aiida_code_installed(label=tmp_path.name, computer=aiida_localhost, filepath_executable=str(script))
     _, node = run(FitCalculation, **{**inputs, "code": code})
