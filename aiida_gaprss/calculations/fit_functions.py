@@ -96,8 +96,8 @@ def leave_out_all_but(fraction: Float, seed: Int, without: List, **datasets: Dat
 def errors_of_predictions(**nodes: Data) -> Dict:
     """Return the errors of predictions: of all, by config type, and by the energy above the hull of all frames here.
 
-    :param nodes: datasets of predictions (``frames_*``), those that were fitted (``training_*``), and the summaries (Dict) of the
-        jobs that made the predictions, which give ``ms_per_atom``. That is CPU time, which depends little on what else runs there.
+    :param nodes: datasets of predictions (``frames_*``), those that were fitted (``training_*``), and the summaries (Dict) of
+        the jobs that made the predictions, which give ``ms_per_atom``: CPU time, which depends little on what else runs there.
     """
     given = {key: node for key, node in nodes.items() if isinstance(node, Dataset)}
     frames, training = (

@@ -174,6 +174,7 @@ def _look_ahead(campaign: Campaign, inputs: dict[str, Any], findings: Findings) 
                 findings.remarks.append(f"{lack}: it will be adapted")
             else:
                 findings.fault(where, f"{lack}: take fewer sparse points, or say adapt: true")
+                break
         if lack := need.lack_of_time():
             findings.remarks.append(lack)
 

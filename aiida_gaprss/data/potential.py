@@ -117,7 +117,7 @@ class Potential(Data):
                 _checked.add(self.uuid)
 
     def _main(self, where: str) -> str:
-        main = self.base.attributes.get("main", self.base.attributes.get("xml", None))
+        main = self.base.attributes.get("main", None) or self.base.attributes.get("xml", None)  # of older nodes
         if not isinstance(main, str):
             raise PotentialError(f"{where}: does not tell the name of its main file")
         return main

@@ -123,7 +123,7 @@ def test_potential(call, potential, dataset, potential_folder, tmp_path):
     assert "param_filename" in text
     for name in potential.files:
         assert (tmp_path / "gap" / name).read_bytes() == (potential_folder / name).read_bytes()
-    assert needs(potential.gap_version) in text
+    assert needs(potential.base.attributes.get("gap_version")) in text
     assert "1 = Si" in (tmp_path / "gap" / "lammps.txt").read_text()
     assert json.loads((tmp_path / "gap" / "card.json").read_text())["potential"]["uuid"] == potential.uuid
     assert "## Descriptors" in (tmp_path / "gap" / "card.md").read_text()
@@ -134,7 +134,7 @@ def test_potential(call, potential, dataset, potential_folder, tmp_path):
     assert "Si" in call("potential", "list")
     imported = call("potential", "import", tmp_path / "gap" / "gap.xml", "--label", "again")
     assert "Si, cutoff 4.5 Å" in imported
-    assert needs(potential.gap_version) in imported
+    assert needs(potential.base.attributes.get("gap_version")) in imported
     assert "note: the same files as <" in imported
     assert "again" in call("potential", "list")
     once_more = call("potential", "import", tmp_path / "gap" / "gap.xml", "--label", "again")
@@ -223,7 +223,7 @@ def test_fit(call, campaign_codes, dataset, tmp_path):
     assert "expected keys and values" in call("fit", pk, "--settings", tmp_path / "list.yaml", ok=False)
     assert "unknown protocol 'fst'" in call("fit", pk, "--protocol", "fst", ok=False)
     assert "give at least one dataset" in call("fit", ok=False)
-    assert "aiida-gaprss setup registers the codes" in call("fit", pk, "--gap-fit", "none@nowhere", ok=False)
+    assert "aiida-gaprss setup registers the codes" in call("fit", pk, "--code", "none@nowhere", ok=False)
     assert "and may have 10 MB" in call("fit", pk, "--memory", 10, ok=False)
 
 

@@ -25,7 +25,7 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.folder import content_hash
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.models.base import PotentialError
-from aiida_gaprss.models.gap.quip import QUIPPY_RELEASES, needs
+from aiida_gaprss.models.gap.quip import QUIPPY_RELEASES, init_args, needs
 from aiida_gaprss.sharing.card import card, export
 
 
@@ -37,7 +37,7 @@ def test_what_it_tells_of_itself(potential, silicon_frames, potential_folder):
     assert attributes["n_sparse"] == [10, 20]
     assert attributes["e0"]["Si"] == pytest.approx(silicon_frames[0].info["REF_energy"])
     assert [line.split()[0] for line in attributes["descriptors"]] == ["distance_2b", "soap"]
-    assert potential.gap_version > 1_500_000_000
+    assert potential.base.attributes.get("gap_version") > 1_500_000_000
     assert potential.files[0] == "gap.xml"
     assert sorted(potential.files) == sorted(p.name for p in potential_folder.glob("gap.xml*") if p.suffix != ".idx")
 
@@ -109,9 +109,9 @@ def test_lines_for_several_elements(alloy_folder):
     assert node.elements == ["Al", "Cu"]
     assert node.base.attributes.get("e0") == {"Al": 0.0, "Cu": -0.5}
     lines = node.lammps()
-    assert pair_coeff(lines) == ("gap.xml", node.init_args, [13, 29])
+    assert pair_coeff(lines) == ("gap.xml", init_args(node.facts), [13, 29])
     assert "in their order: 1 = Al, 2 = Cu" in lines
-    assert needs(node.gap_version) in lines
+    assert needs(node.base.attributes.get("gap_version")) in lines
     other = node.lammps(["Cu", "Al"])
     assert pair_coeff(other)[2] == [29, 13]
     assert "1 = Cu, 2 = Al" in other
@@ -131,8 +131,8 @@ def test_quip_takes_the_initialisation_string_of_the_lines(alloy_folder, tmp_pat
     elif wrapper == "another label":
         (folder / "gap.xml").write_text(text.replace(tag, re.sub(r' label="[^"]*"', ' label="mine"', tag)))
     node = Potential(folder)
-    file, init_args, _ = pair_coeff(node.lammps())
-    assert (init_args == "Potential xml_label=mine") == (wrapper == "another label")
+    file, arguments_of_lammps, _ = pair_coeff(node.lammps())
+    assert (arguments_of_lammps == "Potential xml_label=mine") == (wrapper == "another label")
     script = """
 import sys
 from ase.build import bulk
@@ -143,7 +143,7 @@ atoms.calc = Potential(sys.argv[1], param_filename=sys.argv[2])
 print("ENERGY", atoms.get_potential_energy())
 """
     energies = []
-    for arguments, path in ((init_args, folder / file), ("", alloy_folder / "gap.xml")):
+    for arguments, path in ((arguments_of_lammps, folder / file), ("", alloy_folder / "gap.xml")):
         done = subprocess.run(
             [sys.executable, "-c", script, arguments, path], capture_output=True, text=True, check=False, cwd=tmp_path
         )
@@ -213,7 +213,7 @@ def folder(potential_folder, tmp_path):
 def test_another_name_of_the_xml(folder):
     (folder / "gap.xml").rename(folder / "silicon.xml")
     node = Potential(folder, "silicon.xml")
-    assert node.xml == "silicon.xml"
+    assert node.main == "silicon.xml"
     assert node.calculator() is not None
 
 
@@ -257,7 +257,7 @@ def test_a_message_of_quip_that_is_not_all_text(potential, monkeypatch):
         def Potential(self, *args, **kwargs):
             buffer.decode()
 
-    monkeypatch.setattr("aiida_gaprss.data.potential.import_module", lambda name: Refusing())
+    monkeypatch.setattr("aiida_gaprss.models.gap.quip.import_module", lambda name: Refusing())
     with pytest.raises(PotentialError, match=r"than the quippy here \(1686220958\)"):
         potential.calculator()
 
@@ -406,7 +406,12 @@ ARCHIVED = {
     "runner": (elsewhere("../batch.py"), {}, r"sparseX_filename is '\.\./batch\.py', expected a plain file name"),
     "two up": (elsewhere("../../x"), {}, r"sparseX_filename is '\.\./\.\./x', expected a plain file name"),
     "absolute": (elsewhere("/tmp/gaprss-outside"), {}, "sparseX_filename is '/tmp/gaprss-outside', expected a plain file name"),
-    "name of the xml": (dict, {"xml": "../gap.xml"}, r"name of the xml is '\.\./gap\.xml', expected a plain file name"),
+    "name of the xml": (dict, {"main": "../gap.xml"}, r"name of the xml is '\.\./gap\.xml', expected a plain file name"),
+    "of an older version": (
+        dict,
+        {"main": None, "xml": "../gap.xml"},
+        r"name of the xml is '\.\./gap\.xml', expected a plain file name",
+    ),
     "list of files": (dict, {"files": ["gap.xml", "../batch.py"]}, "its files are said to be"),
     "points": (other_points, {}, "another md5 sum than the xml says"),
     "hash": (dict, {"content_hash": "0" * 64}, "do not have the content hash that the node tells"),

@@ -13,8 +13,9 @@ from aiida_gaprss.calculations.fit import FitCalculation
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.models.base import PotentialError
+from aiida_gaprss.models.gap.words import descriptor
 from aiida_gaprss.models.regularisation import HullDistance
-from aiida_gaprss.sharing.card import ORIGIN, card, descriptor, export, read_card, readable_here
+from aiida_gaprss.sharing.card import ORIGIN, card, export, read_card, readable_here
 from aiida_gaprss.sharing.card_text import text, to_json
 
 STATISTICS = {"mae": 1.5, "rmse": 2.25, "largest": 4.0, "values": 3, "frames": 3, "missing": 0}
@@ -78,7 +79,7 @@ def test_a_fit(chain, silicon_frames):
     assert content["potential"]["elements"] == ["Si"]
     assert content["potential"]["e0_eV"] == {"Si": pytest.approx(silicon_frames[0].info["REF_energy"])}
     assert content["potential"]["sparse_points"] == 30
-    assert content["potential"]["gap_version"] == potential.gap_version
+    assert content["potential"]["gap_version"] == potential.base.attributes.get("gap_version")
     assert content["seed"] == 6
 
     data = content["training_data"]
@@ -289,7 +290,7 @@ def test_descriptors_in_words(line, species, cutoff, words):
 def test_readable_here(potential, potential_folder, tmp_path):
     here = readable_here(potential)
     assert here["readable"]
-    assert re.fullmatch(r"\d+\.\d+\.\d+.*", here["quippy"])
+    assert re.fullmatch(r"quippy-ase \d+\.\d+\.\d+.*", here["reader"])
     for name in potential.files:
         (tmp_path / name).write_bytes((potential_folder / name).read_bytes())
     newer = re.sub(r'gap_version="\d+"', 'gap_version="1999999999"', (tmp_path / "gap.xml").read_text())
