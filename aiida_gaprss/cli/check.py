@@ -20,7 +20,7 @@ from aiida_gaprss.models.gap.forecast import Forecast, forecast
 from aiida_gaprss.outside import shown, size
 from aiida_gaprss.settings.yamlfile import ConfigError, parse, read
 from aiida_gaprss.structures.building import random_cell
-from aiida_gaprss.structures.checks import RandomCellError
+from aiida_gaprss.structures.checks import GivenUpError, RandomCellError
 from aiida_gaprss.structures.packing import MOST_WORK
 from aiida_gaprss.structures.seeding import stage_seed
 
@@ -131,11 +131,10 @@ def _cells(campaign: Campaign, findings: Findings) -> Iterator[tuple[str, list[A
             for number in range(CELLS):
                 seed = stage_seed(campaign.config.seed, number, f"check {name}")
                 made.append(random_cell(kind.spec(settings.formula), seed, most_work=PART_OF_WORK * MOST_WORK))
+        except GivenUpError as exception:
+            findings.remarks.append(f"settings.seeds.{name}: cells are hard to make: {exception}")
         except RandomCellError as exception:
-            if "given up" not in str(exception):
-                findings.fault(("settings", "seeds", name), str(exception))
-            else:
-                findings.remarks.append(f"settings.seeds.{name}: cells are hard to make: {exception}")
+            findings.fault(("settings", "seeds", name), str(exception))
         yield name, made
 
 

@@ -8,7 +8,7 @@ from helpers import REFERENCES
 
 from aiida_gaprss.campaign.file import check_campaign
 from aiida_gaprss.campaign.inputs import builder_inputs
-from aiida_gaprss.reference import PER_FRAME
+from aiida_gaprss.reference import per_frame
 from aiida_gaprss.settings.yamlfile import ConfigError
 
 needs_castep = pytest.mark.skipif(importlib.util.find_spec("aiida_castep") is None, reason="aiida-castep needs Python below 3.12")
@@ -61,7 +61,7 @@ def local(name):
 
 
 def test_every_code_has_an_example():
-    assert sorted(REFERENCES) == sorted(PER_FRAME)
+    assert sorted(REFERENCES) == per_frame()
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -183,7 +183,7 @@ def test_files_that_do_not_exist(check):
 def test_two_references(campaign_text, tmp_path):
     both = REFERENCES["vasp"] + REFERENCES["castep"].removeprefix("reference:\n")
     start, end = campaign_text.index("reference:"), campaign_text.index("settings:")
-    with pytest.raises(ConfigError, match="give exactly one of: ase, quantumespresso, castep, vasp"):
+    with pytest.raises(ConfigError, match="give exactly one of: ase, castep, quantumespresso, vasp"):
         check_campaign(campaign_text[:start] + both + campaign_text[end:], tmp_path / "a.yaml")
 
 
