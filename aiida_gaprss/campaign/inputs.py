@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +17,7 @@ from aiida.orm import AbstractCode, Computer, Dict, InstalledCode, Int, Str, Wor
 from aiida.plugins import CalculationFactory
 from ase import Atoms
 from ase.io import read
+from pydantic import ValidationError
 
 from aiida_gaprss.campaign.file import Campaign, CampaignConfig
 from aiida_gaprss.campaign.settings import RssSettings
@@ -87,30 +88,71 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
 
 def judge(campaign: Campaign) -> tuple[dict[str, Any], Findings]:
     """Return the inputs of ``RssWorkChain``, which are good if there are no faults, and what was found."""
-    config, findings = campaign.config, Findings(campaign.lines)
-    codes = load_codes(config, findings)
-    label = _label_inputs(campaign, codes, findings)
+    config, findings, name = campaign.config, Findings(campaign.lines), campaign_name(campaign)
+    inputs = _of_profile(campaign, findings)
+    if not any(fault.place[:1] == ("reference",) for fault in findings.faults):
+        _check_levels(campaign, inputs["database"], level_of(inputs["label"]), findings)
+    inputs |= {
+        "settings": Dict(campaign.settings.model_dump()),
+        "seed": Int(config.seed),
+        "name": Str(name),
+        "scratch": config.scratch,
+        "metadata": {"label": name, "description": f"GAP-RSS, protocol {config.protocol}"},
+    }
+    return inputs, findings
+
+
+def faults_besides(path: Path, data: dict[str, Any], lines: Lines, known: Sequence[Fault]) -> list[Fault]:
+    """Return what is wrong in this profile with those parts of a campaign file that are right in themselves.
+
+    :param known: what is wrong with the others.
+    """
+    wrong = {fault.place[:2] for fault in known}
+    rest, formula = _without(wrong, data), None
+    if isinstance(data.get("settings"), dict) and ("settings", "formula") not in wrong:
+        formula = data["settings"].get("formula")
+    try:
+        config = CampaignConfig(**rest)
+    except ValidationError:  # it is the reference that is wrong
+        config, formula = CampaignConfig(**{**rest, "reference": {"ase": {"calculator": "emt"}}, "bundle": None}), None
+    findings = Findings(lines)
+    if formula is None:
+        load_codes(config, findings)
+    else:
+        settings = cast("Any", RssSettings).model_construct(formula=formula)
+        _of_profile(Campaign(path, config, settings, lines), findings)
+    return news(known, findings.faults)
+
+
+def _without(wrong: Collection[Place], data: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a campaign file at whose places nothing is wrong, and within mappings theirs; no settings."""
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        if key == "reference":
+            out[key] = value
+        elif isinstance(value, dict) and (key,) not in wrong:
+            out[key] = {name: inner for name, inner in value.items() if (key, name) not in wrong}
+        elif key not in {place[0] for place in wrong if place}:
+            out[key] = value
+    return {key: value for key, value in out.items() if key not in ("settings", "protocol")}
+
+
+def _of_profile(campaign: Campaign, findings: Findings) -> dict[str, Any]:
+    """Return the inputs that are looked for in this profile; of the settings of the campaign, only the formula is asked."""
+    config, codes = campaign.config, load_codes(campaign.config, findings)
     start = {key: _datasets(campaign, key, findings) for key in ("database", "relabel")}
     crystals = {key: node for key in ("crystals", "targets") if (node := _crystals(campaign, key, findings)) is not None}
-    if not findings.faults:
-        _check_levels(campaign, start["database"], level_of(label), findings)
     fit = _options(("options", "fit"), _calculation("gap_fit"), codes["gap_fit"], findings, config.options.fit)
     python = codes["python"]
     relax = _options(("options", "relax"), _calculation("relax"), python, findings, config.options.relax)
-    inputs = {
-        "settings": Dict(campaign.settings.model_dump()),
-        "seed": Int(config.seed),
-        "name": Str(campaign_name(campaign)),
+    return {
         **start,
         **crystals,
         **({"buildcell": codes["buildcell"]} if codes["buildcell"] is not None else {}),
-        "label": label,
+        "label": _label_inputs(campaign, codes, findings),
         "fit": {"code": codes["gap_fit"], "python": python, "metadata": {"options": fit}},
         "relax": {"code": python, "metadata": {"options": relax}},
-        "scratch": config.scratch,
-        "metadata": {"label": campaign_name(campaign), "description": f"GAP-RSS, protocol {config.protocol}"},
     }
-    return inputs, findings
 
 
 def label_inputs(campaign: Campaign) -> dict[str, Any]:

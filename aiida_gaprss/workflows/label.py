@@ -152,7 +152,8 @@ class LabelWorkChain(RestartingWorkChain):
         :raises ValueError: with everything that is wrong, each with its place.
         """
         formula = dict.fromkeys(node_of(Dataset, frames, "frames").elements, 1)
-        data = {"settings": {"formula": formula}, "reference": reference, "codes": codes or {}, **campaign}
+        cells = {"random": {"n_atoms": [len(formula)]}}  # none is made; those of the protocol may not go with the elements
+        data = {"settings": {"formula": formula, "seeds": cells}, "reference": reference, "codes": codes or {}, **campaign}
         builder = cls.get_builder()
         builder._update({"frames": frames, **label_inputs(check_given(data))})
         return builder

@@ -179,7 +179,7 @@ class LabelLaneWorkChain(LaneWorkChain):
         process_class, inputs = reference_named(self.ctx.name).submission(
             self.inputs[self.ctx.name], self.ctx.structure, fr.is_in_vacuum(frame), self.ctx.attempt
         )
-        inputs["metadata"] = {"call_link_label": link, "label": frame.info["frame_id"]}
+        inputs["metadata"] = {**inputs.get("metadata", {}), "call_link_label": link, "label": frame.info["frame_id"]}
         return ToContext(current=self.submit(process_class, **inputs))
 
     def inspect(self) -> None:

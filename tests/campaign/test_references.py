@@ -148,11 +148,18 @@ def test_all_faults_of_castep_at_once(faults_of, campaign_codes):
         ("{Si: C19, C: ", "{Si: C19, B: "),
     )
     assert set(found) == {"reference.castep.pseudos"}, "without a pseudopotential the file itself is wrong"
-    found = faults_of("castep", ("cut_off_energy: 600", "cut_off_energy: 600 eV"), ("Si: C19", "Si: B 2|1.4"))
-    assert set(found) == {"reference.castep.code", "reference.castep.parameters", "reference.castep.pseudos.Si"}
+    found = faults_of(
+        "castep",
+        ("cut_off_energy: 600", "cut_off_energy: 600 eV"),
+        ("Si: C19", "Si: B 2|1.4"),
+        ("{elec_method: edft}", "{cut_off_energy: 500, smearing_width: 0.3}"),
+    )
+    places = ("code", "parameters", "pseudos.Si", "retries.1")
+    assert set(found) == {f"reference.castep.{place}" for place in places}
     assert "verdi code create" in found["reference.castep.code"].message
     assert "cut_off_energy must be a positive number (eV), got '600 eV'" in found["reference.castep.parameters"].message
-    assert len({fault.line for fault in found.values()}) == 3
+    assert "cut_off_energy, smearing_width would change the level" in found["reference.castep.retries.1"].message
+    assert len({fault.line for fault in found.values()}) == 4
 
 
 @needs_castep
@@ -170,6 +177,8 @@ def test_faults_of_vasp(faults_of, cluster):
     assert "MAGMOM must not be given for all cells" in found["reference.vasp.parameters"].message
     found = faults_of("vasp", local("vasp"), ("PBE.64", "PBE.65"))
     assert "no family 'PBE.65' in this profile" in found["reference.vasp.potential_family"].message
+    found = faults_of("vasp", local("vasp"), ("PBE.64", "PBE.65"), ("C: C_h", "B: B"), ("{ALGO: All,", "{SIGMA: 0.2,"))
+    assert set(found) == {f"reference.vasp.{place}" for place in ("potential_family", "potential_mapping", "retries.0")}
     found = faults_of("vasp", local("vasp"), ("C: C_h", "C: Si"))
     assert found["reference.vasp.potential_mapping"].message == "Si is a potential of Si, not of C"
 
