@@ -196,7 +196,7 @@ def _frame_by_frame(campaign: Campaign, code: AbstractCode | None, findings: Fin
     options = _options(("reference", name, "options"), _process_of(code), code, findings, settings.options)
     inputs = {"code": code, **given, "options": Dict(options)}
     faults += news(faults, _refused(module, inputs))
-    faults += news(faults, module.missing(inputs, sorted(elements)))
+    faults += news(faults, module.missing(inputs, sorted(elements)), of_whole=True)
     findings.faults += campaign.lines.located(faults, "reference", name)
     return inputs
 

@@ -56,7 +56,12 @@ class FaultError(ValueError):
         super().__init__("\n".join(map(str, faults)) if text is None else text)
 
 
-def news(known: Iterable[Fault], found: Iterable[Fault]) -> list[Fault]:
-    """Return the faults at places of which nothing is known yet, neither of all that is there nor of a part of it."""
-    places = {fault.place[:length] for fault in known for length in range(len(fault.place) + 1)}
+def news(known: Iterable[Fault], found: Iterable[Fault], of_whole: bool = False) -> list[Fault]:
+    """Return the faults at places of which nothing is known yet.
+
+    :param of_whole: nor of a part of what is there: the faults found are those of things of which each part should be right.
+    """
+    places = {fault.place for fault in known}
+    if of_whole:
+        places |= {fault.place[:length] for fault in known for length in range(1, len(fault.place))}
     return [fault for fault in found if fault.place not in places]
