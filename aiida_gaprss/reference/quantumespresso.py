@@ -6,23 +6,24 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from aiida.engine import PortNamespace
 from aiida.orm import Bool, Dict, Int, StructureData, load_group
 from aiida.plugins import CalculationFactory, WorkflowFactory
 from ase import Atoms
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from aiida_gaprss.io import espresso
 from aiida_gaprss.io.common import Step
 from aiida_gaprss.io.espresso_level import FUNCTIONALS
 from aiida_gaprss.levels import NOT_TOLD, PSEUDOPOTENTIAL, Level
+from aiida_gaprss.outside import shown
 from aiida_gaprss.reference import common, plugins
 from aiida_gaprss.reference.base import Program
 from aiida_gaprss.reference.settings import PseudosSettings, of_element
-from aiida_gaprss.settings.faults import Fault
+from aiida_gaprss.settings.faults import Fault, FaultError
 from aiida_gaprss.settings.model import Label, Line
 
 NAME = "Quantum ESPRESSO"
@@ -45,6 +46,15 @@ BUNDLE_KEEP = (BUNDLE_INPUT, BUNDLE_OUTPUT, "CRASH", "stderr.txt")
 NOT_THE_LEVEL = {"nbnd", "ibrav", "nat", "ntyp"}
 
 
+def _namelists(retry: dict[str, Any]) -> dict[str, Any]:
+    given = {key: value for key, value in retry.items() if key != common.OTHER_LEVEL}
+    wrong = {key: value for key, value in given.items() if not isinstance(value, dict)}
+    if wrong:
+        message = "expected a namelist of pw.x, keys and values (got {})"
+        raise FaultError([Fault((key,), message.format(shown(repr(value), 100))) for key, value in wrong.items()])
+    return retry
+
+
 class QuantumEspressoReference(PseudosSettings):
     """Labels from pw.x through aiida-quantumespresso."""
 
@@ -54,7 +64,7 @@ class QuantumEspressoReference(PseudosSettings):
     pseudos: dict[str, Line] | Line = Field(description="UPF file per element, or the label of a pseudopotential family")
     parameters: dict[str, dict[str, Any]] = Field(description="namelists of pw.x")
     isolated_parameters: dict[str, dict[str, Any]] | None = Field(None, description="merged into them for isolated atoms")
-    retries: list[dict[str, dict[str, Any]]] = Field(
+    retries: list[Annotated[dict[str, Any], AfterValidator(_namelists)]] = Field(
         default_factory=list, description="merged into them, one after another, when a frame has failed"
     )
 

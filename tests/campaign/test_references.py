@@ -172,6 +172,14 @@ def test_a_retry_of_another_level(faults_of, cluster):
     assert "elec_method" in lines[fault.line - 3]
 
 
+def test_retries_of_pw(check):
+    given = "- ELECTRONS: {mixing_beta: 0.2, electron_maxstep: 200}"
+    found = check("quantumespresso", (given, "- {SYSTEM: {degauss: 0.05}, other_level: true}"))
+    assert found.config.reference.settings.retries[0]["other_level"] is True
+    with pytest.raises(ConfigError, match=r"retries\.0\.ELECTRONS: expected a namelist of pw.x, keys and values \(got 3\)"):
+        check("quantumespresso", (given, "- ELECTRONS: 3"))
+
+
 def test_faults_of_vasp(faults_of, cluster):
     found = faults_of("vasp", local("vasp"), ("ENCUT: 500, ", "MAGMOM: 1, "))
     assert "MAGMOM must not be given for all cells" in found["reference.vasp.parameters"].message
