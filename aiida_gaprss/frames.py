@@ -78,6 +78,10 @@ DECIMALS = 8
 class FrameError(ValueError):
     """A frame that must not enter a dataset."""
 
+    def __init__(self, message: str, where: str = "") -> None:
+        """Say where it is, if that is not known anyway."""
+        super().__init__(f"{where}: {message}" if where else message)
+
 
 def virial_from_stress(stress: np.ndarray, volume: float) -> np.ndarray:
     """Return the nine-number virial (eV) for an ASE stress (eV/Å³; Voigt 6 or 3×3): ``-stress * volume``."""
@@ -168,12 +172,13 @@ def check_isolated(atoms: Atoms, where: str) -> None:
     if atoms.info.get("config_type") != "isolated_atom":
         return
     if len(atoms) != 1:
-        raise FrameError(f"{where}: config_type isolated_atom, but it has {len(atoms)} atoms")
+        raise FrameError(f"config_type isolated_atom, but it has {len(atoms)} atoms", where)
     distance = image_distance(atoms)
     if distance < ISOLATED:
         raise FrameError(
-            f"{where}: config_type isolated_atom, but the atom is {distance:.2f} Å from its own image, expected at least "
-            f"{ISOLATED:g} Å; a crystal with one atom needs another config_type"
+            f"config_type isolated_atom, but the atom is {distance:.2f} Å from its own image, expected at least "
+            f"{ISOLATED:g} Å; a crystal with one atom needs another config_type",
+            where,
         )
 
 
@@ -195,7 +200,7 @@ def check_name(kind: str, name: str, where: str, in_settings: bool = False) -> s
     if fault is None:
         return name
     better = plain_name(name, kind, in_settings)
-    raise FrameError(f"{where}: {kind} {shown(name, 60)!r}: {fault}; call it {better!r}, for example")
+    raise FrameError(f"{kind} {shown(name, 60)!r}: {fault}; call it {better!r}, for example", where)
 
 
 def plain_name(name: str, otherwise: str = "frame", in_settings: bool = False) -> str:
@@ -244,36 +249,38 @@ def _fault_of_name(name: str, kind: str) -> str | None:
     return None
 
 
-def check(atoms: Atoms, where: str) -> None:
+def check(atoms: Atoms, where: str = "") -> None:
     """Refuse a frame that would poison a dataset.
 
-    :param where: how to name the frame in the message, e.g. ``"frame 3 of train.xyz"``.
+    :param where: how to name the frame in the message, e.g. ``"frame 3 of train.xyz"``; default: not at all.
     :raises FrameError: for unknown elements, a missing or flat cell, one that is not periodic in all directions, an isolated
         atom that is none, names that cannot be read again, or anything that is not a finite number.
     """
     if len(atoms) == 0:
-        raise FrameError(f"{where}: has no atoms")
+        raise FrameError("has no atoms", where)
     if (atoms.numbers <= 0).any():
-        raise FrameError(f"{where}: has an atom of unknown element (atomic number 0)")
+        raise FrameError("has an atom of unknown element (atomic number 0)", where)
     if not np.isfinite(atoms.cell.array).all():
-        raise FrameError(f"{where}: cell has a value that is not a finite number")
+        raise FrameError("cell has a value that is not a finite number", where)
     if abs(atoms.cell.volume) < 1e-3:
-        raise FrameError(f"{where}: cell is missing or flat (volume {abs(atoms.cell.volume):.3g} Å³); gap_fit needs a cell")
+        raise FrameError(f"cell is missing or flat (volume {abs(atoms.cell.volume):.3g} Å³); gap_fit needs a cell", where)
     if not atoms.pbc.all():
         raise FrameError(
-            f"{where}: is not periodic in all directions (pbc {' '.join('FT'[int(p)] for p in atoms.pbc)}), so that its labels "
-            "are not those of a crystal; put it in a box"
+            f"is not periodic in all directions (pbc {' '.join('FT'[int(p)] for p in atoms.pbc)}), so that its labels "
+            "are not those of a crystal; put it in a box",
+            where,
         )
     if not np.isfinite(atoms.positions).all():
-        raise FrameError(f"{where}: positions have a value that is not a finite number")
+        raise FrameError("positions have a value that is not a finite number", where)
     for key in NAMES:
         name = str(atoms.info.get(key, ""))
         again = _read_back(name) if name else name
         if again != name:
-            raise FrameError(f"{where}: {key} {name!r} would be read back from the file as {again!r}; choose a plain word")
+            raise FrameError(f"{key} {name!r} would be read back from the file as {again!r}; choose a plain word", where)
         if set(name) & set(_QUIP_QUOTES) or not name.isprintable():
             raise FrameError(
-                f"{where}: {key} {shown(name)!r} cannot be read by QUIP; call it {plain_name(name, key)!r}, for example"
+                f"{key} {shown(name)!r} cannot be read by QUIP; call it {plain_name(name, key)!r}, for example",
+                where,
             )
     check_isolated(atoms, where)
     for prefix in (REFERENCE, PREDICTION):
@@ -288,12 +295,12 @@ def check(atoms: Atoms, where: str) -> None:
             try:
                 value = np.asarray(store[name], dtype=float)
             except (TypeError, ValueError) as exception:
-                raise FrameError(f"{where}: {name} is {store[name]!r}, expected numbers") from exception
+                raise FrameError(f"{name} is {store[name]!r}, expected numbers", where) from exception
             if size is not None and value.size != size:
-                raise FrameError(f"{where}: {name} has {value.size} numbers, expected {size}")
+                raise FrameError(f"{name} has {value.size} numbers, expected {size}", where)
             if not np.isfinite(value).all():
                 first = value[~np.isfinite(value)].flat[0] if value.ndim else value
-                raise FrameError(f"{where}: {name} {'contains' if value.ndim else 'is'} {first}, expected finite numbers")
+                raise FrameError(f"{name} {'contains' if value.ndim else 'is'} {first}, expected finite numbers", where)
 
 
 def canonical(atoms: Atoms) -> Atoms:

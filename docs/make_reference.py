@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from aiida_gaprss.campaign.file import CampaignConfig
+from aiida_gaprss.campaign.file import CampaignConfig, Reference, settings_of
 from aiida_gaprss.campaign.settings import PROTOCOLS, RssSettings
+from aiida_gaprss.reference import names
 from aiida_gaprss.settings.computer import ComputerSettings
 from aiida_gaprss.settings.plugins import STRATEGIES, installed, kind_of
 from aiida_gaprss.strategies.base import Strategy
@@ -83,11 +85,18 @@ def default_of(field: Any) -> str:
     return "–" if value is None else f"`{value!r}`"
 
 
+def fields_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the keys of a model in a file; under ``reference`` stands one of those that are installed."""
+    if model is Reference:
+        return {name: FieldInfo(annotation=settings_of(name), default=None) for name in names()}
+    return model.model_fields
+
+
 def table(model: type[BaseModel]) -> list[str]:
     """Return the section of one model."""
     summary = " ".join((model.__doc__ or "").split())
     lines = [f"## {model.__name__}", "", summary, "", "| key | type | default | |", "|---|---|---|---|"]
-    for name, field in model.model_fields.items():
+    for name, field in fields_of(model).items():
         lines.append(f"| `{name}` | {type_name(field.annotation)} | {default_of(field)} | {field.description or ''} |")
     return [*lines, ""]
 
@@ -104,7 +113,7 @@ def reference() -> str:
             continue
         done.append(model)
         lines += table(model)
-        waiting += [m for field in model.model_fields.values() for m in models_in(field.annotation)]
+        waiting += [m for field in fields_of(model).values() for m in models_in(field.annotation)]
     return "\n".join(lines).rstrip() + "\n"
 
 

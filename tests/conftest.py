@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -103,6 +104,27 @@ def written(tmp_path):
         return path
 
     return written
+
+
+@pytest.fixture
+def other_package(tmp_path, monkeypatch):
+    """Install a package of one module: its name, its text, and its entry points as in a pyproject.toml."""
+
+    def other_package(name, text, entries):
+        (tmp_path / f"{name}.py").write_text(text)
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        groups = re.sub(r'\[project\.entry-points\."(.*)"\]', r"[\1]", entries).replace('"', "")
+        (info / "entry_points.txt").write_text(groups)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        installed.append(name)
+
+    installed = []
+    yield other_package
+    for name in installed:
+        sys.modules.pop(name, None)
 
 
 # --- programs ---

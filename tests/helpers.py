@@ -174,12 +174,3 @@ def tiny_gap(folder, edit=str, sparse=TINY_SPARSE):
     text = TINY_GAP.format(md5=hashlib.md5(TINY_SPARSE.encode(), usedforsecurity=False).hexdigest())
     (folder / "gap.xml").write_text(edit(text), encoding="utf-8")
     return folder
-
-
-def write_package(folder, module, text, group, *entries):
-    """Write a package of one module as if it were installed in a folder, with entry points (``kind = module:Class``)."""
-    (folder / f"{module}.py").write_text(text, encoding="utf-8")
-    info = folder / f"{module}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *entries, ""]))

@@ -12,7 +12,7 @@ from aiida.orm import Int
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.frames import FramesCalculation
 from aiida_gaprss.outside import base_name
-from aiida_gaprss.reference import PER_FRAME
+from aiida_gaprss.reference import bundled, define, per_frame
 from aiida_gaprss.reference.common import parameters_of, sorted_by_number
 
 #: Of a frame by its number: the folder in which its program runs, and where its files are packed. Nothing that a name says leads
@@ -35,16 +35,14 @@ class BundleCalculation(FramesCalculation):
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
         """Define the namespaces of the references that can be bundled."""
         super().define(spec)
-        for name in PER_FRAME:
-            spec.input_namespace(name, required=False, populate_defaults=False, help=f"Labels from {PER_FRAME[name].NAME}.")
-            PER_FRAME[name].define(spec.inputs[name])
+        define(spec.inputs, with_bundles=True)
         spec.input("attempt", valid_type=Int, required=False, help="0 (default) for the first; 1 for the first of the retries.")
         spec.inputs.validator = _validate
 
     def task_settings(self) -> dict[str, Any]:
         """Return command, folders and what is kept."""
         name = bundled_reference(self.inputs)
-        module, inputs = PER_FRAME[name], self.inputs[name]
+        module, inputs = bundled(name), self.inputs[name]
         prepend = inputs["code"].prepend_text.strip()
         command = module.bundle_command(inputs)
         return {
@@ -59,7 +57,7 @@ class BundleCalculation(FramesCalculation):
         """Write the input of every frame, and the pseudopotentials once."""
         info = super().prepare_for_submission(folder)
         name = bundled_reference(self.inputs)
-        module, inputs = PER_FRAME[name], self.inputs[name]
+        module, inputs = bundled(name), self.inputs[name]
         attempt = self.inputs.attempt.value if "attempt" in self.inputs else 0
         for index, atoms in enumerate(self.inputs.frames.get_frames()):
             in_vacuum = fr.is_in_vacuum(atoms)
@@ -81,13 +79,14 @@ class BundleCalculation(FramesCalculation):
 
 def bundled_reference(inputs: Any) -> str:
     """Return the name of the reference whose namespace is given."""
-    return next(name for name in PER_FRAME if getattr(inputs, name, None))
+    return next(name for name in per_frame() if getattr(inputs, name, None))
 
 
 def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
-    if not set(PER_FRAME) & set(ports):  # exposed by a work chain that gives them later
+    known = [name for name in per_frame() if name in ports]
+    if not known:  # exposed by a work chain that gives them later
         return None
-    given = [name for name in PER_FRAME if inputs.get(name)]
+    given = [name for name in known if inputs.get(name)]
     if len(given) != 1:
-        return f"give exactly one reference of {', '.join(PER_FRAME)}; got {', '.join(given) or 'none'}"
+        return f"give exactly one reference of {', '.join(known)}; got {', '.join(given) or 'none'}"
     return None

@@ -13,7 +13,7 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.common import frames_of, named
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import Level, level_of_content
-from aiida_gaprss.reference import PER_FRAME, set_sorted_labels
+from aiida_gaprss.reference import reference_named, set_sorted_labels
 from aiida_gaprss.reference.common import level_of_content as level_of_reference
 from aiida_gaprss.reference.common import sorted_by_number
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
@@ -64,7 +64,7 @@ def gather_labels(frames: Dataset, indices: List, reference: Str, level: Dict, f
     ``outputs`` are the nodes named in ``OUTPUTS`` of the reference as ``f<index>_a<attempt>_<name>``;
     ``failures`` says per index why there are none.
     """
-    module = PER_FRAME[reference.value]
+    module = reference_named(reference.value)
     given: dict[int, dict[str, Any]] = {}
     attempt: dict[int, int] = {}
     for key, node in outputs.items():

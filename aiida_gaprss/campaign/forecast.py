@@ -16,7 +16,7 @@ from aiida_gaprss.models.base import BaseFit, Forecast
 from aiida_gaprss.models.families import family_of
 from aiida_gaprss.outside import size
 from aiida_gaprss.settings.computer import is_here
-from aiida_gaprss.structures.checks import RandomCellError
+from aiida_gaprss.structures.checks import GivenUpError, RandomCellError
 from aiida_gaprss.structures.packing import MOST_WORK
 from aiida_gaprss.structures.seeding import stage_seed
 
@@ -58,7 +58,7 @@ def cells_of(settings: RssSettings, seed: int) -> Iterator[Made]:
                 cells.append(kind.cell(kind.spec(settings.formula), own, PART_OF_WORK * MOST_WORK))
             yield Made(name, cells)
         except RandomCellError as exception:
-            yield Made(name, cells, str(exception), "given up" in str(exception))
+            yield Made(name, cells, str(exception), isinstance(exception, GivenUpError))
 
 
 @dataclass(frozen=True)

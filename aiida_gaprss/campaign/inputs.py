@@ -6,39 +6,20 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from aiida.common.exceptions import EntryPointError, MultipleObjectsError, NotExistent, ValidationError
+from aiida.common.exceptions import MultipleObjectsError, NotExistent
 from aiida.engine import CalcJob, PortNamespace
-from aiida.orm import (
-    AbstractCode,
-    Computer,
-    Dict,
-    Float,
-    InstalledCode,
-    Int,
-    List,
-    Str,
-    WorkChainNode,
-    load_code,
-    load_group,
-    load_node,
-)
+from aiida.orm import AbstractCode, Computer, Dict, InstalledCode, Int, Str, WorkChainNode, load_code, load_node
 from aiida.plugins import CalculationFactory
 from ase import Atoms
 from ase.io import read
+from pydantic import ValidationError
 
-from aiida_gaprss.campaign.file import (
-    Campaign,
-    CampaignConfig,
-    CastepReference,
-    FrameReference,
-    QuantumEspressoReference,
-    VaspReference,
-)
+from aiida_gaprss.campaign.file import Campaign, CampaignConfig
 from aiida_gaprss.campaign.forecast import Made, Need, cells_of, needs_of
 from aiida_gaprss.campaign.settings import RssSettings
 from aiida_gaprss.data.dataset import Dataset
@@ -46,11 +27,13 @@ from aiida_gaprss.frames import FrameError, plain_name
 from aiida_gaprss.levels import Level, difference
 from aiida_gaprss.models.families import family_of
 from aiida_gaprss.outside import lack_of_file, size
-from aiida_gaprss.reference import PER_FRAME, level_of
-from aiida_gaprss.reference.plugins import needed
+from aiida_gaprss.reference import level_of, reference_named
+from aiida_gaprss.reference.base import Program, Reference
+from aiida_gaprss.reference.settings import ReferenceSettings
 from aiida_gaprss.settings.calculators import find
 from aiida_gaprss.settings.computer import JobOptions, fit_options, is_here, job_options
-from aiida_gaprss.settings.yamlfile import ConfigError, Fault, Lines, dotted
+from aiida_gaprss.settings.faults import Fault, Place, news
+from aiida_gaprss.settings.yamlfile import ConfigError, Lines
 from aiida_gaprss.structures.checks import MOST_ATOMS
 
 HOW_TO_GET = {
@@ -59,9 +42,6 @@ HOW_TO_GET = {
     "label_python": "a python with ase and the calculator; `aiida-gaprss setup` registers one",
     "fit": "register the program with verdi code create core.code.installed, plugin gaprss.fit",
     "buildcell": "register it with verdi code create core.code.installed, plugin gaprss.buildcell",
-    "quantumespresso": "Debian: apt-get install quantum-espresso; then `aiida-gaprss setup`",
-    "castep": "register it with verdi code create core.code.installed, plugin castep.castep",
-    "vasp": "register it with verdi code create core.code.installed, plugin vasp.vasp",
 }
 
 #: The plugins that the codes are for, and how to name them.
@@ -71,9 +51,6 @@ PLUGINS = {
     "python": (r"gaprss\.(?!gap_fit|fit|buildcell)\w+", "gaprss.label, a python"),
     "label_python": (r"gaprss\.(?!gap_fit|fit|buildcell)\w+", "gaprss.label, a python"),
     "buildcell": (r"gaprss\.buildcell", "gaprss.buildcell"),
-    "quantumespresso": (r"quantumespresso\.pw", "quantumespresso.pw"),
-    "castep": (r"castep\.\w+", "castep.castep"),
-    "vasp": (r"vasp\.\w+", "vasp.vasp"),
 }
 
 
@@ -82,7 +59,8 @@ def campaign_name(campaign: Campaign) -> str:
     if campaign.config.name:
         return campaign.config.name
     config = campaign.config
-    parts = [campaign.settings.model_dump(), config.reference.model_dump(), config.start.model_dump(), config.crystals]
+    reference = {config.reference.name: config.reference.settings.model_dump()}
+    parts = [campaign.settings.model_dump(), reference, config.start.model_dump(), config.crystals]
     content = json.dumps(parts, sort_keys=True, default=str)
     return f"{campaign.settings.formula_text}-s{campaign.config.seed}-{hashlib.sha256(content.encode()).hexdigest()[:4]}"
 
@@ -97,9 +75,9 @@ class Findings:
     cells: list[Made] = field(default_factory=list)  #: some of every kind
     needs: list[Need] = field(default_factory=list)  #: of the first and the last fit
 
-    def fault(self, place: tuple[str | int, ...], message: str) -> None:
+    def fault(self, place: Place, message: str) -> None:
         """Keep a fault."""
-        self.faults.append(Fault(self.lines.of(place), dotted(place), message, place))
+        self.faults += self.lines.located([Fault(place, message)])
 
 
 def builder_inputs(campaign: Campaign) -> dict[str, Any]:
@@ -116,34 +94,78 @@ def builder_inputs(campaign: Campaign) -> dict[str, Any]:
 
 def judge(campaign: Campaign) -> tuple[dict[str, Any], Findings]:
     """Return the inputs of ``RssWorkChain``, which are good if there are no faults, and what was found."""
-    config, findings = campaign.config, Findings(campaign.lines)
-    programs = _programs(campaign, findings)
-    codes = load_codes(config, findings, tuple(dict.fromkeys((*programs, "python", "label_python", "buildcell"))))
-    label = _label_inputs(campaign, codes, findings)
-    start = {key: _datasets(campaign, key, findings) for key in ("database", "relabel")}
-    crystals = {key: node for key in ("crystals", "targets") if (node := _crystals(campaign, key, findings)) is not None}
-    if not findings.faults:
-        _check_levels(campaign, start["database"], level_of(label), findings)
-    fit = _options(("options", "fit"), _calculation("fit"), codes[programs[0]], findings, config.options.fit)
-    python = codes["python"]
-    relax = _options(("options", "relax"), _calculation("relax"), python, findings, config.options.relax)
-    inputs = {
+    config, findings, name = campaign.config, Findings(campaign.lines), campaign_name(campaign)
+    inputs = _of_profile(campaign, findings, _programs(campaign, findings))
+    if not any(fault.place[:1] == ("reference",) for fault in findings.faults):
+        _check_levels(campaign, inputs["database"], level_of(inputs["label"]), findings)
+    inputs |= {
         "settings": Dict(campaign.settings.model_dump()),
         "seed": Int(config.seed),
-        "name": Str(campaign_name(campaign)),
-        **start,
-        **crystals,
-        **({"buildcell": codes["buildcell"]} if codes["buildcell"] is not None else {}),
-        "label": label,
-        "fit": {"code": codes[programs[0]], "python": python, "metadata": {"options": fit}},
-        **({"final_code": codes[programs[-1]]} if programs[-1] != programs[0] else {}),
+        "name": Str(name),
         "adapt": config.adapt,
-        "relax": {"code": python, "metadata": {"options": relax}},
         "scratch": config.scratch,
-        "metadata": {"label": campaign_name(campaign), "description": f"GAP-RSS, protocol {config.protocol}"},
+        "metadata": {"label": name, "description": f"GAP-RSS, protocol {config.protocol}"},
     }
     _look_ahead(campaign, inputs, findings)
     return inputs, findings
+
+
+def faults_besides(path: Path, data: dict[str, Any], lines: Lines, known: Sequence[Fault]) -> list[Fault]:
+    """Return what is wrong in this profile with those parts of a campaign file that are right in themselves.
+
+    :param known: what is wrong with the others.
+    """
+    wrong = {fault.place[:2] for fault in known}
+    rest, formula = _without(wrong, data), None
+    if isinstance(data.get("settings"), dict) and ("settings", "formula") not in wrong:
+        formula = data["settings"].get("formula")
+    try:
+        config = CampaignConfig(**rest)
+    except ValidationError:  # it is the reference that is wrong
+        config, formula = CampaignConfig(**{**rest, "reference": {"ase": {"calculator": "emt"}}, "bundle": None}), None
+    findings = Findings(lines)
+    if formula is None:
+        load_codes(config, findings)
+    else:
+        settings = cast("Any", RssSettings).model_construct(formula=formula)
+        _of_profile(Campaign(path, config, settings, lines), findings)
+    return news(known, findings.faults)
+
+
+def _without(wrong: Collection[Place], data: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a campaign file at whose places nothing is wrong, and within mappings theirs; no settings."""
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        if key == "reference":
+            out[key] = value
+        elif isinstance(value, dict) and (key,) not in wrong:
+            out[key] = {name: inner for name, inner in value.items() if (key, name) not in wrong}
+        elif key not in {place[0] for place in wrong if place}:
+            out[key] = value
+    return {key: value for key, value in out.items() if key not in ("settings", "protocol")}
+
+
+def _of_profile(campaign: Campaign, findings: Findings, programs: Sequence[str] = ("gap_fit",)) -> dict[str, Any]:
+    """Return the inputs that are looked for in this profile; of the settings of the campaign, only the formula is asked.
+
+    :param programs: names of the codes of the first and the last fit.
+    """
+    config = campaign.config
+    codes = load_codes(config, findings, tuple(dict.fromkeys((*programs, "python", "label_python", "buildcell"))))
+    start = {key: _datasets(campaign, key, findings) for key in ("database", "relabel")}
+    crystals = {key: node for key in ("crystals", "targets") if (node := _crystals(campaign, key, findings)) is not None}
+    fit = _options(("options", "fit"), _calculation("fit"), codes[programs[0]], findings, config.options.fit)
+    python = codes["python"]
+    relax = _options(("options", "relax"), _calculation("relax"), python, findings, config.options.relax)
+    return {
+        **start,
+        **crystals,
+        **({"buildcell": codes["buildcell"]} if codes["buildcell"] is not None else {}),
+        "label": _label_inputs(campaign, codes, findings),
+        "fit": {"code": codes[programs[0]], "python": python, "metadata": {"options": fit}},
+        **({"final_code": codes[programs[-1]]} if programs[-1] != programs[0] else {}),
+        "relax": {"code": python, "metadata": {"options": relax}},
+    }
 
 
 def _programs(campaign: Campaign, findings: Findings) -> list[str]:
@@ -195,73 +217,82 @@ def label_inputs(campaign: Campaign) -> dict[str, Any]:
 def _label_inputs(campaign: Campaign, codes: Mapping[str, AbstractCode | None], findings: Findings) -> dict[str, Any]:
     config, label_python = campaign.config, codes["label_python"] or codes["python"]
     label: dict[str, Any] = {"max_concurrent": config.max_concurrent, "max_failed_fraction": config.max_failed_fraction}
-    if config.reference.ase:
-        fault, remark = find(config.reference.ase.calculator, label_python, bool(config.options.label.prepend_text))
+    if settings := config.reference.ase:
+        fault, remark = find(settings.calculator, label_python, bool(config.options.label.prepend_text))
         if fault:
             findings.fault(("reference", "ase", "calculator"), fault)
         findings.remarks += [remark] if remark else []
         options = _options(("options", "label"), _calculation("label"), label_python, findings, config.options.label)
-        label["ase"] = {
-            "code": label_python,
-            "settings": Dict(config.reference.ase.model_dump()),
-            "metadata": {"options": options},
-        }
-    elif config.reference.per_frame:
-        name, reference = config.reference.per_frame
-        dft, before, lack = codes[name], len(findings.faults), needed(name)
-        if lack:
-            findings.fault(("reference", name), lack)
-        pseudos = _pseudopotentials(campaign, name, reference, findings) if not lack else {}
-        sound = len(findings.faults) == before
-        process = _process_of(dft) if not lack else CalcJob
-        options = _options(("reference", name, "options"), process, dft, findings, reference.options)
-        label[name] = {"code": dft, **_frame_by_frame(reference, options), **pseudos}
-        if config.bundle is not None:
-            options = _options(("bundle", "options"), _calculation("bundle"), label_python, findings, config.bundle.options)
-            label["bundle"] = {
-                "code": label_python,
-                "frames_per_job": config.bundle.frames_per_job,
-                "metadata": {"options": options},
-            }
-        findings.faults += _faults_of_inputs(campaign, name, label[name], sound)
+        label["ase"] = {"code": label_python, "settings": Dict(settings.model_dump()), "metadata": {"options": options}}
+        return label
+    name = config.reference.name
+    label[name] = _frame_by_frame(campaign, codes[name], findings)
+    if config.bundle is not None:
+        options = _options(("bundle", "options"), _calculation("bundle"), label_python, findings, config.bundle.options)
+        per_job = config.bundle.frames_per_job
+        label["bundle"] = {"code": label_python, "frames_per_job": per_job, "metadata": {"options": options}}
     return label
+
+
+def _frame_by_frame(campaign: Campaign, code: AbstractCode | None, findings: Findings) -> dict[str, Any]:
+    """Return the inputs for the reference of a campaign."""
+    name, settings = cast("tuple[str, ReferenceSettings]", campaign.config.reference.per_frame)
+    module, elements = reference_named(name), list(campaign.settings.formula)
+    given, faults = module.inputs(settings, elements, campaign.path.parent)
+    options = _options(("reference", name, "options"), _process_of(code), code, findings, settings.options)
+    inputs = {"code": code, **given, "options": Dict(options)}
+    faults += news(faults, _refused(module, inputs))
+    faults += news(faults, module.missing(inputs, sorted(elements)), of_whole=True)
+    findings.faults += campaign.lines.located(faults, "reference", name)
+    return inputs
+
+
+def _refused(module: Reference, inputs: dict[str, Any]) -> list[Fault]:
+    """Return what the ports of a reference refuse; the code has been looked at already."""
+    namespace = PortNamespace(module.NAME)
+    module.define(namespace)
+    ports = {key: namespace[key] for key in inputs if key in namespace and key != "code"}
+    errors = {key: port.validate(inputs[key]) for key, port in ports.items() if not isinstance(port, PortNamespace)}
+    return [Fault((key,), error.message) for key, error in errors.items() if error]
 
 
 def load_codes(
     config: CampaignConfig, findings: Findings, ours: Sequence[str] = ("gap_fit", "python", "label_python", "buildcell")
 ) -> dict[str, AbstractCode | None]:
     """Return the codes of a campaign by what they are for; None for those that are not needed, or not there."""
-    asked: dict[str, tuple[str | None, tuple[str, ...]]] = {what: (getattr(config.codes, what), ("codes", what)) for what in ours}
+    asked: dict[str, tuple[str | None, Program, tuple[str, ...]]] = {}
+    for what in ours:
+        pattern, plugin = PLUGINS[what]
+        asked[what] = (getattr(config.codes, what), Program(plugin, HOW_TO_GET[what], pattern), ("codes", what))
     if config.reference.per_frame:
-        name, reference = config.reference.per_frame
-        asked[name] = (reference.code, ("reference", name, "code"))
-    codes = {what: _code(what, label, place, findings) if label else None for what, (label, place) in asked.items()}
+        name, settings = config.reference.per_frame
+        asked[name] = (settings.code, reference_named(name).PROGRAM, ("reference", name, "code"))
+    codes = {what: _code(label, program, place, findings) if label else None for what, (label, program, place) in asked.items()}
     told = set()
     for what, code in codes.items():
         computer = code.computer if code is not None else None
         if computer is not None and not computer.is_configured and computer.label not in told:
             told.add(computer.label)
             how = f"verdi computer configure {computer.transport_type} {computer.label}"
-            findings.fault(asked[what][1], f"the computer {computer.label} is not configured for you: {how}")
+            findings.fault(asked[what][2], f"the computer {computer.label} is not configured for you: {how}")
     return codes
 
 
-def _code(what: str, label: str, place: tuple[str, ...], findings: Findings) -> AbstractCode | None:
+def _code(label: str, program: Program, place: tuple[str, ...], findings: Findings) -> AbstractCode | None:
     """Return a code, if it is there and of the right kind."""
     try:
         code = load_code(label)
     except NotExistent:
-        findings.fault(place, f"no code {label!r} in this profile; {HOW_TO_GET[what]}")
+        findings.fault(place, f"no code {label!r} in this profile; {program.how_to_get}")
         return None
     except (MultipleObjectsError, ValueError, TypeError) as exception:
         findings.fault(place, str(exception))
         return None
-    plugin, (pattern, expected) = code.default_calc_job_plugin, PLUGINS[what]
-    if plugin is not None and not re.fullmatch(pattern, plugin):
-        findings.fault(place, f"{label} is a code for {plugin}, expected one for {expected}")
-    program = getattr(code, "filepath_executable", None)
-    if is_here(code) and isinstance(code, InstalledCode) and not os.access(str(program), os.X_OK):
-        findings.fault(place, f"{label}: {program} is not an executable file")
+    plugin, path = code.default_calc_job_plugin, getattr(code, "filepath_executable", None)
+    if plugin is not None and not program.may_be(plugin):
+        findings.fault(place, f"{label} is a code for {plugin}, expected one for {program.plugin}")
+    if is_here(code) and isinstance(code, InstalledCode) and not os.access(str(path), os.X_OK):
+        findings.fault(place, f"{label}: {path} is not an executable file")
     return code
 
 
@@ -275,7 +306,7 @@ def _process_of(code: AbstractCode | None) -> type[CalcJob]:
     plugin = code.default_calc_job_plugin if code is not None else None
     try:
         found: Any = CalculationFactory(plugin) if plugin else CalcJob
-    except (EntryPointError, ValueError):
+    except Exception:  # it is not installed, or whatever its import comes across
         return CalcJob
     return found if isinstance(found, type) and issubclass(found, CalcJob) else CalcJob
 
@@ -402,120 +433,3 @@ def _structures(path: Path, settings: RssSettings) -> list[Atoms]:
         if not 0 < len(atoms) <= MOST_ATOMS:
             raise ValueError(f"{path} holds a structure of {len(atoms)} atoms, expected 1 to {MOST_ATOMS}")
     return list(found)
-
-
-def _frame_by_frame(reference: FrameReference, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the inputs that all references that label frame by frame have."""
-    inputs: dict[str, Any] = {
-        "parameters": Dict(reference.parameters),
-        "kpoint_spacing": Float(reference.kpoint_spacing),
-        "options": Dict(options),
-    }
-    if reference.isolated_parameters:
-        inputs["isolated_parameters"] = Dict(reference.isolated_parameters)
-    if reference.retries:
-        inputs["retries"] = List(reference.retries)
-    if reference.max_iterations:
-        inputs["max_iterations"] = Int(reference.max_iterations)
-    return inputs
-
-
-def _pseudopotentials(campaign: Campaign, name: str, reference: FrameReference, findings: Findings) -> dict[str, Any]:
-    """Return the inputs with the pseudopotentials."""
-    if isinstance(reference, VaspReference):
-        mapping = reference.potential_mapping or {symbol: symbol for symbol in campaign.settings.formula}
-        return {"potential_family": Str(reference.potential_family), "potential_mapping": Dict(mapping)}
-    where = ("reference", name, "pseudos")
-
-    def fault(message: str, *place: str) -> None:
-        findings.fault((*where, *place), message)
-
-    if isinstance(reference, QuantumEspressoReference):
-        family, one = _upf_family, _upf
-    else:
-        assert isinstance(reference, CastepReference)
-        family, one = _castep_family, _castep_pseudo
-    if isinstance(reference.pseudos, str):
-        try:
-            return {"pseudos": family(reference.pseudos, tuple(campaign.settings.formula))}
-        except (NotExistent, MultipleObjectsError, ValueError, AttributeError) as exception:
-            fault(f"no pseudopotential family {reference.pseudos!r} for these elements: {exception}")
-            return {"pseudos": {}}
-    pseudos = {}
-    for symbol, text in reference.pseudos.items():
-        try:
-            pseudos[symbol] = one(symbol, text, campaign.path.parent)
-        except (ValueError, ValidationError) as exception:
-            fault(str(exception), symbol)
-        except (OSError, AttributeError, KeyError) as exception:  # the plugins read the files
-            fault(f"{text} cannot be read as a pseudopotential: {exception}", symbol)
-    return {"pseudos": pseudos}
-
-
-def _upf_family(label: str, elements: tuple[str, ...]) -> dict[str, Any]:
-    return dict(load_group(label).get_pseudos(elements=elements))
-
-
-def _upf(symbol: str, text: str, folder: Path) -> Any:
-    from aiida_pseudo.data.pseudo.upf import UpfData
-
-    path = folder / text
-    with path.open("rb") as handle:
-        pseudo = UpfData.get_or_create(handle, filename=path.name)
-    return _of_element(pseudo, symbol, path.name)
-
-
-def _castep_family(label: str, elements: tuple[str, ...]) -> dict[str, Any]:
-    """Return the pseudopotentials of a family as the plugin chooses them: a library serves elements without one of their own."""
-    from aiida.orm import StructureData
-    from aiida_castep.data import get_pseudos_from_structure
-
-    structure = StructureData()
-    for number, symbol in enumerate(elements):
-        structure.append_atom(position=(0.0, 0.0, float(number)), symbols=symbol)
-    return dict(get_pseudos_from_structure(structure, label))
-
-
-def _castep_pseudo(symbol: str, text: str, folder: Path) -> Any:
-    """Return the node of a pseudopotential file, of a library (C19), or of a string that generates one."""
-    from aiida_castep.data.otfg import OTFGData
-    from aiida_castep.data.usp import UspData
-    from aiida_castep.data.utils import split_otfg_entry
-
-    if text.lower().endswith(CastepReference.FILES):
-        path = (folder / text).resolve()
-        return _of_element(UspData.get_or_create(path, element=symbol, use_first=True)[0], symbol, path.name)
-    element, string = split_otfg_entry(text)
-    if element == "LIBRARY":
-        return OTFGData.get_or_create(string, use_first=True)[0]
-    if element not in (None, symbol):
-        raise ValueError(f"{text!r} is a pseudopotential of {element}, not of {symbol}")
-    return OTFGData.get_or_create(f"{symbol} {string}", use_first=True)[0]
-
-
-def _of_element(pseudo: Any, symbol: str, name: str) -> Any:
-    if pseudo.element != symbol:
-        raise ValueError(f"{name} is a pseudopotential of {pseudo.element}, not of {symbol}")
-    return pseudo
-
-
-def _faults_of_inputs(campaign: Campaign, name: str, inputs: dict[str, Any], sound: bool) -> list[Fault]:
-    """Return what the ports of a reference refuse, and, if all is ``sound`` so far, what the reference lacks as a whole."""
-    namespace = PortNamespace(name)
-    PER_FRAME[name].define(namespace)
-    found: list[tuple[tuple[str | int, ...], str]] = []
-    for key, value in inputs.items():
-        error = namespace[key].validate(value) if key in namespace and key not in ("code", "pseudos") else None
-        if error:
-            found.append(((key,), error.message))
-    if sound and not found:
-        lack = PER_FRAME[name].missing(inputs, sorted(campaign.settings.formula))
-        match = re.match(r"(\w+)(?:\[(\d+)\])?: (.*)", lack or "", re.DOTALL)  # "retries[1]: ..." tells the place
-        if match:
-            found.append(((match[1],) if match[2] is None else (match[1], int(match[2])), match[3]))
-        elif lack:
-            found.append(((), lack))
-    return [
-        Fault(campaign.lines.of(("reference", name, *place)), ".".join(map(str, ("reference", name, *place))), message)
-        for place, message in found
-    ]

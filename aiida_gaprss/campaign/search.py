@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from aiida_gaprss.settings.faults import Fault, FaultError
 from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.settings.model import AtomCount, Count, CountOrZero, Model, Name, Positive, Pressure
 from aiida_gaprss.strategies.cells import Seed
@@ -35,11 +36,12 @@ class DiagnosticSearchSettings(RankingSettings):
 
     @model_validator(mode="after")
     def _known_kinds(self) -> DiagnosticSearchSettings:
-        for kind in self.cells:
-            if kind not in self.seeds:
-                raise ValueError(f"cells: no kind of seed is called {kind!r}; known: {', '.join(self.seeds)}")
+        known = ", ".join(self.seeds)
+        faults = [f"no kind of seed is called {kind!r}; known: {known}" for kind in self.cells if kind not in self.seeds]
         if not self.cells:
-            raise ValueError("cells: expected at least one kind of seed with its number")
+            faults.append("expected at least one kind of seed with its number")
+        if faults:
+            raise FaultError([Fault(("cells",), message) for message in faults])
         return self
 
     @property

@@ -18,6 +18,7 @@ from aiida_gaprss.models.families import FitSettings, expand, family_named, fami
 from aiida_gaprss.selection.alone import REACH
 from aiida_gaprss.selection.sanity import Limits
 from aiida_gaprss.selection.settings import SelectionSettings
+from aiida_gaprss.settings.faults import Fault, FaultError, Place
 from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.settings.model import (
     AtomCount,
@@ -139,7 +140,7 @@ class RssSettings(Model):
     def _consistent(self) -> RssSettings:
         faults = consistency(self.model_dump())
         if faults:
-            raise ValueError("\n".join(f"{'.'.join(map(str, where))}: {message}" for where, message in faults))
+            raise FaultError(faults)
         return self
 
     @property
@@ -222,20 +223,20 @@ class RssSettings(Model):
         return min(most, self.max_labels or most) + end + (self.search.label if self.search else 0)
 
 
-def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
-    """Return (location, message) of the faults that lie between fields; parts that are wrong in themselves are passed over."""
-    faults: list[tuple[tuple[str | int, ...], str]] = []
+def consistency(data: dict[str, Any]) -> list[Fault]:
+    """Return the faults that lie between fields; parts that are wrong in themselves are passed over."""
+    faults: list[Fault] = []
 
     def mapping(value: Any) -> dict[str, Any]:
         return value if isinstance(value, dict) else {}
 
     unknown = [symbol for symbol in mapping(data.get("formula")) if atomic_numbers.get(str(symbol), 0) == 0]
-    faults += [(("formula", symbol), f"{symbol!r} is not a chemical element") for symbol in unknown]
+    faults += [Fault(("formula", symbol), f"{symbol!r} is not a chemical element") for symbol in unknown]
     seeds = mapping(data.get("seeds"))
     for name, seed in seeds.items():
         if not unknown and (fault := _fault_of_seed(seed, data.get("formula"))):
-            faults.append((("seeds", name, *fault[0]), fault[1]))
-    counts: list[tuple[tuple[str | int, ...], Any]] = [(("initial",), data.get("initial"))]
+            faults.append(Fault(("seeds", name, *fault.place), fault.message))
+    counts: list[tuple[Place, Any]] = [(("initial",), data.get("initial"))]
     generations = data.get("generations")
     if isinstance(generations, list):
         counts += [(("generations", i, "cells"), mapping(g).get("cells")) for i, g in enumerate(generations)]
@@ -243,7 +244,7 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
     for where, cells in counts:
         for name in mapping(cells):
             if name not in seeds:
-                faults.append(((*where, name), f"no kind of seed is called {name!r}; known: {', '.join(seeds)}"))
+                faults.append(Fault((*where, name), f"no kind of seed is called {name!r}; known: {', '.join(seeds)}"))
     formula = mapping(data.get("formula"))
     elements = [str(symbol) for symbol in formula if symbol not in unknown]
     for name in FITS:
@@ -252,41 +253,42 @@ def consistency(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]
         except ValidationError:
             continue
         except ValueError as exception:
-            faults.append(((name, "descriptors"), str(exception)))
+            faults.append(Fault((name, "descriptors"), str(exception)))
     faults += _without_variances(data)
     most = data.get("max_generations")
     if isinstance(generations, list) and isinstance(most, int) and most < len(generations):
-        faults.append((("max_generations",), f"{most} is less than the {len(generations)} generations there are recipes for"))
+        message = f"{most} is less than the {len(generations)} generations there are recipes for"
+        faults.append(Fault(("max_generations",), message))
     if most and not generations:
-        faults.append((("max_generations",), "there is no generation to be repeated"))
+        faults.append(Fault(("max_generations",), "there is no generation to be repeated"))
     box = data.get("isolated_atom_box", 15.0)
     try:
         cutoff = fit_settings(**mapping(data.get("fit"))).reach
     except ValueError:
         cutoff = 0.0
     if isinstance(box, float | int) and box <= cutoff:
-        faults.append((("isolated_atom_box",), f"the box ({box} Å) must exceed the cutoff ({cutoff} Å)"))
+        faults.append(Fault(("isolated_atom_box",), f"the box ({box} Å) must exceed the cutoff ({cutoff} Å)"))
     return faults
 
 
-def _without_variances(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
+def _without_variances(data: dict[str, Any]) -> list[Fault]:
     """Return the generations that select by variances, if the family of the fits gives none."""
     generations = data.get("generations")
     try:
         family = family_of(family_named(data.get("fit")))
     except KindError:
         return []
-    faults: list[tuple[tuple[str | int, ...], str]] = []
+    faults: list[Fault] = []
     for i, generation in enumerate(generations if isinstance(generations, list) and not family.VARIANCES else []):
         with suppress(ValidationError, AttributeError, TypeError):
             if SelectionSettings(**generation["select"]).uses("variance"):
                 message = f"a potential of the family {family.NAME} has no variances to select by"
-                faults.append((("generations", i, "select"), message))
+                faults.append(Fault(("generations", i, "select"), message))
     return faults
 
 
-def _fault_of_seed(given: Any, formula: Any) -> tuple[tuple[str, ...], str] | None:
-    """Return (location, message) of why cells cannot exist that are right as settings; None for what is wrong in itself."""
+def _fault_of_seed(given: Any, formula: Any) -> Fault | None:
+    """Return why cells cannot exist that are right as settings; None for what is wrong in itself."""
     try:
         seed, known = _SEED.validate_python(given), _FORMULA.validate_python(formula)
     except ValidationError:
@@ -294,10 +296,9 @@ def _fault_of_seed(given: Any, formula: Any) -> tuple[tuple[str, ...], str] | No
     try:
         seed.check(known)
     except RandomCellError as exception:
-        file, _, message = str(exception).partition("file: ")  # of a seed that has not been read
-        return ((), file) if file else (("file",), message)
+        return Fault(exception.place, exception.message)
     except Exception as exception:  # of a kind from another package
-        return ("kind",), f"{seed.kind} fails: {type(exception).__name__}: {exception}"
+        return Fault(("kind",), f"{seed.kind} fails: {type(exception).__name__}: {exception}")
     return None
 
 
@@ -338,7 +339,7 @@ def _of_family(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def complete(protocol: str, changes: dict[str, Any]) -> dict[str, Any]:
     """Return all settings of a campaign: a protocol with changes, and the fits with the protocols that they name in turn.
 
-    :raises ValueError: if there is no protocol of that name; of a fit, its message begins with the name of the fit.
+    :raises ValueError: if there is no protocol of that name; of a fit, as :class:`FaultError` with its place.
     """
     base = PROTOCOLS.load(protocol)
     whole = merged(_of_family(base, changes), changes, REPLACED)
@@ -351,5 +352,5 @@ def complete(protocol: str, changes: dict[str, Any]) -> dict[str, Any]:
             try:
                 whole[name] = expand(whole[name], elements)
             except ValueError as exception:
-                raise ValueError(f"{name}: {exception}") from exception
+                raise FaultError([Fault((name,), str(exception))]) from exception
     return whole

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import ValidationError
 
-from aiida_gaprss.campaign.file import Campaign, CampaignConfig, load_campaign
+from aiida_gaprss.campaign.file import Campaign, load_campaign
 from aiida_gaprss.cli.environment import load_or_make_profile
 from aiida_gaprss.outside import shown
 from aiida_gaprss.settings.yamlfile import ConfigError, parse, read
@@ -48,7 +47,7 @@ def check(path: Path, seed: int | None) -> None:
 def _load(path: Path, seed: int | None) -> Campaign:
     """Load the profile, and return the campaign of a file.
 
-    :raises ConfigError: with what is wrong with the file, and with the codes that it names.
+    :raises ConfigError: with what is wrong with the file, and with what it names in the profile.
     :raises click.ClickException: if there is no profile, though the file is good.
     """
     error = None
@@ -61,23 +60,21 @@ def _load(path: Path, seed: int | None) -> Campaign:
     except click.ClickException as no_profile:
         raise error or no_profile from None
     if error is not None:
-        raise _with_codes(error, path) from None
+        raise _with_profile(error, path) from None
     if seed is None:
         return campaign
     return replace(campaign, config=campaign.config.model_copy(update={"seed": seed}))
 
 
-def _with_codes(error: ConfigError, path: Path) -> ConfigError:
-    """Return the faults of a file with those of the codes that it names, if that part of it can be read."""
-    from aiida_gaprss.campaign.inputs import Findings, load_codes
+def _with_profile(error: ConfigError, path: Path) -> ConfigError:
+    """Return the faults of a file with those that it has in the profile, if it can be read at all."""
+    from aiida_gaprss.campaign.inputs import faults_besides
 
     try:
         data, lines = parse(read(path), path, "protocol: quick")
-        findings = Findings(lines)
-        load_codes(CampaignConfig(**data), findings)
-    except (ConfigError, ValidationError):
+    except ConfigError:
         return error
-    return ConfigError(str(path), [*error.faults, *findings.faults])
+    return ConfigError(str(path), [*error.faults, *faults_besides(path, data, lines, error.faults)])
 
 
 def _programs(inputs: dict[str, Any], campaign: Campaign) -> Iterator[tuple[str, str]]:

@@ -63,10 +63,10 @@ def processes_at_once(inputs: dict[str, Any]) -> int:
 
     :param inputs: of ``RssWorkChain``.
     """
-    from aiida_gaprss.reference import PER_FRAME
+    from aiida_gaprss.reference import per_frame
 
     label = inputs["label"]
-    if not any(name in label for name in PER_FRAME):
+    if not any(name in label for name in per_frame()):
         return 4  # the campaign, its search, two jobs
     each = 2 if "bundle" in label else 3  # a lane, its job; or a lane, the work chain of the plugin, its calculation
     return 2 + each * int(label["max_concurrent"])

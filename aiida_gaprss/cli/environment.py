@@ -208,11 +208,12 @@ def try_gap_fit(binary: str) -> tuple[int | None, str]:
 
 def find_pw(path: str | None) -> Finding:
     """Look for pw.x: ``path``, else the one on PATH."""
+    from aiida_gaprss.reference import quantumespresso
     from aiida_gaprss.reference.plugins import needed
 
     binary = path or shutil.which("pw.x")
     how = "optional, for real DFT; Debian: apt-get install quantum-espresso"
-    if lack := needed("quantumespresso"):
+    if lack := needed(quantumespresso.PLUGINS):
         return Finding("pw.x", None, lack, "Optional, for real DFT")
     if binary is None or not os.access(binary, os.X_OK):
         return Finding("pw.x", None, f"{binary or 'pw.x'} not found", how)

@@ -280,8 +280,5 @@ def _frame(output: Output, number: int, config_type: str | None) -> Atoms:
     virial = None if stress is None or isolated else virial_from_stress(stress, atoms.get_volume())
     set_labels(atoms, step.energy, forces, virial)
     atoms.info.update(config_type=config_type or "unknown", label_status="ok")
-    try:
-        check(atoms, "it")
-    except FrameError as exception:
-        raise FrameError(str(exception).removeprefix("it: ")) from exception
+    check(atoms)
     return canonical(atoms)

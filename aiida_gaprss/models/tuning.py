@@ -193,7 +193,7 @@ class Tuning(Model):
                 whole = isinstance(now, int) and not isinstance(now, bool)
                 variables[path] = Variable(**{**variable.model_dump(), "integer": variable.integer or whole})
             except ValidationError as error:
-                faults += [f"variables.{path}: {message}" for _, message in complaints(error)]
+                faults += [f"variables.{path}: {fault.message}" for fault in complaints(error)]
                 continue
             except KeyError as error:
                 faults.append(f"variables.{path}: {error.args[0]}")
@@ -203,7 +203,7 @@ class Tuning(Model):
                 try:
                     fit_settings(**with_value(complete, path, value))
                 except ValidationError as error:
-                    faults += [f"variables.{path}: {value!r}: {message}" for _, message in complaints(error)]
+                    faults += [f"variables.{path}: {value!r}: {fault.message}" for fault in complaints(error)]
         if faults:
             raise ValueError("; ".join(faults))
         return self.model_copy(update={"variables": variables})

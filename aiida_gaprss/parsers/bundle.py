@@ -15,7 +15,7 @@ from aiida_gaprss.levels import Level
 from aiida_gaprss.outside import shown
 from aiida_gaprss.parsers.frames import FramesParser
 from aiida_gaprss.parsers.results import DamageError, same_geometry
-from aiida_gaprss.reference import PER_FRAME, set_labels_of_step
+from aiida_gaprss.reference import bundled, set_labels_of_step
 from aiida_gaprss.reference.common import level_of_content
 from aiida_gaprss.runners.status import NOT_REACHED_WORD
 
@@ -76,7 +76,7 @@ class BundleParser(FramesParser):
 
         :raises ValueError: if it printed none that may be used.
         """
-        module = PER_FRAME[self.reference]
+        module = bundled(self.reference)
         with zipfile.ZipFile(io.BytesIO(self.packed(source))) as archive:
             if module.BUNDLE_OUTPUT not in archive.namelist():
                 raise ValueError(f"the program wrote no {module.BUNDLE_OUTPUT}")
@@ -99,4 +99,4 @@ class BundleParser(FramesParser):
 
     def level_of_theory(self) -> Level | str:
         """Return the level of theory, the same as of labels that were not bundled."""
-        return level_of_content(PER_FRAME[self.reference].level_of_theory(self.node.inputs[self.reference]))
+        return level_of_content(bundled(self.reference).level_of_theory(self.node.inputs[self.reference]))

@@ -1,53 +1,97 @@
 """References: the programs that label frames. The only modules that know a DFT plugin.
 
-A module here offers
-
-* ``NAME``: of the code, for people;
-* ``define(namespace)``: the input ports of one frame-by-frame reference;
-* ``missing(inputs, elements)``: what the inputs lack to label frames of these elements, or None;
-* ``level_of_theory(inputs)``: everything that decides the value of a label, as a dictionary that begins with ``code``;
-* ``submission(inputs, structure, isolated, attempt)``: process class and inputs that label one structure, whose atoms are sorted
-  by atomic number; ``isolated`` is said of atoms and dimers in vacuum; attempt 1 is the first retry;
-* ``OUTPUTS``: the output nodes that hold the labels;
-* ``labels(outputs, symbols)``: energy (eV, force-consistent), forces (eV/Å) and ASE stress (eV/Å³) from these nodes, in the order
-  of the sorted structure, whose symbols are given to be compared;
-
-and for bundles, many frames in one job, each in a folder of its own two levels beneath that of the job:
-
-* ``bundle_files(inputs, atoms, parameters, isolated)``: the input files of one sorted frame, as the plugin itself writes them;
-* ``bundle_pseudos(inputs)``: files that all frames share, put into the folder ``pseudo`` of the job and not kept;
-* ``bundle_command(inputs)``: the shell line that runs the program in the folder of a frame;
-* ``BUNDLE_STDOUT``, where its standard output goes; ``BUNDLE_OUTPUT``, the file that holds the labels; ``BUNDLE_KEEP``, all files
-  that come back;
-* ``read_bundle(text)``: the labelled step in the text of ``BUNDLE_OUTPUT``.
-
-``ase`` is for any ASE calculator: its frames go into one job anyway. What all share is in ``common``, and in ``flat`` for
-those whose parameters are one flat mapping. No module imports a plugin before it is asked for: ``plugins`` says which they need,
-and what is said where one is missing.
+``base`` says what a reference is. Ours are one module each, and are found by name as those of other packages are. ``ase`` is for
+any ASE calculator: its frames go into one job anyway. No module imports a plugin before it is asked for: ``plugins`` says which
+they need, and what is said where one is missing.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from aiida.engine import PortNamespace
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.io.common import Step
 from aiida_gaprss.io.placeholders import not_calculated
 from aiida_gaprss.levels import Level
-from aiida_gaprss.reference import ase, castep, quantumespresso, vasp
+from aiida_gaprss.reference import ase
+from aiida_gaprss.reference.base import Bundled, BundledReference, Reference, lacks
 from aiida_gaprss.reference.common import level_of_content, sorted_by_number, unsorted
+from aiida_gaprss.settings.plugins import REFERENCES, KindError, installed, loaded
 
-#: References that label one frame per process, by the name of their input namespace.
-PER_FRAME: dict[str, ModuleType] = {"quantumespresso": quantumespresso, "castep": castep, "vasp": vasp}
+if TYPE_CHECKING:
+    from aiida_gaprss.reference import castep, quantumespresso, vasp
+
+    _OURS: tuple[BundledReference, ...] = (castep, quantumespresso, vasp)
+
+#: The reference of ASE calculators, all frames in one job.
+ASE = "ase"
+
+
+def per_frame() -> list[str]:
+    """Return the names of the installed references that label one frame per process."""
+    return list(installed(REFERENCES))
+
+
+def names() -> list[str]:
+    """Return the names of all references."""
+    return [ASE, *per_frame()]
+
+
+def reference_named(name: str) -> Reference:
+    """Return the reference of a name that labels one frame per process.
+
+    :raises KindError: if there is none, with those that there are; if it cannot be imported, or lacks what a reference has.
+    """
+    if name not in installed(REFERENCES):
+        raise KindError(f"no reference is called {name!r}; installed: {', '.join(names())}")
+    found = loaded(REFERENCES, name)
+    if not isinstance(found, Reference):
+        where = installed(REFERENCES)[name][0].value
+        raise KindError(f"{name} ({where}) is no reference: it has no {', '.join(lacks(found, Reference))}")
+    return found
+
+
+def bundled(name: str) -> BundledReference:
+    """Return the reference of a name if it offers bundles.
+
+    :raises KindError: if it does not, or as :func:`reference_named`.
+    """
+    found = reference_named(name)
+    if not isinstance(found, BundledReference):
+        raise KindError(f"{name} offers no bundles: it has no {', '.join(lacks(found, Bundled))}")
+    return found
+
+
+def define(namespace: PortNamespace, with_bundles: bool = False) -> None:
+    """Add the namespaces of the references that label one frame per process, none of them required.
+
+    One that cannot be used has a namespace, too: whoever gives it is told why.
+
+    :param with_bundles: only of those that offer bundles.
+    """
+    for name in per_frame():
+        inner = PortNamespace(name, required=False, populate_defaults=False)
+        try:
+            module = bundled(name) if with_bundles else reference_named(name)
+            module.define(inner)
+            inner.help = f"Labels from {module.NAME}."
+        except Exception as exception:  # whatever the code of another package comes across
+            inner = _refused(name, str(exception))
+        namespace[name] = inner
+
+
+def _refused(name: str, why: str) -> PortNamespace:
+    """Return the namespace of a reference that cannot be used."""
+    return PortNamespace(name, required=False, dynamic=True, help=why, validator=lambda given, _: why if given else None)
 
 
 def reference_of(inputs: Any) -> str | None:
     """Return the name of the one reference among the inputs, or None."""
-    given = [name for name in ("ase", *PER_FRAME) if inputs.get(name)]
+    given = [name for name in names() if inputs.get(name)]
     return given[0] if len(given) == 1 else None
 
 
@@ -55,9 +99,9 @@ def level_of(inputs: Any) -> Level | str:
     """Return the level of theory of the labels."""
     name = reference_of(inputs)
     assert name is not None
-    if name == "ase":
-        return ase.level_of_theory(inputs["ase"]["settings"])
-    return level_of_content(PER_FRAME[name].level_of_theory(inputs[name]))
+    if name == ASE:
+        return ase.level_of_theory(inputs[ASE]["settings"])
+    return level_of_content(reference_named(name).level_of_theory(inputs[name]))
 
 
 def set_labels_of_step(step: Step, atoms: Atoms) -> None:
@@ -75,7 +119,7 @@ def set_labels_of_step(step: Step, atoms: Atoms) -> None:
     _set(atoms, order, step.energy, np.asarray(step.forces), step.stress)
 
 
-def set_sorted_labels(module: ModuleType, outputs: dict[str, Any], atoms: Atoms) -> None:
+def set_sorted_labels(module: Reference, outputs: dict[str, Any], atoms: Atoms) -> None:
     """Put the labels that ``outputs`` hold for the sorted structure of ``atoms`` on ``atoms``, in the order of ``atoms``.
 
     :raises ValueError: if the outputs hold no valid labels.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,16 +14,32 @@ from aiida.engine import PortNamespace
 from aiida.orm import Bool, Dict, KpointsData, StructureData
 from aiida.plugins import WorkflowFactory
 from ase import Atoms
+from pydantic import Field
 
 from aiida_gaprss.io import castep as castep_file
 from aiida_gaprss.io.common import Step
 from aiida_gaprss.levels import NOT_TOLD, PSEUDOPOTENTIAL, Level
 from aiida_gaprss.reference import common, flat, plugins
+from aiida_gaprss.reference.base import Program
+from aiida_gaprss.reference.settings import PseudosSettings, of_element
+from aiida_gaprss.settings.faults import Fault
+from aiida_gaprss.settings.model import Label, Line
 
 #: What isolated atoms share with the cells.
 BASIS = ("cut_off_energy", "basis_precision", "fine_grid_scale", "grid_scale", "xc_functional")
 
 NAME = "CASTEP"
+PROGRAM = Program(
+    "castep.castep", "register it with verdi code create core.code.installed, plugin castep.castep", pattern=r"castep\.\w+"
+)
+PLUGINS = (
+    plugins.Plugin(
+        "aiida-castep",
+        "aiida-castep>=2",
+        tuple(f"aiida_castep.{name}" for name in ("calculations.helper", "calculations.inpgen", "calculations.tools")),
+        "it needs numpy below 2, so Python 3.10 or 3.11",
+    ),
+)
 OUTPUTS = ("output_parameters", "output_array")
 
 #: Of a bundle: CASTEP writes its output to a file named after the seed, errors to files of their own.
@@ -67,9 +85,59 @@ _FORCES = re.compile(r"^ \*+ (?:Symmetrised )?Forces \*+ *$")
 _ATOM = re.compile(r"^ \* +([A-Z][a-z]?)\S* +\d+( +\S+){3} \*")
 
 
+class CastepReference(PseudosSettings):
+    """Labels from CASTEP through aiida-castep."""
+
+    FILES = (".usp", ".uspcc", ".recpot")
+
+    code: Label = Field(description="label of the CASTEP code, e.g. castep@cluster")
+    pseudos: dict[str, Line] | Line = Field(
+        description="per element an on-the-fly string, a library (C19) or a usp or recpot file; or the label of a family"
+    )
+    parameters: dict[str, Any] = Field(description="keywords of the param and cell files, flat")
+
+
+SETTINGS = CastepReference
+
+
+def inputs(settings: CastepReference, elements: Sequence[str], folder: Path) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the inputs that settings become, and what is wrong with them in this profile."""
+    if lack := plugins.needed(PLUGINS):
+        return settings.nodes(), [Fault((), lack)]
+    pseudos, faults = settings.pseudo_nodes(_family, _pseudo, elements, folder)
+    return {**settings.nodes(), "pseudos": pseudos}, faults
+
+
+def _family(label: str, elements: tuple[str, ...]) -> dict[str, Any]:
+    """Return the pseudopotentials of a family as the plugin chooses them: a library serves elements without one of their own."""
+    from aiida_castep.data import get_pseudos_from_structure
+
+    structure = StructureData()
+    for number, symbol in enumerate(elements):
+        structure.append_atom(position=(0.0, 0.0, float(number)), symbols=symbol)
+    return dict(get_pseudos_from_structure(structure, label))
+
+
+def _pseudo(symbol: str, text: str, folder: Path) -> Any:
+    """Return the node of a pseudopotential file, of a library (C19), or of a string that generates one."""
+    from aiida_castep.data.otfg import OTFGData
+    from aiida_castep.data.usp import UspData
+    from aiida_castep.data.utils import split_otfg_entry
+
+    if text.lower().endswith(CastepReference.FILES):
+        path = (folder / text).resolve()
+        return of_element(UspData.get_or_create(path, element=symbol, use_first=True)[0], symbol, path.name)
+    element, string = split_otfg_entry(text)
+    if element == "LIBRARY":
+        return OTFGData.get_or_create(string, use_first=True)[0]
+    if element not in (None, symbol):
+        raise ValueError(f"{text!r} is a pseudopotential of {element}, not of {symbol}")
+    return OTFGData.get_or_create(f"{symbol} {string}", use_first=True)[0]
+
+
 def define(namespace: PortNamespace) -> None:
     """Define the ports."""
-    plugins.define_code(namespace, "castep", "CASTEP.")
+    plugins.define_job(namespace, PLUGINS, "CASTEP.")
     common.port(
         namespace,
         "parameters",
@@ -112,7 +180,7 @@ def _fault(parameters: dict[str, Any], isolated: bool = False) -> str | None:
 
 def _refused_by_plugin(given: dict[str, Any]) -> str | None:
     """Return what aiida-castep finds wrong with keywords, or None; where it cannot be imported it is not asked."""
-    if plugins.needed("castep"):
+    if plugins.needed(PLUGINS):
         return None
     from aiida_castep.calculations.tools import flat_input_param_validator
 
@@ -129,14 +197,11 @@ def _level(parameters: dict[str, Any]) -> dict[str, Any]:
     return level
 
 
-def missing(inputs: Any, elements: list[str]) -> str | None:
-    """Return what the inputs lack to label frames of ``elements``, or None."""
-    if lack := plugins.needed("castep"):
-        return lack
-    without = sorted(set(elements) - set(inputs.get("pseudos", {})))
-    if without:
-        return f"pseudos: no pseudopotential for {', '.join(without)}"
-    return common.fault_of_attempts(inputs, _fault, _level)
+def missing(inputs: Any, elements: Sequence[str]) -> list[Fault]:
+    """Return what the inputs lack to label frames of ``elements``."""
+    if lack := plugins.needed(PLUGINS):
+        return [Fault((), lack)]
+    return common.without_pseudos(inputs, elements) + common.faults_of_attempts(inputs, _fault, _level)
 
 
 def level_of_theory(inputs: Any) -> dict[str, Any]:
@@ -196,7 +261,7 @@ def _pseudo_names(pseudos: Any) -> dict[str, str]:
     return {**names, **files}
 
 
-@plugins.needs("castep")
+@plugins.needs(PLUGINS)
 def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: int = 0) -> tuple[Any, dict[str, Any]]:
     """Return the process class and inputs that label ``structure``; an isolated atom gets the Γ point only.
 
@@ -231,7 +296,7 @@ def bundle_pseudos(inputs: Any) -> dict[str, bytes]:
     return common.files_of({symbol: pseudos[symbol] for symbol in pseudos if "otfg_entry" not in pseudos[symbol].base.attributes})
 
 
-@plugins.needs("castep")
+@plugins.needs(PLUGINS)
 def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated: bool) -> dict[str, str]:
     """Return the input files of one frame by name: what the plugin itself would write.
 

@@ -12,11 +12,12 @@ import numpy as np
 from aiida.common.exceptions import NotExistent
 from aiida.engine import PortNamespace
 from aiida.engine.processes.ports import InputPort
-from aiida.orm import Data, Dict, Float, KpointsData, List, load_node
+from aiida.orm import AbstractCode, Data, Dict, Float, KpointsData, List, load_node
 from ase import Atoms
 
 from aiida_gaprss.io.common import Output, Step
 from aiida_gaprss.levels import Level, exactly
+from aiida_gaprss.settings.faults import Fault, Place
 
 #: eV/Å³ in GPa.
 GPA_PER_EV_A3 = 160.2176634
@@ -84,8 +85,14 @@ def port(namespace: PortNamespace, name: str, valid_type: Any, help_text: str, r
     namespace[name] = InputPort(name, valid_type=valid_type, required=required, help=help_text, **options)
 
 
+def define_job(namespace: PortNamespace, help_text: str, validator: Callable[[Any, Any], str | None] | None = None) -> None:
+    """Add the ports that every reference has: its program, whose validator may refuse it, and the options of jobs."""
+    port(namespace, "code", AbstractCode, help_text, validator=validator)
+    port(namespace, "options", Dict, "Options of the scheduler job.", required=False)
+
+
 def define_common(namespace: PortNamespace, basis: Collection[str]) -> None:
-    """Add the ports that every frame-by-frame reference has besides its code, parameters and pseudopotentials.
+    """Add the ports that all plane-wave codes have besides their parameters and pseudopotentials.
 
     :param basis: names (lower case) of the parameters that isolated atoms must share with the cells.
     """
@@ -120,7 +127,6 @@ def define_common(namespace: PortNamespace, basis: Collection[str]) -> None:
         required=False,
         validator=_validate_retries,
     )
-    port(namespace, "options", Dict, "Options of the scheduler job.", required=False)
 
 
 def define_pseudos(namespace: PortNamespace, help_text: str) -> None:
@@ -169,33 +175,37 @@ def other_levels(inputs: Any) -> dict[str, Any]:
     return {"retried_at_another_level": found} if found else {}
 
 
-def fault_of_attempts(
+def faults_of_attempts(
     inputs: Any, fault: Callable[[dict[str, Any], bool], str | None], level: Callable[[dict[str, Any]], dict[str, Any]]
-) -> str | None:
-    """Return what is wrong with the parameters of any attempt, of isolated atoms or of cells, or None.
+) -> list[Fault]:
+    """Return what is wrong with the parameters of any attempt, of isolated atoms or of cells; what all attempts share, once.
 
     A retry that changed the level of theory would put labels of two levels into one dataset.
 
     :param fault: says what is wrong with a set of parameters, for cells or for isolated atoms, or None.
     :param level: returns those that decide the value of a label.
     """
+    found: dict[str, Fault] = {}
     for isolated in (False, True):
-        name = "isolated_parameters" if isolated else "parameters"
         first = level(parameters_of(inputs, isolated, 0))
         for attempt in range(attempts(inputs)):
+            place: Place = ("retries", attempt - 1) if attempt else ("isolated_parameters" if isolated else "parameters",)
             parameters = parameters_of(inputs, isolated, attempt)
-            where = f"retries[{attempt - 1}]" if attempt else name
-            message = fault(parameters, isolated)
+            message = fault(parameters, isolated) or _other_level(inputs, attempt, first, level(parameters))
             if message:
-                return f"{where}: {message}"
-            now = level(parameters)
-            changed = sorted(key for key in {*first, *now} if first.get(key) != now.get(key))
-            if changed and not (attempt and inputs["retries"].get_list()[attempt - 1].get(OTHER_LEVEL)):
-                return (
-                    f"{where}: {', '.join(changed)} would change the level of theory; "
-                    f"if labels that need it may have another one, say {OTHER_LEVEL}: true in it"
-                )
-    return None
+                found.setdefault(message, Fault(place, message))
+    return list(found.values())
+
+
+def _other_level(inputs: Any, attempt: int, first: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """Return which parameters of a retry would change the level of theory, unless it says that it may."""
+    changed = sorted(key for key in {*first, *now} if first.get(key) != now.get(key))
+    if not changed or (attempt and inputs["retries"].get_list()[attempt - 1].get(OTHER_LEVEL)):
+        return None
+    return (
+        f"{', '.join(changed)} would change the level of theory; "
+        f"if labels that need it may have another one, say {OTHER_LEVEL}: true in it"
+    )
 
 
 def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -226,6 +236,12 @@ def step_of(output: Output, program: str) -> Step:
     if not output.steps:
         raise ValueError("; ".join(reason for _, reason in output.refused) or f"{program} printed no result")
     return output.steps[-1]
+
+
+def without_pseudos(inputs: Any, elements: Collection[str]) -> list[Fault]:
+    """Return elements of which the inputs have no pseudopotential."""
+    without = sorted(set(elements) - set(inputs.get("pseudos", {})))
+    return [Fault(("pseudos",), f"no pseudopotential for {', '.join(without)}")] if without else []
 
 
 def files_of(nodes: Any) -> dict[str, bytes]:

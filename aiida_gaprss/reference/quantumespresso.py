@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 from aiida.engine import PortNamespace
-from aiida.orm import Bool, Dict, Int, StructureData
+from aiida.orm import Bool, Dict, Int, StructureData, load_group
 from aiida.plugins import CalculationFactory, WorkflowFactory
 from ase import Atoms
+from pydantic import AfterValidator, Field
 
 from aiida_gaprss.io import espresso
 from aiida_gaprss.io.common import Step
 from aiida_gaprss.io.espresso_level import FUNCTIONALS
 from aiida_gaprss.levels import NOT_TOLD, PSEUDOPOTENTIAL, Level
+from aiida_gaprss.outside import shown
 from aiida_gaprss.reference import common, plugins
+from aiida_gaprss.reference.base import Program
+from aiida_gaprss.reference.settings import PseudosSettings, of_element
+from aiida_gaprss.settings.faults import Fault, FaultError
+from aiida_gaprss.settings.model import Label, Line
 
 NAME = "Quantum ESPRESSO"
+PROGRAM = Program("quantumespresso.pw", "Debian: apt-get install quantum-espresso; then `aiida-gaprss setup`")
+PLUGINS = (
+    plugins.Plugin("aiida-quantumespresso", "aiida-quantumespresso>=5.1", ("aiida_quantumespresso.calculations.pw",)),
+    plugins.Plugin("aiida-pseudo", "aiida-pseudo>=1.7", ("aiida_pseudo.data.pseudo.upf",)),
+)
 OUTPUTS = ("output_parameters", "output_trajectory")
 
 #: What isolated atoms share with the cells.
@@ -33,9 +46,56 @@ BUNDLE_KEEP = (BUNDLE_INPUT, BUNDLE_OUTPUT, "CRASH", "stderr.txt")
 NOT_THE_LEVEL = {"nbnd", "ibrav", "nat", "ntyp"}
 
 
+def _namelists(retry: dict[str, Any]) -> dict[str, Any]:
+    given = {key: value for key, value in retry.items() if key != common.OTHER_LEVEL}
+    wrong = {key: value for key, value in given.items() if not isinstance(value, dict)}
+    if wrong:
+        message = "expected a namelist of pw.x, keys and values (got {})"
+        raise FaultError([Fault((key,), message.format(shown(repr(value), 100))) for key, value in wrong.items()])
+    return retry
+
+
+class QuantumEspressoReference(PseudosSettings):
+    """Labels from pw.x through aiida-quantumespresso."""
+
+    FILES = ("",)
+
+    code: Label = Field(description="label of the pw.x code, e.g. pw@localhost")
+    pseudos: dict[str, Line] | Line = Field(description="UPF file per element, or the label of a pseudopotential family")
+    parameters: dict[str, dict[str, Any]] = Field(description="namelists of pw.x")
+    isolated_parameters: dict[str, dict[str, Any]] | None = Field(None, description="merged into them for isolated atoms")
+    retries: list[Annotated[dict[str, Any], AfterValidator(_namelists)]] = Field(
+        default_factory=list, description="merged into them, one after another, when a frame has failed"
+    )
+
+
+SETTINGS = QuantumEspressoReference
+
+
+def inputs(settings: QuantumEspressoReference, elements: Sequence[str], folder: Path) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the inputs that settings become, and what is wrong with them in this profile."""
+    if lack := plugins.needed(PLUGINS):
+        return settings.nodes(), [Fault((), lack)]
+    pseudos, faults = settings.pseudo_nodes(_upf_family, _upf, elements, folder)
+    return {**settings.nodes(), "pseudos": pseudos}, faults
+
+
+def _upf_family(label: str, elements: tuple[str, ...]) -> dict[str, Any]:
+    return dict(load_group(label).get_pseudos(elements=elements))
+
+
+def _upf(symbol: str, text: str, folder: Path) -> Any:
+    from aiida_pseudo.data.pseudo.upf import UpfData
+
+    path = folder / text
+    with path.open("rb") as handle:
+        pseudo = UpfData.get_or_create(handle, filename=path.name)
+    return of_element(pseudo, symbol, path.name)
+
+
 def define(namespace: PortNamespace) -> None:
     """Define the ports."""
-    plugins.define_code(namespace, "quantumespresso", "pw.x.")
+    plugins.define_job(namespace, PLUGINS, "pw.x.")
     common.port(
         namespace,
         "parameters",
@@ -67,14 +127,12 @@ def _validate_parameters(node: Any, _: Any) -> str | None:
     return None
 
 
-def missing(inputs: Any, elements: list[str]) -> str | None:
-    """Return what the inputs lack to label frames of ``elements``, or None."""
-    if lack := plugins.needed("quantumespresso"):
-        return lack
-    without = sorted(set(elements) - set(inputs.get("pseudos", {})))
-    if without:
-        return f"pseudos: no pseudopotential for {', '.join(without)}"
-    return common.fault_of_attempts(inputs, lambda parameters, isolated: None, _level)
+def missing(inputs: Any, elements: Sequence[str]) -> list[Fault]:
+    """Return what the inputs lack to label frames of ``elements``."""
+    if lack := plugins.needed(PLUGINS):
+        return [Fault((), lack)]
+    faults = common.without_pseudos(inputs, elements)
+    return faults + common.faults_of_attempts(inputs, lambda parameters, isolated: None, _level)
 
 
 def level_of_theory(inputs: Any) -> dict[str, Any]:
@@ -160,7 +218,7 @@ def _single_point(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**namelists, "CONTROL": {**namelists.get("CONTROL", {}), "calculation": "scf", "tprnfor": True, "tstress": True}}
 
 
-@plugins.needs("quantumespresso")
+@plugins.needs(PLUGINS)
 def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: int = 0) -> tuple[Any, dict[str, Any]]:
     """Return the process class and inputs that label ``structure``; an isolated atom gets the Γ point only."""
     parameters = _single_point(common.parameters_of(inputs, isolated, attempt))
@@ -192,7 +250,7 @@ def bundle_pseudos(inputs: Any) -> dict[str, bytes]:
     return common.files_of(inputs["pseudos"])
 
 
-@plugins.needs("quantumespresso")
+@plugins.needs(PLUGINS)
 def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated: bool) -> dict[str, str]:
     """Return the input files of one frame by name: what the plugin itself would write.
 

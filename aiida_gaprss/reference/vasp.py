@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,23 @@ from aiida.engine import PortNamespace
 from aiida.orm import Bool, Dict, Str, StructureData
 from aiida.plugins import WorkflowFactory
 from ase import Atoms
+from pydantic import Field
 
 from aiida_gaprss.io import vasprun
 from aiida_gaprss.io.common import Step
 from aiida_gaprss.io.vasp import TAGS, level_of_tags
 from aiida_gaprss.reference import common, flat, plugins
+from aiida_gaprss.reference.base import Program
+from aiida_gaprss.reference.settings import PlaneWaveSettings
+from aiida_gaprss.settings.faults import Fault
+from aiida_gaprss.settings.model import Label, Line
 
 #: What isolated atoms share with the cells.
 BASIS = ("encut", "prec", "gga", "metagga", "ivdw", "luse_vdw", "addgrid")
 
 NAME = "VASP"
+PROGRAM = Program("vasp.vasp", "register it with verdi code create core.code.installed, plugin vasp.vasp", pattern=r"vasp\.\w+")
+PLUGINS = (plugins.Plugin("aiida-vasp", "aiida-vasp>=5.1", ("aiida_vasp.assistant.parameters", "aiida_vasp.data.potcar")),)
 OUTPUTS = ("misc", "structure")
 
 #: kB in GPa.
@@ -34,7 +42,7 @@ SET_HERE: dict[str, Any] = {"nsw": 0, "ibrion": -1, "isif": 2}
 
 #: Settings of the plugin: energies that are read; the structure, for its symbols; and no monitor, which would cut the output of
 #: a program that talks much.
-SETTINGS: dict[str, Any] = {
+PLUGIN_SETTINGS: dict[str, Any] = {
     "parser_settings": {"energy_type": ["energy_free", "energy_extrapolated"], "omit_structure": False},
     "no_default_monitors": True,
 }
@@ -60,9 +68,30 @@ _NOT_THE_LEVEL = re.compile(
 )
 
 
+class VaspReference(PlaneWaveSettings):
+    """Labels from VASP through aiida-vasp."""
+
+    code: Label = Field(description="label of the VASP code, e.g. vasp@cluster")
+    potential_family: Line = Field(description="label of the family of potentials in aiida-vasp")
+    potential_mapping: dict[str, Line] = Field(
+        default_factory=dict, description="name of the potential per element; default: that of the element"
+    )
+    parameters: dict[str, Any] = Field(description="INCAR tags, flat")
+
+
+SETTINGS = VaspReference
+
+
+def inputs(settings: VaspReference, elements: Sequence[str], folder: Path) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the inputs that settings become; what is wrong with them, :func:`missing` tells."""
+    mapping = settings.potential_mapping or {symbol: symbol for symbol in elements}
+    own = {"potential_family": Str(settings.potential_family), "potential_mapping": Dict(mapping)}
+    return {**settings.nodes(), **own}, []
+
+
 def define(namespace: PortNamespace) -> None:
     """Define the ports."""
-    plugins.define_code(namespace, "vasp", "VASP.")
+    plugins.define_job(namespace, PLUGINS, "VASP.")
     common.port(
         namespace,
         "parameters",
@@ -111,7 +140,7 @@ def _fault(parameters: dict[str, Any], isolated: bool = False) -> str | None:
 
 def _refused_by_plugin(given: dict[str, Any]) -> str | None:
     """Return what aiida-vasp finds wrong with tags, or None; where it cannot be imported it is not asked."""
-    if plugins.needed("vasp"):
+    if plugins.needed(PLUGINS):
         return None
     from aiida_vasp.assistant.parameters import ParametersMassage
 
@@ -128,29 +157,38 @@ def _level(parameters: dict[str, Any]) -> dict[str, Any]:
     return {key: given[key] for key in sorted(given) if not _NOT_THE_LEVEL.fullmatch(key)}
 
 
-def missing(inputs: Any, elements: list[str]) -> str | None:
-    """Return what the inputs lack to label frames of ``elements``, or None."""
-    if lack := plugins.needed("vasp"):
-        return lack
+def missing(inputs: Any, elements: Sequence[str]) -> list[Fault]:
+    """Return what the inputs lack to label frames of ``elements``."""
+    if lack := plugins.needed(PLUGINS):
+        return [Fault((), lack)]
+    family, mapping = inputs["potential_family"].value, inputs["potential_mapping"].get_dict()
+    without = sorted(set(elements) - set(mapping))
+    faults = [Fault(("potential_mapping",), f"no potential for {', '.join(without)}")] if without else []
+    faults += _faults_of_potentials(family, mapping)
+    return faults + common.faults_of_attempts(inputs, _fault, _level)
+
+
+@plugins.needs(PLUGINS)
+def _faults_of_potentials(family: str, mapping: dict[str, str]) -> list[Fault]:
+    """Return what is wrong with a family, or with the potentials that are to be taken from it."""
     from aiida_vasp.data.potcar import PotcarData
 
-    family, mapping = inputs["potential_family"].value, inputs["potential_mapping"].get_dict()
     if PotcarData.get_potcar_group(family) is None:
-        return f"potential_family: no family {family!r} in this profile; see: aiida-vasp potcar listfamilies"
-    without = sorted(set(elements) - set(mapping))
-    if without:
-        return f"potential_mapping: no potential for {', '.join(without)}"
+        message = f"no family {family!r} in this profile; see: aiida-vasp potcar listfamilies"
+        return [Fault(("potential_family",), message)]
+    messages = []
     for element in sorted(mapping):
         try:
             potential = _pseudopotentials([element], family, mapping)[element]
         except AiidaException as exception:
-            return f"potential_mapping: {exception}"
+            messages.append(str(exception))
+            continue
         if potential.element != element:
-            return f"potential_mapping: {mapping[element]} is a potential of {potential.element}, not of {element}"
-    return common.fault_of_attempts(inputs, _fault, _level)
+            messages.append(f"{mapping[element]} is a potential of {potential.element}, not of {element}")
+    return [Fault(("potential_mapping",), message) for message in messages]
 
 
-@plugins.needs("vasp")
+@plugins.needs(PLUGINS)
 def _pseudopotentials(elements: list[str], family: str, mapping: dict[str, str]) -> dict[str, Any]:
     """Return the node (``PotcarData``) of each element."""
     from aiida_vasp.data.potcar import PotcarData
@@ -186,7 +224,7 @@ def _left(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key.upper() not in TAGS}
 
 
-@plugins.needs("vasp")
+@plugins.needs(PLUGINS)
 def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: int = 0) -> tuple[Any, dict[str, Any]]:
     """Return the process class and inputs that label ``structure``; an isolated atom gets the Γ point only.
 
@@ -201,7 +239,7 @@ def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: i
         "kpoints": common.shared(common.kpoints(np.array(structure.cell), inputs["kpoint_spacing"].value, isolated)),
         "potential_family": inputs["potential_family"],
         "potential_mapping": inputs["potential_mapping"],
-        "settings": common.shared(Dict(SETTINGS)),
+        "settings": common.shared(Dict(PLUGIN_SETTINGS)),
         "calc": {"metadata": {"options": common.job_options(inputs)}},
         "max_iterations": flat.max_iterations(inputs),
         "clean_workdir": common.shared(Bool(True)),  # what is kept is in the retrieved files
@@ -224,7 +262,7 @@ def bundle_pseudos(inputs: Any) -> dict[str, bytes]:
     return {f"POTCAR.{element}": node.get_content() for element, node in pseudopotentials.items()}
 
 
-@plugins.needs("vasp")
+@plugins.needs(PLUGINS)
 def bundle_files(inputs: Any, atoms: Atoms, parameters: dict[str, Any], isolated: bool) -> dict[str, str]:
     """Return the input files of one frame by name, written by the plugin, and the order of the species.
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
+from aiida_gaprss.settings.faults import Fault, FaultError
 from aiida_gaprss.settings.model import (
     AbsolutePath,
     Count,
@@ -154,7 +155,7 @@ class ComputerSettings(Model):
     @model_validator(mode="after")
     def _python(self) -> ComputerSettings:
         if (self.python is None) == (self.environment is None):
-            raise ValueError("python: give either this, or environment, to have one made")
+            raise FaultError([Fault(("python",), "give either this, or environment, to have one made")])
         return self
 
     @property

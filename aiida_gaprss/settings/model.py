@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from aiida_gaprss.outside import shown
+from aiida_gaprss.settings.faults import Fault, FaultError
 
 #: How the tags of our discriminated unions begin: they appear in the location of a fault, and no key of a file looks like this.
 TAG = "kind="
@@ -115,9 +116,9 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def complaints(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
-    """Return (location, message) of every fault; the message names value and what was expected."""
-    out = []
+def complaints(error: ValidationError) -> list[Fault]:
+    """Return every fault; the message names value and what was expected."""
+    out: list[Fault] = []
     for fault in error.errors():
         location = tuple(part for part in fault["loc"] if part != "tagged-union")
         location = tuple(part for part in location if not (str(part).startswith(TAG) or _BRANCH.match(str(part))))
@@ -132,13 +133,16 @@ def complaints(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]
             message = f"kind is {fault['ctx']['tag'].removeprefix(TAG)!r}, expected one of {known}"
         else:
             own = fault.get("ctx", {}).get("error")  # raised by our own checks
+            if isinstance(own, FaultError):
+                out += [one.under(*location) for one in own.faults]
+                continue
             value, message = fault.get("input"), fault["msg"] if own is None else str(own)
             if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] in _EXPECTED:
                 message = f"expected {_EXPECTED[fault['ctx']['pattern']]}"
             told = fault["type"] == "value_error" and _names(message, value)  # as our own checks do
             if not (isinstance(value, dict | list | BaseModel) or told):
                 message += f" (got {shown(repr(value), 100)})"
-        out.append((location, message))
+        out.append(Fault(location, message))
     return list(dict.fromkeys(out))
 
 
@@ -147,7 +151,7 @@ def in_words(error: ValidationError, between: str = "; ", prefix: str = "") -> s
 
     :param prefix: what the model is part of, as ``search.``.
     """
-    told = ((f"{prefix}{'.'.join(map(str, where))}", message) for where, message in complaints(error))
+    told = ((f"{prefix}{fault.where}", fault.message) for fault in complaints(error))
     return between.join(f"{where}: {message}" if where else message for where, message in told)
 
 

@@ -15,7 +15,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from aiida_gaprss.settings.model import NO_MAPPING, Model
 
 #: Groups of entry points, and what is in them.
-FAMILIES, PROPERTIES, STRATEGIES = (f"aiida_gaprss.{name}" for name in ("families", "properties", "strategies"))
+FAMILIES, PROPERTIES, REFERENCES, STRATEGIES = (
+    f"aiida_gaprss.{name}" for name in ("families", "properties", "references", "strategies")
+)
 
 
 class KindError(ValueError):
@@ -44,7 +46,7 @@ def kinds_of(group: str, base: type) -> list[str]:
 
     :param base: what they must be subclasses of.
     """
-    return [name for name, entries in installed(group).items() if isinstance(_looked_at(name, entries, base), type)]
+    return [name for name in installed(group) if isinstance(_looked_at(group, name, base), type)]
 
 
 def kind_of(group: str, name: str, base: type, word: str = "kind") -> Any:
@@ -55,22 +57,35 @@ def kind_of(group: str, name: str, base: type, word: str = "kind") -> Any:
         this name; if it cannot be imported, or lacks methods.
     """
     known = installed(group)
-    found = _looked_at(name, known[name], base) if name in known else None
+    found = _looked_at(group, name, base) if name in known else None
     if isinstance(found, type):
         return found
     usable = f"{', '.join(kinds_of(group, base)) or 'none'} (installed for {group})"
     raise KindError(f"{found}; others are {usable}" if found else f"{word} is {name!r}, expected one of {usable}")
 
 
-def _looked_at(name: str, entries: list[EntryPoint], base: type) -> type | str:
-    """Return the class of a kind, or what is wrong with it."""
-    if len(entries) > 1:
-        return f"{name} is both {' and '.join(entry.value for entry in entries)}; uninstall one of their packages"
-    what = f"{name} ({entries[0].value})"
+def loaded(group: str, name: str) -> Any:
+    """Return what is installed under a name.
+
+    :raises KindError: if it cannot be imported, or two packages have one of the same name.
+    """
+    entry, *others = installed(group)[name]
+    if others:
+        both = " and ".join(one.value for one in (entry, *others))
+        raise KindError(f"{name} is both {both}; uninstall one of their packages")
     try:
-        found = entries[0].load()
+        return entry.load()
     except Exception as exception:  # whatever the import of another package comes across
-        return f"{what} cannot be imported: {exception or type(exception).__name__}"
+        raise KindError(f"{name} ({entry.value}) cannot be imported: {exception or type(exception).__name__}") from exception
+
+
+def _looked_at(group: str, name: str, base: type) -> type | str:
+    """Return the class of a kind, or what is wrong with it."""
+    try:
+        found = loaded(group, name)
+    except KindError as error:
+        return str(error)
+    what = f"{name} ({installed(group)[name][0].value})"
     if not (isinstance(found, type) and issubclass(found, base)):
         return f"{what} is no {base.__name__}"
     if isabstract(found):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from ruamel.yaml.events import (
 )
 
 from aiida_gaprss.outside import OutsideError, read_bytes, shown
+from aiida_gaprss.settings.faults import Fault, FaultError, Place
 from aiida_gaprss.settings.model import Model, complaints
 
 M = TypeVar("M", bound=Model)
@@ -37,58 +38,44 @@ M = TypeVar("M", bound=Model)
 #: Bytes of a file; values in it, those that aliases repeat included; lists and mappings within each other; digits of a number.
 MOST_BYTES, MOST_VALUES, DEEPEST, MOST_DIGITS = 256 * 1024, 10_000, 24, 60
 
-#: Faults that are printed of one file, and characters of one.
-MOST_FAULTS, MOST_CHARACTERS = 40, 1000
+#: Faults that are printed of one file.
+MOST_FAULTS = 40
 
 
-@dataclass(frozen=True)
-class Fault:
-    """One fault of a file; line 0 where the file says nothing."""
-
-    line: int
-    where: str
-    message: str
-    place: tuple[str | int, ...] = ()
-
-    def __str__(self) -> str:
-        """Return ``line 12, settings.seeds: ...``, characters that would act written out."""
-        message, where = shown(self.message, MOST_CHARACTERS), shown(self.where)
-        if not (self.line or where):
-            return message
-        if not self.line:
-            return f"{where}: {message}"
-        return f"line {self.line}, {where}: {message}" if where else f"line {self.line}: {message}"
-
-
-class ConfigError(ValueError):
+class ConfigError(FaultError):
     """A file with faults, all of them at once."""
 
     def __init__(self, path: str, faults: list[Fault]) -> None:
         """Keep the faults in the order of the file."""
-        self.faults = sorted(faults, key=lambda fault: (fault.line, fault.where))
+        in_order = sorted(faults, key=lambda fault: (fault.line, fault.where))
         number = "1 error" if len(faults) == 1 else f"{len(faults)} errors"
-        lines = [f"{shown(path)}: {number}", *(f"  {fault}" for fault in self.faults[:MOST_FAULTS])]
+        lines = [f"{shown(path)}: {number}", *(f"  {fault}" for fault in in_order[:MOST_FAULTS])]
         if len(faults) > MOST_FAULTS:
             lines.append(f"  and {len(faults) - MOST_FAULTS} more")
-        super().__init__("\n".join(lines))
+        super().__init__(in_order, "\n".join(lines))
 
 
 @dataclass
-class Place:
+class Mark:
     """Where something stands in a file: its line, and the places of its parts by key or index."""
 
     line: int = 1
-    parts: dict[str | int, Place] = field(default_factory=dict)
+    parts: dict[str | int, Mark] = field(default_factory=dict)
 
 
 class Lines:
     """Where the keys of a YAML file stand."""
 
-    def __init__(self, root: Place) -> None:
+    def __init__(self, root: Mark) -> None:
         """Keep the places of the file."""
         self.root = root
 
-    def of(self, location: tuple[str | int, ...]) -> int:
+    def located(self, faults: Iterable[Fault], *place: str | int) -> list[Fault]:
+        """Return the faults of a part of the file, with their lines."""
+        whole = [fault.under(*place) for fault in faults]
+        return [replace(fault, line=self.of(fault.place)) for fault in whole]
+
+    def of(self, location: Place) -> int:
         """Return the line of the deepest part of ``location`` that is in the file, 1 if none is.
 
         A part that is not there, as the kind of a descriptor that pydantic puts between, is passed over.
@@ -100,9 +87,9 @@ class Lines:
                 line = place.line
         return line
 
-    def has(self, location: tuple[str | int, ...]) -> bool:
+    def has(self, location: Place) -> bool:
         """Tell whether all of ``location`` is in the file."""
-        place: Place | None = self.root
+        place: Mark | None = self.root
         for part in location:
             place = place.parts.get(part) if place else None
         return place is not None
@@ -115,11 +102,11 @@ class Given(Lines):
         """Keep the values."""
         self.data = data
 
-    def of(self, location: tuple[str | int, ...]) -> int:
+    def of(self, location: Place) -> int:
         """Return 0."""
         return 0
 
-    def has(self, location: tuple[str | int, ...]) -> bool:
+    def has(self, location: Place) -> bool:
         """Tell whether all of ``location`` was given."""
         value: Any = self.data
         for part in location:
@@ -138,13 +125,13 @@ def read(path: str | Path) -> str:
     try:
         content = read_bytes(path, MOST_BYTES)
     except OutsideError as exception:
-        raise ConfigError(str(path), [Fault(0, "", exception.message)]) from exception
+        raise ConfigError(str(path), [Fault((), exception.message)]) from exception
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as exception:
         line = content[: exception.start].count(b"\n") + 1
         message = f"has the byte 0x{content[exception.start]:02x}, which is no UTF-8; save the file as UTF-8"
-        raise ConfigError(str(path), [Fault(line, "", message)]) from exception
+        raise ConfigError(str(path), [Fault((), message, line)]) from exception
 
 
 def parse(text: str, path: Path, example: str) -> tuple[dict[str, Any], Lines]:
@@ -162,7 +149,7 @@ def parse(text: str, path: Path, example: str) -> tuple[dict[str, Any], Lines]:
     if reader.faults:
         raise ConfigError(str(path), reader.faults)
     if not isinstance(value, dict):
-        raise ConfigError(str(path), [Fault(1, "", f"expected keys and values, e.g. '{example}'")])
+        raise ConfigError(str(path), [Fault((), f"expected keys and values, e.g. '{example}'", 1)])
     return value, Lines(place)
 
 
@@ -175,29 +162,7 @@ def load(path: Path, model: type[M], example: str) -> M:
     try:
         return model(**data)
     except ValidationError as error:
-        raise ConfigError(str(path), faults_of(error, lines, ())) from error
-
-
-def faults_of(error: ValidationError, lines: Lines, prefix: tuple[str, ...]) -> list[Fault]:
-    """Return the faults that a model has found in the part of a file under ``prefix``."""
-    out = []
-    for location, message in complaints(error):
-        # A check across fields says in its message where the fault lies.
-        parts = message.split("\n") if not location else [message]
-        for part in parts:
-            place = location
-            match = None if location else re.match(r"^([A-Za-z_][\w.]*): (.*)", part)
-            if match:
-                place = tuple(int(p) if p.isdigit() else p for p in match[1].split("."))
-                part = match[2]
-            whole = (*prefix, *place)
-            out.append(Fault(lines.of(whole), dotted(whole), part, whole))
-    return out
-
-
-def dotted(location: tuple[str | int, ...]) -> str:
-    """Return a place in a file as users write it."""
-    return ".".join(str(part) for part in location)
+        raise ConfigError(str(path), lines.located(complaints(error))) from error
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------
@@ -233,7 +198,7 @@ class _Anchor:
     """A value that aliases may stand for; not ``ready`` while it is being read."""
 
     value: Any = None
-    place: Place = field(default_factory=Place)
+    place: Mark = field(default_factory=Mark)
     size: int = 0
     ready: bool = False
 
@@ -246,32 +211,32 @@ class _Reader:
         self.anchors: dict[str, _Anchor] = {}
         self.count = 0
 
-    def document(self, text: str) -> tuple[Any, Place]:
+    def document(self, text: str) -> tuple[Any, Mark]:
         """Return the one document of a file and its places."""
         for match in _FORBIDDEN.finditer(text):
             line = text.count("\n", 0, match.start()) + 1
-            raise _Stop(Fault(line, "", f"has the character {match[0]!r}, which does not belong into a text"))
+            raise _Stop(Fault((), f"has the character {match[0]!r}, which does not belong into a text", line))
         events: Iterator[Event] = iter(YAML(typ="safe", pure=True).parse(text))
-        value, place, documents = None, Place(), 0
+        value, place, documents = None, Mark(), 0
         for event in events:
             if isinstance(event, DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise _Stop(Fault(_line(event), "", "a second document begins here (---), expected one"))
+                    raise _Stop(Fault((), "a second document begins here (---), expected one", _line(event)))
             elif isinstance(event, ScalarEvent | AliasEvent | MappingStartEvent | SequenceStartEvent):
                 value, place = self.node(event, events, (), 0)
             else:
                 assert isinstance(event, StreamStartEvent) or documents <= 1
         return value, place
 
-    def node(self, event: Event, events: Iterator[Event], where: tuple[str | int, ...], depth: int) -> tuple[Any, Place]:
+    def node(self, event: Event, events: Iterator[Event], where: Place, depth: int) -> tuple[Any, Mark]:
         """Return the value that begins with an event, and its place."""
         line = _line(event)
         self.counted(1, line, where)
         if isinstance(event, AliasEvent):
             return self.alias(event, where, depth)
         self.not_too_deep(depth, line, where)
-        before, place, anchor = self.count, Place(line), _Anchor()
+        before, place, anchor = self.count, Mark(line), _Anchor()
         if name := getattr(event, "anchor", None):
             self.anchors[name] = anchor
         tag = _tag(event)
@@ -289,18 +254,18 @@ class _Reader:
         anchor.value, anchor.place, anchor.size, anchor.ready = value, place, self.count - before, True
         return value, place
 
-    def alias(self, event: AliasEvent, where: tuple[str | int, ...], depth: int) -> tuple[Any, Place]:
+    def alias(self, event: AliasEvent, where: Place, depth: int) -> tuple[Any, Mark]:
         """Return what an alias stands for."""
         line, anchor = _line(event), self.anchors.get(event.anchor)
         if anchor is None or not anchor.ready:
             what = "contains itself" if anchor else "has no anchor before it"
             self.fault(line, where, f"*{event.anchor} {what}")
-            return None, Place(line)
+            return None, Mark(line)
         self.counted(anchor.size, line, where)
         self.not_too_deep(depth + _height(anchor.value), line, where)
-        return copy.deepcopy(anchor.value), Place(line, anchor.place.parts)
+        return copy.deepcopy(anchor.value), Mark(line, anchor.place.parts)
 
-    def mapping(self, events: Iterator[Event], where: tuple[str | int, ...], depth: int, place: Place) -> dict[str, Any]:
+    def mapping(self, events: Iterator[Event], where: Place, depth: int, place: Mark) -> dict[str, Any]:
         """Return keys and values up to the end of a mapping; what is merged into it (<<) gives way to its own keys."""
         out: dict[str, Any] = {}
         merged: dict[str, Any] = {}
@@ -319,10 +284,10 @@ class _Reader:
             if name in out:
                 self.fault(line, (*where, name), f"{name} is given twice, first in line {place.parts[name].line}")
             out[name], inner = self.node(follows, events, (*where, name), depth + 1)
-            place.parts[name] = Place(line, inner.parts)
+            place.parts[name] = Mark(line, inner.parts)
         return {**merged, **out}
 
-    def merge(self, value: Any, source: Place, into: dict[str, Any], place: Place, line: int, where: Any) -> None:
+    def merge(self, value: Any, source: Mark, into: dict[str, Any], place: Mark, line: int, where: Any) -> None:
         """Take over the keys of a mapping, or of the mappings of a list, the first ones before the others."""
         mappings = value if isinstance(value, list) else [value]
         places = [source.parts[i] for i in range(len(mappings))] if isinstance(value, list) else [source]
@@ -335,14 +300,14 @@ class _Reader:
                     into[key] = mapping[key]
                     place.parts.setdefault(key, parts.parts[key])
 
-    def key(self, key: Any, line: int, where: tuple[str | int, ...]) -> str:
+    def key(self, key: Any, line: int, where: Place) -> str:
         """Return a key if it is a word."""
         if isinstance(key, str) and key:
             return key
         self.fault(line, where, f"expected a word as key (got {shown(repr(key), 60)}); put it in quotes if it is one")
         return str(key)
 
-    def sequence(self, events: Iterator[Event], where: tuple[str | int, ...], depth: int, place: Place) -> list[Any]:
+    def sequence(self, events: Iterator[Event], where: Place, depth: int, place: Mark) -> list[Any]:
         """Return the items up to the end of a sequence."""
         out: list[Any] = []
         for event in events:
@@ -352,7 +317,7 @@ class _Reader:
             out.append(value)
         return out
 
-    def scalar(self, event: ScalarEvent, tag: str | None, where: tuple[str | int, ...]) -> Any:
+    def scalar(self, event: ScalarEvent, tag: str | None, where: Place) -> Any:
         """Return text, number, truth or nothing."""
         text = event.value
         quoted = event.style is not None or tag in ("!", f"{_PREFIX}str")
@@ -376,21 +341,21 @@ class _Reader:
             self.fault(_line(event), where, f"{text} is not a finite number")
         return value
 
-    def counted(self, number: int, line: int, where: tuple[str | int, ...]) -> None:
+    def counted(self, number: int, line: int, where: Place) -> None:
         """Count values; stop when there are too many."""
         self.count += number
         if self.count > MOST_VALUES:
             message = f"more than {MOST_VALUES} values, those that aliases (*name) repeat included"
-            raise _Stop(Fault(line, dotted(where[:3]), message))
+            raise _Stop(Fault(where[:3], message, line))
 
-    def not_too_deep(self, depth: int, line: int, where: tuple[str | int, ...]) -> None:
+    def not_too_deep(self, depth: int, line: int, where: Place) -> None:
         """Stop where lists and mappings lie within each other without end."""
         if depth > DEEPEST:
-            raise _Stop(Fault(line, dotted(where[:3]), f"more than {DEEPEST} lists and mappings within each other"))
+            raise _Stop(Fault(where[:3], f"more than {DEEPEST} lists and mappings within each other", line))
 
-    def fault(self, line: int, where: tuple[str | int, ...], message: str) -> None:
+    def fault(self, line: int, where: Place, message: str) -> None:
         """Keep a fault; the file is read to its end."""
-        self.faults.append(Fault(line, dotted(where), message))
+        self.faults.append(Fault(where, message, line))
 
 
 def _height(value: Any) -> int:
@@ -415,4 +380,4 @@ def _syntax(exception: YAMLError) -> Fault:
     if isinstance(exception, MarkedYAMLError):
         mark = exception.problem_mark or exception.context_mark
     problem = getattr(exception, "problem", None) or str(exception).splitlines()[0]
-    return Fault(mark.line + 1 if mark else 1, "", f"not readable as YAML: {problem}")
+    return Fault((), f"not readable as YAML: {problem}", mark.line + 1 if mark else 1)

@@ -106,7 +106,7 @@ class AirssSeed(CellStrategy):
     def spec(self, formula: CampaignFormula) -> CheckedSpec:
         """Return what the text says; its own elements count, not the formula."""
         if self.text is None:
-            raise RandomCellError(f"file: {self.file!r} has not been read (see with_texts)")
+            raise RandomCellError(f"{self.file!r} has not been read (see with_texts)", place=("file",))
         return parse_seed(self.text)
 
 

@@ -12,7 +12,7 @@ from ase import Atoms
 from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
 
-from aiida_gaprss.structures.checks import RandomCellError, Separations
+from aiida_gaprss.structures.checks import GivenUpError, RandomCellError, Separations
 from aiida_gaprss.structures.packing import MOST_WORK, OutOfWork, TooWide, Work, lattice_shifts, push_apart, separations
 from aiida_gaprss.structures.spacegroups import Operations, Site, primitive_operations, random_lattice, random_site
 
@@ -224,7 +224,7 @@ def random_cell(spec: Spec, seed: int, draws: int = DRAWS, trials: int = TRIALS,
     :raises RandomCellError: if no cell is found within the bounded number of trials.
     """
     rng = np.random.default_rng(seed)
-    tried, totals, orders, work, given_up = 0, set(), set(), Work(most_work), ""
+    tried, totals, orders, work, given_up = 0, set(), set(), Work(most_work), False
     for recipe in spec.recipes(rng, draws, trials):
         tried += 1
         totals.add(recipe.total)
@@ -232,16 +232,16 @@ def random_cell(spec: Spec, seed: int, draws: int = DRAWS, trials: int = TRIALS,
         try:
             atoms = build(recipe, rng, work)
         except OutOfWork:
-            given_up = ", after which it was given up"
+            given_up = True
             break
         if atoms is not None:
             atoms.info["seed"] = int(seed)
             return atoms
     if not tried:
         raise RandomCellError(f"none of {draws} draws of contents fits (seed {seed}); expected numbers of atoms that go together")
-    raise RandomCellError(
+    raise (GivenUpError if given_up else RandomCellError)(
         f"no cell with n_operations {', '.join(map(str, sorted(orders)))} and {', '.join(map(str, sorted(totals)))} atoms kept "
-        f"{spec.limits()} in {tried} trials (seed {seed}){given_up}; "
+        f"{spec.limits()} in {tried} trials (seed {seed}){', after which it was given up' if given_up else ''}; "
         "expected smaller separations, larger volumes, or other n_operations"
     )
 

@@ -8,6 +8,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 from ase.data import atomic_numbers
 
+from aiida_gaprss.settings.faults import Fault, Place
 from aiida_gaprss.structures.packing import CLOSE_PACKING, largest_separation
 
 #: Minimum separation (Å) of every pair of elements, under both orders.
@@ -16,6 +17,15 @@ Separations = Mapping[tuple[str, str], float]
 
 class RandomCellError(ValueError):
     """A specification that cannot be met."""
+
+    def __init__(self, message: str, place: Place = ()) -> None:
+        """Keep the place within the specification, if it is known, for those who name it in their own way."""
+        self.message, self.place = message, place
+        super().__init__(str(Fault(place, message)) if place else message)
+
+
+class GivenUpError(RandomCellError):
+    """Cells that are hard to make: none was found within the work that one may take."""
 
 
 #: Atoms of a random cell, at most.

@@ -20,9 +20,10 @@ from aiida_gaprss.campaign.file import check_given
 from aiida_gaprss.campaign.inputs import label_inputs
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import content_of, difference
-from aiida_gaprss.reference import PER_FRAME, level_of, reference_of
+from aiida_gaprss.reference import ASE, bundled, define, level_of, names, per_frame, reference_named, reference_of
 from aiida_gaprss.reference.common import attempts
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
+from aiida_gaprss.settings.plugins import KindError
 from aiida_gaprss.workflows.inputs import node_of
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 from aiida_gaprss.workflows.jobs.scratch import clean_scratch
@@ -43,15 +44,11 @@ ROUNDS = 5
 
 
 def _validate(inputs: dict[str, Any], _: Any) -> str | None:
-    given = [name for name in ("ase", *PER_FRAME) if inputs.get(name)]
+    given = [name for name in names() if inputs.get(name)]
     if len(given) != 1:
-        return f"give exactly one reference of {', '.join(('ase', *PER_FRAME))}; got {', '.join(given) or 'none'}"
-    if given[0] in PER_FRAME and "frames" in inputs:
-        lack = PER_FRAME[given[0]].missing(inputs[given[0]], inputs["frames"].elements)
-        if lack:
-            return f"{given[0]}: {lack}"
-    if "bundle" in inputs and given[0] not in PER_FRAME:
-        return f"frames of {given[0]} go into one job anyway; bundles are for {', '.join(PER_FRAME)}"
+        return f"give exactly one reference of {', '.join(names())}; got {', '.join(given) or 'none'}"
+    if lack := _lack_of(given[0], inputs):
+        return lack
     if "frames" in inputs:
         level = level_of(inputs)
         for name, node in inputs.get("known", {}).items():
@@ -59,6 +56,19 @@ def _validate(inputs: dict[str, Any], _: Any) -> str | None:
             if other:
                 return f"known.{name} is at another level of theory: {other}"
     return None
+
+
+def _lack_of(name: str, inputs: dict[str, Any]) -> str | None:
+    """Return what a reference says of the inputs for it, and whether its frames go into bundles."""
+    if name == ASE:
+        lack = f"frames of {ASE} go into one job anyway; bundles are for {', '.join(per_frame())}"
+        return lack if "bundle" in inputs else None
+    try:
+        module = bundled(name) if "bundle" in inputs else reference_named(name)
+    except KindError as error:
+        return str(error)
+    faults = module.missing(inputs[name], inputs["frames"].elements) if "frames" in inputs else []
+    return f"{name}: {'; '.join(map(str, faults))}" if faults else None
 
 
 class LabelWorkChain(RestartingWorkChain):
@@ -83,9 +93,7 @@ class LabelWorkChain(RestartingWorkChain):
                 "help": "Labels from any ASE calculator, in one job.",
             },
         )
-        for name, module in PER_FRAME.items():
-            spec.input_namespace(name, required=False, populate_defaults=False, help=f"Labels from {module.NAME}.")
-            module.define(spec.inputs[name])
+        define(spec.inputs)
         spec.expose_inputs(
             BundleCalculation,
             namespace="bundle",
@@ -144,7 +152,8 @@ class LabelWorkChain(RestartingWorkChain):
         :raises ValueError: with everything that is wrong, each with its place.
         """
         formula = dict.fromkeys(node_of(Dataset, frames, "frames").elements, 1)
-        data = {"settings": {"formula": formula}, "reference": reference, "codes": codes or {}, **campaign}
+        cells = {"random": {"n_atoms": [len(formula)]}}  # none is made; those of the protocol may not go with the elements
+        data = {"settings": {"formula": formula, "seeds": cells}, "reference": reference, "codes": codes or {}, **campaign}
         builder = cls.get_builder()
         builder._update({"frames": frames, **label_inputs(check_given(data))})
         return builder
@@ -176,7 +185,7 @@ class LabelWorkChain(RestartingWorkChain):
 
     def is_batch(self) -> bool:
         """Tell whether all frames go into one job."""
-        return reference_of(self.inputs) == "ase"
+        return reference_of(self.inputs) == ASE
 
     def has_frames_left(self) -> bool:
         """Tell whether there is anything to calculate."""
@@ -225,7 +234,7 @@ class LabelWorkChain(RestartingWorkChain):
             where = f"{per_job} in a job, "
             lane_class, more = BundleLaneWorkChain, {"bundle": self.inputs.bundle}
         lanes = min(self.inputs.max_concurrent, -(-len(order) // per_job))
-        self.report(f"labelling {len(order)} frames with {PER_FRAME[name].NAME}, {where}{lanes} at a time")
+        self.report(f"labelling {len(order)} frames with {reference_named(name).NAME}, {where}{lanes} at a time")
         links = [f"lane_{lane + 1}" + (f"_round_{self.ctx.rounds}" if self.ctx.rounds > 1 else "") for lane in range(lanes)]
         # If this step is done again, lanes draw from the same queue as those that there are.
         first = called(self.node, links[0])
@@ -287,7 +296,7 @@ class LabelWorkChain(RestartingWorkChain):
             return None
         if not parts:
             return self.exit_codes.ERROR_NOTHING_LABELLED.format(message=self.ctx.get("failure", "unknown"))
-        in_order = reference_of(self.inputs) == "ase"
+        in_order = reference_of(self.inputs) == ASE
         while len(parts) > 1 or not in_order:
             in_order = True
             groups = [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]

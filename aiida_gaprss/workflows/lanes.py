@@ -17,7 +17,7 @@ from aiida_gaprss.calculations.label_functions import (
 )
 from aiida_gaprss.campaign.stages import frame_link, frame_of
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.reference import PER_FRAME, reference_of, set_sorted_labels
+from aiida_gaprss.reference import define, reference_named, reference_of, set_sorted_labels
 from aiida_gaprss.reference.common import attempts, level_node, shared
 from aiida_gaprss.runners.status import NOT_REACHED
 from aiida_gaprss.workflows.jobs.failure import reason_of_failure
@@ -40,7 +40,7 @@ def is_not_reached(atoms: Any) -> bool:
 
 def result_of(process: ProcessNode, name: str, frame: Any) -> str | None:
     """Return why a calculation gave no labels for ``frame``, or None if it did."""
-    module = PER_FRAME[name]
+    module = reference_named(name)
     if not process.is_finished_ok:
         return reason_of_failure(process)
     absent = [output for output in module.OUTPUTS if output not in process.outputs]
@@ -76,10 +76,10 @@ def gather(frames: Dataset, results: dict[int, Result], name: str, inputs: Any) 
     outputs, failures = {}, {}
     for index, (process, attempt, failure) in sorted(results.items()):
         if failure is None:
-            outputs.update({f"f{index}_a{attempt}_{key}": process.outputs[key] for key in PER_FRAME[name].OUTPUTS})
+            outputs.update({f"f{index}_a{attempt}_{key}": process.outputs[key] for key in reference_named(name).OUTPUTS})
         else:
             failures[str(index)] = f"failed: {failure}" + (f" (attempt {attempt + 1})" if attempt else "")
-    level = level_node(PER_FRAME[name].level_of_theory(inputs))
+    level = level_node(reference_named(name).level_of_theory(inputs))
     return gather_labels(frames, List(sorted(results)), Str(name), level, Dict(failures), **outputs)
 
 
@@ -101,9 +101,7 @@ class LaneWorkChain(SubmitOnceWorkChain):
             required=False,
             help="When more have failed in this lane and its sisters together, no further frame is begun.",
         )
-        for name, module in PER_FRAME.items():
-            spec.input_namespace(name, required=False, populate_defaults=False, help=f"Labels from {module.NAME}.")
-            module.define(spec.inputs[name])
+        define(spec.inputs)
         spec.output_namespace("shards", valid_type=Dataset, dynamic=True)
 
     @property
@@ -178,10 +176,10 @@ class LabelLaneWorkChain(LaneWorkChain):
             return ToContext(current=process)
         if self.ctx.attempt == 0:
             self.ctx.structure = frame_structure(self.inputs.frames, shared(Int(self.ctx.index)))
-        process_class, inputs = PER_FRAME[self.ctx.name].submission(
+        process_class, inputs = reference_named(self.ctx.name).submission(
             self.inputs[self.ctx.name], self.ctx.structure, fr.is_in_vacuum(frame), self.ctx.attempt
         )
-        inputs["metadata"] = {"call_link_label": link, "label": frame.info["frame_id"]}
+        inputs["metadata"] = {**inputs.get("metadata", {}), "call_link_label": link, "label": frame.info["frame_id"]}
         return ToContext(current=self.submit(process_class, **inputs))
 
     def inspect(self) -> None:

@@ -8,7 +8,7 @@ from helpers import REFERENCES
 
 from aiida_gaprss.campaign.file import check_campaign
 from aiida_gaprss.campaign.inputs import builder_inputs
-from aiida_gaprss.reference import PER_FRAME
+from aiida_gaprss.reference import per_frame
 from aiida_gaprss.settings.yamlfile import ConfigError
 
 needs_castep = pytest.mark.skipif(importlib.util.find_spec("aiida_castep") is None, reason="aiida-castep needs Python below 3.12")
@@ -61,7 +61,7 @@ def local(name):
 
 
 def test_every_code_has_an_example():
-    assert sorted(REFERENCES) == sorted(PER_FRAME)
+    assert sorted(REFERENCES) == per_frame()
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -148,11 +148,18 @@ def test_all_faults_of_castep_at_once(faults_of, campaign_codes):
         ("{Si: C19, C: ", "{Si: C19, B: "),
     )
     assert set(found) == {"reference.castep.pseudos"}, "without a pseudopotential the file itself is wrong"
-    found = faults_of("castep", ("cut_off_energy: 600", "cut_off_energy: 600 eV"), ("Si: C19", "Si: B 2|1.4"))
-    assert set(found) == {"reference.castep.code", "reference.castep.parameters", "reference.castep.pseudos.Si"}
+    found = faults_of(
+        "castep",
+        ("cut_off_energy: 600", "cut_off_energy: 600 eV"),
+        ("Si: C19", "Si: B 2|1.4"),
+        ("{elec_method: edft}", "{cut_off_energy: 500, smearing_width: 0.3}"),
+    )
+    places = ("code", "parameters", "pseudos.Si", "retries.1")
+    assert set(found) == {f"reference.castep.{place}" for place in places}
     assert "verdi code create" in found["reference.castep.code"].message
     assert "cut_off_energy must be a positive number (eV), got '600 eV'" in found["reference.castep.parameters"].message
-    assert len({fault.line for fault in found.values()}) == 3
+    assert "cut_off_energy, smearing_width would change the level" in found["reference.castep.retries.1"].message
+    assert len({fault.line for fault in found.values()}) == 4
 
 
 @needs_castep
@@ -165,11 +172,21 @@ def test_a_retry_of_another_level(faults_of, cluster):
     assert "elec_method" in lines[fault.line - 3]
 
 
+def test_retries_of_pw(check):
+    given = "- ELECTRONS: {mixing_beta: 0.2, electron_maxstep: 200}"
+    found = check("quantumespresso", (given, "- {SYSTEM: {degauss: 0.05}, other_level: true}"))
+    assert found.config.reference.settings.retries[0]["other_level"] is True
+    with pytest.raises(ConfigError, match=r"retries\.0\.ELECTRONS: expected a namelist of pw.x, keys and values \(got 3\)"):
+        check("quantumespresso", (given, "- ELECTRONS: 3"))
+
+
 def test_faults_of_vasp(faults_of, cluster):
     found = faults_of("vasp", local("vasp"), ("ENCUT: 500, ", "MAGMOM: 1, "))
     assert "MAGMOM must not be given for all cells" in found["reference.vasp.parameters"].message
     found = faults_of("vasp", local("vasp"), ("PBE.64", "PBE.65"))
     assert "no family 'PBE.65' in this profile" in found["reference.vasp.potential_family"].message
+    found = faults_of("vasp", local("vasp"), ("PBE.64", "PBE.65"), ("C: C_h", "B: B"), ("{ALGO: All,", "{SIGMA: 0.2,"))
+    assert set(found) == {f"reference.vasp.{place}" for place in ("potential_family", "potential_mapping", "retries.0")}
     found = faults_of("vasp", local("vasp"), ("C: C_h", "C: Si"))
     assert found["reference.vasp.potential_mapping"].message == "Si is a potential of Si, not of C"
 
@@ -183,7 +200,7 @@ def test_files_that_do_not_exist(check):
 def test_two_references(campaign_text, tmp_path):
     both = REFERENCES["vasp"] + REFERENCES["castep"].removeprefix("reference:\n")
     start, end = campaign_text.index("reference:"), campaign_text.index("settings:")
-    with pytest.raises(ConfigError, match="give exactly one of: ase, quantumespresso, castep, vasp"):
+    with pytest.raises(ConfigError, match="give exactly one of: ase, castep, quantumespresso, vasp"):
         check_campaign(campaign_text[:start] + both + campaign_text[end:], tmp_path / "a.yaml")
 
 

@@ -289,7 +289,7 @@ def test_options_are_those_of_aiida():
 def test_options_that_are_none(options, where):
     with pytest.raises(ValidationError) as caught:
         FitOptions(**options)
-    assert where in [place for place, _ in complaints(caught.value)]
+    assert where in [fault.place for fault in complaints(caught.value)]
 
 
 # --- calculators ---

@@ -82,7 +82,8 @@ def test_datasets_of_another_level_or_element(check, dataset, silicon_frames):
     strange = Dataset([germanium]).store()
     start = f"start: {{database: [{dataset.pk}], relabel: [{strange.pk}]}}\nsettings:\n"
     faults = check(("settings:\n", start))
-    assert faults == {"start.relabel.0": f"<{strange.pk}> contains Ge, which the formula does not"}
+    assert faults.pop("start.relabel.0") == f"<{strange.pk}> contains Ge, which the formula does not"
+    assert list(faults) == ["start.database.0"]
     start = f"start: {{database: [{dataset.pk}]}}\nsettings:\n"
     assert "was labelled at another level of theory: " in check(("settings:\n", start))["start.database.0"]
     mixed = ("  fit: {", '  fit: {"mixed_levels": true, ')
@@ -144,6 +145,23 @@ def test_programs_that_are_not_there(check, aiida_code_installed, aiida_localhos
 def test_faults_of_file_and_profile_together(check):
     faults = check(("min_separation: 2.1", "min_separation: 4.5"), more="codes: {gap_fit: nowhere@localhost}\n")
     assert set(faults) == {"settings.seeds.random", "codes.gap_fit"}
+
+
+def test_no_fault_hides_another(check):
+    """Of the file: a key, a seed, a code; of the profile: a calculator, a code, a dataset, resources."""
+    faults = check(
+        ("min_separation: 2.1", "min_separation: 4.5"),
+        ("calculator: quippy.potential.Potential", "calculator: no_such.Calculator"),
+        more="sead: 1\ncodes: {python: 3, gap_fit: nowhere@localhost}\nstart: {database: [987654], relabel: no}\n"
+        "options: {label: {resources: {num_machines: 1, cores: 2}}, relax: {processes: many}}\n",
+    )
+    of_profile = {"reference.ase.calculator", "codes.gap_fit", "start.database.0", "options.label.resources"}
+    of_file = {"settings.seeds.random", "sead", "codes.python", "start.relabel", "options.relax.processes"}
+    assert set(faults) == of_file | of_profile
+    faults = check(("reference:\n", "reference:\n  siesta: {}\n"), more="codes: {gap_fit: nowhere@localhost}\n")
+    assert set(faults) == {"reference", "reference.siesta", "codes.gap_fit"}
+    faults = check(("formula: {Si: 1}", "formula: {Sj: 1}"), more="codes: {gap_fit: nowhere@localhost}\n")
+    assert {"settings.formula.Sj", "codes.gap_fit"} <= set(faults)
 
 
 def test_cells_that_cannot_be_made(check):

@@ -22,7 +22,7 @@ def call(dataset, gap_fit_code, python_code, tmp_path, monkeypatch):
     (tmp_path / "fit.yaml").write_text(json.dumps({**FIT, "descriptors": [FIT["descriptors"][0]]}))
 
     def call(command, *more, ok=True):
-        codes = ["--gap-fit", gap_fit_code.full_label, "--python", python_code.full_label, "--threads", "1"]
+        codes = ["--code", gap_fit_code.full_label, "--python", python_code.full_label, "--threads", "1"]
         arguments = [command, dataset.pk, "--settings", "fit.yaml", "--seed", 3, *codes, *more]
         result = CliRunner().invoke(cli, [str(a) for a in arguments], env={"COLUMNS": "200"})
         message = result.output + ("" if result.exception is None else f"{result.exception}")

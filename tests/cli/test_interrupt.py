@@ -241,7 +241,7 @@ def test_a_fit(world, undisturbed, finished):
     find = "from aiida import load_profile, orm; load_profile(); print(orm.load_node({}).outputs.labels.g00.pk)"
     dataset = world.shell(sys.executable, "-c", find.format(finished)).split()[-1]
     (world.folder / "fit.yaml").write_text("descriptors: [{kind: distance_2b, cutoff: 4.5, n_sparse: 10}]\nprotocol: default\n")
-    fit = ["fit", dataset, "--settings", "fit.yaml", "--gap-fit", "held_gap_fit@localhost", "--threads", 1]
+    fit = ["fit", dataset, "--settings", "fit.yaml", "--code", "held_gap_fit@localhost", "--threads", 1]
     world.hold("gap_fit")
     world.begin(*fit)
     world.until_held()

@@ -1,7 +1,6 @@
 """Properties: one plan for all calculators, kinds that other packages add."""
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
-from helpers import write_package
 
 from aiida_gaprss.properties.base import PropertyError, labelled, property_of
 from aiida_gaprss.properties.elastic import Elastic, elastic_constants, relaxed
@@ -101,24 +99,11 @@ def test_settings_that_are_wrong(settings, message):
         property_of(settings)
 
 
-@pytest.fixture
-def other_package(tmp_path, monkeypatch):
-    """Install a package with the given text as its module, under the given entry point."""
-
-    def other_package(text, entry):
-        write_package(tmp_path, "my_properties", text, "aiida_gaprss.properties", entry)
-        monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.delitem(sys.modules, "my_properties", raising=False)
-
-    yield other_package
-    sys.modules.pop("my_properties", None)
-
-
 def test_a_property_of_another_package(other_package):
     """That of the page, as it stands there."""
     page = PAGE.read_text(encoding="utf-8")
     source = next(block for block in re.findall(r"```python\n(.*?)```", page, flags=re.S) if "my_properties.py" in block)
-    other_package(source, re.search(r'^compressibility = ".*"$', page, flags=re.M)[0].replace('"', ""))
+    other_package("my_properties", source, re.search(r"```toml\n(.*?aiida_gaprss.properties.*?)```", page, flags=re.S)[1])
     copper = crystal_of(bulk("Cu", cubic=True))
     found = property_of({"kind": "compressibility", "strain": 0.001}).compute(EMT(), copper)
     assert found["compressibility_1/GPa"] == pytest.approx(1 / elastic_constants(copper).bulk_modulus, rel=1e-3)
@@ -136,6 +121,6 @@ def test_a_property_of_another_package(other_package):
     ],
 )
 def test_packages_that_are_wrong(other_package, text, entry, message):
-    other_package(text, entry)
+    other_package("my_properties", text, f'[project.entry-points."aiida_gaprss.properties"]\n{entry}')
     with pytest.raises(PropertyError, match=message):
         property_of({"kind": entry.split()[0]})

@@ -23,6 +23,7 @@ from helpers import assert_labels, three_cells
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.reference import castep, set_sorted_labels
 from aiida_gaprss.reference.common import one_line
+from aiida_gaprss.settings.faults import Fault
 from aiida_gaprss.workflows.label import LabelWorkChain
 
 pytest.importorskip("aiida_castep", reason="aiida-castep needs Python below 3.12")
@@ -414,19 +415,19 @@ def settings(**changes):
 
 
 def test_what_is_missing():
-    assert castep.missing(settings(), ["Si"]) is None
-    assert castep.missing(settings(), ["C", "Si"]) == "pseudos: no pseudopotential for C"
+    assert castep.missing(settings(), ["Si"]) == []
+    assert castep.missing(settings(), ["C", "Si"]) == [Fault(("pseudos",), "no pseudopotential for C")]
     retries = List([{"mix_charge_amp": 0.2}, {"Elec_Method": "edft", "nextra_bands": 20}])
-    assert castep.missing(settings(retries=retries), ["Si"]) is None
+    assert castep.missing(settings(retries=retries), ["Si"]) == []
     retries = List([{"mix_charge_amp": 0.2}, {"smearing_width": 0.5}])
-    message = castep.missing(settings(retries=retries), ["Si"])
-    assert message.startswith("retries[1]: smearing_width would change the level of theory")
+    (fault,) = castep.missing(settings(retries=retries), ["Si"])
+    assert fault.place == ("retries", 1)
+    assert fault.message.startswith("smearing_width would change the level of theory")
     # Smearing and spin of isolated atoms may differ, but not from one attempt to the next.
     atoms = Dict({"smearing_width": 0.01, "spin": 2, "nup": 3})
-    assert castep.missing(settings(isolated_parameters=atoms), ["Si"]) == (
-        "isolated_parameters: Incompatible keys found: ('spin', 'nup') - only one is allowed."
-    )
-    assert castep.missing(settings(isolated_parameters=Dict({"smearing_width": 0.01, "spin": 2})), ["Si"]) is None
+    message = "Incompatible keys found: ('spin', 'nup') - only one is allowed."
+    assert castep.missing(settings(isolated_parameters=atoms), ["Si"]) == [Fault(("isolated_parameters",), message)]
+    assert castep.missing(settings(isolated_parameters=Dict({"smearing_width": 0.01, "spin": 2})), ["Si"]) == []
 
 
 def test_level_of_theory():

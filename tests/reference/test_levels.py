@@ -10,7 +10,7 @@ from aiida_gaprss.io import espresso as pw_file
 from aiida_gaprss.io import vasprun
 from aiida_gaprss.io.vasp import level_of_tags
 from aiida_gaprss.levels import Level, difference, line_of
-from aiida_gaprss.reference import PER_FRAME, castep, common
+from aiida_gaprss.reference import castep, common, reference_named
 from aiida_gaprss.reference import quantumespresso as qe
 
 PARAMETERS = {"SYSTEM": {"ecutwfc": 30.0, "degauss": 0.02, "nbnd": 20}, "ELECTRONS": {"conv_thr": 1e-8, "mixing_beta": 0.4}}
@@ -41,11 +41,12 @@ def test_mixing_and_bands_are_not_the_level(inputs):
 
 
 def test_a_retry_that_changes_the_level(inputs):
-    assert qe.missing(inputs(retries=[{"electrons": {"mixing_beta": 0.1}}]), []) is None
-    message = qe.missing(inputs(retries=[{"electrons": {"mixing_beta": 0.1}}, {"SYSTEM": {"degauss": 0.05}}]), [])
-    assert message.startswith("retries[1]: degauss would change the level of theory")
+    assert qe.missing(inputs(retries=[{"electrons": {"mixing_beta": 0.1}}]), []) == []
+    (fault,) = qe.missing(inputs(retries=[{"electrons": {"mixing_beta": 0.1}}, {"SYSTEM": {"degauss": 0.05}}]), [])
+    assert fault.place == ("retries", 1)
+    assert fault.message.startswith("degauss would change the level of theory")
     allowed = inputs(retries=[{"SYSTEM": {"degauss": 0.05}, "other_level": True}])
-    assert qe.missing(allowed, []) is None
+    assert qe.missing(allowed, []) == []
     assert "other_level" not in common.parameters_of(allowed, False, 1)
     assert common.parameters_of(allowed, False, 1)["SYSTEM"]["degauss"] == 0.05
     assert "attempt 2" in level(allowed)
@@ -58,7 +59,7 @@ def test_a_retry_that_changes_the_level(inputs):
 )
 def test_isolated_atoms_have_the_basis_of_the_cells(name, wrong, aiida_profile):
     namespace = PortNamespace("test")
-    PER_FRAME[name].define(namespace)
+    reference_named(name).define(namespace)
     check = namespace["isolated_parameters"].validator
     assert "isolated atoms must have the basis" in check(Dict(wrong), None)
     assert check(Dict({"SYSTEM": {"degauss": 0.001}, "spin": 1}), None) is None

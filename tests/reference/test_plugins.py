@@ -10,12 +10,11 @@ import pytest
 from helpers import REFERENCES, shell_in
 
 import aiida_gaprss
-from aiida_gaprss.reference import PER_FRAME
-from aiida_gaprss.reference.plugins import PLUGINS
+from aiida_gaprss.reference import per_frame, reference_named
 
 HERE = Path(__file__).parent / "without"
 PROJECT = Path(__file__).parents[2]
-PACKAGES = {plugin.package.replace("-", "_"): (name, plugin) for name in PLUGINS for plugin in PLUGINS[name]}
+PACKAGES = {plugin.package.replace("-", "_"): (name, plugin) for name in per_frame() for plugin in reference_named(name).PLUGINS}
 OLD_NUMPY = "it needs numpy below 2, so Python 3.10 or 3.11"
 ABSENT = {
     "aiida_castep": f"aiida-castep is not installed: pip install 'aiida-castep>=2' ({OLD_NUMPY})",
@@ -67,7 +66,7 @@ def assert_only_this_is_missing(found, reference, message):
         if name == reference:
             assert line == 4, "that of the name of the code"
             assert not any("pseudos" in place or "potential" in place for place in faults), faults
-    for name in PER_FRAME:
+    for name in per_frame():
         mine = name == reference
         assert (found["submission"][name] == f"PluginError: {message}") == mine
         assert (found["bundle_files"][name] == f"PluginError: {message}") == mine
@@ -84,10 +83,6 @@ def test_with_a_broken_plugin(look):
     """As aiida-castep may be beside a numpy that it does not allow."""
     pytest.importorskip("aiida_castep", reason="aiida-castep needs Python below 3.12")
     assert_only_this_is_missing(look("", "aiida_castep"), "castep", BROKEN)
-
-
-def test_every_reference_names_its_plugins():
-    assert sorted(PLUGINS) == sorted(PER_FRAME)
 
 
 def test_pip_gets_what_the_project_declares():

@@ -1,14 +1,12 @@
 """Strategies that are installed: ours, those of another package, broken ones."""
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from aiida.orm import Dict, Int, Str
 from ase.build import bulk
-from helpers import write_package
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
@@ -32,26 +30,22 @@ OURS = ["airss", "dimers", "distort", "fragments", "random"]
 
 
 @pytest.fixture
-def other_package(tmp_path, monkeypatch):
+def other_strategies(other_package):
     """Install a package with the given text as its module, under the given entry points."""
 
-    def other_package(text, *entries):
-        folder = tmp_path / "site"
-        folder.mkdir()
-        write_package(folder, "my_strategies", text, "aiida_gaprss.strategies", *entries)
-        monkeypatch.syspath_prepend(folder)
-        monkeypatch.delitem(sys.modules, "my_strategies", raising=False)
+    def other_strategies(text, *entries):
+        group = '[project.entry-points."aiida_gaprss.strategies"]'
+        other_package("my_strategies", text, "\n".join((group, *entries)))
 
-    yield other_package
-    sys.modules.pop("my_strategies", None)
+    return other_strategies
 
 
 @pytest.fixture
-def of_page(other_package):
+def of_page(other_strategies):
     """Install the package of the page, as it stands there; return what the page has in its campaign file."""
     source = next(block for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.S) if "my_strategies.py" in block)
     entries = re.search(r'^\[project.entry-points."aiida_gaprss.strategies"\]\n(.*?)```', PAGE, flags=re.S | re.M)[1]
-    other_package(source, *entries.replace('"', "").splitlines())
+    other_strategies(source, *entries.replace('"', "").splitlines())
     part = next(block for block in re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.S) if "kind: dense" in block)
     return YAML(typ="safe").load(part)["settings"]
 
@@ -229,8 +223,8 @@ VALIDATOR = """
         ("", "airss = my_strategies:Thing", "airss is both .* and .*; uninstall one"),
     ],
 )
-def test_packages_that_are_broken(other_package, campaign_text, tmp_path, text, entry, message):
-    other_package(text, entry)
+def test_packages_that_are_broken(other_strategies, campaign_text, tmp_path, text, entry, message):
+    other_strategies(text, entry)
     kind = entry.split()[0]
     with pytest.raises(ConfigError) as caught:
         reads(campaign_text, {"seeds": {"random": {"n_atoms": [2]}, "a": {"kind": kind, "n": 2}}}, tmp_path)
@@ -244,9 +238,9 @@ def test_packages_that_are_broken(other_package, campaign_text, tmp_path, text, 
     assert "fragments" in kinds_of(STRATEGIES, CellStrategy)
 
 
-def test_cells_of_somebody_else_that_fail(other_package, campaign_text, tmp_path):
+def test_cells_of_somebody_else_that_fail(other_strategies, campaign_text, tmp_path):
     """Settings that are right, and a fault of the package when it is asked for cells."""
-    other_package(f"{CELLS}    def spec(self, formula):\n        return 1 / 0\n", "broken = my_strategies:Broken")
+    other_strategies(f"{CELLS}    def spec(self, formula):\n        return 1 / 0\n", "broken = my_strategies:Broken")
     with pytest.raises(ConfigError) as caught:
         reads(campaign_text, {"seeds": {"random": {"kind": "broken"}}}, tmp_path)
     assert "broken fails: ZeroDivisionError: division by zero" in str(caught.value)
@@ -260,10 +254,10 @@ def test_cells_of_somebody_else_that_fail(other_package, campaign_text, tmp_path
         ("[Atoms('Si', info={'config_type': 'a'})]", "two: a frame has no frame_id of its own"),
     ],
 )
-def test_frames_are_as_agreed(other_package, made, message):
+def test_frames_are_as_agreed(other_strategies, made, message):
     head = "from ase import Atoms\nfrom aiida_gaprss.strategies.base import Strategy\n\nclass Two(Strategy):\n"
     methods = f"    def most(self, crystals, formula):\n        return 1\n    def frames(self, *given):\n        return {made}\n"
-    other_package(head + methods, "two = my_strategies:Two")
+    other_strategies(head + methods, "two = my_strategies:Two")
     with pytest.raises(StrategyError, match=message):
         strategy_of({"kind": "two"}).apply([], {"Si": 1}, 1)
 
@@ -277,7 +271,7 @@ def test_a_kind_that_was_uninstalled(campaign_text, tmp_path):
     assert in_words(caught.value).startswith("seeds.random.kind: kind is 'dense', expected one of airss, fragments, random")
 
 
-def test_cells_made_in_another_way(other_package):
+def test_cells_made_in_another_way(other_strategies):
     text = """
 from types import SimpleNamespace
 from ase import Atoms
@@ -290,7 +284,7 @@ class Chains(CellStrategy):
     def cell(self, spec, seed, most_work=0.0):
         return Atoms(spec.elements[0], cell=[2, 2, 2.5], pbc=True, info={"seed": seed})
 """
-    other_package(text, "chains = my_strategies:Chains")
+    other_strategies(text, "chains = my_strategies:Chains")
     chains = strategy_of({"kind": "chains"})
     assert [atoms.info["config_type"] for atoms in chains.apply([], {"Si": 1}, 3)] == ["random"]
     assert len({atoms.info["seed"] for atoms in chains.cells({"Si": 1}, 3, 1)}) == 3

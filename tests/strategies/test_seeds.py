@@ -184,7 +184,8 @@ def test_a_seed_without_kind_is_random():
 def test_faults_are_named_with_their_place(seed, where, message):
     with pytest.raises(ValidationError) as caught:
         Holder(seeds={"random": seed})
-    ((place, said),) = complaints(caught.value)
+    (fault,) = complaints(caught.value)
+    place, said = fault.place, fault.message
     assert place == ("seeds", "random", *where)
     assert message in said
 

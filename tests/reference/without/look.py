@@ -16,11 +16,11 @@ from click.testing import CliRunner
 import aiida_gaprss
 from aiida_gaprss.cli import cli
 from aiida_gaprss.cli.environment import find_pw, load_or_make_profile, local_computer
-from aiida_gaprss.reference import PER_FRAME
-from aiida_gaprss.reference.plugins import PLUGINS
+from aiida_gaprss.reference import per_frame, reference_named
 from aiida_gaprss.settings.yamlfile import ConfigError
 
-OURS = {module.split(".")[0] for plugins in PLUGINS.values() for plugin in plugins for module in plugin.modules}
+MODULES = {name: reference_named(name) for name in per_frame()}
+OURS = {module.split(".")[0] for one in MODULES.values() for plugin in one.PLUGINS for module in plugin.modules}
 PROGRAMS = {"castep": "castep", "vasp": "vasp", "quantumespresso": "pw"}
 
 
@@ -53,6 +53,8 @@ def message(act):
         return f"{type(exception).__name__}: {exception}"
     except (TypeError, KeyError, AttributeError):  # it went on, with inputs that are none
         return None
+    if isinstance(said, list):
+        return "; ".join(map(str, said)) or None
     return said if isinstance(said, str) else None
 
 
@@ -60,7 +62,7 @@ def built(program):
     """Return, by the work chain, what the builder says to the program of a reference, alone and with the rest."""
     found = {}
     for name, calculation in (("label", False), ("label_lane", False), ("bundle", True), ("rss", False)):
-        for reference in PER_FRAME:
+        for reference in MODULES:
             builder = (CalculationFactory if calculation else WorkflowFactory)(f"gaprss.{name}").get_builder()
             place = builder.label if name == "rss" else builder
             alone, rest = {"code": program}, {"code": program, "parameters": Dict({"ENCUT": 400, "EDIFF": 1e-6})}
@@ -87,12 +89,12 @@ def main():
     code("gap_fit", plugin="gaprss.fit")
     code("gaprss-python", sys.executable, "gaprss.label")
     out["still_not_imported"] = sorted(OURS & set(sys.modules))
-    for name in PER_FRAME:
+    for name in MODULES:
         code(PROGRAMS[name])
     out["builder"] = built(code("program"))
     out["check"] = {Path(path).stem: checked(path) for path in sys.argv[1:]}
     for function, inputs in {"submission": ({}, None, False), "bundle_files": ({}, None, {}, False), "missing": ({}, [])}.items():
-        acts = {name: partial(getattr(module, function), *inputs) for name, module in PER_FRAME.items()}
+        acts = {name: partial(getattr(module, function), *inputs) for name, module in MODULES.items()}
         out[function] = {name: message(act) for name, act in acts.items()}
     out["setup"] = find_pw("/bin/true").detail
     print("\n" + json.dumps(out))
