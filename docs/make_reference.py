@@ -13,9 +13,11 @@ from pydantic_core import PydanticUndefined
 
 from aiida_gaprss.campaign.file import CampaignConfig, Reference, settings_of
 from aiida_gaprss.campaign.settings import PROTOCOLS, RssSettings
+from aiida_gaprss.models.base import BaseFit
+from aiida_gaprss.models.families import family_of
 from aiida_gaprss.reference import names
 from aiida_gaprss.settings.computer import ComputerSettings
-from aiida_gaprss.settings.plugins import STRATEGIES, installed, kind_of
+from aiida_gaprss.settings.plugins import FAMILIES, STRATEGIES, installed, kind_of
 from aiida_gaprss.strategies.base import Strategy
 from aiida_gaprss.strategies.cells import CellStrategy
 
@@ -42,8 +44,16 @@ def kinds_of_cells() -> list[type[BaseModel]]:
     return [kind for kind in kinds if issubclass(kind, CellStrategy)]
 
 
+def fits() -> list[type[BaseModel]]:
+    """Return the settings of fits of our own families."""
+    own = [name for name, (entry, *_) in installed(FAMILIES).items() if entry.module.startswith("aiida_gaprss.")]
+    return [family_of(name).SETTINGS for name in own]
+
+
 def models_in(annotation: Any) -> list[type[BaseModel]]:
     """Return the models that a type annotation mentions."""
+    if annotation is BaseFit:
+        return fits()
     if annotation is CellStrategy:
         return kinds_of_cells()
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -53,6 +63,8 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def type_name(annotation: Any) -> str:
     """Return a type as a reader wants it."""
+    if annotation is BaseFit:
+        return " or ".join([*map(type_name, fits()), "[a family of another package](architecture.md#adding-a-family)"])
     if annotation is CellStrategy:
         return " or ".join([*map(type_name, kinds_of_cells()), "[a kind of another package](architecture.md#adding-a-strategy)"])
     origin = typing.get_origin(annotation)

@@ -1,11 +1,15 @@
 """``aiida-gaprss run --check``: what it tells of a campaign, and what it refuses, before anything runs."""
 
+import re
+
 import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.io import write
 from click.testing import CliRunner
 
+from aiida_gaprss.campaign.file import check_campaign
+from aiida_gaprss.campaign.inputs import builder_inputs
 from aiida_gaprss.cli import cli
 from aiida_gaprss.settings.yamlfile import ConfigError
 
@@ -174,8 +178,18 @@ def test_memory_of_fits(check):
     faults = check(more="options: {fit: {max_memory_kb: 1000}}\n")
     assert "the first fit needs about" in faults["settings.fit"]
     assert "options.fit gives 1 MB" in faults["settings.fit"]
-    text = check(
-        ("  generations:\n", "  max_generations: 500\n  generations:\n"), more="options: {fit: {max_memory_kb: 40000}}\n"
-    )
+    longer = ("  generations:\n", "  max_generations: 500\n  generations:\n")
+    faults = check(longer, more="options: {fit: {max_memory_kb: 40000}}\n")
+    assert re.search("the last fit needs about .* options.fit gives 40 MB: .* or say adapt: true", faults["settings.fit"])
+    text = check(longer, more="options: {fit: {max_memory_kb: 40000}}\nadapt: true\n")
     assert "  remark    the last fit needs about" in text
-    assert "options.fit gives 40 MB" in text
+    assert "it will be adapted" in text
+
+
+def test_a_campaign_whose_last_fit_is_too_large_does_not_begin(campaign_codes, campaign_text, tmp_path):
+    """Not only the check tells: nothing is paid for on the way to it."""
+    text = campaign_text.replace("  generations:\n", "  max_generations: 500\n  generations:\n")
+    text += "options: {fit: {max_memory_kb: 40000}}\n"
+    with pytest.raises(ConfigError, match=r"settings\.fit: the last fit needs about"):
+        builder_inputs(check_campaign(text, tmp_path / "a.yaml"))
+    builder_inputs(check_campaign(f"{text}adapt: true\n", tmp_path / "a.yaml"))

@@ -70,15 +70,16 @@ def test_all_that_is_wrong_with_a_campaign_is_told(codes, given):
 
 def test_a_fit_from_a_protocol(codes, dataset):
     overrides = {key: value for key, value in FIT.items() if key != "protocol"}
+    programs = {"code": codes["gap_fit"], "python": codes["python"]}
     builder = FitWorkChain.get_builder_from_protocol(
-        {"silicon": dataset}, None, overrides, **codes, options={"threads": 1}, seed=3, test_fraction=Float(0.2)
+        {"silicon": dataset}, None, overrides, **programs, options={"threads": 1}, seed=3, test_fraction=Float(0.2)
     )
     outputs, node = run_get_node(builder)
     assert node.is_finished_ok, node.exit_message
     assert node.inputs.seed == 3
     assert outputs["test_results"]["errors"]["energy"]["mae"] > 0
     with pytest.raises(ValueError, match="unknown protocol 'no such'; known: allen2022_Al"):
-        FitWorkChain.get_builder_from_protocol({"silicon": dataset}, "no such", **codes)
+        FitWorkChain.get_builder_from_protocol({"silicon": dataset}, "no such", **programs)
     with pytest.raises(ValueError, match="aiida-gaprss setup registers the codes of this machine"):
         FitWorkChain.get_builder_from_protocol({"silicon": dataset}, python="nobody@nowhere")
 

@@ -11,7 +11,7 @@ from aiida_gaprss.models.base import BaseFit
 from aiida_gaprss.settings.model import Count, Length, Model, Positive
 
 #: Any finite number.
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e25, le=1e25)]
 
 
 class PairSettings(BaseFit):
