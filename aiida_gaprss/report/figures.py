@@ -20,7 +20,7 @@ from aiida_gaprss.analysis.convergence import CRITERIA
 from aiida_gaprss.analysis.errors import UNITS
 from aiida_gaprss.analysis.hull import phase_name
 from aiida_gaprss.analysis.numbers import number, subscripts
-from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
+from aiida_gaprss.analysis.zero import bulk_frames
 from aiida_gaprss.campaign.stages import CRYSTALS, DATABASE
 from aiida_gaprss.outside import harmless
 from aiida_gaprss.report.record import CampaignRecord, GenerationRecord
@@ -53,7 +53,7 @@ def energy_volume(record: CampaignRecord) -> Figure | None:
     shown = _with_frames(record)
     if not shown:
         return None
-    zero = EnergyZero(record.labelled_frames())
+    zero = record.zero
     with house_style():
         figure = Figure(figsize=_wide(len(shown)))
         axes = figure.add_subplot()
@@ -94,7 +94,7 @@ def hull(record: CampaignRecord) -> Figure | None:
     """
     shown = _with_frames(record)
     checked = record.checked_minima()
-    found = EnergyZero([*record.labelled_frames(), *checked]).hull
+    found = record.zero_with_minima.hull
     if not shown or found is None or len(found.elements) != 2:
         return None
     first, second = found.elements
@@ -135,7 +135,7 @@ def energy_boxes(record: CampaignRecord) -> Figure | None:
     shown = _with_frames(record)
     if not shown:
         return None
-    zero = EnergyZero(record.labelled_frames())
+    zero = record.zero
     rows: list[tuple[str, list[Atoms], Any]] = []
     kinds = [list(dict.fromkeys(str(a.info.get("config_type", "")) for a in frames)) for _, frames in shown]
     split = sum(len(k) for k in kinds) <= MANY_BOXES

@@ -92,7 +92,8 @@ def committee(spread: dict[str, Any], quantity: str) -> Figure | None:
 
 def parity(frames: Sequence[Atoms], quantity: str) -> Figure | None:
     """Prediction against reference, and below their difference, for all frames that have both."""
-    reference, prediction = _parity_values(frames, quantity)
+    zero = EnergyZero(frames) if quantity == "energy" else None
+    reference, prediction = _parity_values(frames, quantity, zero)
     if not reference.size:
         return None
     statistics = getattr(errors(frames), quantity)
@@ -113,9 +114,7 @@ def parity(frames: Sequence[Atoms], quantity: str) -> Figure | None:
         top.plot(limits, limits, color=GREY, linewidth=0.9, zorder=1)
         bottom.axhline(0, color=GREY, linewidth=0.9, zorder=1)
         top.set(xlim=limits, ylim=limits, ylabel=f"potential ({unit})")
-        what = {"energy": f"energy\n{EnergyZero(frames).words}", "forces": "force component", "virial": "virial component"}[
-            quantity
-        ]
+        what = f"energy\n{zero.words}" if zero else {"forces": "force component", "virial": "virial component"}[quantity]
         bottom.set(ylim=(-reach, reach), xlabel=f"Reference {what} ({unit})")
         bottom.set_ylabel("error\n(meV/atom)" if scale > 1 else "error\n(eV/Å)")
         lines = [f"RMSE {significant(statistics.rmse)} {UNITS[quantity]}", f"MAE {significant(statistics.mae)} {UNITS[quantity]}"]
@@ -126,10 +125,9 @@ def parity(frames: Sequence[Atoms], quantity: str) -> Figure | None:
     return figure
 
 
-def _parity_values(frames: Sequence[Atoms], quantity: str) -> tuple[np.ndarray, np.ndarray]:
-    if quantity != "energy":
+def _parity_values(frames: Sequence[Atoms], quantity: str, zero: EnergyZero | None) -> tuple[np.ndarray, np.ndarray]:
+    if zero is None:
         return pairs(frames, quantity)
-    zero = EnergyZero(frames)
     both = [a for a in frames if energy(a) is not None and energy(a, PREDICTION) is not None]
     reference, prediction = pairs(both, quantity)
     shift = np.array([zero.of(a) for a in both])

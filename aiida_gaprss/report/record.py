@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from ase import Atoms
@@ -13,6 +14,7 @@ from aiida_gaprss import frames as frames_
 from aiida_gaprss.analysis.convergence import StopSettings
 from aiida_gaprss.analysis.errors import Errors, errors
 from aiida_gaprss.analysis.minima import Minimum
+from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.campaign.stages import DATABASE, generation_of, in_words
 
 
@@ -136,6 +138,16 @@ class CampaignRecord:
     def checked_minima(self) -> list[Atoms]:
         """Return the minima of the last search that the reference has labelled, with these labels."""
         return [m.atoms for m in self.minima if m.ref_energy is not None and frames_.is_labelled(m.atoms)]
+
+    @cached_property
+    def zero(self) -> EnergyZero:
+        """The zero of the energies of all labelled frames, made once for all figures and tables."""
+        return EnergyZero(self.labelled_frames())
+
+    @cached_property
+    def zero_with_minima(self) -> EnergyZero:
+        """The same, of the minima too that the reference has checked."""
+        return EnergyZero([*self.labelled_frames(), *self.checked_minima()])
 
     def training_set(self) -> list[Atoms]:
         """Return the labelled frames that the potential is fitted to, isolated atoms among them.

@@ -10,7 +10,7 @@ import numpy as np
 from aiida_gaprss.analysis.convergence import CRITERIA, distribution_change, ended_frames, new_error
 from aiida_gaprss.analysis.errors import QUANTITIES, Errors, errors, errors_by
 from aiida_gaprss.analysis.minima import Minimum
-from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
+from aiida_gaprss.analysis.zero import bulk_frames
 from aiida_gaprss.campaign.stages import tag_of
 from aiida_gaprss.report.record import CampaignRecord, Counts
 
@@ -25,7 +25,7 @@ _UNITS = {"energy": "meV/atom", "forces": "eV/A", "virial": "meV/atom"}
 
 def generation_rows(record: CampaignRecord) -> list[Row]:
     """Return one row per part of a campaign: what was made, lost and labelled, how high the energies, how wrong the potential."""
-    zero = EnergyZero(record.labelled_frames())
+    zero = record.zero
     rows = []
     for generation, progress in zip(record.generations, progress_of(record), strict=True):
         above = [zero.above(atoms) for atoms in bulk_frames(generation.frames)]
@@ -134,7 +134,7 @@ def above_hull(record: CampaignRecord) -> dict[str, float]:
     such numbers for a single element, where the energies themselves say it.
     """
     checked = record.checked_minima()
-    hull = EnergyZero([*record.labelled_frames(), *checked]).hull
+    hull = record.zero_with_minima.hull
     if hull is None or len(hull.elements) == 1:
         return {}
     return {atoms.info["frame_id"]: 1000 * hull.above(atoms) for atoms in checked}

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.numbers import duration, number, significant, space_group
-from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.outside.terminal import PlainConsole
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.tables import generation_rows
@@ -42,7 +41,7 @@ def minima_table(minima: Sequence[Minimum], limit: int | None = None) -> Table:
 
 def generations_table(record: CampaignRecord) -> Table:
     """Return the parts of a campaign; energies in eV/atom above the lowest or the convex hull, errors in meV/atom."""
-    title = GENERATIONS.format(above=EnergyZero(record.labelled_frames()).words)
+    title = GENERATIONS.format(above=record.zero.words)
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     columns = (
         *("generation", "made", "relaxed", "rejected", "selected", "labelled", "failed"),

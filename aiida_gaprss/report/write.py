@@ -21,7 +21,6 @@ from aiida_gaprss.analysis.convergence import CRITERIA
 from aiida_gaprss.analysis.errors import QUANTITIES, UNITS, errors, errors_by
 from aiida_gaprss.analysis.numbers import significant
 from aiida_gaprss.analysis.targets import in_words
-from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.outside import harmless
 from aiida_gaprss.report import figures, fit_figures, tables
 from aiida_gaprss.report.folder import REPORT, claim
@@ -84,7 +83,7 @@ def write_report(record: CampaignRecord, folder: str | Path, force: bool = False
     (target / REPORT).write_text(text + "\n", encoding="utf-8")
 
     rows = tables.generation_rows(record)
-    zero = EnergyZero(record.labelled_frames())
+    zero = record.zero
     environment = Environment(
         loader=PackageLoader("aiida_gaprss.report", "."),
         autoescape=True,
@@ -139,7 +138,7 @@ def summarise(record: CampaignRecord) -> dict[str, Any]:
             "labels": frames_.describe(record.training_set()),
             "ended": record.ended,
             "thresholds": tables.in_units(record.stop.thresholds() if record.stop else {}),
-            "energies": EnergyZero(record.labelled_frames()).words,
+            "energies": record.zero.words,
             "generations": tables.generation_rows(record),
             "errors": tables.error_rows(record),
             "minima": tables.minima_rows(record.minima, tables.above_hull(record)),
@@ -151,7 +150,7 @@ def summarise(record: CampaignRecord) -> dict[str, Any]:
 
 def _sections(record: CampaignRecord) -> list[Section]:
     final = record.final_frames
-    zero = EnergyZero(record.labelled_frames())
+    zero = record.zero
     note = ""
     if zero.words == "above the convex hull":
         note = " Energies are above the convex hull of all labelled frames."

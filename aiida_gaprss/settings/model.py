@@ -61,6 +61,8 @@ SeedNumber: TypeAlias = Annotated[int, _Number, Field(gt=0, lt=2**63)]
 Positive: TypeAlias = Annotated[float, _Number, Field(gt=0, le=1e7), _from(1e-20)]
 PositiveOrZero: TypeAlias = Annotated[float, _Number, Field(ge=0, le=1e7)]
 Real: TypeAlias = Annotated[float, _Number, Field(ge=-1e7, le=1e7)]
+#: Coefficients of a fit, which nobody writes by hand: large ones may cancel each other.
+Coefficient: TypeAlias = Annotated[float, _Number, Field(ge=-1e25, le=1e25)]
 Length: TypeAlias = Annotated[float, _Number, Field(gt=0, le=1000), _from(1e-6)]
 LengthOrZero: TypeAlias = Annotated[float, _Number, Field(ge=0, le=1000)]
 Coordinate: TypeAlias = Annotated[float, _Number, Field(ge=-1000, le=1000)]

@@ -124,7 +124,7 @@ def test_a_person_can_read_what_the_nodes_are(campaign):
     assert made["select_frames frames"].description == (
         "Choose the frames of a generation that are labelled, and say why the others are not."
     )
-    assert made["RelaxCalculation frames"].description == "Relax the cells of a dataset with a GAP, keeping snapshots."
+    assert made["RelaxCalculation frames"].description == "Relax the cells of a dataset with a potential, keeping snapshots."
 
 
 def test_trace(campaign):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from ase.data import atomic_numbers
 from pydantic import Field, model_validator
 
 from aiida_gaprss.models.base import BaseFit
-from aiida_gaprss.settings.model import Count, Length, Model, Positive
-
-#: Any finite number.
-Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e25, le=1e25)]
+from aiida_gaprss.settings.model import Coefficient, Count, Length, Model, Positive
 
 
 class PairSettings(BaseFit):
@@ -54,7 +51,7 @@ class PairTerm(Model):
 
     elements: tuple[str, str]
     shortest_A: Length
-    coefficients_eV: list[Number]
+    coefficients_eV: list[Coefficient]
 
 
 class PairFile(Model):
@@ -65,9 +62,9 @@ class PairFile(Model):
     switch_A: Length
     scale_A: Length
     powers: list[Count] = Field(min_length=1, max_length=100)
-    e0_eV: dict[str, Number] = Field(min_length=1)
+    e0_eV: dict[str, Coefficient] = Field(min_length=1)
     pairs: list[PairTerm]
-    eta: Number | None = None
+    eta: Coefficient | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> PairFile:

@@ -104,7 +104,7 @@ def test_storage_command(campaign):
 
 
 def test_predictions_of_the_last_fit_only(campaign):
-    fits = [child for child in campaign.called if child.process_label == "FitCalculation"]
+    fits = [child for child in campaign.called_descendants if child.process_label == "FitCalculation"]
     kept = ["predictions" in fit.outputs for fit in sorted(fits, key=lambda fit: fit.pk)]
     assert kept == [False, True]
     assert all("errors" in fit.outputs.results.get_dict() for fit in fits)
