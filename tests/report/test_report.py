@@ -337,8 +337,7 @@ def test_the_hull_is_that_of_the_checked_minima_too(alloy):
     crystal.info["REF_energy"] += len(crystal) * shift
     crystal.info.update(PRED_energy=crystal.info["REF_energy"], relax_status="converged", config_type="minimum", step=1)
     crystal.arrays["PRED_forces"] = crystal.arrays["REF_forces"]
-    alloy.minima = unique_minima([crystal])
-    axes = hull(alloy).axes[0]
+    axes = hull(replace(alloy, minima=unique_minima([crystal]))).axes[0]
     (line,) = (line for line in axes.lines if line.get_label() == "convex hull")
     x, y = line.get_data()
     assert y.min() == pytest.approx(below, abs=1e-9)
