@@ -38,7 +38,7 @@ def _load(identifier: str, kind: str) -> Any:
     return node
 
 
-def _list(kind: str, columns: dict[str, str]) -> None:
+def _list(kind: str, columns: dict[str, str], **defaults: Any) -> None:
     from aiida.orm import QueryBuilder
     from aiida.plugins import DataFactory
     from rich.table import Table
@@ -48,7 +48,7 @@ def _list(kind: str, columns: dict[str, str]) -> None:
     query = QueryBuilder().append(DataFactory(kind), tag="n").order_by({"n": "id"})
     table = Table("pk", "label", *columns, box=None)
     for node in query.all(flat=True):
-        attributes = node.base.attributes.all
+        attributes = {**defaults, **node.base.attributes.all}
         label = node.label or (node.creator.label if node.creator is not None else "")
         table.add_row(str(node.pk), label, *(_short(attributes.get(key)) for key in columns.values()))
     PlainConsole().print(table if table.row_count else f"no {kind.split('.')[1]} in this profile")

@@ -23,6 +23,8 @@ def potential() -> None:
 @potential.command("list")
 def potential_list() -> None:
     """List the potentials of the profile."""
+    from aiida_gaprss.models.families import DEFAULT
+
     _profile()
     _list(
         "gaprss.potential",
@@ -33,6 +35,7 @@ def potential_list() -> None:
             "sparse points": "n_sparse",
             "GAP version": "gap_version",
         },
+        family=DEFAULT,
     )
 
 

@@ -36,8 +36,11 @@ INTERRUPTIONS: dict[int, str] = {
     signal.SIGHUP: "the terminal is closed",
 }
 
-#: Reports of our own work chains; those of the plugins beneath would drown them.
-OURS = re.compile(r"\[\d+\|(Rss|Label|LabelLane|BundleLane|Search|Fit|LearningCurve|Hyperparameters|Committee)WorkChain\|")
+#: Reports of our own work chains; those of the plugins beneath, and of AiiDA where a fit is begun, would drown them.
+OURS = re.compile(
+    r"\[\d+\|(Rss|Label|LabelLane|BundleLane|Search|Fit|LearningCurve|Hyperparameters|Committee)WorkChain\|"
+    r"(?!run_process\b|on_terminated\b)"
+)
 
 
 class _Reports(logging.Handler):

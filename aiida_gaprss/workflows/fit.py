@@ -396,6 +396,11 @@ class FitWorkChain(SubmitOnceWorkChain, BaseRestartWorkChain):
             if name in fit.outputs:
                 self.out(name, fit.outputs[name])
         self.out("settings", self.ctx.inputs.settings)
+        if self.node.caller is None:  # else whoever called it says so
+            self._say_how_good(fit)
+        return None
+
+    def _say_how_good(self, fit: CalcJobNode) -> None:
         results = fit.outputs.results.get_dict()
         text = f"fitted to {results['frames']} frames, {results['atoms']} atoms"
         for name, values in (
@@ -406,4 +411,3 @@ class FitWorkChain(SubmitOnceWorkChain, BaseRestartWorkChain):
                 energy, forces = values["errors"]["energy"]["mae"], values["errors"]["forces"]["mae"]
                 text += f"; {name} MAE {energy:.3g} meV/atom" + (f", {forces:.3g} eV/Å" if forces is not None else "")
         self.report(text)
-        return None

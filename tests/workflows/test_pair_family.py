@@ -5,8 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from aiida.orm import Dict, Float, Int
+from aiida.orm import Dict, Float, Int, Log
 from ase.build import bulk
+from helpers import FIT
 
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.calculations.relax import RelaxCalculation
@@ -26,6 +27,10 @@ from aiida_gaprss.workflows.fit import FitWorkChain
 from aiida_gaprss.workflows.rss import RssWorkChain
 
 SETTINGS = {"family": "pair", "cutoff": 4.5}
+
+
+def reports(node):
+    return "\n".join(log.message for log in Log.collection.get_logs_for(node))
 
 
 @pytest.fixture
@@ -155,14 +160,20 @@ def test_a_job_that_cannot_fit(run, python_code, dataset):
 
 @pytest.mark.slow
 def test_a_campaign(run, campaign_codes, campaign_text, tmp_path):
-    """From random cells to minima with nothing but pairs; the last fit is a GAP."""
+    """From random cells by nothing but pairs; the last fit is a GAP that cannot be done as it is, and is repaired."""
     before = campaign_text[campaign_text.index("  fit: ") : campaign_text.index("  search:")]
-    fits = f"  fit: {{family: pair, cutoff: 4.5}}\n{before.splitlines()[0].replace('  fit:', '  final_fit:')}\n"
-    given = campaign_text.replace(before, fits + "  test_fraction: 0.2\n")
+    singular = {"kind": "distance_2b", "cutoff": 4.5, "n_sparse": 250, "theta_uniform": 5.0}
+    tight = json.dumps({**FIT, "descriptors": [singular], "sparse_jitter": 1e-19})
+    fits = f"  fit: {{family: pair, cutoff: 4.5}}\n  final_fit: {tight}\n  test_fraction: 0.2\n"
+    given = f"{campaign_text.replace(before, fits)}adapt: true\n"
     _, node = run(RssWorkChain, **builder_inputs(check_campaign(given, tmp_path / "pair.yaml")))
     assert node.is_finished_ok, node.exit_message
     families = {tag: node.outputs.potentials[tag].family.NAME for tag in node.outputs.potentials}
     assert families == {"g00": "pair", "g01": "pair", "final": "gap"}
+    final = next(child for child in node.called if child.label.endswith("final_fit"))
+    assert "the equations are ill-conditioned: sparse_jitter 1e-19 → " in reports(final)
+    assert final.outputs.settings["sparse_jitter"] > 1e-12
+    assert "forecast: about " in reports(final)
     assert node.outputs.minima["minima"][0]["predicted_energy"] < 0
     tests = {tag: node.outputs.tests[tag]["frames"] for tag in node.outputs.tests}
     assert set(tests) == {"g00", "g01", "final"}
