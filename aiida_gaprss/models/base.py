@@ -149,8 +149,9 @@ class Source(ABC):
 class Family(ABC):
     """A kind of model. One object of the class is made, without arguments."""
 
-    #: As settings name it.
+    #: As settings name it, and what a person calls a potential of it.
     NAME: ClassVar[str]
+    TITLE: ClassVar[str] = "Potential"
     SETTINGS: ClassVar[type[BaseFit]]
     #: Named settings, if it has any; and the one of them for those who say nothing.
     PROTOCOLS: ClassVar[Protocols | None] = None
@@ -268,6 +269,13 @@ class Family(ABC):
         :param types: elements of LAMMPS' atom types 1, 2, …
         """
         return None
+
+    def sigma(self, settings: Any) -> dict[str, Any]:
+        """Return what a fit was told of expected errors: ``sigma`` with ``energy`` (eV/atom), ``forces`` (eV/Å), ``virial`` (eV/atom).
+
+        A ``config_type_sigma`` of the same by kind of frame, and rules of ``regularisation``, may stand beside it.
+        """
+        return {}
 
     def terms(self, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the terms of a potential: ``kind``, ``words``, ``species``, ``cutoff_A``, and more."""

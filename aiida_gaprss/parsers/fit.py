@@ -76,10 +76,8 @@ class FitParser(Parser):
         self, folder: Path, family: Family, frames: list[Atoms], settings: BaseFit
     ) -> tuple[Potential, None] | tuple[None, ExitCode]:
         """Return the potential in the folder, read as that of a stranger, or what is wrong with it."""
-        given = self.node.inputs.settings.get_dict()
-        sigma = {key: value for key, value in given.items() if "sigma" in key or key == "regularisation"}
         try:
-            potential = Potential(folder, sigma=sigma, family=family.NAME)
+            potential = Potential(folder, sigma=family.sigma(settings), family=family.NAME)
         except PotentialError as exception:
             message = f"{str(exception).replace(f'{folder}/', '')}; {self.last_words(FitCalculation.ERRORS)}"
             return None, self.exit_codes.ERROR_DAMAGED_POTENTIAL.format(message=message, program=family.PROGRAM)

@@ -49,6 +49,7 @@ def card(node: Potential) -> dict[str, Any]:
             "pk": node.pk,
             "uuid": node.uuid,
             "family": node.family.NAME,
+            "title": node.family.TITLE,
             "elements": node.elements,
             "cutoff_A": attributes["cutoff"],
             "e0_eV": attributes["e0"],

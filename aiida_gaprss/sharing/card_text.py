@@ -40,8 +40,10 @@ def _fenced(text: str) -> list[str]:
 def text(content: dict[str, Any]) -> str:
     """Return a card as Markdown that also reads well as it is."""
     head = content["potential"]
-    kind = {"gap": "GAP", "pair": "Pair potential"}.get(head.get("family", "gap"), f"{plain(head.get('family'))} potential")
-    lines = [f"# {kind} for {plain(' '.join(head['elements']))}{': ' + plain(head['label']) if head['label'] else ''}", ""]
+    lines = [
+        f"# {plain(head.get('title', 'GAP'))} for {plain(' '.join(head['elements']))}{': ' + plain(head['label']) if head['label'] else ''}",
+        "",
+    ]
     if terms := head.get("terms"):
         lines.append(f"- a sum of {len(terms)}: {'; '.join(map(plain, terms))}")
     lines += [
@@ -92,7 +94,7 @@ def _data_lines(content: dict[str, Any]) -> list[str]:
             types = plain(", ".join(f"{name} {n}" for name, n in data["config_types"].items()))
             lines += [
                 f"- fitted: {plain(data['frames'])} frames, {plain(data['atoms'])} atoms ({types})",
-                f"- used by gap_fit: {plain(data['energies'])} energies, {plain(data['force_components'])} force components, "
+                f"- used: {plain(data['energies'])} energies, {plain(data['force_components'])} force components, "
                 f"{plain(data['virial_components'])} virial components",
             ]
         lines += [

@@ -124,6 +124,7 @@ def test_files_and_card(fitted, tmp_path):
     assert energy == pytest.approx(silicon.get_potential_energy())
     words = text(card(node))
     assert words.startswith("# Pair potential for Si")
+    assert "- default: energy 0.01 eV/atom, forces 0.1 eV/Å, virial 0.1 eV/atom" in words
     assert re.search(r"- pair: Si–Si, from \d\.\d+ Å on; 1/r\^k with k = 1, 2, ", words)
     for change, message in (
         (lambda c: c["pairs"].clear(), r"pairs: there are \[\], expected \[\('Si', 'Si'\)\]"),

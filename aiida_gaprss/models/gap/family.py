@@ -37,7 +37,7 @@ _SINGULAR = re.compile(r"cannot factorise|dpotrf|dtrtrs|[Ss]ingular")
 class Gap(Family):
     """Gaussian approximation potentials (Bartók, Payne, Kondor and Csányi, PRL 104, 136403)."""
 
-    NAME = "gap"
+    NAME, TITLE = "gap", "GAP"
     SETTINGS: ClassVar[type[GapSettings]] = GapSettings
     PROTOCOLS = Protocols(Path(__file__).parent / "protocol_files")
     DEFAULT_PROTOCOL = "default"
@@ -150,6 +150,10 @@ class Gap(Family):
     def lammps(self, facts: Mapping[str, Any], main: str, types: Sequence[str]) -> str:
         """Return the lines of LAMMPS with the QUIP package."""
         return quip.lammps(facts, main, types)
+
+    def sigma(self, settings: GapSettings) -> dict[str, Any]:
+        """Return the sigmas and the rules that give others to single frames."""
+        return settings.model_dump(include={"sigma", "config_type_sigma", "regularisation"})
 
     def terms(self, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the descriptors."""

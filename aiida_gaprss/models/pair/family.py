@@ -27,7 +27,7 @@ MOST_BYTES = 2**24
 class Pair(Family):
     """Pair potentials by linear least squares: E = Σ E0 + Σ_pairs Σ_k A_k/r^k, switched off smoothly."""
 
-    NAME = "pair"
+    NAME, TITLE = "pair", "Pair potential"
     SETTINGS: ClassVar[type[PairSettings]] = PairSettings
     PROGRAM = "python"
     MAIN = "pair.json"
@@ -109,6 +109,10 @@ class Pair(Family):
     def needs(self, facts: Mapping[str, Any]) -> str:
         """Say what reads it."""
         return "python with ase and this package (aiida_gaprss.runners.pair, one file without others of it)"
+
+    def sigma(self, settings: PairSettings) -> dict[str, Any]:
+        """Return the expected errors."""
+        return {"sigma": settings.sigma}
 
     def terms(self, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the pairs."""
