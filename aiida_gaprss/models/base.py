@@ -271,9 +271,10 @@ class Family(ABC):
         return None
 
     def sigma(self, settings: Any) -> dict[str, Any]:
-        """Return what a fit was told of expected errors: ``sigma`` with ``energy`` (eV/atom), ``forces`` (eV/Å), ``virial`` (eV/atom).
+        """Return what a fit was told of expected errors.
 
-        A ``config_type_sigma`` of the same by kind of frame, and rules of ``regularisation``, may stand beside it.
+        ``sigma`` has ``energy`` (eV/atom), ``forces`` (eV/Å) and ``virial`` (eV/atom); ``config_type_sigma``, the same by kind of
+        frame, and rules of ``regularisation`` may stand beside it.
         """
         return {}
 

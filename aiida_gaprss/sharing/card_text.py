@@ -40,10 +40,8 @@ def _fenced(text: str) -> list[str]:
 def text(content: dict[str, Any]) -> str:
     """Return a card as Markdown that also reads well as it is."""
     head = content["potential"]
-    lines = [
-        f"# {plain(head.get('title', 'GAP'))} for {plain(' '.join(head['elements']))}{': ' + plain(head['label']) if head['label'] else ''}",
-        "",
-    ]
+    label = f": {plain(head['label'])}" if head["label"] else ""
+    lines = [f"# {plain(head.get('title', 'GAP'))} for {plain(' '.join(head['elements']))}{label}", ""]
     if terms := head.get("terms"):
         lines.append(f"- a sum of {len(terms)}: {'; '.join(map(plain, terms))}")
     lines += [
