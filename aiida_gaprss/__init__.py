@@ -1,3 +1,3 @@
 """Gaussian approximation potentials from random structure searching, as AiiDA workflows."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -137,16 +137,12 @@ def potential_import(file: Path, family: str | None, elements: str | None, label
 
 
 def _family_of_file(file: Path) -> str:
-    """Return the family that a file looks like one of."""
-    from aiida_gaprss.models.families import DEFAULT, families
-    from aiida_gaprss.outside import OutsideError, read_bytes
+    """Return the name of the family that a file looks like one of."""
+    from aiida_gaprss.data.folder import family_of_file
+    from aiida_gaprss.models.families import DEFAULT
 
-    def content() -> bytes:
-        with suppress(OutsideError):
-            return read_bytes(file)
-        return b""
-
-    return next((family.NAME for family in families() if family.owns(file.name, content)), DEFAULT)
+    family = family_of_file(file)
+    return DEFAULT if family is None else family.NAME
 
 
 def _called(node: Potential) -> str:

@@ -99,18 +99,18 @@ def _in_the_way(files: Mapping[str, bytes], folder: Path) -> set[str]:
     if not folder.is_dir():
         return set()
     names = {name.casefold() for name in (*files, *EXPORTED)}
-    return {name for name in os.listdir(folder) if name.casefold() in names or _is_of_a_potential(folder / name)}
+    return {name for name in os.listdir(folder) if name.casefold() in names or family_of_file(folder / name) is not None}
 
 
-def _is_of_a_potential(path: Path) -> bool:
-    """Tell whether a file is one of a potential of any family that is installed."""
+def family_of_file(path: Path) -> Family | None:
+    """Return the family, of those that are installed, of whose potentials a file is one; None if it is of none."""
 
     def content() -> bytes:
         with suppress(OutsideError):  # of a folder, or of whatever else nobody can read as a potential
             return read_bytes(path)
         return b""
 
-    return any(family.owns(path.name, content) for family in families())
+    return next((family for family in families() if family.owns(path.name, content)), None)
 
 
 def _replaced(files: Mapping[str, bytes], folder: Path) -> set[str]:
