@@ -210,7 +210,8 @@ class FitWorkChain(SubmitOnceWorkChain, BaseRestartWorkChain):
             known = self.forecast()
             words = f"; {repair.words}{f', {repairs} times' if repairs > 1 else ''}, to fit {limit:.0f} MB"
         if known is not None:
-            self.report(f"forecast: {known.describe()}{words}")
+            text = known.describe()  # all of it to whoever asked for a fit, the sum of it in a campaign
+            self.report(f"forecast: {text if self.node.caller is None else text.partition(';')[0]}{words}")
         return None
 
     def _repair(self, kind: str) -> Repair | None:
