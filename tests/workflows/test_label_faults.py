@@ -105,7 +105,7 @@ class TwiceLabelWorkChain(LabelWorkChain):
 
 def test_lanes_submitted_by_a_step_done_twice(run, espresso):
     outputs, node = run(
-        TwiceLabelWorkChain, frames=Dataset([boron(n) for n in range(4)]), quantumespresso=espresso, max_concurrent=2
+        TwiceLabelWorkChain, frames=Dataset([boron(n) for n in range(3)]), quantumespresso=espresso, max_concurrent=2
     )
     assert node.is_finished_ok, node.exit_message
     assert all(fr.is_labelled(atoms) for atoms in outputs["frames"].get_frames())
@@ -312,8 +312,8 @@ def test_bundles_that_give_nothing(run, espresso, code_here):
 
 
 def test_bundled_frames_get_the_same_labels(run, espresso, python_code):
-    frames = [boron(number) for number in range(2)] + [Atoms("B", cell=[6] * 3, pbc=True), boron(7, "unreadable")]
-    frames[2].info.update(frame_id="atom", config_type="isolated_atom")
+    frames = [boron(0), boron(7, "unreadable"), boron(1), boron(2), Atoms("B", cell=[6] * 3, pbc=True)]
+    frames[4].info.update(frame_id="atom", config_type="isolated_atom")
     dataset = Dataset(frames)
     bundle = {"code": python_code, "frames_per_job": 3, "metadata": {"options": {"processes": 2}}}
     outputs, node = run(LabelWorkChain, frames=dataset, quantumespresso=espresso, bundle=bundle, max_failed_fraction=0.5)
