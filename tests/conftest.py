@@ -140,6 +140,13 @@ def gap_fit_binary():
 
 
 @pytest.fixture
+def aiida_localhost(aiida_localhost):
+    """AiiDA's own, without a login shell for every word to the scheduler: what such a shell reads may take half of a second."""
+    aiida_localhost.configure(safe_interval=0.0, use_login_shell=False)
+    return aiida_localhost
+
+
+@pytest.fixture
 def code_here(aiida_code_installed, aiida_localhost):
     """Return a code of this machine by its full name; AiiDA's own fixture takes one of another computer for it."""
 

@@ -286,6 +286,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
+@pytest.mark.full
 def test_a_full_disk(small_disk, gap_fit_binary, world, campaign_file, undisturbed):
     """Everything is on it: database, repository, jobs."""
     small = World(small_disk)

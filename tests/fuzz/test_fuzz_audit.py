@@ -28,7 +28,7 @@ def test_mistakes_are_found(copper_gold, times):
     tally = Tally("audit, mistakes", seconds=60)
     rng = np.random.default_rng(14)
     names = rng.permutation(list(CORRUPTIONS))
-    for number in range(times(6)):
+    for number in range(times(2)):
         name = names[number % len(names)]
         fraction, change, finder, words = CORRUPTIONS[name]
         cells = [copper_gold[i] for i in (0, 1, *(2 + np.sort(rng.permutation(60)[:45])))]
@@ -87,7 +87,7 @@ def test_right_labels_are_never_wrong(times):
     tally = Tally("audit, right labels", seconds=60)
     rng = np.random.default_rng(15)
     kinds = (relaxed, around, volumes, scattered)
-    for number in range(times(8)):
+    for number in range(times(4)):
         kind = kinds[number % len(kinds)]
         level = float(rng.choice([0.0, 10 ** rng.uniform(-6, -3)]))
         frames = noisy(labelled(named(kind(rng))), level, seed=number)

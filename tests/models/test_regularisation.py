@@ -224,7 +224,8 @@ def frequencies(crystal, calculator):
 
 
 @pytest.mark.slow
-def test_phonons_are_the_better_the_smaller_f(diamond, sw, fit_with_binary):
+@pytest.mark.parametrize("some", [(None, 0.01), pytest.param((None, 0.1, 0.01, "component"), marks=pytest.mark.full)])
+def test_phonons_are_the_better_the_smaller_f(diamond, sw, fit_with_binary, some):
     """As George et al. found for silicon (2020, figure 4), down to 0.01; and better than with the same sigma for all forces."""
     from quippy.potential import Potential
 
@@ -243,7 +244,7 @@ def test_phonons_are_the_better_the_smaller_f(diamond, sw, fit_with_binary):
     errors = {}
     rules = {f: [ForceProportional(config_types=["displaced"], f=f)] for f in (0.1, 0.01)}
     rules |= {None: [], "component": [ComponentWise(config_types=["displaced"], force_factor=0.01, force_floor=1e-4)]}
-    for f in rules:
+    for f in some:
         copies = [a.copy() for a in frames]
         regularise(copies, rules[f])
         soap = {"kind": "soap", "cutoff": 4.5, "n_max": 8, "l_max": 6, "n_sparse": 100, "delta": 2.0}
@@ -255,6 +256,9 @@ def test_phonons_are_the_better_the_smaller_f(diamond, sw, fit_with_binary):
         assert counts["force_component_sigma"] == (3 * displaced if f == "component" else 0)
         gap = Potential(param_filename=str(folder / "gap.xml"))
         errors[f] = np.sqrt(np.mean((frequencies(diamond(3), gap) - reference) ** 2))
-    assert errors[0.1] < errors[None] < 0.1, "THz"
-    assert errors[0.01] < 0.5 * errors[0.1]
-    assert errors["component"] < 0.5 * errors[0.1], "the same by component"
+    assert errors[None] < 0.1, "THz"
+    assert errors[0.01] < 0.5 * errors[None]
+    if len(some) > 2:
+        assert errors[0.1] < errors[None]
+        assert errors[0.01] < 0.5 * errors[0.1]
+        assert errors["component"] < 0.5 * errors[0.1], "the same by component"

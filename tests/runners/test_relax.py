@@ -215,7 +215,7 @@ def test_bounds_on_distances_say_what_neighbour_lists_say(relax, monkeypatch, li
     original = relax.module.neighbor_list
     monkeypatch.setattr(relax.module, "neighbor_list", lambda *args: lists.append(args) or original(*args))
     answers, steps = Counter(), 0
-    for seed in range(6):
+    for seed in range(4):
         rng = np.random.default_rng(seed)
         atoms = bulk("CuAu", "rocksalt", a=5.2).repeat((2, 1, 1))
         growth = (-0.006, 0.006)[seed % 2]
@@ -352,13 +352,13 @@ def silicon(number, seed, volumes=(14, 24), separation=1.9, pressure=None):
 def test_the_same_seed_gives_the_same_frames_whatever_the_processes(run_batch, potential_folder, optimizer):
     results = {}
     for name, processes, seed in (("one", 1, 5), ("two", 2, 5), ("other", 2, 6)):
-        settings = gap_settings(potential_folder, optimizer=optimizer) | {"processes": processes}
-        done, lines, _ = run_batch("relax", silicon(6, seed), settings, name=name)
-        assert sorted(lines) == list(range(6)), done.stderr
-        results[name] = [(lines[i]["status"], fr.dumps(fr.loads(lines[i]["frames"]))) for i in range(6)]
+        settings = gap_settings(potential_folder, optimizer=optimizer, max_steps=25) | {"processes": processes}
+        done, lines, _ = run_batch("relax", silicon(4, seed), settings, name=name)
+        assert sorted(lines) == list(range(4)), done.stderr
+        results[name] = [(lines[i]["status"], fr.dumps(fr.loads(lines[i]["frames"]))) for i in range(4)]
     assert results["one"] == results["two"]
     assert not {text for _, text in results["one"]} & {text for _, text in results["other"]}
-    assert len({text for _, text in results["one"]}) == 6
+    assert len({text for _, text in results["one"]}) == 4
 
 
 def test_a_potential_with_holes(run, python_code, fit_with_binary, silicon_frames):
@@ -369,7 +369,7 @@ def test_a_potential_with_holes(run, python_code, fit_with_binary, silicon_frame
     }
     folder, log = fit_with_binary(silicon_frames[:4], settings=hollow)
     assert (folder / "gap.xml").is_file(), log
-    cells = silicon(14, seed=9, volumes=(6, 30), separation=1.2, pressure=20.0)
+    cells = silicon(10, seed=9, volumes=(6, 30), separation=1.2, pressure=20.0)
     counts = Counter()
     for optimizer in ("cg", "lbfgs"):
         outputs, node = run(

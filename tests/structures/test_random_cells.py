@@ -180,20 +180,22 @@ def test_volumes_and_numbers_are_those_of_buildcell(buildcell, ours):
 
 
 def test_separations_are_those_of_buildcell(buildcell, ours):
+    def separations(cells):
+        """The smallest distance of each cell, the mean of those to the nearest atom, and how many are near."""
+        for atoms in cells:
+            first, distances = neighbor_list("id", atoms, 4.0)
+            nearest = [distances[first == i].min() for i in range(len(atoms))]
+            yield distances.min(), np.mean(nearest), np.sum(distances < 2.1) / len(atoms)
+
+    (mine, my_nearest, my_neighbours), (theirs, their_nearest, their_neighbours) = (
+        np.transpose(list(separations(cells))) for cells in (ours, buildcell)
+    )
     # buildcell ends at contact as well, a little inside or outside of MINSEP = 1.5 Å.
-    assert np.median([smallest_distance(a) for a in buildcell]) == pytest.approx(1.5, abs=1e-3)
-    assert np.median([smallest_distance(a) for a in ours]) == pytest.approx(1.5, abs=2e-3)
-
-    def nearest(atoms):
-        first, distances = neighbor_list("id", atoms, 4.0)
-        return np.mean([distances[first == i].min() for i in range(len(atoms))])
-
-    def neighbours(atoms):
-        return len(neighbor_list("i", atoms, 2.1)) / len(atoms)
-
+    assert np.median(theirs) == pytest.approx(1.5, abs=1e-3)
+    assert np.median(mine) == pytest.approx(1.5, abs=2e-3)
     # Rounded to the width of the contact peak.
-    assert ks_2samp(*(np.round([nearest(a) for a in cells], 2) for cells in (ours, buildcell))).pvalue > 0.01
-    assert ks_2samp(*([neighbours(a) for a in cells] for cells in (ours, buildcell))).pvalue > 0.01
+    assert ks_2samp(np.round(my_nearest, 2), np.round(their_nearest, 2)).pvalue > 0.01
+    assert ks_2samp(my_neighbours, their_neighbours).pvalue > 0.01
 
 
 def test_operations_are_those_of_buildcell(buildcell, ours):
