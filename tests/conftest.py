@@ -535,3 +535,34 @@ def campaign(run, campaign_codes, campaign_text, remembered, tmp_path):
         _, node = run(RssWorkChain, **builder_inputs(check_campaign(campaign_text, tmp_path / "tiny.yaml")))
         remembered["campaign"] = node.uuid
     return load_node(remembered["campaign"])
+
+
+@pytest.fixture
+def looped_campaign(run, campaign_codes, campaign_text, dataset, remembered, tmp_path):
+    """The node of one with all parts: a dataset, generations that are measured, known crystals, a search; it runs once.
+
+    Its thresholds are so wide that it ends after two generations of three.
+    """
+    from aiida.orm import load_node
+    from ase.build import bulk
+
+    from aiida_gaprss.campaign.file import check_campaign
+    from aiida_gaprss.campaign.inputs import builder_inputs
+    from aiida_gaprss.workflows.rss import RssWorkChain
+
+    if "looped" not in remembered:
+        bulk("Si").write(tmp_path / "diamond.cif")
+        dataset.store()
+        text = campaign_text.replace("initial: {random: 10}", "initial: {random: 4}").replace("name: tiny", "name: loop")
+        text = text.replace("  fit: {", '  max_generations: 3\n  fit: {"mixed_levels": true, ')
+        text = text.replace("    label: 2", "    label: 2\n    again: 2")
+        text += f"""
+  stop: {{energy_change: 20.0, distribution: 20.0, discovery: 1.0, new_error: 20.0, patience: 1, at_least: 2}}
+  crystals: {{number: 3}}
+start: {{database: [{dataset.pk}]}}
+crystals: [{tmp_path / "diamond.cif"}]
+"""
+        _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "loop.yaml")))
+        assert node.is_finished_ok, node.exit_message
+        remembered["looped"] = node.uuid
+    return load_node(remembered["looped"])

@@ -4,16 +4,12 @@ import csv
 import json
 
 import pytest
-from ase.build import bulk
 
-from aiida_gaprss.campaign.file import check_campaign
-from aiida_gaprss.campaign.inputs import builder_inputs
 from aiida_gaprss.report.collect import collect, training_labels
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.tables import progress_of
 from aiida_gaprss.report.text import generations_table, plain
 from aiida_gaprss.report.write import write_report
-from aiida_gaprss.workflows.rss import RssWorkChain
 
 pytestmark = pytest.mark.slow
 
@@ -21,31 +17,16 @@ TAGS = ["database", "g00", "g01", "g02", "crystals", "search"]
 
 
 @pytest.fixture
-def looped(run, campaign_codes, campaign_text, dataset, remembered, tmp_path):
-    """The record of such a campaign; it runs once. Its thresholds are so wide that it ends after two generations of three."""
-    if "looped" not in remembered:
-        bulk("Si").write(tmp_path / "diamond.cif")
-        dataset.store()
-        text = campaign_text.replace("initial: {random: 10}", "initial: {random: 4}").replace("name: tiny", "name: loop")
-        text = text.replace("  fit: {", '  max_generations: 3\n  fit: {"mixed_levels": true, ')
-        text = text.replace("    label: 2", "    label: 2\n    again: 2")
-        text += f"""
-  stop: {{energy_change: 20.0, distribution: 20.0, discovery: 1.0, new_error: 20.0, patience: 1, at_least: 2}}
-  crystals: {{number: 3}}
-start: {{database: [{dataset.pk}]}}
-crystals: [{tmp_path / "diamond.cif"}]
-"""
-        _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "loop.yaml")))
-        assert node.is_finished_ok, node.exit_message
-        remembered["looped"] = collect(node), node.uuid
-    return remembered["looped"][0]
+def node(looped_campaign):
+    return looped_campaign
 
 
 @pytest.fixture
-def node(looped, remembered):
-    from aiida.orm import load_node
-
-    return load_node(remembered["looped"][1])
+def looped(node, remembered):
+    """The record of the campaign."""
+    if "looped record" not in remembered:
+        remembered["looped record"] = collect(node)
+    return remembered["looped record"]
 
 
 def test_the_parts_in_their_order(looped, node):

@@ -261,23 +261,31 @@ def test_too_little_memory(run, inputs, large):
     assert "the forecast was about" in reports(node)
 
 
-@pytest.mark.parametrize(("limit", "says"), [("ulimit -S -t 1", "time limit"), ("ulimit -t 1", "Killed")])
-def test_too_little_time(run, inputs, large, tmp_path, limit, says):
-    """The shell ends what takes more than a second, as a scheduler would: the first time only.
+@pytest.fixture
+def long_fit(inputs, large, tmp_path):
+    """Return inputs of a fit of some seconds; its shell ends what takes more than one, as a scheduler would: only once."""
 
-    A program that is killed outright says nothing; the forecast tells what it lacked.
-    """
-    inputs |= {"settings": Dict(one_term(cutoff=6.0, n_max=8, l_max=8, n_sparse=300)), "datasets": {"large": large}}
-    once = f"[ -e {tmp_path}/seen ] || {limit}; touch {tmp_path}/seen"
-    inputs["fit"] = {
-        "code": inputs["fit"]["code"],
-        "metadata": {"options": {"max_wallclock_seconds": 1, "prepend_text": once}},
-    }
-    _, node = run(FitWorkChain, **inputs)
+    def long_fit(limit):
+        once = f"[ -e {tmp_path}/seen ] || {limit}; touch {tmp_path}/seen"
+        options = {"max_wallclock_seconds": 1, "prepend_text": once}
+        fit = {"code": inputs["fit"]["code"], "metadata": {"options": options}}
+        settings = Dict(one_term(cutoff=6.0, n_max=8, l_max=8, n_sparse=150))
+        return {**inputs, "settings": settings, "datasets": {"large": large}, "fit": fit}
+
+    return long_fit
+
+
+@pytest.mark.parametrize(("limit", "says"), [("ulimit -S -t 1", "time limit"), ("ulimit -t 1", "Killed")])
+def test_too_little_time(run, long_fit, limit, says):
+    """A program that is killed outright says nothing; the forecast tells what it lacked."""
+    _, node = run(FitWorkChain, **long_fit(limit))
     assert node.exit_status == FitWorkChain.exit_codes.ERROR_TIME.status, node.exit_message
     assert says in node.exit_message
-    (tmp_path / "seen").unlink()
-    outputs, node = run(FitWorkChain, **inputs, adapt=True)
+
+
+@pytest.mark.parametrize("limit", [pytest.param("ulimit -S -t 1", marks=pytest.mark.full), "ulimit -t 1"])
+def test_more_time(run, long_fit, limit):
+    outputs, node = run(FitWorkChain, **long_fit(limit), adapt=True)
     assert node.is_finished_ok, node.exit_message
     assert "the time was up: 1 → " in reports(node)
     jobs = [child for child in node.called if child.process_label == "FitCalculation"]

@@ -89,6 +89,26 @@ def silicon_carbide(espresso, tmp_path):
     }
 
 
+def test_the_order_of_atoms_is_kept(run, silicon_carbide):
+    """Species in turns, which codes get sorted: the force on a silicon atom and a carbon atom, against differences."""
+    step, moved = 0.02, (0, 1)
+    frames = [three_cells()["sicsic"] for _ in range(5)]
+    for number, (atom, sign) in enumerate(((atom, sign) for atom in moved for sign in (-1, 1)), start=1):
+        frames[number].positions[atom, 0] += sign * step
+        frames[number].info["frame_id"] = f"sicsic_{atom}_{sign}"
+    inputs = silicon_carbide | {"parameters": Dict({"SYSTEM": {"ecutwfc": 50.0}, "ELECTRONS": {"conv_thr": 1e-9}})}
+    outputs, node = run(LabelWorkChain, frames=Dataset(frames), quantumespresso=inputs)
+    assert node.is_finished_ok, node.exit_message
+    frame, *others = outputs["frames"].get_frames()
+    energy = {a.info["frame_id"]: a.info["REF_energy"] for a in others}
+    assert frame.get_chemical_symbols() == three_cells()["sicsic"].get_chemical_symbols()
+    forces = [-(energy[f"sicsic_{atom}_1"] - energy[f"sicsic_{atom}_-1"]) / (2 * step) for atom in moved]
+    found = frame.arrays["REF_forces"][:, 0]
+    assert np.allclose(found[[*moved]], forces, atol=0.03), "eV/Å, against differences of the energy"
+    assert not np.allclose(found[::-1][[*moved]], forces, atol=0.1), "a wrong order would be seen"
+
+
+@pytest.mark.full
 def test_three_cells(run, silicon_carbide):
     """The cells that are read from outputs of CASTEP and VASP in tests/reference, here for real, and each moved and strained."""
     step, strain = 0.02, 0.01
@@ -136,6 +156,7 @@ def assert_agreement(run, inputs, theirs, printed):
     assert mine == pytest.approx(other, rel=0.3)
 
 
+@pytest.mark.full
 def test_pw_and_castep_agree(run, data, espresso):
     """Eight boron atoms that CASTEP 20.11 has labelled, PBE, 17.9 GPa: the codes share functional and mesh, not the potential."""
     theirs = read_outputs([data / "castep" / "B8-singlepoint.castep.gz"]).frames[0]

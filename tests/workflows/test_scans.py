@@ -82,7 +82,7 @@ def test_grid(run, inputs):
         "variables": {
             "descriptors.0.cutoff": [3.0, 4.5],
             "sparse_jitter": [1e-8, 1e-8, 1e-19],
-            "descriptors.0.n_sparse": [10, 250],
+            "descriptors.0.n_sparse": [250],
         },
         "weights": {"energy": 2.0, "forces": 0.5},
     }
@@ -90,9 +90,9 @@ def test_grid(run, inputs):
     outputs, node = run(HyperparametersWorkChain, **inputs, search=Dict(search), max_concurrent=4)
     assert node.is_finished_ok, node.exit_message
     rows = outputs["trials"]["rows"]
-    assert len(rows) == 8, "equal trials are done once"
+    assert len(rows) == 4, "equal trials are done once"
     assert {tuple(row["values"].values()) for row in rows} == {
-        (c, j, n, 5.0) for c in (3.0, 4.5) for j in (1e-8, 1e-19) for n in (10, 250)
+        (c, j, n, 5.0) for c in (3.0, 4.5) for j in (1e-8, 1e-19) for n in (250,)
     }
     done = [row for row in rows if row["reason"] is None]
     failed = [row for row in rows if row["reason"] is not None]

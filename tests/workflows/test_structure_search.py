@@ -138,9 +138,10 @@ def test_cells_follow_from_the_seed(aiida_profile):
 
 
 def test_a_job_that_dies_is_followed_by_another(run, inputs, dying_python):
+    inputs["settings"] = Dict({**SETTINGS, "cells": {"symmetric": 4, "free": 4}, "batch": 4})
     outputs, _ = run(SearchWorkChain, **inputs)
     options = {"metadata": {"options": {"processes": 1}}}
-    again, node = run(SearchWorkChain, **{**inputs, "relax": {"code": dying_python(3), **options}})
+    again, node = run(SearchWorkChain, **{**inputs, "relax": {"code": dying_python(2), **options}})
     assert node.is_finished_ok, node.exit_message
     assert sorted(without_uuids(outputs["relaxed"][key].text()) for key in outputs["relaxed"]) == sorted(
         without_uuids(again["relaxed"][key].text()) for key in again["relaxed"]
@@ -148,17 +149,18 @@ def test_a_job_that_dies_is_followed_by_another(run, inputs, dying_python):
     first, second = (output["summary"].get_dict() for output in (outputs, again))
     assert second["failures"] == {}
     assert second["status"] == first["status"]
-    assert second["ended"] == 18
+    assert second["ended"] == 8
 
 
 def test_a_batch_that_is_given_up_takes_no_other_with_it(run, inputs, dying_python):
+    inputs["settings"] = Dict({**SETTINGS, "cells": {"symmetric": 4, "free": 4}, "batch": 4})
     inputs["relax"] = {"code": dying_python(0, times=3), "metadata": {"options": {"processes": 1}}}
     outputs, node = run(SearchWorkChain, **inputs)
     assert node.is_finished_ok, node.exit_message
     summary = outputs["summary"].get_dict()
     assert list(summary["failures"]) == ["batch_000"]
     assert "The job gave no results" in summary["failures"]["batch_000"]
-    assert summary["not_reached"] == 9
+    assert summary["not_reached"] == 4
     assert outputs["minima"]["minima"]
 
 
