@@ -253,6 +253,8 @@ def checked_training_set(inputs: Any, settings: BaseFit) -> list[Atoms]:
             f"the datasets were labelled at different levels of theory: {other}; "
             "if they may be mixed, say mixed_levels: true in the settings of the fit"
         )
+    if inputs.get("sparse_frames") and not family_of(settings.family).SPARSE:
+        raise TrainingSetError(f"sparse_frames (--sparse): a fit of the family {settings.family} chooses no sparse points")
     frames = training_set(inputs, settings)
     family_of(settings.family).job(frames, settings, 1, "train")
     return frames

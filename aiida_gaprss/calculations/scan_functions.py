@@ -33,7 +33,7 @@ def add_rows(table: Dict, facts: Dict, **results: Dict) -> Dict:
     """Return a table with new rows: what is known of the fits, and their errors.
 
     :param facts: by key, what goes into the row; those that failed have a ``reason``.
-    :param results: ``KEY_fit`` and ``KEY_test``, what gap_fit and the test said of those that did not.
+    :param results: ``KEY_fit`` and ``KEY_test``, what the fit and the test said of those that did not.
     """
     rows = list(table["rows"])
     for key, known in sorted(facts.get_dict().items()):

@@ -109,7 +109,8 @@ def needs_of(settings: RssSettings, inputs: Any, cells: list[Atoms]) -> Iterator
         need = family_of(model.family).forecast(sample, model) if sample else None
         if need is not None:
             seconds = limit * options["threads"] if limit else None
-            yield Need(what, frames, need.grown(frames / len(sample)), *_memory(inputs["fit"]), seconds)
+            code = inputs.get("final_code", inputs["fit"]["code"]) if what == "last" else inputs["fit"]["code"]
+            yield Need(what, frames, need.grown(frames / len(sample)), *_memory(options, code), seconds)
 
 
 def _as_labelled(atoms: Atoms) -> Atoms:
@@ -119,13 +120,13 @@ def _as_labelled(atoms: Atoms) -> Atoms:
     return out
 
 
-def _memory(fit: dict[str, Any]) -> tuple[float, str]:
+def _memory(options: dict[str, Any], code: Any) -> tuple[float, str]:
     """Return the memory (bytes) that the job of a fit has, 0 if nobody knows, and who says so."""
-    asked = fit["metadata"]["options"].get("max_memory_kb")
+    asked = options.get("max_memory_kb")
     if asked:
         return 1000.0 * asked, "options.fit gives"
-    if default := fit["code"].computer.get_default_memory_per_machine():
-        return 1000.0 * default, f"{fit['code'].computer.label} has"
-    if is_here(fit["code"]):
+    if default := code.computer.get_default_memory_per_machine():
+        return 1000.0 * default, f"{code.computer.label} has"
+    if is_here(code):
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), "this machine has"
     return 0.0, ""

@@ -174,6 +174,8 @@ def _programs(campaign: Campaign, findings: Findings) -> list[str]:
     if "fit" in programs and campaign.config.codes.fit is None:
         family = campaign.settings.fits[programs.index("fit")].family
         findings.fault(("codes", "fit"), f"missing: the program that fits potentials of the family {family}")
+    if "fit" not in programs and campaign.config.codes.fit is not None:
+        findings.fault(("codes", "fit"), f"no fit here is done by it, but by {' and '.join(dict.fromkeys(programs))}")
     return programs
 
 
@@ -189,16 +191,17 @@ def _look_ahead(campaign: Campaign, inputs: dict[str, Any], findings: Findings) 
     if findings.faults:
         return
     findings.needs = list(needs_of(settings, inputs, [atoms for made in findings.cells for atoms in made.cells]))
+    lacks: dict[str, list[str]] = {}
     for need in findings.needs:
-        where = ("settings", "final_fit" if need.what == "last" and settings.final_fit else "fit")
         if lack := need.lack_of_memory():
-            if campaign.config.adapt:
-                findings.remarks.append(f"{lack}: it will be adapted")
-            else:
-                findings.fault(where, f"{lack}: take fewer sparse points, or say adapt: true")
-                break
+            lacks.setdefault("final_fit" if need.what == "last" and settings.final_fit else "fit", []).append(lack)
         if lack := need.lack_of_time():
             findings.remarks.append(lack)
+    for key, texts in lacks.items():
+        if campaign.config.adapt:
+            findings.remarks.append(f"{'; '.join(texts)}: it will be adapted")
+        else:
+            findings.fault(("settings", key), f"{'; '.join(texts)}: take fewer sparse points, or say adapt: true")
 
 
 def label_inputs(campaign: Campaign) -> dict[str, Any]:

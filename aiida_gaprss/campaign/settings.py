@@ -122,7 +122,7 @@ class RssSettings(Model):
     fit: FitSettings = Field(description="smooth settings, used while iterating")
     final_fit: FitSettings | None = Field(None, description="tight settings of the last fit; default: those of the iterations")
     test_fraction: Fraction | None = Field(
-        None, gt=0, description="part of the frames, of each config type, that every fit holds out to be tested with"
+        None, gt=0, lt=1, description="part of the frames, of each config type, that every fit holds out to be tested with"
     )
     filter: FilterSettings = Field(default_factory=FilterSettings)
     search: SearchSettings | None = None
@@ -280,7 +280,7 @@ def _without_variances(data: dict[str, Any]) -> list[Fault]:
         return []
     faults: list[Fault] = []
     for i, generation in enumerate(generations if isinstance(generations, list) and not family.VARIANCES else []):
-        with suppress(ValidationError, AttributeError, TypeError):
+        with suppress(ValidationError, AttributeError, TypeError, KeyError):  # told elsewhere
             if SelectionSettings(**generation["select"]).uses("variance"):
                 message = f"a potential of the family {family.NAME} has no variances to select by"
                 faults.append(Fault(("generations", i, "select"), message))

@@ -82,6 +82,7 @@ def _programs(inputs: dict[str, Any], campaign: Campaign) -> Iterator[tuple[str,
     label = inputs["label"]
     jobs: dict[str, tuple[Any, dict[str, Any]]] = {
         "fits": (inputs["fit"]["code"], inputs["fit"]["metadata"]["options"]),
+        **({"the last fit": (inputs["final_code"], {})} if "final_code" in inputs else {}),
         "cells are relaxed": (inputs["relax"]["code"], inputs["relax"]["metadata"]["options"]),
     }
     if "ase" in label:

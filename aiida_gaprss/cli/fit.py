@@ -130,9 +130,9 @@ def _without_absurd(nodes: dict[str, Any], settings: dict[str, Any], what: str) 
 def data_and_settings(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the datasets and the settings that the options name."""
     if options["protocol"] == "list":
-        from aiida_gaprss.models.families import families
+        from aiida_gaprss.models.families import families, family_of
 
-        known = [family for family in families() if options["family"] in (None, family.NAME)]
+        known = [family_of(options["family"])] if options["family"] else list(families())
         click.echo("\n".join(name for family in known if family.PROTOCOLS for name in family.PROTOCOLS.names()))
         raise click.exceptions.Exit
     if not options["datasets"]:

@@ -55,6 +55,8 @@ def _list(kind: str, columns: dict[str, str], **defaults: Any) -> None:
 
 
 def _short(value: Any) -> str:
+    if value is None:
+        return "–"
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     if isinstance(value, list):

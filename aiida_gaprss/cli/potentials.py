@@ -75,17 +75,9 @@ def potential_export(node: str, folder: Path, types: str | None, force: bool) ->
     potential_node = _load(node, "gaprss.potential")
     path = export(potential_node, folder, _symbols(types), force)
     lammps = f" or the lines of {folder / LAMMPS}" if (folder / LAMMPS).is_file() else ""
-    click.echo(f"{path}: use it with {_how_to_use(potential_node, path)}{lammps}")
+    click.echo(f"{path}: use it with {potential_node.family.how_to_use(potential_node.facts, str(path))}{lammps}")
     _say_who_reads_it(potential_node, readable_here(potential_node))
     click.echo(f"what it is and what it was fitted to: {folder / CARD}")
-
-
-def _how_to_use(node: Potential, path: Path) -> str:
-    """Return the python that makes the ASE calculator."""
-    given = node.family.calculator(node.facts, str(path))
-    words = [repr(given["arguments"].pop("args_str"))] if "args_str" in given["arguments"] else []
-    words += [f"{key}={value!r}" for key, value in given["arguments"].items()]
-    return f"{given['calculator']}({', '.join(words)})"
 
 
 def _say_who_reads_it(node: Potential, here: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ class BaseFit(Model):
     @classmethod
     def _energies(cls, value: list[str]) -> list[str]:
         if "energy" not in value:
-            raise ValueError("targets: energy must be among them")
+            raise ValueError("energy must be among them")
         return value
 
     @field_validator("e0")
@@ -63,7 +63,7 @@ class BaseFit(Model):
     def _elements(cls, value: str | dict[str, float]) -> str | dict[str, float]:
         unknown = [name for name in value if not atomic_numbers.get(name)] if isinstance(value, dict) else []
         if unknown or not value:
-            raise ValueError(f"e0: {shown(unknown[0], 40)!r} is no element" if unknown else "e0: no element is given")
+            raise ValueError(f"{shown(unknown[0], 40)!r} is no element" if unknown else "no element is given")
         return value
 
     @property
@@ -164,6 +164,10 @@ class Family(ABC):
     SCRIPTS: ClassVar[tuple[Path, ...]] = ()
     #: Whether local variances can be had of its calculator.
     VARIANCES: ClassVar[bool] = False
+    #: Whether frames without labels may give it sparse points; whether a fit may be done in stages; whether a seed changes a fit.
+    SPARSE: ClassVar[bool] = False
+    STAGES: ClassVar[bool] = False
+    RANDOM: ClassVar[bool] = False
 
     # --- to fit ---
 
@@ -247,6 +251,15 @@ class Family(ABC):
         given = self.calculator(facts, str(path))
         found: Calculator = load_class(given["calculator"])(**given["arguments"])
         return found
+
+    def how_to_use(self, facts: Mapping[str, Any], path: str) -> str:
+        """Return the python that makes the ASE calculator on a machine with this package.
+
+        :param path: of the main file.
+        """
+        given = self.calculator(facts, path)
+        words = [f"{key}={value!r}" for key, value in given["arguments"].items()]
+        return f"{given['calculator']}({', '.join(words)})"
 
     def fault_of_code(self, facts: Mapping[str, Any], extras: Mapping[str, Any], name: str) -> str | None:
         """Return why a code cannot use a potential, or None.

@@ -136,7 +136,7 @@ def _sigma(node: Potential) -> dict[str, Any] | None:
 
 def _told_sigma(told: dict[str, Any]) -> dict[str, Any]:
     return {
-        "default": Sigma(**told["sigma"]).model_dump(),
+        "default": Sigma(**told["sigma"]).model_dump(exclude_unset=True),
         "by_config_type": {name: Sigma(**s).model_dump() for name, s in (told.get("config_type_sigma") or {}).items()},
         "regularisation": [RULE.validate_python(rule).model_dump() for rule in told.get("regularisation") or []],
     }

@@ -51,7 +51,7 @@ def text(content: dict[str, Any]) -> str:
         f"- files: {plain(', '.join(head['files']))}; content hash (SHA-256) {plain(head['content_hash'])}",
         f"- node: {_node(head)}",
     ]
-    lines += ["", "## Descriptors", ""]
+    lines += ["", "## Terms", ""]
     lines += [f"- {plain(d['kind'])}: {plain(d['words'])}" for d in content["descriptors"]]
     lines += ["", "## Expected errors (sigma), which weigh the data", "", *_sigma_lines(content["sigma"])]
     lines += ["", "## Data", "", *_data_lines(content)]
@@ -150,7 +150,7 @@ def _making_lines(content: dict[str, Any]) -> list[str]:
             about = f": {plain(campaign['description'])}" if campaign["description"] else ""
             lines.append(f"- campaign {plain(campaign['name'])}, seed {plain(campaign['seed'])}{about}")
     if content["seed"] is not None:
-        lines.append(f"- seed of the choice of sparse points: {plain(content['seed'])}")
+        lines.append(f"- seed: {plain(content['seed'])}")
     if content["gap_fit_command"]:
         lines += ["- input of gap_fit:", *_fenced(content["gap_fit_command"])]
     return lines

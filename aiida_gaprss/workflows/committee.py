@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from aiida.engine import ExitCode
@@ -11,6 +12,8 @@ from aiida_gaprss.analysis.numbers import significant
 from aiida_gaprss.calculations.fit_functions import leave_out_all_but
 from aiida_gaprss.calculations.scan_functions import spread_of_members
 from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.models.families import family_named, family_of
+from aiida_gaprss.settings.plugins import KindError
 from aiida_gaprss.structures.seeding import stage_seed
 from aiida_gaprss.workflows.scan import ScanWorkChain, validate_scan
 
@@ -27,6 +30,13 @@ def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
         return f"fraction: expected a number between 0 and 1, got {inputs['fraction'].value}"
     if len(inputs.get("test", {})) > 1:
         return f"test: expected one dataset, got {len(inputs['test'])}"
+    if "by" in inputs and inputs["by"].value == "seed" and "settings" in inputs:
+        with suppress(KindError):  # told below
+            family = family_of(family_named(inputs["settings"].get_dict()))
+            if not family.RANDOM:
+                return (
+                    f"by: no fit of the family {family.NAME} depends on a seed: all members would be the same; expected 'subset'"
+                )
     return validate_scan(inputs, ports)
 
 

@@ -329,6 +329,7 @@ class FitWorkChain(SubmitOnceWorkChain, BaseRestartWorkChain):
         exit_codes=[
             FitCalculation.exit_codes.ERROR_ABORT,
             FitCalculation.exit_codes.ERROR_COUNTS,
+            FitCalculation.exit_codes.ERROR_OTHER_POTENTIAL,
             FitCalculation.exit_codes.ERROR_EVALUATION,
             FitCalculation.exit_codes.ERROR_SCHEDULER_INVALID_ACCOUNT,
         ],

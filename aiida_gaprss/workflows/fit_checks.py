@@ -15,6 +15,7 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import difference
 from aiida_gaprss.models.base import BaseFit, Forecast
 from aiida_gaprss.models.families import expand, family_of, fit_settings
+from aiida_gaprss.models.splits import stratified
 from aiida_gaprss.models.training import fault_of_absurd, leaks
 from aiida_gaprss.settings.computer import is_here
 from aiida_gaprss.settings.model import in_words
@@ -75,13 +76,23 @@ def validate_fit(inputs: dict[str, Any], ports: Any) -> str | None:
         settings = complete_of(inputs["settings"].get_dict(), dict(inputs["datasets"]))
         frames = checked_training_set(inputs, settings)
         known = forecast_of(frames, settings)
-        if fault := _absurd(frames, settings) or _fault_of_test(frames, settings, inputs):
+        if fault := _absurd(frames, settings) or _fault_of_test(frames, settings, inputs) or _fault_of_stages(settings, inputs):
             return fault
+        if "test_fraction" in inputs:
+            stratified(frames, inputs["test_fraction"].value, inputs["seed"].value)
     except ValueError as exception:
         return str(exception)
     limit = memory_limit(inputs)
     if known is not None and limit is not None and known.memory_MB > limit and not inputs.get("adapt"):
         return too_large(known, limit)
+    return None
+
+
+def _fault_of_stages(settings: BaseFit, inputs: Any) -> str | None:
+    """Say that there are no stages to be fitted one after another, or return None."""
+    wanted = "delta_by_stages" in inputs and inputs["delta_by_stages"].value
+    if wanted and not family_of(settings.family).STAGES:
+        return f"delta_by_stages (--stages): a fit of the family {settings.family} has no stages"
     return None
 
 

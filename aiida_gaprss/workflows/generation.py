@@ -28,6 +28,7 @@ from aiida_gaprss.campaign import stages
 from aiida_gaprss.campaign.settings import GenerationSettings, RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.models.base import BaseFit
+from aiida_gaprss.models.splits import stratified
 from aiida_gaprss.models.training import absurd
 from aiida_gaprss.strategies.seeds import AirssSeed
 from aiida_gaprss.structures.checks import RandomCellError
@@ -216,12 +217,10 @@ class GenerationWorkChain(RestartingWorkChain):
         results = process.outputs.results.get_dict()
         text = f"{tag}: potential fitted to {results['frames']} frames, {results['atoms']} atoms"
         if "errors" in results:
-            energy, forces = results["errors"]["energy"]["rmse"], results["errors"]["forces"]["rmse"]
-            text += f"; training RMSE {energy:.1f} meV/atom, {forces:.3f} eV/Å"
+            text += f"; training RMSE {_in_words(results['errors'])}"
         if "test_results" in process.outputs:
             self.out(f"tests.{tag}", process.outputs.test_results)
-            errors = process.outputs.test_results["errors"]
-            text += f"; test RMSE {errors['energy']['rmse']:.1f} meV/atom, {errors['forces']['rmse']:.3f} eV/Å"
+            text += f"; test RMSE {_in_words(process.outputs.test_results['errors'])}"
         self.report(text)
         return None
 
@@ -340,9 +339,16 @@ class GenerationWorkChain(RestartingWorkChain):
         job.metadata["options"] = {**job.metadata.get("options", {}), "keep_predictions": self.ctx.keep}
         inputs: dict[str, Any] = {"fit": job, "datasets": dict(self.ctx.datasets), "settings": Dict(settings.model_dump())}
         inputs |= {"seed": self.seed(stage), "adapt": self.inputs.adapt, "metadata": self.called(stage)}
+        frames = frames_of(self.ctx.datasets)
+        left_out = {} if settings.keep_absurd else absurd(frames)
         if self.settings.test_fraction is not None:
-            inputs["test_fraction"] = Float(self.settings.test_fraction)
-        left_out = {} if settings.keep_absurd else absurd(frames_of(self.ctx.datasets))
+            try:
+                stratified(
+                    [a for a in frames if a.info["frame_id"] not in left_out], self.settings.test_fraction, inputs["seed"].value
+                )
+                inputs["test_fraction"] = Float(self.settings.test_fraction)
+            except ValueError as error:  # as of a first generation of few frames
+                self.report(f"{self.stage}: no test: {error}")
         if left_out:
             self.report(f"{self.stage}: not fitted: {', '.join(f'{name} ({why})' for name, why in left_out.items())}")
             inputs["leave_out"] = List(sorted(left_out))
@@ -352,3 +358,9 @@ class GenerationWorkChain(RestartingWorkChain):
         """Return the code and the options of another job that runs where the relaxations do."""
         options = {key: value for key, value in self.inputs.relax.metadata.options.items() if key != "parser_name"}
         return {"code": self.inputs.relax.code, "metadata": {"options": options, **self.called(stage, kind)}}
+
+
+def _in_words(errors: dict[str, Any]) -> str:
+    """Return the errors of energies, and of forces if any were compared."""
+    energy, forces = errors["energy"]["rmse"], errors["forces"]["rmse"]
+    return f"{energy:.1f} meV/atom" + (f", {forces:.3f} eV/Å" if forces is not None else "")

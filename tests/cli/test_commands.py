@@ -126,7 +126,7 @@ def test_potential(call, potential, dataset, potential_folder, tmp_path):
     assert needs(potential.base.attributes.get("gap_version")) in text
     assert "1 = Si" in (tmp_path / "gap" / "lammps.txt").read_text()
     assert json.loads((tmp_path / "gap" / "card.json").read_text())["potential"]["uuid"] == potential.uuid
-    assert "## Descriptors" in (tmp_path / "gap" / "card.md").read_text()
+    assert "## Terms" in (tmp_path / "gap" / "card.md").read_text()
     shown = call("potential", "show", pk)
     assert "distance_2b" in shown
     assert "imported: nothing in this profile made it" in shown

@@ -22,6 +22,7 @@ from aiida_gaprss.settings.model import in_words
 from aiida_gaprss.settings.plugins import KindError
 from aiida_gaprss.settings.yamlfile import ConfigError
 from aiida_gaprss.workflows.fit import FitWorkChain
+from aiida_gaprss.workflows.generation import _in_words
 
 PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
 
@@ -58,6 +59,8 @@ def test_settings_are_those_of_the_family():
         ({"family": "spline"}, "fit.family: family is 'spline', expected one of gap, pair"),
         ({"family": "pair", "cutof": 5.0}, "fit.cutof: unknown key"),
         ({"family": "pair", "e0": {"Xx": 1.0}}, "fit.e0: .*'Xx' is no element"),
+        ({"family": "pair", "powers": [1, 2000]}, "fit.powers.1: .*less than or equal to 50"),
+        ({"family": "pair", "cutoff": 200.0}, "fit.cutoff: .*less than or equal to 30"),
         ({"descriptors": [{"kind": "soap"}]}, "fit.descriptors.0.soap.cutoff: missing"),
         ("pair", "fit: expected keys and values"),
     ],
@@ -114,6 +117,20 @@ reference: {ase: {calculator: emt}}
 """
     with pytest.raises(ConfigError, match=r"settings.generations.0.select: a potential of the family pair has no variances"):
         check_campaign(text, tmp_path / "a.yaml")
+
+
+def test_what_is_missing_elsewhere_hides_nothing(tmp_path):
+    text = "settings:\n  formula: {Si: 1}\n  generations: [{cells: {random: 4}, count: 1}]\n  fit: {family: pair}\n"
+    with pytest.raises(ConfigError) as error:
+        check_campaign(f"{text}reference: {{ase: {{calculator: emt}}}}\n", tmp_path / "a.yaml")
+    faults = {fault.where: fault.message for fault in error.value.faults}
+    assert faults["settings.generations.0.select"] == "missing"
+    assert faults["settings.generations.0.count"] == "unknown key"
+
+
+def test_errors_of_forces_may_be_missing():
+    assert _in_words({"energy": {"rmse": 1.234}, "forces": {"rmse": None}}) == "1.2 meV/atom"
+    assert _in_words({"energy": {"rmse": 1.234}, "forces": {"rmse": 0.1}}) == "1.2 meV/atom, 0.100 eV/Å"
 
 
 def test_a_family_of_another_package(of_page, run, python_code, tmp_path):

@@ -148,7 +148,7 @@ def test_the_text(chain):
     assert "- isolated_atom: energy 0.0001 eV/atom, forces 0.01 eV/Å" in markdown
     assert f"content hash (SHA-256) {content['potential']['content_hash']}" in markdown
     assert f"called by FitTwiceAndTest <{chain.pk}> {chain.uuid}" in markdown
-    assert "seed of the choice of sparse points: 6" in markdown
+    assert "- seed: 6" in markdown
 
 
 def test_regularisation_is_told(run, gap_fit_code, dataset):

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from aiida.orm import Dict, Float, Int, Log
+from aiida.orm import Bool, Dict, Float, Int, Log, Str
 from ase.build import bulk
 from helpers import FIT
 
@@ -14,6 +14,7 @@ from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.campaign.file import check_campaign
 from aiida_gaprss.campaign.inputs import builder_inputs
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.folder import family_of_file
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.models.base import PotentialError
 from aiida_gaprss.models.families import fit_settings
@@ -23,6 +24,7 @@ from aiida_gaprss.runners.pair import PairPotential
 from aiida_gaprss.runners.status import ON_THE_WAY
 from aiida_gaprss.sharing.card import card, export
 from aiida_gaprss.sharing.card_text import text
+from aiida_gaprss.workflows.committee import CommitteeWorkChain
 from aiida_gaprss.workflows.fit import FitWorkChain
 from aiida_gaprss.workflows.rss import RssWorkChain
 
@@ -110,6 +112,38 @@ def test_what_it_has_not(run, fitted, python_code, silicon_frames):
     assert node.lammps() is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"delta_by_stages": Bool(True)}, r"delta_by_stages .*: a fit of the family pair has no stages"),
+        ({"sparse_frames": True}, r"sparse_frames .*: a fit of the family pair chooses no sparse points"),
+        ({"test_fraction": Float(0.01)}, r"a fraction of 0.01 of 14 frames leaves nothing on one side"),
+    ],
+)
+def test_refused_before_anything_runs(run, python_code, dataset, changes, message):
+    given = {key: {"more": dataset} if key == "sparse_frames" else value for key, value in changes.items()}
+    inputs = {"fit": {"code": python_code, "python": python_code}, "datasets": {"silicon": dataset}}
+    with pytest.raises(ValueError, match=message):
+        run(FitWorkChain, **inputs, settings=Dict(SETTINGS), seed=Int(1), **given)
+
+
+def test_a_committee_of_equal_members(run, python_code, dataset):
+    inputs = {"fit": {"code": python_code, "python": python_code}, "datasets": {"silicon": dataset}}
+    with pytest.raises(ValueError, match="by: no fit of the family pair depends on a seed"):
+        run(CommitteeWorkChain, **inputs, settings=Dict(SETTINGS), seed=Int(1), by=Str("seed"), test_fraction=Float(0.2))
+
+
+def test_a_file_of_another_name(fitted, tmp_path):
+    """It is known by what is in it; and nothing of it is left beside what replaces it."""
+    node = fitted.outputs.potential
+    path = node.to_folder(tmp_path / "out")
+    other = path.rename(path.with_name("silicon.json"))
+    assert family_of_file(other).NAME == "pair"
+    with pytest.raises(PotentialError, match=r"out holds silicon\.json already"):
+        node.to_folder(tmp_path / "out")
+    assert "aiida_gaprss.runners.pair.PairPotential(" in node.family.how_to_use(node.facts, str(other))
+
+
 def test_files_and_card(fitted, tmp_path):
     """Exported, imported, refused when they were changed."""
     node = fitted.outputs.potential
@@ -132,6 +166,9 @@ def test_files_and_card(fitted, tmp_path):
         (lambda c: c["e0_eV"].update(Si=float("nan")), "e0_eV.Si: .*finite"),
         (lambda c: c.update(switch_A=9.0), "switch_A: 9, expected less than cutoff_A, 4.5"),
         (lambda c: c.update(more=1), "more: unknown key"),
+        (lambda c: c.update(cutoff_A=500.0), "cutoff_A: .*less than or equal to 100"),
+        (lambda c: c["powers"].__setitem__(14, 10000), r"powers.14: .*less than or equal to 50"),
+        (lambda c: c["pairs"][0].update(shortest_A=100.0), "shortest_A of Si-Si is 100, beyond the cutoff"),
     ):
         content = json.loads(path.read_text())
         change(content)

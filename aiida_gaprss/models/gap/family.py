@@ -43,7 +43,7 @@ class Gap(Family):
     DEFAULT_PROTOCOL = "default"
     PROGRAM = "gap_fit"
     MAIN = "gap.xml"
-    VARIANCES = True
+    VARIANCES = SPARSE = STAGES = RANDOM = True
     #: Input of gap_fit.
     CONFIG = "fit.in"
 
@@ -126,6 +126,10 @@ class Gap(Family):
         """Return quippy's Potential."""
         args = {"args_str": quip.init_args(facts)} if facts else {}
         return {"calculator": "quippy.potential.Potential", "arguments": {**args, "param_filename": path}}
+
+    def how_to_use(self, facts: Mapping[str, Any], path: str) -> str:
+        """Return the call of quippy's Potential."""
+        return f"quippy's Potential({quip.init_args(facts)!r}, param_filename={path!r})"
 
     def load(self, facts: Mapping[str, Any], path: Path, args: str = "") -> Calculator:
         """Return quippy's Potential, see :func:`aiida_gaprss.models.gap.quip.load`."""

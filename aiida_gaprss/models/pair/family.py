@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -101,6 +101,14 @@ class Pair(Family):
     def calculator(self, facts: Mapping[str, Any], path: str) -> dict[str, Any]:
         """Return the calculator that travels with the job."""
         return {"calculator": "pair.PairPotential", "arguments": {"param_filename": path}}
+
+    def how_to_use(self, facts: Mapping[str, Any], path: str) -> str:
+        """Return the call of the calculator where this package is."""
+        return f"aiida_gaprss.runners.pair.PairPotential({path!r})"
+
+    def owns(self, name: str, content: Callable[[], bytes]) -> bool:
+        """Tell whether a file is that of a pair potential, whatever its name."""
+        return name == self.MAIN or (name.endswith(".json") and b'"kind": "pair potential"' in content())
 
     def load(self, facts: Mapping[str, Any], path: Path, args: str = "") -> Calculator:
         """Return the calculator."""

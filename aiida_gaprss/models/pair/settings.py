@@ -8,16 +8,18 @@ from ase.data import atomic_numbers
 from pydantic import Field, model_validator
 
 from aiida_gaprss.models.base import BaseFit
-from aiida_gaprss.settings.model import Coefficient, Count, Length, Model, Positive
+from aiida_gaprss.settings.model import Coefficient, Length, Model, Order, Positive
 
 
 class PairSettings(BaseFit):
     """A pair potential by linear least squares."""
 
     family: Literal["pair"] = "pair"
-    cutoff: Length = Field(6.0, description="Å; beyond it there is no interaction")
+    cutoff: Length = Field(6.0, le=30, description="Å; beyond it there is no interaction")
     switch: Length | None = Field(None, description="Å; where it begins to be switched off; default: 0.66 of the cutoff")
-    powers: list[Count] = Field(default_factory=lambda: list(range(1, 16)), min_length=1, description="k of the terms 1/r^k")
+    powers: list[Order] = Field(
+        default_factory=lambda: list(range(1, 16)), min_length=1, max_length=50, description="k of the terms 1/r^k"
+    )
     sigma_energy: Positive = Field(0.01, description="expected error, eV/atom")
     sigma_forces: Positive = Field(0.1, description="expected error, eV/Å")
     sigma_virial: Positive = Field(0.1, description="expected error, eV/atom")
@@ -58,10 +60,10 @@ class PairFile(Model):
     """The file of a pair potential."""
 
     kind: Literal["pair potential"]
-    cutoff_A: Length
+    cutoff_A: Length = Field(le=100)
     switch_A: Length
     scale_A: Length
-    powers: list[Count] = Field(min_length=1, max_length=100)
+    powers: list[Order] = Field(min_length=1, max_length=50)
     e0_eV: dict[str, Coefficient] = Field(min_length=1)
     pairs: list[PairTerm]
     eta: Coefficient | None = None
@@ -77,6 +79,9 @@ class PairFile(Model):
         wanted = sorted(tuple(sorted((a, b))) for i, a in enumerate(self.e0_eV) for b in list(self.e0_eV)[i:])
         if there != wanted:
             raise ValueError(f"pairs: there are {there}, expected {wanted}, each once")
+        far = [pair for pair in self.pairs if pair.shortest_A > self.cutoff_A]
+        if far:
+            raise ValueError(f"pairs: shortest_A of {'-'.join(far[0].elements)} is {far[0].shortest_A:g}, beyond the cutoff")
         short = [pair for pair in self.pairs if len(pair.coefficients_eV) != len(self.powers)]
         if short:
             raise ValueError(
