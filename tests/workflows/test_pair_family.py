@@ -113,18 +113,18 @@ def test_what_it_has_not(run, fitted, python_code, silicon_frames):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("name", "message"),
     [
-        ({"delta_by_stages": Bool(True)}, r"delta_by_stages .*: a fit of the family pair has no stages"),
-        ({"sparse_frames": True}, r"sparse_frames .*: a fit of the family pair chooses no sparse points"),
-        ({"test_fraction": Float(0.01)}, r"a fraction of 0.01 of 14 frames leaves nothing on one side"),
+        ("delta_by_stages", r"delta_by_stages .*: a fit of the family pair has no stages"),
+        ("sparse_frames", r"sparse_frames .*: a fit of the family pair chooses no sparse points"),
+        ("test_fraction", r"a fraction of 0.01 of 14 frames leaves nothing on one side"),
     ],
 )
-def test_refused_before_anything_runs(run, python_code, dataset, changes, message):
-    given = {key: {"more": dataset} if key == "sparse_frames" else value for key, value in changes.items()}
+def test_refused_before_anything_runs(run, python_code, dataset, name, message):
+    given = {"delta_by_stages": Bool(True), "sparse_frames": {"more": dataset}, "test_fraction": Float(0.01)}[name]
     inputs = {"fit": {"code": python_code, "python": python_code}, "datasets": {"silicon": dataset}}
     with pytest.raises(ValueError, match=message):
-        run(FitWorkChain, **inputs, settings=Dict(SETTINGS), seed=Int(1), **given)
+        run(FitWorkChain, **inputs, settings=Dict(SETTINGS), seed=Int(1), **{name: given})
 
 
 def test_a_committee_of_equal_members(run, python_code, dataset):
