@@ -8,12 +8,12 @@ from functools import cache
 from typing import Annotated, Any, TypeAlias, cast
 
 from ase.data import atomic_numbers, covalent_radii
-from pydantic import BeforeValidator, SerializeAsAny, ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import BeforeValidator, SerializeAsAny
+from pydantic_core import PydanticCustomError
 
 from aiida_gaprss.models.base import BaseFit, Family
 from aiida_gaprss.settings.model import NO_MAPPING
-from aiida_gaprss.settings.plugins import FAMILIES, KindError, kind_of, kinds_of
+from aiida_gaprss.settings.plugins import FAMILIES, KindError, kind_of, kinds_of, refused, validated
 from aiida_gaprss.settings.protocols import merged
 
 #: The family of settings, and of potentials, that name none.
@@ -57,11 +57,9 @@ def fit_settings(**data: Any) -> BaseFit:
     :raises ValidationError: with all faults.
     """
     try:
-        model = family_of(family_named(data)).SETTINGS
+        return validated(family_of(family_named(data)).SETTINGS, data)
     except KindError as error:
-        fault = InitErrorDetails(type="value_error", loc=("family",), input=data.get("family"), ctx={"error": error})
-        raise ValidationError.from_exception_data("fit", [fault]) from error
-    return model.model_validate(data)
+        raise refused("fit", "family", data.get("family"), error) from error
 
 
 def _as_model(value: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -18,6 +18,9 @@ from aiida_gaprss.settings.model import NO_MAPPING, Model
 FAMILIES, PROPERTIES, REFERENCES, STRATEGIES = (
     f"aiida_gaprss.{name}" for name in ("families", "properties", "references", "strategies")
 )
+
+
+M = TypeVar("M", bound=Model)
 
 
 class KindError(ValueError):
@@ -110,15 +113,23 @@ def by_kind(group: str, base: type[Model], default: str | None = None) -> Callab
             raise PydanticCustomError(NO_MAPPING, "expected keys and values")
         kind = str(value.get("kind", default))
         try:
-            return _model_of(kind_of(group, kind, base), value)
+            return validated(kind_of(group, kind, base), value)
         except KindError as error:
-            fault = InitErrorDetails(type="value_error", loc=("kind",), input=kind, ctx={"error": error})
-            raise ValidationError.from_exception_data(base.__name__, [fault]) from error
+            raise refused(base.__name__, "kind", kind, error) from error
 
     return model_of
 
 
-def _model_of(kind: type[Model], value: Mapping[str, Any]) -> Model:
+def refused(title: str, key: str, value: Any, error: KindError) -> ValidationError:
+    """Return the fault of a kind as one of a model, at the key that names it.
+
+    :param title: of the model.
+    """
+    fault = InitErrorDetails(type="value_error", loc=(key,), input=value, ctx={"error": error})
+    return ValidationError.from_exception_data(title, [fault])
+
+
+def validated(kind: type[M], value: Mapping[str, Any]) -> M:
     """Return a model of a class of another package, which may have faults.
 
     :raises ValidationError: for settings that are wrong, with their places.
