@@ -9,7 +9,7 @@ from aiida.engine import CalcJobProcessSpec
 from aiida_gaprss.calculations.frames import FramesCalculation, potential_calculator
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.models.base import PotentialError
-from aiida_gaprss.settings.jobs import RelaxSettings
+from aiida_gaprss.settings.jobs import RelaxJobSettings
 from aiida_gaprss.settings.model import model_validator_for
 
 
@@ -28,13 +28,13 @@ class RelaxCalculation(FramesCalculation):
         """Define the potential and the settings."""
         super().define(spec)
         spec.input("potential", valid_type=Potential, validator=check_potential, help="Drives the relaxations.")
-        spec.inputs["settings"].validator = model_validator_for(RelaxSettings)
+        spec.inputs["settings"].validator = model_validator_for(RelaxJobSettings)
         spec.inputs.validator = validate_potential
 
     def task_settings(self) -> dict[str, Any]:
         """Return the relaxation settings with the calculator."""
         given = self.inputs.settings.get_dict() if "settings" in self.inputs else {}
-        return RelaxSettings(**given).model_dump() | potential_calculator(self.inputs.potential)
+        return RelaxJobSettings(**given).model_dump() | potential_calculator(self.inputs.potential)
 
 
 def check_potential(potential: Potential | None, _: Any) -> str | None:

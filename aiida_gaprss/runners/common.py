@@ -58,6 +58,10 @@ class CalculatorTask:
     settings: dict[str, Any]
     calculator: Calculator
 
+    def settings_of(self, atoms: Atoms) -> dict[str, Any]:
+        """Return the settings for a frame: some may have their own, by ``frame_id``."""
+        return {**self.settings, **self.settings.get("tasks", {}).get(str(atoms.info.get("frame_id")), {})}
+
     def setup(self, settings: dict[str, Any]) -> None:
         """Make the calculator."""
         self.settings = settings
@@ -75,6 +79,16 @@ class CalculatorTask:
         if isinstance(self.calculator, Calculator):  # asked without atoms, it need not find out whether they are still the same
             return [get(names[0], atoms), *(get(name) for name in names[1:])]
         return [get(name, atoms) for name in names]
+
+    def local_energies(self, atoms: Atoms) -> np.ndarray:
+        """Return the energy of each atom, eV, shape ``(natoms,)``.
+
+        :raises ArithmeticError: if one of them is not finite.
+        """
+        energies = numbers("local energies", self.calculator.get_property("energies", stripped(atoms)), (len(atoms),))
+        if not np.isfinite(energies).all():
+            raise ArithmeticError("a local energy is not a finite number")
+        return energies
 
     def single_point(self, atoms: Atoms, prefix: str, stress: bool = True) -> Atoms:
         """Return a copy of ``atoms`` with energy (eV; the one the forces are derivatives of), forces (eV/Å) and virial (eV).

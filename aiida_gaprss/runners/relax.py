@@ -56,8 +56,10 @@ class LogCellFilter(UnitCellFilter):
     the same.
     """
 
-    def __init__(self, atoms: Atoms, scalar_pressure: float) -> None:
+    def __init__(self, atoms: Atoms, scalar_pressure: float, fixed: bool = False) -> None:
+        """:param fixed: the cell stays as it is."""
         super().__init__(atoms, cell_factor=1.0, scalar_pressure=scalar_pressure)
+        self.fixed = fixed
         self.forces: np.ndarray | None = None  # optimisers ask for them three times a step
 
     def get_positions(self) -> np.ndarray:
@@ -81,7 +83,7 @@ class LogCellFilter(UnitCellFilter):
             differences = np.subtract.outer(np.log(stretches), np.log(stretches))
             factors = np.sinc(1j * differences / np.pi).real  # sinh(x)/x
             virial = -self.atoms.get_volume() * axes.T @ stress @ axes
-            cell = axes @ (virial * factors) @ axes.T / len(self.atoms)
+            cell = axes @ (virial * factors) @ axes.T / len(self.atoms) * (not self.fixed)
             self.forces = np.round(np.vstack([self.atoms.get_forces() @ deformation, cell]), FORCE_DECIMALS)
         return self.forces.copy()
 
@@ -225,13 +227,19 @@ class ConjugateGradients(SciPyFminCG):
             raise
 
 
+def is_kept(step: int, wanted: Any) -> bool:
+    """Tell whether this step is wanted besides the last one."""
+    if isinstance(wanted, dict):
+        return bool(step % wanted["every"] == 0)
+    return wanted == "all" or step in wanted
+
+
 class Relax(CalculatorTask):
     """Relaxation of one cell; ``settings`` as in ``RelaxSettings``."""
 
     def setup(self, settings: dict[str, Any]) -> None:
         """Make the calculator."""
         super().setup(settings)
-        self.shortest = shortest_distances(settings["min_distance"])
         if settings["symmetry"] == "kept":
             import spglib  # noqa: F401  a machine without it says so at once
 
@@ -239,38 +247,44 @@ class Relax(CalculatorTask):
         work = stripped(atoms)
         work.info = {}
         work.calc = self.calculator
+        settings = self.settings_of(atoms)
         volume = work.get_volume() / len(work)
         pressure = float(atoms.info.get("pressure_GPa", 0.0)) * units.GPa
         snapshots: list[Atoms] = []
         step = -1
-        self.distances = Distances(self.shortest, self.settings["max_neighbour_distance"])
+        self.distances = Distances(
+            shortest_distances(settings["min_distance"]), settings["max_neighbour_distance"]
+        )
+        factors = settings["volume_factors"]
         try:  # before the first energy: a neighbour list of a collapsed cell can exhaust the memory
-            self.check(work, volume)
+            self.check(work, volume, factors)
             self.check_neighbours(work)
         except GiveUp as reason:
             return str(reason), []
-        if self.settings["symmetry"] == "kept":
+        if settings["symmetry"] == "kept":
             work.set_constraint(FixSymmetry(work, symprec=SYMMETRY_TOLERANCE))
 
         def observe() -> None:
             nonlocal step
             step += 1
-            self.check(work, volume)
+            self.check(work, volume, factors)
             if step % NEIGHBOURS_EVERY == 0:
                 self.check_neighbours(work)
-            if self.is_kept(step):
+            if is_kept(step, settings["snapshot_steps"]):
                 snapshots.append(self.snapshot(work, step))
             if time.time() > deadline:
                 raise GiveUp(TIME_LIMIT)
 
-        filtered = LogCellFilter(work, scalar_pressure=pressure)
-        if self.settings["optimizer"] == "cg":
-            optimizer: Optimizer = ConjugateGradients(filtered, lambda: self.check(work, volume), deadline, logfile=None)
+        filtered = LogCellFilter(work, scalar_pressure=pressure, fixed=settings["cell"] == "fixed")
+        if settings["optimizer"] == "cg":
+            optimizer: Optimizer = ConjugateGradients(
+                filtered, lambda: self.check(work, volume, factors), deadline, logfile=None
+            )
         else:
-            optimizer = {"lbfgs": LBFGS, "fire": FIRE}[self.settings["optimizer"]](filtered, logfile=None)
+            optimizer = {"lbfgs": LBFGS, "fire": FIRE}[settings["optimizer"]](filtered, logfile=None)
         optimizer.attach(observe, interval=1)
         try:
-            converged = optimizer.run(fmax=self.settings["fmax"], steps=self.settings["max_steps"])
+            converged = optimizer.run(fmax=settings["fmax"], steps=settings["max_steps"])
             status = CONVERGED if converged else MAX_STEPS
             self.check_neighbours(work)
         except GiveUp as reason:
@@ -285,19 +299,12 @@ class Relax(CalculatorTask):
             frame.info["relax_status"] = status if last else ON_THE_WAY
         return status, snapshots
 
-    def is_kept(self, step: int) -> bool:
-        """Tell whether this step is wanted besides the last one."""
-        wanted = self.settings["snapshot_steps"]
-        if isinstance(wanted, dict):
-            return bool(step % wanted["every"] == 0)
-        return wanted == "all" or step in wanted
-
-    def check(self, atoms: Atoms, start_volume: float) -> None:
+    def check(self, atoms: Atoms, start_volume: float, factors: tuple[float, float]) -> None:
         """Give up a cell that a hole of the potential has collapsed or blown up."""
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
             raise GiveUp(NOT_FINITE)
         volume = atoms.get_volume() / len(atoms)
-        low, high = self.settings["volume_factors"]
+        low, high = factors
         if volume > high * start_volume:
             raise GiveUp(EXPLODED)
         if volume < low * start_volume or self.distances.too_close(atoms):

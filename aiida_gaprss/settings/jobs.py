@@ -38,6 +38,7 @@ class RelaxSettings(Model):
     snapshot_steps: list[CountOrZero] | Literal["all"] | EveryStep = Field(
         default=[5], description="steps kept besides the last one: a list, all, or {every: n}"
     )
+    cell: Literal["free", "fixed"] = Field("free", description="whether the cell is relaxed, too, or the atoms only")
     symmetry: Literal["free", "kept"] = Field("free", description="whether the space group of the cell (to 1e-4 Å) is imposed")
     min_distance: LengthOrZero | dict[str, Length] = Field(
         0.0, description="Å, for all pairs or by pair (Li-Cu: 1.5); two atoms closer than this end the relaxation (collapsed)"
@@ -75,6 +76,21 @@ class RelaxSettings(Model):
     def _together(self) -> RelaxSettings:
         if self.symmetry == "kept" and self.optimizer == "cg":
             raise ValueError("symmetry: kept goes with lbfgs and fire; the line searches of cg are too long for it")
+        return self
+
+
+class RelaxJobSettings(RelaxSettings):
+    """Settings of a job of relaxations, in which frames may have some of their own."""
+
+    tasks: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="settings of single frames, by frame_id, where they differ"
+    )
+
+    @model_validator(mode="after")
+    def _each(self) -> RelaxJobSettings:
+        common = self.model_dump(exclude={"tasks"})
+        for own in self.tasks.values():
+            RelaxSettings(**{**common, **own})
         return self
 
 
