@@ -252,9 +252,7 @@ class Relax(CalculatorTask):
         pressure = float(atoms.info.get("pressure_GPa", 0.0)) * units.GPa
         snapshots: list[Atoms] = []
         step = -1
-        self.distances = Distances(
-            shortest_distances(settings["min_distance"]), settings["max_neighbour_distance"]
-        )
+        self.distances = Distances(shortest_distances(settings["min_distance"]), settings["max_neighbour_distance"])
         factors = settings["volume_factors"]
         try:  # before the first energy: a neighbour list of a collapsed cell can exhaust the memory
             self.check(work, volume, factors)
@@ -277,9 +275,7 @@ class Relax(CalculatorTask):
 
         filtered = LogCellFilter(work, scalar_pressure=pressure, fixed=settings["cell"] == "fixed")
         if settings["optimizer"] == "cg":
-            optimizer: Optimizer = ConjugateGradients(
-                filtered, lambda: self.check(work, volume, factors), deadline, logfile=None
-            )
+            optimizer: Optimizer = ConjugateGradients(filtered, lambda: self.check(work, volume, factors), deadline, logfile=None)
         else:
             optimizer = {"lbfgs": LBFGS, "fire": FIRE}[settings["optimizer"]](filtered, logfile=None)
         optimizer.attach(observe, interval=1)
