@@ -34,6 +34,8 @@ class FramesCalculation(CalcJob):
 
     TASK: str
     PARSER: str
+    #: What names, in a frame that comes out, the one that was sent.
+    NAMED_BY = "frame_id"
 
     def init(self) -> None:
         """Begin, or go on after a worker of the daemon that has ended."""
