@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -182,6 +183,22 @@ def check_given(data: dict[str, Any]) -> Campaign:
     :raises ConfigError: as :func:`check_campaign`, with places but no lines.
     """
     return _checked(data, Given(data), Path.cwd() / "campaign")
+
+
+#: Keys of a campaign file that say how frames are labelled.
+OF_REFERENCE = ("reference", "codes", "options", "max_concurrent", "bundle", "max_failed_fraction")
+
+
+def check_reference(data: dict[str, Any], lines: Lines, path: Path, elements: Collection[str]) -> Campaign:
+    """Check what says how frames of some elements are labelled: those keys of a campaign file that are about it.
+
+    :raises ConfigError: as :func:`check_campaign`.
+    """
+    known = f"unknown key, expected one of {', '.join(OF_REFERENCE)}"
+    if faults := [Fault((key,), known) for key in data if key not in OF_REFERENCE]:
+        raise ConfigError(str(path), lines.located(faults))
+    cells = {"random": {"n_atoms": [len(elements)]}}  # none is made; those of the protocol may not go with the elements
+    return _checked({**data, "settings": {"formula": dict.fromkeys(elements, 1), "seeds": cells}}, lines, path)
 
 
 def _checked(data: dict[str, Any], lines: Lines, path: Path) -> Campaign:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,18 +14,16 @@ from aiida.common.exceptions import MultipleObjectsError, NotExistent
 from aiida.engine import CalcJob, PortNamespace
 from aiida.orm import AbstractCode, Computer, Dict, InstalledCode, Int, Str, WorkChainNode, load_code, load_node
 from aiida.plugins import CalculationFactory
-from ase import Atoms
-from ase.io import read
 from pydantic import ValidationError
 
+from aiida_gaprss.campaign.crystals import named_crystals
 from aiida_gaprss.campaign.file import Campaign, CampaignConfig
 from aiida_gaprss.campaign.forecast import Made, Need, cells_of, needs_of
 from aiida_gaprss.campaign.settings import RssSettings
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.frames import FrameError, plain_name
+from aiida_gaprss.frames import FrameError
 from aiida_gaprss.levels import Level, difference
 from aiida_gaprss.models.families import family_of
-from aiida_gaprss.outside import lack_of_file, size
 from aiida_gaprss.reference import level_of, reference_named
 from aiida_gaprss.reference.base import Program, Reference
 from aiida_gaprss.reference.settings import ReferenceSettings
@@ -34,7 +31,6 @@ from aiida_gaprss.settings.calculators import find
 from aiida_gaprss.settings.computer import JobOptions, fit_options, is_here, job_options
 from aiida_gaprss.settings.faults import Fault, Place, news
 from aiida_gaprss.settings.yamlfile import ConfigError, Lines
-from aiida_gaprss.structures.checks import MOST_ATOMS
 
 HOW_TO_GET = {
     "gap_fit": "it comes with quippy-ase (pip install quippy-ase); `aiida-gaprss setup` registers it",
@@ -388,51 +384,21 @@ def _check_levels(campaign: Campaign, database: dict[str, Dataset], level: Level
             findings.fault(where, f"{what}; label it anew (relabel), or say mixed_levels: true in settings.fit")
 
 
-#: Bytes of a file of crystals, and how many crystals it may hold.
-MOST_BYTES, MOST_CRYSTALS = 20_000_000, 1000
-
-
 def _crystals(campaign: Campaign, key: str, findings: Findings) -> Dataset | None:
     """Return the crystals of the files in ``crystals`` or ``targets``, called by their ``name`` in the file, or after it."""
     frames = []
     for index, name in enumerate(getattr(campaign.config, key)):
-        path = campaign.path.parent / name
         try:
-            crystals: Any = _structures(path, campaign.settings)
+            found = named_crystals(campaign.path.parent / name, campaign.settings.formula)
         except ValueError as exception:
             findings.fault((key, index), str(exception))
             continue
-        for number, atoms in enumerate(crystals):
-            crystal = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-            label = str(atoms.info.get("name", path.stem + (f"-{number}" if len(crystals) > 1 else "")))
-            label = plain_name(re.sub(r"[^\w.+-]+", "-", label), "crystal")
-            crystal.info.update(frame_id=label, config_type="crystal" if key == "crystals" else label)
+        for label, crystal in found.items():
+            if key == "targets":
+                crystal.info["config_type"] = label
             frames.append(crystal)
     try:
         return Dataset(frames, level_of_theory="unlabelled") if frames else None
     except FrameError as exception:
         findings.fault((key,), str(exception))
         return None
-
-
-def _structures(path: Path, settings: RssSettings) -> list[Atoms]:
-    """Return the structures of a file.
-
-    :raises ValueError: if they cannot be read, or are no crystals of the elements of the campaign.
-    """
-    lack = lack_of_file(path)
-    if lack or path.stat().st_size > MOST_BYTES:
-        raise ValueError(lack or f"{path} has {size(path.stat().st_size)}, expected at most {size(MOST_BYTES)}")
-    try:
-        found: Any = read(path, index=":")
-    except Exception as exception:  # ASE's readers raise anything
-        raise ValueError(f"{path} cannot be read: {exception or type(exception).__name__}") from exception
-    if not 0 < len(found) <= MOST_CRYSTALS:
-        raise ValueError(f"{path} holds {len(found)} structures, expected 1 to {MOST_CRYSTALS}")
-    for atoms in found:
-        strange = sorted(set(atoms.get_chemical_symbols()) - set(settings.formula))
-        if strange:
-            raise ValueError(f"{path} contains {', '.join(strange)}, which the formula does not ({', '.join(settings.formula)})")
-        if not 0 < len(atoms) <= MOST_ATOMS:
-            raise ValueError(f"{path} holds a structure of {len(atoms)} atoms, expected 1 to {MOST_ATOMS}")
-    return list(found)

@@ -20,6 +20,7 @@ from aiida_gaprss.cli.scans import committee, learning_curve, tune
 from aiida_gaprss.cli.search import search
 from aiida_gaprss.cli.setup import setup
 from aiida_gaprss.cli.storage import storage
+from aiida_gaprss.cli.validate import validate
 from aiida_gaprss.outside import harmless
 from aiida_gaprss.outside.terminal import harmless_output
 
@@ -58,6 +59,7 @@ COMMANDS = (
     tune,
     committee,
     search,
+    validate,
     dataset,
     potential,
 )

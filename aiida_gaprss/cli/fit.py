@@ -142,8 +142,13 @@ def data_and_settings(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str
     return nodes, _settings(options)
 
 
-def run_or_submit(process: type[WorkChain], inputs: dict[str, Any], what: str, options: dict[str, Any]) -> Any:
-    """Run a work chain and return its node and the folder of its figures; or submit it and return None."""
+def run_or_submit(
+    process: type[WorkChain], inputs: dict[str, Any], what: str, options: dict[str, Any], also_failed: bool = False
+) -> Any:
+    """Run a work chain and return its node and the folder of its figures; or submit it and return None.
+
+    :param also_failed: one that failed is returned, too.
+    """
     if options["submit"]:
         from aiida.engine import submit
 
@@ -154,7 +159,7 @@ def run_or_submit(process: type[WorkChain], inputs: dict[str, Any], what: str, o
     from aiida_gaprss.report.folder import RESULTS, refuse_used
 
     refuse_used(options["folder"], RESULTS)
-    return ended(run_with_progress(process, inputs), what, options["folder"])
+    return ended(run_with_progress(process, inputs), what, options["folder"], also_failed)
 
 
 def read_yaml(path: Path | None, example: str) -> dict[str, Any]:

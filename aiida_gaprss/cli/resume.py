@@ -18,6 +18,7 @@ from aiida_gaprss.cli.told import (
     tell_fit,
     tell_search,
     tell_trials,
+    tell_validation,
 )
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def _tell(node: WorkChainNode, folder: Path | None) -> None:
     others: dict[str, tuple[str, Any]] = {
         "FitWorkChain": ("fit", tell_fit),
         "SearchWorkChain": ("search", tell_search),
+        "ValidateWorkChain": ("validation", tell_validation),
         "LearningCurveWorkChain": ("learning-curve", tell_curve),
         "HyperparametersWorkChain": ("tune", tell_trials),
         "CommitteeWorkChain": ("committee", tell_committee),

@@ -18,6 +18,7 @@ WHAT = {
     "RssWorkChain": "campaign",
     "FitWorkChain": "fit",
     "SearchWorkChain": "structure search",
+    "ValidateWorkChain": "validation",
     "LearningCurveWorkChain": "learning curve",
     "HyperparametersWorkChain": "search",
     "CommitteeWorkChain": "committee",
@@ -72,12 +73,13 @@ def print_report(node: WorkChainNode, folder: Path, force: bool = False) -> Path
     return write_report(record, folder, force)
 
 
-def ended(node: WorkChainNode, what: str, folder: Path | None) -> tuple[WorkChainNode, Path]:
+def ended(node: WorkChainNode, what: str, folder: Path | None, also_failed: bool = False) -> tuple[WorkChainNode, Path]:
     """Return the node of a work chain that has ended, and the folder of its figures, which is made.
 
+    :param also_failed: one that failed is returned, too.
     :raises click.ClickException: if it failed.
     """
-    if not node.is_finished_ok:
+    if not (node.is_finished_ok or also_failed):
         raise click.ClickException(f"{what} <{node.pk}> failed: {node.exit_message or node.process_state}")
     folder = folder or Path(f"gaprss-{what}-{node.pk}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -217,6 +219,43 @@ def tell_search(node: WorkChainNode, folder: Path) -> None:
         console.print(f"{job}: {reason}")
     write_search(node, folder)
     console.print(f"Search <{node.pk}>; minima.csv, minima.xyz, report.json: {folder}")
+
+
+def tell_validation(node: WorkChainNode, folder: Path) -> None:
+    """Print the lights and the scores, and write the page."""
+    from rich.table import Table
+
+    from aiida_gaprss.outside.terminal import wide_console
+    from aiida_gaprss.report.validation import SIGNS, record_of, score_rows, write_validation
+
+    record = record_of(node)
+    potentials = list(record["potentials"])
+    console = wide_console()
+    lights = Table("property", *potentials, box=None)
+    for name in record["scorecard"]["properties"]:
+        cards = [record["scorecard"]["potentials"].get(potential, {"lights": {}}) for potential in potentials]
+        lights.add_row(name, *(SIGNS[card["lights"].get(name)] for card in cards))
+    console.print(lights)
+    console.print()
+    scores = Table("property", "crystal", "score", *potentials, "good up to", "look up to", box=None)
+    for row in score_rows(record):
+        values = [_judged(row, potential) for potential in potentials]
+        limits = [_cell(row.get(key)) for key in ("good", "look")]
+        scores.add_row(row["property"], row["crystal"], row["score"], *values, *limits)
+    console.print(scores)
+    page = write_validation(node, folder)
+    console.print(f"Validation <{node.pk}>; page: {page}")
+    if not node.is_finished_ok:
+        raise click.ClickException(f"validation <{node.pk}>: {node.exit_message or node.process_state}")
+
+
+def _judged(row: dict[str, Any], potential: str) -> str:
+    from aiida_gaprss.report.validation import SIGNS
+
+    value = row.get(potential)
+    text = value if isinstance(value, str) else _cell(value)
+    light = row.get(f"{potential} light")
+    return f"{text} {SIGNS[light].partition(' ')[0]}" if light else text
 
 
 def _cell(value: float | None) -> str:

@@ -72,7 +72,7 @@ def write_report(record: CampaignRecord, folder: str | Path, force: bool = False
     structures = []
     for minimum in record.minima[:STRUCTURES_DRAWN]:
         name = f"structure_{minimum.rank:02d}.png"
-        structures.append({"image": _save(structure(minimum), target / name), "minimum": minimum})
+        structures.append({"image": save_figure(structure(minimum), target / name), "minimum": minimum})
 
     summary = summarise(record)
     write_csv(target / "generations.csv", [_flatten(row) for row in summary["generations"]])
@@ -84,6 +84,38 @@ def write_report(record: CampaignRecord, folder: str | Path, force: bool = False
 
     rows = tables.generation_rows(record)
     zero = record.zero
+    page = (
+        page_environment()
+        .get_template("page.html.j2")
+        .render(
+            record=record,
+            headline=_headline(record),
+            sections=sections,
+            structures=structures,
+            generations=rows,
+            chosen_as=tables.counted(rows, "chosen_as"),
+            rejected=tables.counted(rows, "rejected_reasons"),
+            relax_status=tables.counted(rows, "relax_status"),
+            progress=_progress(record),
+            above=zero.words,
+            heights=tables.above_hull(record),
+            found=[in_words(row) for row in record.found],
+            formulas=len({minimum.formula for minimum in record.minima}) > 1,
+            stages=tables.stages(record),
+            final_errors=_final_errors(record),
+            units=UNITS,
+            minima=record.minima[:MINIMA_ON_PAGE],
+            failures=_failures(record),
+            names_per_reason=NAMES_PER_REASON,
+        )
+    )
+    path = target / "index.html"
+    path.write_text(page + "\n", encoding="utf-8")
+    return path
+
+
+def page_environment() -> Environment:
+    """Return what makes pages of templates; texts are escaped, and what would act in them is written out."""
     environment = Environment(
         loader=PackageLoader("aiida_gaprss.report", "."),
         autoescape=True,
@@ -94,30 +126,7 @@ def write_report(record: CampaignRecord, folder: str | Path, force: bool = False
     )
     for name in ("number", "significant", "duration", "space_group", "subscripts"):
         environment.filters[name] = getattr(numbers, name)
-    page = environment.get_template("page.html.j2").render(
-        record=record,
-        headline=_headline(record),
-        sections=sections,
-        structures=structures,
-        generations=rows,
-        chosen_as=tables.counted(rows, "chosen_as"),
-        rejected=tables.counted(rows, "rejected_reasons"),
-        relax_status=tables.counted(rows, "relax_status"),
-        progress=_progress(record),
-        above=zero.words,
-        heights=tables.above_hull(record),
-        found=[in_words(row) for row in record.found],
-        formulas=len({minimum.formula for minimum in record.minima}) > 1,
-        stages=tables.stages(record),
-        final_errors=_final_errors(record),
-        units=UNITS,
-        minima=record.minima[:MINIMA_ON_PAGE],
-        failures=_failures(record),
-        names_per_reason=NAMES_PER_REASON,
-    )
-    path = target / "index.html"
-    path.write_text(page + "\n", encoding="utf-8")
-    return path
+    return environment
 
 
 def summarise(record: CampaignRecord) -> dict[str, Any]:
@@ -266,11 +275,12 @@ def _draw(section: Section, target: Path) -> dict[str, Any]:
         if figure is None:
             path.unlink(missing_ok=True)
         else:
-            images[name] = _save(figure, path)
+            images[name] = save_figure(figure, path)
     return {"key": section.key, "title": section.title, "caption": section.caption, "missing": section.missing, "images": images}
 
 
-def _save(figure: Figure, path: Path) -> str:
+def save_figure(figure: Figure, path: Path) -> str:
+    """Write a figure, and return it as a page can hold it."""
     data = png(figure)
     path.write_bytes(data)
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from aiida.common import AttributeDict
@@ -16,7 +17,7 @@ from aiida_gaprss.calculations.label_functions import (
     merge_labels,
     settle_labels,
 )
-from aiida_gaprss.campaign.file import check_given
+from aiida_gaprss.campaign.file import check_reference
 from aiida_gaprss.campaign.inputs import label_inputs
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import content_of, difference
@@ -24,6 +25,7 @@ from aiida_gaprss.reference import ASE, bundled, define, level_of, names, per_fr
 from aiida_gaprss.reference.common import attempts
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 from aiida_gaprss.settings.plugins import KindError
+from aiida_gaprss.settings.yamlfile import Given
 from aiida_gaprss.workflows.inputs import node_of
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 from aiida_gaprss.workflows.jobs.scratch import clean_scratch
@@ -151,11 +153,12 @@ class LabelWorkChain(RestartingWorkChain):
         :param campaign: other keys of a campaign file: ``options``, ``bundle``, ``max_concurrent``, ``max_failed_fraction``.
         :raises ValueError: with everything that is wrong, each with its place.
         """
-        formula = dict.fromkeys(node_of(Dataset, frames, "frames").elements, 1)
-        cells = {"random": {"n_atoms": [len(formula)]}}  # none is made; those of the protocol may not go with the elements
-        data = {"settings": {"formula": formula, "seeds": cells}, "reference": reference, "codes": codes or {}, **campaign}
+        elements = node_of(Dataset, frames, "frames").elements
+        data = {"reference": reference, "codes": codes or {}, **campaign}
         builder = cls.get_builder()
-        builder._update({"frames": frames, **label_inputs(check_given(data))})
+        builder._update(
+            {"frames": frames, **label_inputs(check_reference(data, Given(data), Path.cwd() / "reference", elements))}
+        )
         return builder
 
     def settle(self) -> None:

@@ -1,0 +1,75 @@
+"""Crystals of files that ASE reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.io import read
+
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.frames import plain_name
+from aiida_gaprss.outside import lack_of_file, size
+from aiida_gaprss.structures.checks import MOST_ATOMS
+
+#: Bytes of a file of crystals, and how many crystals it may hold.
+MOST_BYTES, MOST_CRYSTALS = 20_000_000, 1000
+
+
+def structures_of(path: Path, known: Collection[str] = ()) -> list[Atoms]:
+    """Return the structures of a file.
+
+    :param known: elements that a campaign has; default: any.
+    :raises ValueError: if they cannot be read, or are no crystals, or have other elements.
+    """
+    lack = lack_of_file(path)
+    if lack or path.stat().st_size > MOST_BYTES:
+        raise ValueError(lack or f"{path} has {size(path.stat().st_size)}, expected at most {size(MOST_BYTES)}")
+    try:
+        found: Any = read(path, index=":")
+    except Exception as exception:  # ASE's readers raise anything
+        raise ValueError(f"{path} cannot be read: {exception or type(exception).__name__}") from exception
+    if not 0 < len(found) <= MOST_CRYSTALS:
+        raise ValueError(f"{path} holds {len(found)} structures, expected 1 to {MOST_CRYSTALS}")
+    for atoms in found:
+        strange = sorted(set(atoms.get_chemical_symbols()) - set(known)) if known else []
+        if strange:
+            raise ValueError(f"{path} contains {', '.join(strange)}, which the formula does not ({', '.join(known)})")
+        if not 0 < len(atoms) <= MOST_ATOMS:
+            raise ValueError(f"{path} holds a structure of {len(atoms)} atoms, expected 1 to {MOST_ATOMS}")
+        if not atoms.cell.volume > 0:
+            raise ValueError(f"{path} holds a structure without a cell, expected a crystal")
+    return list(found)
+
+
+def named_crystals(path: Path, known: Collection[str] = ()) -> dict[str, Atoms]:
+    """Return the crystals of a file, called by their ``name`` in the file, or after it; bare and periodic.
+
+    :raises ValueError: as :func:`structures_of`.
+    """
+    found, out = structures_of(path, known), {}
+    for number, atoms in enumerate(found):
+        label = str(atoms.info.get("name", path.stem + (f"-{number}" if len(found) > 1 else "")))
+        label = plain_name(re.sub(r"[^\w.+-]+", "-", label), "crystal")
+        if label in out:
+            raise ValueError(f"{path} holds two crystals {label}; give each a name of its own (name=… in extended XYZ)")
+        out[label] = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+        out[label].info.update(frame_id=label, config_type="crystal")
+    return out
+
+
+def crystals_of(paths: Sequence[Path]) -> Dataset:
+    """Return the crystals of files.
+
+    :raises ValueError: as :func:`structures_of`, and if two have one name.
+    """
+    frames: dict[str, Atoms] = {}
+    for path in paths:
+        for label, crystal in named_crystals(path).items():
+            if label in frames:
+                raise ValueError(f"{path}: there is another crystal {label}; call its file otherwise")
+            frames[label] = crystal
+    return Dataset(frames.values(), level_of_theory="unlabelled")

@@ -1,0 +1,100 @@
+"""Draw the curves of properties: those of all potentials, and of the reference, in one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aiida_gaprss.report.style import BLUE, VERMILION, WIDE, house_style
+
+#: Okabe and Ito's colours, for potentials or crystals; the reference is black.
+COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#6b7280")
+BLACK = "#111827"
+STYLES = ("-", "--", ":", "-.")
+MARKERS = "osD^vPX*"
+
+#: A curve of the reference has this name.
+REFERENCE = "reference"
+
+Curves = Mapping[str, Mapping[str, Any]]
+
+
+def draw(curves: Curves) -> Figure | None:
+    """Draw one curve of a crystal.
+
+    :param curves: by what made them, ``reference`` or the name of a potential, as ``Curve.as_dict`` gives them.
+    """
+    if not curves:
+        return None
+    first = next(iter(curves.values()))
+    with house_style():
+        figure = Figure(figsize=WIDE)
+        axes = figure.add_subplot()
+        _labels(axes, first)
+        for number, (name, curve) in enumerate(_ordered(curves)):
+            of_reference = name == REFERENCE
+            colour = BLACK if of_reference else COLOURS[(number - (REFERENCE in curves)) % len(COLOURS)]
+            _lines(axes, curve, name, colour, "-" if not of_reference else "--", MARKERS[number % len(MARKERS)])
+        _legend(figure, axes)
+    return figure
+
+
+def draw_together(curves: Mapping[str, Curves]) -> Figure | None:
+    """Draw a curve of several crystals in one figure: a colour for each crystal, a line for each potential.
+
+    :param curves: by crystal, then by what made them.
+    """
+    found = {crystal: of for crystal, of in curves.items() if of}
+    if not found:
+        return None
+    names = [name for name, _ in _ordered({name: of[name] for of in found.values() for name in of})]
+    with house_style():
+        figure = Figure(figsize=WIDE)
+        axes = figure.add_subplot()
+        _labels(axes, next(iter(next(iter(found.values())).values())))
+        for number, (crystal, of) in enumerate(found.items()):
+            colour = COLOURS[number % len(COLOURS)]
+            for name, curve in of.items():
+                place = names.index(name) - (REFERENCE in names)
+                points = name == REFERENCE
+                style = "none" if points else STYLES[place % len(STYLES)]
+                label = crystal if len(names) == 1 else f"{crystal}, {name}"
+                _lines(axes, {**curve, "points": points}, label, colour, style, MARKERS[number % len(MARKERS)])
+        _legend(figure, axes)
+    return figure
+
+
+def _ordered(curves: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return what is drawn, the reference first."""
+    return sorted(curves.items(), key=lambda item: item[0] != REFERENCE)
+
+
+def _labels(axes: Axes, curve: Mapping[str, Any]) -> None:
+    axes.set(xlabel=curve["xlabel"], ylabel=curve["ylabel"])
+    if curve["ticks"]:
+        places = [place for place, _ in curve["ticks"]]
+        axes.set_xticks(places, [name for _, name in curve["ticks"]])
+        axes.set_xlim(min(places), max(places))
+        axes.grid(True, axis="x", color="#9ca3af")
+
+
+def _lines(axes: Axes, curve: Mapping[str, Any], label: str, colour: str, style: str, marker: str) -> None:
+    x = np.array(curve["x"], dtype=float)
+    options: dict[str, Any] = {"color": colour, "label": label, "linewidth": 1.3}
+    if curve["points"]:
+        options |= {"linestyle": "none", "marker": marker, "markersize": 4.5, "markerfacecolor": "none"}
+    else:
+        options |= {"linestyle": style}
+    for line in curve["lines"]:
+        axes.plot(x, np.array([np.nan if value is None else value for value in line], dtype=float), **options)
+        options.pop("label", None)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(labels)))

@@ -1,0 +1,181 @@
+"""A validation as plain data, page, figures and tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiida.orm import CalcJobNode, WorkChainNode
+from matplotlib.figure import Figure
+
+from aiida_gaprss.outside import shown
+from aiida_gaprss.properties.planning import ERROR
+from aiida_gaprss.properties.scorecard import curves
+from aiida_gaprss.properties.suite import Suite
+from aiida_gaprss.report.curves import REFERENCE, draw, draw_together
+from aiida_gaprss.report.folder import REPORT, claim
+from aiida_gaprss.report.write import page_environment, save_figure, write_csv
+
+#: How a light is shown, never by its colour alone.
+SIGNS = {"good": "● good", "look": "▲ look", "bad": "✖ bad", None: "–"}
+
+FILES = ("index.html", "scores.csv", "numbers.csv", REPORT, "curve_*.png")
+
+
+def record_of(node: WorkChainNode) -> dict[str, Any]:
+    """Return all that is told of a validation as plain data."""
+    outputs = node.outputs
+    card = outputs.scorecard.get_dict() if "scorecard" in outputs else {"potentials": {}, "properties": [], "description": ""}
+    results = {name: outputs.results[name].get_dict() for name in outputs.results} if "results" in outputs else {}
+    reference: dict[str, Any] = outputs.reference.get_dict() if "reference" in outputs else {}
+    if "values" in node.inputs:
+        reference = node.inputs["values"]["crystals"]
+    for name, potential in outputs.beside.items() if "beside" in outputs else ():
+        for crystal, found in potential.get_dict().items():
+            results.setdefault(f"{REFERENCE} at {name}", {})[crystal] = found
+    return {
+        "title": "Validation",
+        "uuid": node.uuid,
+        "label": node.label,
+        "state": "finished" if node.is_finished_ok else f"failed: {node.exit_message or node.process_state}",
+        "suite": node.inputs.settings.get_dict(),
+        "reference": _reference_in_words(node),
+        "potentials": {name: _potential(node.inputs.potentials[name]) for name in node.inputs.potentials},
+        "crystals": [atoms.info["frame_id"] for atoms in node.inputs.crystals.get_frames()],
+        "scorecard": card,
+        "results": {**({REFERENCE: reference} if reference else {}), **results},
+        "labels": outputs.labels.n_frames if "labels" in outputs else 0,
+        "seconds": seconds_of(node),
+    }
+
+
+def _potential(node: Any) -> dict[str, Any]:
+    return {"pk": node.pk, "uuid": node.uuid, "label": node.label, "family": node.family.NAME}
+
+
+def _reference_in_words(node: WorkChainNode) -> str:
+    if "values" in node.inputs:
+        return str(node.inputs["values"]["source"])
+    if "labels" in node.outputs:
+        return str(node.outputs.labels.level_of_theory)
+    return "none"
+
+
+def seconds_of(node: WorkChainNode) -> dict[str, float]:
+    """Return wall seconds: of all of it, of its jobs, and the part that is neither, the share of the engine."""
+    whole = (node.mtime - node.ctime).total_seconds()
+    jobs = [job for job in node.called_descendants if isinstance(job, CalcJobNode)]
+    by_task: dict[str, float] = {}
+    for job in jobs:
+        if "summary" in job.outputs:
+            name = str(job.process_type).rpartition(".")[2]
+            by_task[name] = round(by_task.get(name, 0.0) + float(job.outputs.summary.get_dict().get("wall_s") or 0.0), 2)
+    return {**by_task, "jobs": round(sum(by_task.values()), 2), "whole": round(whole, 2)}
+
+
+def write_validation(node: WorkChainNode, folder: Path, force: bool = False) -> Path:
+    """Write ``index.html``, ``scores.csv``, ``numbers.csv``, ``report.json`` and the figures; return the page.
+
+    :raises FolderError: if the folder has such files that are of something else.
+    """
+    record = record_of(node)
+    claim(folder, FILES, (node.uuid,), force)
+    for old in folder.glob("curve_*.png"):
+        old.unlink()
+    write_csv(folder / "scores.csv", score_rows(record))
+    write_csv(folder / "numbers.csv", number_rows(record))
+    (folder / REPORT).write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    page = (
+        page_environment()
+        .get_template("validation.html.j2")
+        .render(
+            record=record,
+            signs=SIGNS,
+            sections=[section_of(record, name, folder) for name in record["scorecard"]["properties"]],
+        )
+    )
+    path = folder / "index.html"
+    path.write_text(page + "\n", encoding="utf-8")
+    return path
+
+
+def section_of(record: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
+    """Return what the page shows of one property; its figures are written into the folder."""
+    images = {}
+    for title, figure in figures_of(record, name).items():
+        if figure is not None:
+            file = "curve_" + "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{name}_{title}") + ".png"
+            images[title] = save_figure(figure, folder / file)
+    potentials = list(record["scorecard"]["potentials"])
+    rows = [row for row in score_rows(record) if row["property"] == name]
+    numbers = [row for row in number_rows(record) if row["property"] == name]
+    columns = list(dict.fromkeys(key for row in numbers for key in row if key not in ("property", "crystal", "number")))
+    return {"name": name, "images": images, "scores": rows, "numbers": numbers, "columns": columns, "potentials": potentials}
+
+
+def figures_of(record: Mapping[str, Any], name: str) -> dict[str, Figure | None]:
+    """Return the figures of a property: of each crystal, or of all together."""
+    wanted = Suite(**record["suite"]).properties[name]
+    found: dict[str, dict[str, dict[str, Any]]] = {}  # by curve, crystal, maker
+    for maker, crystals in record["results"].items():
+        for crystal, properties in crystals.items():
+            result = properties.get(name)
+            if result is None or not _whole(wanted, result):
+                continue
+            for title, curve in curves(wanted, result).items():
+                found.setdefault(title, {}).setdefault(crystal, {})[maker] = curve
+    out: dict[str, Figure | None] = {}
+    for title, by_crystal in found.items():
+        if any(curve["together"] for of in by_crystal.values() for curve in of.values()):
+            out[title] = draw_together(by_crystal)
+        else:
+            out |= {f"{title}, {crystal}": draw(of) for crystal, of in by_crystal.items()}
+    return out
+
+
+def _whole(wanted: Any, result: Mapping[str, Any]) -> bool:
+    """Tell whether curves can be had of a result: those that a file names may be some numbers only."""
+    try:
+        curves(wanted, result)
+    except (KeyError, TypeError):
+        return False
+    return True
+
+
+def score_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the scores, those of all potentials side by side."""
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for potential, card in record["scorecard"]["potentials"].items():
+        for row in card["rows"]:
+            key = (row["property"], row["crystal"], row["score"])
+            out = rows.setdefault(key, dict(zip(("property", "crystal", "score"), key, strict=True)))
+            out[potential] = shown(row["why"], 300) if row["score"] == ERROR else row["value"]
+            out[f"{potential} light"] = row["light"]
+            out |= {name: row[name] for name in ("good", "look", "unit", "source") if name in row}
+    return list(rows.values())
+
+
+def number_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the plain numbers of all results: a row for each, a column for the reference and each potential."""
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for maker, crystals in record["results"].items():
+        for crystal, properties in crystals.items():
+            for name, result in properties.items():
+                for key, value in flat(result):
+                    where = (name, crystal, key)
+                    rows.setdefault(where, dict(zip(("property", "crystal", "number"), where, strict=True)))[maker] = value
+    order = record["scorecard"]["properties"]
+    return sorted(rows.values(), key=lambda row: order.index(row["property"]) if row["property"] in order else len(order))
+
+
+def flat(result: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[str, Any]]:
+    """Return the single numbers and words of a result, those of mappings in it with a path; no lists, no reasons."""
+    out: list[tuple[str, Any]] = []
+    for key, value in result.items():
+        if isinstance(value, Mapping):
+            out += flat(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float | str) and key != ERROR:
+            out.append((f"{prefix}{key}", value))
+    return out
