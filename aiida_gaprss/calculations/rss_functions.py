@@ -142,6 +142,19 @@ def distorted_crystals(settings: Dict, name: Str, seed: Int, crystals: Dataset) 
 
 
 @calcfunction
+def known_crystals(**nodes: Dataset) -> Dataset:
+    """Join crystals and targets, each structure once, under names of their own."""
+    known: dict[bytes, Atoms] = {}
+    names: set[str] = set()
+    for atoms in frames_of(nodes):
+        name = str(atoms.info["frame_id"])
+        atoms.info["frame_id"] = name if name not in names else f"{name}-{len(names)}"
+        if known.setdefault(fr.structure_key(atoms), atoms) is atoms:
+            names.add(atoms.info["frame_id"])
+    return named(Dataset(known.values(), level_of_theory="unlabelled"), "known crystals")
+
+
+@calcfunction
 def random_cells_under_pressure(settings: Dict, name: Str, generation: Int, seed: Int, **nodes: Dataset) -> Dataset:
     """Make the random cells of a generation, each with a random external pressure.
 

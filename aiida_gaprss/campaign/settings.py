@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from ase.data import atomic_numbers
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from aiida_gaprss.analysis.convergence import StopSettings
 from aiida_gaprss.campaign.search import SearchSettings
 from aiida_gaprss.frames import ISOLATED
 from aiida_gaprss.models.base import BaseFit
 from aiida_gaprss.models.families import FitSettings, expand, family_named, family_of, fit_settings
+from aiida_gaprss.properties.suite import AnySuite
 from aiida_gaprss.selection.alone import REACH
 from aiida_gaprss.selection.sanity import Limits
 from aiida_gaprss.selection.settings import SelectionSettings
@@ -104,6 +105,8 @@ class CrystalSettings(DistortSettings):
 class RssSettings(Model):
     """A whole campaign."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     formula: dict[str, AtomCount] = Field(description="atoms per formula unit")
     seeds: dict[Name, Seed] = Field(description="kinds of random cells by name")
     initial: dict[Name, Count] = Field(
@@ -126,6 +129,12 @@ class RssSettings(Model):
     )
     filter: FilterSettings = Field(default_factory=FilterSettings)
     search: SearchSettings | None = None
+    validation: AnySuite | None = Field(
+        None,
+        alias="validate",
+        description="a suite by its name, or its settings: every potential is put to the known crystals (crystals, targets); "
+        "without any, those of all generations to the lowest minima of the last search",
+    )
     isolated_atom_box: Length = Field(15.0, ge=ISOLATED, description="Å, edge of the box of the isolated atoms; vacuum of dimers")
     dimers: DimerSettings | None = Field(None, description="dimer curves of every pair of elements, 0.65 to 2.5 bond lengths")
 

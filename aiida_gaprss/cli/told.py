@@ -226,7 +226,8 @@ def tell_validation(node: WorkChainNode, folder: Path) -> None:
     from rich.table import Table
 
     from aiida_gaprss.outside.terminal import wide_console
-    from aiida_gaprss.report.validation import SIGNS, record_of, score_rows, write_validation
+    from aiida_gaprss.report.validation import SIGNS, record_of, score_rows
+    from aiida_gaprss.report.validation_page import write_validation
 
     record = record_of(node)
     potentials = list(record["potentials"])

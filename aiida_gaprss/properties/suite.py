@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from aiida_gaprss.properties.base import Limits, Property, PropertyError
+from aiida_gaprss.settings.faults import FaultError
 from aiida_gaprss.settings.jobs import RelaxSettings
-from aiida_gaprss.settings.model import Line, Model, Name, PositiveOrZero, in_words
+from aiida_gaprss.settings.model import Line, Model, Name, PositiveOrZero, complaints, in_words
 from aiida_gaprss.settings.plugins import PROPERTIES, by_kind
 from aiida_gaprss.settings.protocols import Protocols, merged
 
@@ -80,6 +81,21 @@ class Suite(Model):
         return sorted({one.run for one in self.properties.values()})
 
 
+def _as_suite(given: Any) -> Any:
+    if not isinstance(given, str | Mapping) or isinstance(given, Suite):
+        return given
+    try:
+        return suite_of(given)
+    except PropertyError as error:
+        if isinstance(error.__cause__, ValidationError):
+            raise FaultError(complaints(error.__cause__)) from error
+        raise
+
+
+#: A suite by its name, or its settings; with ``suite: NAME`` among these they change that one.
+AnySuite: TypeAlias = Annotated[Suite, BeforeValidator(_as_suite)]
+
+
 def suite_of(given: str | Mapping[str, Any]) -> Suite:
     """Return a suite by its name, or from its settings; with ``suite: NAME`` among these they change that one.
 
@@ -88,7 +104,7 @@ def suite_of(given: str | Mapping[str, Any]) -> Suite:
     settings = {"suite": given} if isinstance(given, str) else dict(given)
     name = settings.pop("suite", None)
     try:
-        whole = merged(SUITES.load(str(name)), settings, ("properties",)) if name is not None else settings
+        whole = merged(SUITES.load(str(name)), settings) if name is not None else settings
         return Suite(**whole)
     except ValidationError as error:
         raise PropertyError(in_words(error)) from error

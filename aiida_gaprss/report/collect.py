@@ -24,6 +24,7 @@ from aiida_gaprss.campaign.stages import (
     LABEL,
     RELAX,
     SEARCH,
+    VALIDATE,
     generation_of,
     joined,
     link,
@@ -34,6 +35,7 @@ from aiida_gaprss.campaign.stages import (
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.outside import shown
 from aiida_gaprss.report.record import CampaignRecord, Counts, Failure, GenerationRecord
+from aiida_gaprss.report.validation import record_of
 from aiida_gaprss.structures.compositions import text as formula_text
 from aiida_gaprss.workflows.rss import RssWorkChain
 
@@ -111,6 +113,9 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
     if "minima" in outputs:
         frames = outputs.minima_frames.get_frames()
         record.minima = [Minimum.from_row(row, atoms) for row, atoms in zip(outputs.minima["minima"], frames, strict=True)]
+    for tag, card in _namespace(outputs, "validations").items():
+        record.validations[tag] = card.get_dict()
+        record.validation = record_of(called[link(tag, VALIDATE)])
     if "search" in outputs and "found" in outputs.search:
         record.found = outputs.search.found["targets"]
     return record

@@ -128,6 +128,9 @@ class CampaignRecord:
     minima: list[Minimum] = field(default_factory=list)
     found: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    #: Scorecards by part, each of one potential or more; what is told of the last validation.
+    validations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    validation: dict[str, Any] | None = None
     how_to_repeat: str = ""
 
     def labelled_frames(self) -> list[Atoms]:

@@ -1,27 +1,22 @@
-"""A validation as plain data, page, figures and tables."""
+"""A validation as plain data, figures and tables."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from aiida.orm import CalcJobNode, WorkChainNode
 from matplotlib.figure import Figure
 
+from aiida_gaprss.campaign.stages import generation_of
 from aiida_gaprss.outside import shown
 from aiida_gaprss.properties.planning import ERROR
 from aiida_gaprss.properties.scorecard import curves
 from aiida_gaprss.properties.suite import Suite
 from aiida_gaprss.report.curves import REFERENCE, draw, draw_together
-from aiida_gaprss.report.folder import REPORT, claim
-from aiida_gaprss.report.write import page_environment, save_figure, write_csv
 
 #: How a light is shown, never by its colour alone.
 SIGNS = {"good": "● good", "look": "▲ look", "bad": "✖ bad", None: "–"}
-
-FILES = ("index.html", "scores.csv", "numbers.csv", REPORT, "curve_*.png")
 
 
 def record_of(node: WorkChainNode) -> dict[str, Any]:
@@ -73,46 +68,6 @@ def seconds_of(node: WorkChainNode) -> dict[str, float]:
             name = str(job.process_type).rpartition(".")[2]
             by_task[name] = round(by_task.get(name, 0.0) + float(job.outputs.summary.get_dict().get("wall_s") or 0.0), 2)
     return {**by_task, "jobs": round(sum(by_task.values()), 2), "whole": round(whole, 2)}
-
-
-def write_validation(node: WorkChainNode, folder: Path, force: bool = False) -> Path:
-    """Write ``index.html``, ``scores.csv``, ``numbers.csv``, ``report.json`` and the figures; return the page.
-
-    :raises FolderError: if the folder has such files that are of something else.
-    """
-    record = record_of(node)
-    claim(folder, FILES, (node.uuid,), force)
-    for old in folder.glob("curve_*.png"):
-        old.unlink()
-    write_csv(folder / "scores.csv", score_rows(record))
-    write_csv(folder / "numbers.csv", number_rows(record))
-    (folder / REPORT).write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    page = (
-        page_environment()
-        .get_template("validation.html.j2")
-        .render(
-            record=record,
-            signs=SIGNS,
-            sections=[section_of(record, name, folder) for name in record["scorecard"]["properties"]],
-        )
-    )
-    path = folder / "index.html"
-    path.write_text(page + "\n", encoding="utf-8")
-    return path
-
-
-def section_of(record: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
-    """Return what the page shows of one property; its figures are written into the folder."""
-    images = {}
-    for title, figure in figures_of(record, name).items():
-        if figure is not None:
-            file = "curve_" + "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{name}_{title}") + ".png"
-            images[title] = save_figure(figure, folder / file)
-    potentials = list(record["scorecard"]["potentials"])
-    rows = [row for row in score_rows(record) if row["property"] == name]
-    numbers = [row for row in number_rows(record) if row["property"] == name]
-    columns = list(dict.fromkeys(key for row in numbers for key in row if key not in ("property", "crystal", "number")))
-    return {"name": name, "images": images, "scores": rows, "numbers": numbers, "columns": columns, "potentials": potentials}
 
 
 def figures_of(record: Mapping[str, Any], name: str) -> dict[str, Figure | None]:
@@ -179,3 +134,26 @@ def flat(result: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[str, Any
         elif isinstance(value, int | float | str) and key != ERROR:
             out.append((f"{prefix}{key}", value))
     return out
+
+
+def in_a_row(cards: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the scores of the potentials of a campaign side by side.
+
+    :param cards: scorecards by part, each of one potential or more.
+    :return: what the potentials are called, in their order; a row for each score, as of :func:`score_rows`.
+    """
+    potentials: dict[str, Any] = {}
+    properties: list[str] = []
+    for card in cards.values():
+        potentials |= card["potentials"]
+        properties = card["properties"]
+    names = sorted(potentials, key=lambda name: (generation_of(name) is None, name))
+    ordered = {name: potentials[name] for name in names}
+    return names, score_rows({"scorecard": {"potentials": ordered, "properties": properties}})
+
+
+def shown_in_campaign(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is drawn of a validation of many potentials: the reference, the first and the last one."""
+    names = sorted(record["potentials"], key=lambda name: (generation_of(name) is None, name))
+    kept = {REFERENCE, *names[:1], *names[-1:]}
+    return {**record, "results": {name: found for name, found in record["results"].items() if name in kept}}

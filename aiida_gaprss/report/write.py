@@ -6,6 +6,7 @@ import base64
 import csv
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from aiida_gaprss.report.folder import REPORT, claim
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.structures import structure
 from aiida_gaprss.report.style import png
+from aiida_gaprss.report.validation import SIGNS, figures_of, in_a_row, shown_in_campaign
 
 #: Rows of the table of minima on the page, and structures drawn; the CSV has all.
 MINIMA_ON_PAGE = 20
@@ -51,7 +53,7 @@ class Section:
 
 
 #: Files of a report besides its figures.
-FILES = ("index.html", "generations.csv", "minima.csv", "errors.csv", "minima.xyz", REPORT, "structure_*.png")
+FILES = ("index.html", "validation_*.png", "generations.csv", "minima.csv", "errors.csv", "minima.xyz", REPORT, "structure_*.png")
 
 
 def write_report(record: CampaignRecord, folder: str | Path, force: bool = False) -> Path:
@@ -107,6 +109,8 @@ def write_report(record: CampaignRecord, folder: str | Path, force: bool = False
             minima=record.minima[:MINIMA_ON_PAGE],
             failures=_failures(record),
             names_per_reason=NAMES_PER_REASON,
+            validation=_validation(record),
+            signs=SIGNS,
         )
     )
     path = target / "index.html"
@@ -152,6 +156,7 @@ def summarise(record: CampaignRecord) -> dict[str, Any]:
             "errors": tables.error_rows(record),
             "minima": tables.minima_rows(record.minima, tables.above_hull(record)),
             "found": record.found,
+            "validations": record.validations,
             "failures": [{"frame_id": f.frame_id, "reason": f.reason} for f in record.failures],
         }
     )
@@ -219,7 +224,31 @@ def _sections(record: CampaignRecord) -> list[Section]:
             "The final potential has not been fitted, or has not been evaluated on the labelled frames.",
             {f"parity_{q}": lambda q=q: fit_figures.parity(final, q) for q in QUANTITIES},  # type: ignore[misc]
         ),
+        *_validation_sections(record),
     ]
+
+
+def _validation_sections(record: CampaignRecord) -> list[Section]:
+    """Return the curves of the last validation: of the reference, the first and the last potential in it."""
+    if record.validation is None:
+        return []
+    told = shown_in_campaign(record.validation)
+    drawings: dict[str, Callable[[], Figure | None]] = {}
+    for name in told["scorecard"]["properties"]:
+        for title, figure in figures_of(told, name).items():
+            file = re.sub(r"[^A-Za-z0-9_-]+", "_", f"validation_{name}_{title}")
+            drawings[file] = lambda figure=figure: figure  # type: ignore[misc]
+    caption = (
+        "Properties of the known crystals, or of the lowest minima where none were given, by potentials and by the reference. "
+        "The limits and their sources stand in report.json and, of every number, in the validation itself."
+    )
+    return [Section("validation", "May the potential be used?", caption, "", drawings)]
+
+
+def _validation(record: CampaignRecord) -> dict[str, Any]:
+    """Return the scores of the potentials in a row."""
+    names, rows = in_a_row(record.validations)
+    return {"potentials": names, "rows": rows}
 
 
 def _progress_caption(record: CampaignRecord) -> str:

@@ -211,6 +211,7 @@ class GenerationWorkChain(RestartingWorkChain):
             return self.exit_codes.ERROR_FIT.format(stage=self.stage, message=message)
         self.ctx.potential = process.outputs.potential
         tag = stages.FINAL if self.ctx.final else self.tag
+        self.ctx.fitted = {**self.ctx.get("fitted", {}), tag: process.outputs.potential}
         what = "final potential" if self.ctx.final else f"potential after {self.stage}"
         self.keep(f"potentials.{tag}", process.outputs.potential, f"{tag} potential", what)
         self.out(f"fits.{tag}", process.outputs.results)

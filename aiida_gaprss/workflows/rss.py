@@ -31,13 +31,13 @@ from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.models.training import fault_of_absurd
 from aiida_gaprss.settings.model import model_validator_for
 from aiida_gaprss.structures.checks import RandomCellError
-from aiida_gaprss.workflows.generation import GenerationWorkChain
 from aiida_gaprss.workflows.jobs.lock import alone
 from aiida_gaprss.workflows.label import LabelWorkChain
 from aiida_gaprss.workflows.search import SearchWorkChain, expose_relaxations, validate_search
+from aiida_gaprss.workflows.validation_steps import ValidatedWorkChain
 
 
-class RssWorkChain(GenerationWorkChain):
+class RssWorkChain(ValidatedWorkChain):
     """Make a potential from random cells and single-point labels alone.
 
     The outline is the method: random cells are labelled and fitted; then, generation by generation, new random cells are
@@ -98,6 +98,7 @@ class RssWorkChain(GenerationWorkChain):
         expose_relaxations(spec)
         spec.inputs.validator = validate_start
         again = [while_(cls.jobs_are_left)(cls.restart_jobs)]
+        validation = if_(cls.validates)(cls.validate_generation, cls.collect_validation)
         spec.outline(
             cls.start,
             if_(cls.has_start)(
@@ -109,6 +110,7 @@ class RssWorkChain(GenerationWorkChain):
             ),
             cls.fit,
             cls.collect_fit,
+            validation,
             while_(cls.next_generation)(
                 cls.build_cells,
                 *again,
@@ -124,6 +126,7 @@ class RssWorkChain(GenerationWorkChain):
                     cls.collect_labels,
                     cls.fit,
                     cls.collect_fit,
+                    validation,
                     cls.look_back,
                     *again,
                     cls.judge,
@@ -137,6 +140,7 @@ class RssWorkChain(GenerationWorkChain):
             if_(cls.has_final_fit)(
                 cls.fit_tightly,
                 cls.collect_fit,
+                validation,
             ),
             if_(cls.has_search)(
                 cls.run_search,
@@ -144,6 +148,7 @@ class RssWorkChain(GenerationWorkChain):
                 cls.label,
                 cls.collect_minima,
             ),
+            if_(cls.validates_minima)(cls.validate_minima, cls.collect_validation),
             cls.finish,
         )
         spec.output("potential", valid_type=Potential, help="The final potential.")
@@ -163,6 +168,7 @@ class RssWorkChain(GenerationWorkChain):
             ("relaxed", Dataset, "relaxed cells and their snapshots"),
             ("selections", Dict, "numbers chosen and rejected, with reasons"),
             ("progress", Dict, "what it changed, in numbers by which the search is ended"),
+            ("validations", Dict, "scorecard"),
         ):
             spec.output_namespace(name, valid_type=kind, dynamic=True, help=f"Of every generation (g00, g01, …): {text}.")
         spec.exit_code(400, "ERROR_CELLS", message="{stage}: the cells cannot be made: {message}")
@@ -334,6 +340,7 @@ class RssWorkChain(GenerationWorkChain):
             found.minima, found.minima_frames, process.outputs.frames, metadata=self.called(stages.MINIMA), **self.ctx.datasets
         )
         self.out("minima", beside["minima"])
+        self.ctx.lowest_found = beside["frames"]
         self.keep("minima_frames", beside["frames"], "minima", "minima of the final search, lowest first")
         for minimum in beside["minima"]["minima"][:5]:
             text = f"minimum {minimum['rank']}: {minimum['symbol']} ({minimum['space_group']}), found {minimum['count']} times"

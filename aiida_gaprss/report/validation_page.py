@@ -1,0 +1,56 @@
+"""Write a validation: one page, its figures, and the numbers as CSV and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiida.orm import WorkChainNode
+
+from aiida_gaprss.report.folder import REPORT, claim
+from aiida_gaprss.report.validation import SIGNS, figures_of, number_rows, record_of, score_rows
+from aiida_gaprss.report.write import page_environment, save_figure, write_csv
+
+FILES = ("index.html", "scores.csv", "numbers.csv", REPORT, "curve_*.png")
+
+
+def write_validation(node: WorkChainNode, folder: Path, force: bool = False) -> Path:
+    """Write ``index.html``, ``scores.csv``, ``numbers.csv``, ``report.json`` and the figures; return the page.
+
+    :raises FolderError: if the folder has such files that are of something else.
+    """
+    record = record_of(node)
+    claim(folder, FILES, (node.uuid,), force)
+    for old in folder.glob("curve_*.png"):
+        old.unlink()
+    write_csv(folder / "scores.csv", score_rows(record))
+    write_csv(folder / "numbers.csv", number_rows(record))
+    (folder / REPORT).write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    page = (
+        page_environment()
+        .get_template("validation.html.j2")
+        .render(
+            record=record,
+            signs=SIGNS,
+            sections=[section_of(record, name, folder) for name in record["scorecard"]["properties"]],
+        )
+    )
+    path = folder / "index.html"
+    path.write_text(page + "\n", encoding="utf-8")
+    return path
+
+
+def section_of(record: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
+    """Return what the page shows of one property; its figures are written into the folder."""
+    images = {}
+    for title, figure in figures_of(record, name).items():
+        if figure is not None:
+            file = "curve_" + "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{name}_{title}") + ".png"
+            images[title] = save_figure(figure, folder / file)
+    potentials = list(record["scorecard"]["potentials"])
+    rows = [row for row in score_rows(record) if row["property"] == name]
+    numbers = [row for row in number_rows(record) if row["property"] == name]
+    columns = list(dict.fromkeys(key for row in numbers for key in row if key not in ("property", "crystal", "number")))
+    return {"name": name, "images": images, "scores": rows, "numbers": numbers, "columns": columns, "potentials": potentials}
