@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,10 @@ from aiida_gaprss.campaign.file import Campaign, load_campaign
 from aiida_gaprss.cli.environment import load_or_make_profile
 from aiida_gaprss.outside import shown
 from aiida_gaprss.settings.yamlfile import ConfigError, parse, read
+
+
+if TYPE_CHECKING:
+    from aiida_gaprss.properties.suite import Suite
 
 
 def check(path: Path, seed: int | None) -> None:
@@ -35,6 +39,8 @@ def check(path: Path, seed: int | None) -> None:
     table = list(_programs(inputs, campaign)) if not findings.faults else []
     table += [("cells", made.describe()) for made in findings.cells]
     table += [("fit", need.describe()) for need in findings.needs]
+    if campaign.settings.validation is not None and not findings.faults:
+        table += [("validate", _validation(campaign.settings.validation, inputs))]
     if findings.faults:
         raise ConfigError(str(path), findings.faults)
     click.echo(f"{shown(path)}: good; campaign {campaign_name(campaign)}, at most {labels} labels")
@@ -42,6 +48,19 @@ def check(path: Path, seed: int | None) -> None:
         click.echo(f"  {what:<9} {shown(text, 500)}")
     for remark in findings.remarks:
         click.echo(f"  remark    {shown(remark, 500)}")
+
+
+def _validation(suite: Suite, inputs: dict[str, Any]) -> str:
+    """Return what the validations of a campaign ask of the reference besides."""
+    from aiida_gaprss.campaign.validation import cost_of
+
+    what = ", ".join(suite.properties)
+    given = [cost_of(suite, inputs[key]) for key in ("crystals", "targets") if key in inputs]
+    if not given:
+        return f"{what}: of the lowest minima, with the potentials of all generations; labels besides, as many as that takes"
+    labels = sum(cost.frames.get("evaluate", 0) for cost in given)
+    names = sum(inputs[key].n_frames for key in ("crystals", "targets") if key in inputs)
+    return f"{what}: of {names} crystals, after every fit; {labels} labels besides, and what potentials make of the crystals"
 
 
 def _load(path: Path, seed: int | None) -> Campaign:
