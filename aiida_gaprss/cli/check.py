@@ -14,7 +14,6 @@ from aiida_gaprss.cli.environment import load_or_make_profile
 from aiida_gaprss.outside import shown
 from aiida_gaprss.settings.yamlfile import ConfigError, parse, read
 
-
 if TYPE_CHECKING:
     from aiida_gaprss.properties.suite import Suite
 
