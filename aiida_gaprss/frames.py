@@ -141,11 +141,6 @@ def is_labelled(atoms: Atoms) -> bool:
     return f"{REFERENCE}_energy" in atoms.info
 
 
-def has_all_labels(atoms: Atoms) -> bool:
-    """Tell whether the frame carries every reference label that a plane-wave calculation gives of it."""
-    return is_labelled(atoms) and f"{REFERENCE}_forces" in atoms.arrays and (is_in_vacuum(atoms) or f"{REFERENCE}_virial" in atoms.info)
-
-
 def structure_key(atoms: Atoms) -> bytes:
     """Return what two frames have in common exactly when species, positions and cell are the same to the digits kept here."""
     cell = np.round(atoms.cell.array, CELL_DECIMALS) + 0.0

@@ -35,6 +35,9 @@ VACUUM = ISOLATED
 #: Setting that names the attempts which may have changed the level of theory.
 RETRIED = "retried at another level"
 
+#: Told besides of levels of our references: all settings, those of isolated atoms included.
+OUR_SETTINGS = "our settings"
+
 #: Kind of what stands under ``elements`` that says which elements there are.
 PSEUDOPOTENTIAL = "pseudopotential"
 

@@ -13,7 +13,7 @@ from ase import Atoms
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.common import frames_of, named
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.levels import Level, attempts_at_another, level_of_content
+from aiida_gaprss.levels import OUR_SETTINGS, Level, attempts_at_another, level_of_content
 from aiida_gaprss.reference import reference_named, set_sorted_labels
 from aiida_gaprss.reference.common import level_of_content as level_of_reference
 from aiida_gaprss.reference.common import sorted_by_number
@@ -29,19 +29,28 @@ def frame_structure(frames: Dataset, index: Int) -> StructureData:
     return structure
 
 
-#: How datasets are called among the ``known`` ones that were found in the profile: nobody has said that their labels may be taken.
+#: Names of datasets among the ``known`` ones begin so if they were found: nobody has said that their labels may be taken.
 FOUND = "found_"
 
 
 def labels_to_take(node: Dataset) -> dict[bytes, Atoms]:
-    """Return the frames of a dataset whose labels may stand for a calculation of the same level, by ``frames.label_key``.
+    """Return the frames of a dataset whose labels may stand for a calculation of the same level, by ``frames.label_key``."""
+    level = node.level
+    return {fr.label_key(atoms): atoms for atoms in node.get_frames() if _to_take(atoms, level)}
 
-    These have all labels that a calculation gives, and not by an attempt that was allowed to change the level of theory.
+
+def _to_take(atoms: Atoms, level: Level | str) -> bool:
+    """Tell whether a label is not by an attempt that was allowed to change the level, and whether it is all there.
+
+    Imported outputs may lack the stress. What isolated atoms and dimers have of their own is not among what is compared of them.
     """
-    other, is_dft = attempts_at_another(node.level), isinstance(node.level, Level)
-    frames = [a for a in node.get_frames() if fr.is_labelled(a) and a.info.get("label_attempt", 1) not in other]
-    # Imported outputs may lack the stress, which our references give of every cell. Of others, all labels are of one kind.
-    return {fr.label_key(a): a for a in frames if not is_dft or fr.has_all_labels(a)}
+    if not fr.is_labelled(atoms) or atoms.info.get("label_attempt", 1) in attempts_at_another(level):
+        return False
+    if isinstance(level, str):
+        return True
+    if fr.is_in_vacuum(atoms):
+        return OUR_SETTINGS in level.also
+    return f"{fr.REFERENCE}_forces" in atoms.arrays and f"{fr.REFERENCE}_virial" in atoms.info
 
 
 def _known(nodes: Mapping[str, Dataset]) -> dict[bytes, Atoms]:
@@ -155,7 +164,7 @@ def merge_labels(frames: Dataset, reason: Str, **parts: Dataset) -> Dataset:
 
 @calcfunction
 def label_copies(frames: Dataset, labelled: Dataset) -> Dataset:
-    """Return all ``frames`` in their order: as they are ``labelled``, copies of these with what became of the frame calculated."""
+    """Return all ``frames`` in their order: as they are ``labelled``, and copies with what became of the one calculated."""
     done = {atoms.info["frame_id"]: atoms for atoms in labelled.get_frames()}
     sources = {fr.label_key(atoms): atoms for atoms in done.values()}
     out = []

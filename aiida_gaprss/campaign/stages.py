@@ -22,6 +22,8 @@ RELAX, DESCRIBE, VARIANCES, SELECT, LABEL = "relax", "describe", "variances", "s
 FIT, FINAL_FIT, LOW_MINIMA, EVALUATE, PROGRESS = "fit", "final_fit", "low_minima", "evaluate", "progress"
 #: Stages of the last search.
 SETTINGS, LOWEST, LOWEST_MINIMA, MINIMA = "settings", "lowest", "lowest_minima", "minima"
+#: A stage of what is called as LABEL: frames that need no calculation are set aside.
+SETTLE = "settle"
 
 #: Prefixes of inputs, besides DATABASE: frames to be labelled anew, cells of buildcell, low end points of earlier generations.
 RELABEL, BUILT, SEEN = "relabel", "built", "seen"

@@ -16,7 +16,6 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.io.extxyz import Keys, export_frames, import_frames
 from aiida_gaprss.levels import Level, line_of
 
-
 #: Letters of the fingerprint of a frame.
 FINGERPRINT = 16
 
@@ -29,8 +28,8 @@ class Dataset(Data):
     """
 
     FILENAME = "frames.extxyz"
-    #: Extra with the fingerprints of the labelled frames, one after another: :func:`fingerprints`. No attribute, as it says nothing
-    #: that the file does not: it is no part of the hash, and older nodes get it when they are first searched.
+    #: Extra with the fingerprints of the labelled frames, one after another (:func:`fingerprints`). No attribute, as it says
+    #: nothing that the file does not: it is no part of the hash, and older nodes get it when they are first searched.
     INDEX = "gaprss_labelled"
     UNITS_VERSION = 1  # energies eV, lengths Å, forces eV/Å, virials eV
 
@@ -149,7 +148,7 @@ def fingerprint(atoms: Atoms) -> str:
 
 
 def fingerprints(index: Any) -> list[str] | None:
-    """Return the fingerprints that an index (:attr:`Dataset.INDEX`) is made of; None if there is none, or it is something else."""
+    """Return the fingerprints that an index (:attr:`Dataset.INDEX`) is made of; None if it is missing or something else."""
     if not isinstance(index, str) or len(index) % FINGERPRINT:
         return None
     return [index[i : i + FINGERPRINT] for i in range(0, len(index), FINGERPRINT)]

@@ -20,6 +20,7 @@ from aiida_gaprss.calculations.label_functions import (
 )
 from aiida_gaprss.campaign.file import check_given
 from aiida_gaprss.campaign.inputs import label_inputs
+from aiida_gaprss.campaign.stages import SETTLE
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import content_of, difference
 from aiida_gaprss.reference import ASE, bundled, define, level_of, names, per_frame, reference_named, reference_of
@@ -195,7 +196,7 @@ class LabelWorkChain(RestartingWorkChain):
             Float(self.inputs.min_distance_factor),
             Dict(content_of(level_of(self.inputs))),
             Bool(self.inputs.reuse),
-            metadata={"call_link_label": "settle"},
+            metadata={"call_link_label": SETTLE},
             **known,
         )
         self.ctx.parts = [parts["settled"]]
