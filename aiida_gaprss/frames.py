@@ -71,8 +71,8 @@ _QUIP_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eEdD][+-]?[0-9]
 #: An atom nearer than this (Å) to its own image is not isolated.
 ISOLATED = 6.0
 
-#: Decimal places of all numbers but the cell: those of positions and per-atom arrays in ASE's extended XYZ.
-DECIMALS = 8
+#: Decimal places of all numbers but the cell: those of positions and per-atom arrays in ASE's extended XYZ. Those of the cell.
+DECIMALS, CELL_DECIMALS = 8, 10
 
 
 class FrameError(ValueError):
@@ -143,8 +143,13 @@ def is_labelled(atoms: Atoms) -> bool:
 
 def structure_key(atoms: Atoms) -> bytes:
     """Return what two frames have in common exactly when species, positions and cell are the same to the digits kept here."""
-    frame = canonical(atoms)
-    return frame.numbers.tobytes() + frame.positions.tobytes() + frame.cell.array.tobytes()
+    cell = np.round(atoms.cell.array, CELL_DECIMALS) + 0.0
+    return atoms.numbers.tobytes() + (np.round(atoms.positions, DECIMALS) + 0.0).tobytes() + cell.tobytes()
+
+
+def label_key(atoms: Atoms) -> bytes:
+    """Return what two frames have in common exactly when a reference does the same for both: structure, and whether in vacuum."""
+    return structure_key(atoms) + bytes([is_in_vacuum(atoms)])
 
 
 def is_in_vacuum(atoms: Atoms) -> bool:
@@ -308,7 +313,7 @@ def canonical(atoms: Atoms) -> Atoms:
     out = Atoms(
         numbers=atoms.numbers,
         positions=np.round(atoms.positions, DECIMALS) + 0.0,
-        cell=np.round(atoms.cell.array, 10) + 0.0,
+        cell=np.round(atoms.cell.array, CELL_DECIMALS) + 0.0,
         pbc=atoms.pbc,
     )
     for key in INFO_KEYS:

@@ -32,6 +32,12 @@ SPACING_TOLERANCE = 0.05
 #: Å without atoms along a lattice vector; across so much vacuum one k-point samples as well as many.
 VACUUM = ISOLATED
 
+#: Setting that names the attempts which may have changed the level of theory.
+RETRIED = "retried at another level"
+
+#: Told besides of levels of our references: all settings, those of isolated atoms included.
+OUR_SETTINGS = "our settings"
+
 #: Kind of what stands under ``elements`` that says which elements there are.
 PSEUDOPOTENTIAL = "pseudopotential"
 
@@ -203,6 +209,12 @@ def level_of_content(content: Mapping[str, Any]) -> Level | str:
 def line_of(level: Level | str) -> str:
     """Return the one line of a level."""
     return level if isinstance(level, str) else level.line
+
+
+def attempts_at_another(level: Level | str) -> set[int]:
+    """Return the numbers (from 1) of the attempts whose labels are of another level than the rest of a dataset."""
+    of_level = level.settings.get(RETRIED, "") if isinstance(level, Level) else level.partition(RETRIED)[2]
+    return {int(number) for number in re.findall(r"\battempt (\d+)", of_level)}
 
 
 def difference(levels: Mapping[str, Level | str]) -> str | None:

@@ -52,6 +52,7 @@ CAMPAIGN = """\
 name: tiny
 seed: 11
 scratch: keep
+reuse_labels: false
 reference:
   ase: {ase}
 codes: {{gap_fit: gap_fit@cluster, python: gaprss-python@cluster}}

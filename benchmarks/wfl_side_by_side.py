@@ -85,7 +85,7 @@ ase = {
     "metadata": {"options": {"processes": settings["processes"]}},
 }
 runner = get_manager().create_runner(communicator=None, poll_interval=CHILD_INTERVAL)  # as aiida-gaprss run
-outputs, node = runner.run_get_node(LabelWorkChain, frames=Dataset(frames), ase=ase)
+outputs, node = runner.run_get_node(LabelWorkChain, frames=Dataset(frames), ase=ase, reuse=False)
 assert node.is_finished_ok, node.exit_message
 open(f"ours-{task}.extxyz", "w").write(outputs["frames"].text())
 print(json.dumps({"wall_s": time.perf_counter() - started}))

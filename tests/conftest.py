@@ -455,17 +455,29 @@ def evaluated():
     return evaluated
 
 
+@pytest.fixture
+def all_calculated(monkeypatch):
+    """Let ``gaprss.label`` calculate what is asked for, whatever labels other tests have made: for tests of jobs."""
+    from aiida_gaprss.workflows.label import LabelWorkChain
+
+    monkeypatch.setattr(LabelWorkChain.spec().inputs["reuse"], "default", False)
+
+
 # --- a whole campaign ---
 
 
 @pytest.fixture(scope="session")
 def campaign_text():
-    """A campaign of half a minute on silicon, after the example: file text whose lines can be replaced."""
+    """A campaign of half a minute on silicon, after the example: file text whose lines can be replaced.
+
+    All tests share a profile, so that it must not look for the labels of another one.
+    """
     reference = EXAMPLE.read_text()[EXAMPLE.read_text().index("reference:") :]
     return f"""\
 name: tiny
 seed: 11
 {reference}
+reuse_labels: false
 settings:
   formula: {{Si: 1}}
   seeds:

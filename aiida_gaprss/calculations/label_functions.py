@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from aiida.engine import calcfunction
-from aiida.orm import Dict, Float, Int, List, Str, StructureData
+from aiida.orm import Bool, Dict, Float, Int, List, Str, StructureData
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.common import frames_of, named
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.levels import Level, level_of_content
+from aiida_gaprss.levels import OUR_SETTINGS, Level, attempts_at_another, level_of_content
 from aiida_gaprss.reference import reference_named, set_sorted_labels
 from aiida_gaprss.reference.common import level_of_content as level_of_reference
 from aiida_gaprss.reference.common import sorted_by_number
@@ -28,27 +29,65 @@ def frame_structure(frames: Dataset, index: Int) -> StructureData:
     return structure
 
 
+#: Names of datasets among the ``known`` ones begin so if they were found: nobody has said that their labels may be taken.
+FOUND = "found_"
+
+
+def labels_to_take(node: Dataset) -> dict[bytes, Atoms]:
+    """Return the frames of a dataset whose labels may stand for a calculation of the same level, by ``frames.label_key``."""
+    level = node.level
+    return {fr.label_key(atoms): atoms for atoms in node.get_frames() if _to_take(atoms, level)}
+
+
+def _to_take(atoms: Atoms, level: Level | str) -> bool:
+    """Tell whether a label is not by an attempt that was allowed to change the level, and whether it is all there.
+
+    Imported outputs may lack the stress. What isolated atoms and dimers have of their own is not among what is compared of them.
+    """
+    if not fr.is_labelled(atoms) or atoms.info.get("label_attempt", 1) in attempts_at_another(level):
+        return False
+    if isinstance(level, str):
+        return True
+    if fr.is_in_vacuum(atoms):
+        return OUR_SETTINGS in level.also
+    return f"{fr.REFERENCE}_forces" in atoms.arrays and f"{fr.REFERENCE}_virial" in atoms.info
+
+
+def _known(nodes: Mapping[str, Dataset]) -> dict[bytes, Atoms]:
+    """Return labelled frames by ``frames.label_key``: of what was given, whatever it is, else of what was found."""
+    given = {name: node for name, node in nodes.items() if not name.startswith(FOUND)}
+    found = [labels_to_take(node) for name, node in sorted(nodes.items(), reverse=True) if name not in given]
+    labels = {key: atoms for keys in found for key, atoms in keys.items()}
+    return labels | {fr.label_key(a): a for a in frames_of(given) if fr.is_labelled(a)}
+
+
 @calcfunction
-def settle_labels(frames: Dataset, min_distance_factor: Float, level: Dict, **known: Dataset) -> dict[str, Dataset]:
-    """Set aside the frames that need no calculation: those already labelled at this level, and those too absurd for one.
+def settle_labels(frames: Dataset, min_distance_factor: Float, level: Dict, once: Bool, **known: Dataset) -> dict[str, Dataset]:
+    """Set aside the frames that need no calculation: those already labelled at this level, those too absurd for one, and copies.
 
     :param level: of theory, as :func:`aiida_gaprss.levels.content_of` gives it.
-    :return: ``settled`` with labels or reasons, and ``left``.
+    :param once: whether of frames that are the same only the first is left.
+    :param known: labelled frames; of datasets whose names begin with ``found_``, only those that :func:`labels_to_take` returns.
+    :return: ``settled`` with labels or reasons, and ``left``. Copies are in neither.
     """
-    labels = {fr.structure_key(a): a for a in frames_of(known) if fr.is_labelled(a)}
-    settled, left = [], []
+    labels = _known(known)
+    settled: list[Atoms] = []
+    left: list[Atoms] = []
+    seen: set[bytes] = set()
     for atoms in frames.get_frames():
-        source = labels.get(fr.structure_key(atoms))
+        key = fr.label_key(atoms)
         reason = why_absurd(atoms, Limits(min_distance=shortest_distances(atoms, min_distance_factor.value)))
-        if source is not None:
-            fr.take_labels(atoms, source)
+        if key in labels:
+            fr.drop_labels(atoms)
+            fr.take_labels(atoms, labels[key])
             settled.append(atoms)
         elif reason is not None:
             fr.drop_labels(atoms)
             atoms.info["label_status"] = f"failed: absurd, not calculated: {reason}"
             settled.append(atoms)
-        else:
+        elif key not in seen or not once.value:
             left.append(atoms)
+        seen.add(key)
     return {
         "settled": named(
             Dataset(settled, level_of_theory=level_of_content(level.get_dict())), "frames that need no calculation", settled
@@ -121,3 +160,20 @@ def merge_labels(frames: Dataset, reason: Str, **parts: Dataset) -> Dataset:
             atoms.info["label_status"] = f"failed: {reason.value}"
             out.append(atoms)
     return named(Dataset(out, level_of_theory=level), "labels", out)
+
+
+@calcfunction
+def label_copies(frames: Dataset, labelled: Dataset) -> Dataset:
+    """Return all ``frames`` in their order: as they are ``labelled``, and copies with what became of the one calculated."""
+    done = {atoms.info["frame_id"]: atoms for atoms in labelled.get_frames()}
+    sources = {fr.label_key(atoms): atoms for atoms in done.values()}
+    out = []
+    for atoms in frames.get_frames():
+        same = done.get(atoms.info["frame_id"])
+        if same is None and (source := sources.get(fr.label_key(atoms))) is not None:
+            fr.drop_labels(atoms)
+            fr.take_labels(atoms, source)
+            same = atoms
+        if same is not None:
+            out.append(same)
+    return named(Dataset(out, level_of_theory=labelled.level), "labels", out)

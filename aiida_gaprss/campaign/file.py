@@ -133,6 +133,9 @@ class CampaignConfig(Model):
     bundle: BundleSettings | None = Field(None, description="calculate many frames in one job (DFT codes)")
     adapt: bool = Field(False, description="let fits be changed that lack memory or time, or whose equations are ill-conditioned")
     max_failed_fraction: Fraction = Field(0.3, description="of the labels of a generation")
+    reuse_labels: bool = Field(
+        True, description="take labels of the same frames at the same level of theory from wherever they are in the profile"
+    )
     scratch: ScratchPolicy = Field(
         "finished",
         description="scratch folders on the computers that are removed when their jobs have been evaluated: "

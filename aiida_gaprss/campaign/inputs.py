@@ -216,6 +216,7 @@ def label_inputs(campaign: Campaign) -> dict[str, Any]:
 def _label_inputs(campaign: Campaign, codes: Mapping[str, AbstractCode | None], findings: Findings) -> dict[str, Any]:
     config, label_python = campaign.config, codes["label_python"] or codes["python"]
     label: dict[str, Any] = {"max_concurrent": config.max_concurrent, "max_failed_fraction": config.max_failed_fraction}
+    label["reuse"] = config.reuse_labels
     if settings := config.reference.ase:
         fault, remark = find(settings.calculator, label_python, bool(config.options.label.prepend_text))
         if fault:

@@ -24,6 +24,8 @@ FIT, FINAL_FIT, LOW_MINIMA, EVALUATE, PROGRESS = "fit", "final_fit", "low_minima
 SETTINGS, LOWEST, LOWEST_MINIMA, MINIMA = "settings", "lowest", "lowest_minima", "minima"
 #: Validations, and the crystals that they are of.
 VALIDATE, KNOWN = "validate", "known_crystals"
+#: A stage of what is called as LABEL: frames that need no calculation are set aside.
+SETTLE = "settle"
 
 #: Prefixes of inputs, besides DATABASE: frames to be labelled anew, cells of buildcell, low end points of earlier generations.
 RELABEL, BUILT, SEEN = "relabel", "built", "seen"

@@ -69,6 +69,8 @@ def print_report(node: WorkChainNode, folder: Path, force: bool = False) -> Path
         console.print(in_words(row))
     checks = sum(minimum.ref_energy is not None for minimum in record.minima)
     labels = f"{len(record.training_set())} labels in the training set, {checks} more to check the minima"
+    if found := sum(generation.counts.found for generation in record.generations):
+        labels += f"; {found} of all were found in the profile, not calculated"
     console.print(f"{labels}; campaign {record.label} <{node.pk}>")
     return write_report(record, folder, force)
 

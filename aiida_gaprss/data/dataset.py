@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
@@ -15,6 +16,9 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.io.extxyz import Keys, export_frames, import_frames
 from aiida_gaprss.levels import Level, line_of
 
+#: Letters of the fingerprint of a frame.
+FINGERPRINT = 16
+
 
 class Dataset(Data):
     """Frames as one repository file of canonical extended XYZ; the same frames give the same bytes and the same hash.
@@ -24,6 +28,9 @@ class Dataset(Data):
     """
 
     FILENAME = "frames.extxyz"
+    #: Extra with the fingerprints of the labelled frames, one after another (:func:`fingerprints`). No attribute, as it says
+    #: nothing that the file does not: it is no part of the hash, and older nodes get it when they are first searched.
+    INDEX = "gaprss_labelled"
     UNITS_VERSION = 1  # energies eV, lengths Å, forces eV/Å, virials eV
 
     def __init__(
@@ -57,6 +64,7 @@ class Dataset(Data):
             self.base.attributes.set("level", level_of_theory.as_dict())
         self.base.attributes.set("energy_zero", energy_zero)
         self.base.attributes.set("units_version", self.UNITS_VERSION)
+        self.index(frames)
 
     @classmethod
     def from_file(
@@ -103,6 +111,15 @@ class Dataset(Data):
                 return atoms
         raise KeyError(f"no frame {frame_id} in dataset {self.pk}")
 
+    def index(self, frames: Iterable[Atoms] | None = None) -> str:
+        """Write the fingerprints of the labelled frames into the extra :attr:`INDEX`, where a query finds them, and return it.
+
+        :param frames: those of the dataset, if they are at hand.
+        """
+        text = "".join(fingerprint(a) for a in (self.get_frames() if frames is None else frames) if fr.is_labelled(a))
+        self.base.extras.set(self.INDEX, text)
+        return text
+
     @property
     def n_frames(self) -> int:
         """Number of frames."""
@@ -123,6 +140,18 @@ class Dataset(Data):
         """What decides the labels, to be compared by :func:`aiida_gaprss.levels.difference`; or the line that says it."""
         content = self.base.attributes.get("level", None)
         return Level.from_dict(content) if content else self.level_of_theory
+
+
+def fingerprint(atoms: Atoms) -> str:
+    """Return a short hash of what decides a label (:func:`~aiida_gaprss.frames.label_key`); what it finds is to be compared."""
+    return hashlib.blake2b(fr.label_key(atoms), digest_size=FINGERPRINT // 2).hexdigest()
+
+
+def fingerprints(index: Any) -> list[str] | None:
+    """Return the fingerprints that an index (:attr:`Dataset.INDEX`) is made of; None if it is missing or something else."""
+    if not isinstance(index, str) or len(index) % FINGERPRINT:
+        return None
+    return [index[i : i + FINGERPRINT] for i in range(0, len(index), FINGERPRINT)]
 
 
 @lru_cache(maxsize=2)

@@ -16,7 +16,7 @@ from aiida.orm import AbstractCode, Data, Dict, Float, KpointsData, List, load_n
 from ase import Atoms
 
 from aiida_gaprss.io.common import Output, Step
-from aiida_gaprss.levels import Level, exactly
+from aiida_gaprss.levels import OUR_SETTINGS, RETRIED, Level, exactly
 from aiida_gaprss.settings.faults import Fault, Place
 
 #: eV/Å³ in GPa.
@@ -172,7 +172,7 @@ def other_levels(inputs: Any) -> dict[str, Any]:
     """Return the retries that may change the level of theory, as a part of it: some labels of a dataset may be theirs."""
     retries = inputs["retries"].get_list() if "retries" in inputs else []
     found = {f"attempt {n}": repr(item) for n, item in enumerate(retries, start=2) if item.get(OTHER_LEVEL)}
-    return {"retried_at_another_level": found} if found else {}
+    return {RETRIED.replace(" ", "_"): found} if found else {}
 
 
 def faults_of_attempts(
@@ -284,9 +284,9 @@ def in_words(level: Level, content: dict[str, Any], left: dict[str, Any], harmle
         tolerances; the others set it apart from every output.
     """
     rest = {f"other: {key}": str(value) for key, value in left.items() if key not in harmless}
-    for key in ("retried_at_another_level",):
-        rest |= {key.replace("_", " "): str(content[key])} if key in content else {}
-    also = {**level.also, "our settings": one_line({key: content[key] for key in content if key != "kpoint_spacing"})}
+    key = RETRIED.replace(" ", "_")
+    rest |= {RETRIED: str(content[key])} if key in content else {}
+    also = {**level.also, OUR_SETTINGS: one_line({name: content[name] for name in content if name != "kpoint_spacing"})}
     level = replace(level, settings={**level.settings, **rest}, also=also, sampling=exactly(content["kpoint_spacing"]))
     return {**content, IN_WORDS: level.as_dict()}
 

@@ -24,6 +24,7 @@ from aiida_gaprss.campaign.stages import (
     LABEL,
     RELAX,
     SEARCH,
+    SETTLE,
     VALIDATE,
     generation_of,
     joined,
@@ -188,11 +189,21 @@ def _generation(tag: str, outputs: Any, called: Mapping[str, Any]) -> Generation
     if tag in labels:
         labelled = sum(fr.is_labelled(a) for a in frames)
         counts.selected, counts.labelled, counts.failed = len(frames), labelled, len(frames) - labelled
+        counts.found = _found(frames, called.get(link(tag, LABEL)))
     generation = GenerationRecord(tag, frames, counts)
     _add_fit(generation, outputs, FINAL if tag == CRYSTALS else tag)
     if tag in progress:
         generation.progress = progress[tag].get_dict()
     return generation
+
+
+def _found(frames: Sequence[Atoms], labelling: ProcessNode | None) -> int:
+    """Return how many labelled frames were not left for the reference to calculate."""
+    steps = labelling.base.links.get_outgoing(link_label_filter=SETTLE).all_nodes() if labelling is not None else []
+    if not steps or "left" not in steps[-1].outputs:
+        return 0
+    left = {a.info["frame_id"] for a in steps[-1].outputs.left.get_frames()}
+    return sum(fr.is_labelled(a) and a.info["frame_id"] not in left for a in frames)
 
 
 def _add_fit(generation: GenerationRecord, outputs: Any, tag: str) -> None:

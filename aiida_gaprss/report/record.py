@@ -25,6 +25,7 @@ class Counts:
     :param made: cells, ``relaxed``: those that a potential has relaxed, ``relax_status``: how their relaxations ended.
     :param candidates: frames of the relaxations, from which some are chosen for a label.
     :param chosen_as: number chosen by rule, ``rejected``: number not chosen by reason.
+    :param found: of the labelled frames, those whose labels were in the profile already.
     """
 
     made: int | None = None
@@ -36,6 +37,7 @@ class Counts:
     selected: int | None = None
     labelled: int | None = None
     failed: int | None = None
+    found: int = 0
 
 
 @dataclass

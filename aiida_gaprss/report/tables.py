@@ -44,6 +44,7 @@ def generation_rows(record: CampaignRecord) -> list[Row]:
                 "selected": counts.selected,
                 "labelled": generation.labelled,
                 "failed": counts.failed,
+                "found": counts.found,
                 "median_energy_eV/atom": float(np.median(above)) if above else None,
                 "new_energy_rmse_meV/atom": generation.new_errors.energy.rmse,
                 "training_energy_rmse_meV/atom": generation.training_errors.get("energy_rmse"),

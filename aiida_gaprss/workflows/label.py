@@ -8,17 +8,20 @@ from typing import Any
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, WorkChain, append_, if_, while_
-from aiida.orm import Dict, Float, List, ProcessNode, Str
+from aiida.orm import Bool, Dict, Float, List, ProcessNode, Str
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.bundle import BundleCalculation
 from aiida_gaprss.calculations.label import LabelCalculation
 from aiida_gaprss.calculations.label_functions import (
+    FOUND,
+    label_copies,
     merge_labels,
     settle_labels,
 )
 from aiida_gaprss.campaign.file import check_reference
 from aiida_gaprss.campaign.inputs import label_inputs
+from aiida_gaprss.campaign.stages import SETTLE
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import content_of, difference
 from aiida_gaprss.reference import ASE, bundled, define, level_of, names, per_frame, reference_named, reference_of
@@ -38,6 +41,7 @@ from aiida_gaprss.workflows.lanes import (
     is_not_reached,
     results_of_lane,
 )
+from aiida_gaprss.workflows.reuse import datasets_with_labels
 
 #: At most so many datasets are merged by one calcfunction.
 FAN_IN = 40
@@ -111,6 +115,13 @@ class LabelWorkChain(RestartingWorkChain):
             "known", valid_type=Dataset, dynamic=True, help="Labelled frames of the same level of theory; not calculated again."
         )
         spec.input(
+            "reuse",
+            valid_type=bool,
+            non_db=True,
+            default=True,
+            help="Take labels of the same frames at the same level of theory from wherever they are in the profile.",
+        )
+        spec.input(
             "min_distance_factor",
             valid_type=float,
             non_db=True,
@@ -150,7 +161,8 @@ class LabelWorkChain(RestartingWorkChain):
         :param frames: to be labelled.
         :param reference: what labels them, as under ``reference`` in a campaign file: ``{"ase": {"calculator": "emt"}}``.
         :param codes: names of codes, as under ``codes`` there.
-        :param campaign: other keys of a campaign file: ``options``, ``bundle``, ``max_concurrent``, ``max_failed_fraction``.
+        :param campaign: other keys of a campaign file: ``options``, ``bundle``, ``max_concurrent``, ``max_failed_fraction``,
+            ``reuse_labels``.
         :raises ValueError: with everything that is wrong, each with its place.
         """
         elements = node_of(Dataset, frames, "frames").elements
@@ -168,23 +180,38 @@ class LabelWorkChain(RestartingWorkChain):
         self.ctx.setbacks = 0
         self.ctx.left = self.inputs.frames
         self.ctx.failed = 0
+        self.ctx.copies = 0
         factor = self.inputs.min_distance_factor
-        absurd = sum(
-            why_absurd(a, Limits(min_distance=shortest_distances(a, factor))) is not None for a in self.inputs.frames.get_frames()
+        frames = self.inputs.frames.get_frames()
+        absurd = any(why_absurd(a, Limits(min_distance=shortest_distances(a, factor))) is not None for a in frames)
+        known = dict(self.inputs.get("known", {}))
+        if self.inputs.reuse:
+            found = datasets_with_labels(self.inputs.frames, self.inputs, known.values())
+            known = {f"{FOUND}{node.pk}": node for node in found} | known
+        once = self.inputs.reuse and len({fr.label_key(atoms) for atoms in frames}) < len(frames)
+        if absurd or known or once:
+            self.set_aside(known)
+
+    def set_aside(self, known: Mapping[str, Dataset]) -> None:
+        """Take the labels of known frames; leave out the absurd ones and, if labels are reused, copies."""
+        parts = settle_labels(
+            self.inputs.frames,
+            Float(self.inputs.min_distance_factor),
+            Dict(content_of(level_of(self.inputs))),
+            Bool(self.inputs.reuse),
+            metadata={"call_link_label": SETTLE},
+            **known,
         )
-        if absurd or self.inputs.get("known"):
-            parts = settle_labels(
-                self.inputs.frames,
-                Float(factor),
-                Dict(content_of(level_of(self.inputs))),
-                metadata={"call_link_label": "settle"},
-                **self.inputs.get("known", {}),
-            )
-            self.ctx.parts = [parts["settled"]]
-            self.ctx.left = parts["left"]
-            known = parts["settled"].base.attributes.get("energies")
-            self.ctx.failed = parts["settled"].n_frames - known
-            self.report(f"not calculated: {known} frames that are labelled already, {self.ctx.failed} that are absurd")
+        self.ctx.parts = [parts["settled"]]
+        self.ctx.left = parts["left"]
+        labelled, total = parts["settled"].base.attributes.get("energies"), self.inputs.frames.n_frames
+        self.ctx.failed = parts["settled"].n_frames - labelled
+        self.ctx.copies = total - parts["settled"].n_frames - parts["left"].n_frames
+        if labelled:
+            where = ", ".join(f"<{pk}>" for pk in sorted({node.pk for node in known.values()}))
+            self.report(f"{labelled} of {total} frames are labelled already, in datasets {where}")
+        if self.ctx.failed or self.ctx.copies:
+            self.report(f"not calculated: {self.ctx.failed} absurd frames, {self.ctx.copies} copies of others")
 
     def is_batch(self) -> bool:
         """Tell whether all frames go into one job."""
@@ -307,6 +334,8 @@ class LabelWorkChain(RestartingWorkChain):
             parts = [
                 merge_labels(self.inputs.frames, reason, **{f"part_{i:02d}": p for i, p in enumerate(group)}) for group in groups
             ]
+        if self.ctx.copies:
+            parts = [label_copies(self.inputs.frames, parts[0])]
         self.out("frames", parts[0])
         total = self.inputs.frames.n_frames
         labelled = parts[0].base.attributes.get("energies")

@@ -20,13 +20,16 @@ from ase.io.castep import read_castep_castep
 from ase.units import GPa
 from helpers import assert_labels, three_cells
 
+from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.reference import castep, set_sorted_labels
 from aiida_gaprss.reference.common import one_line
 from aiida_gaprss.settings.faults import Fault
 from aiida_gaprss.workflows.label import LabelWorkChain
+from aiida_gaprss.workflows.reuse import datasets_with_labels
 
 pytest.importorskip("aiida_castep", reason="aiida-castep needs Python below 3.12")
+pytestmark = pytest.mark.usefixtures("all_calculated")
 
 PARAMETERS = {"cut_off_energy": 500.0, "xc_functional": "PBE", "smearing_width": 0.1, "max_scf_cycles": 100}
 
@@ -301,6 +304,19 @@ def test_frames_through_the_work_chain(run, registry, inputs):
         "CASTEP; cut_off_energy 500, smearing_width 0.1, xc_functional PBE; "
         "isolated atoms: smearing_width 0.01, spin 2, spin_polarized True; kpoint spacing 0.07; C C19, Si C19"
     )
+    assert_found_again(run, inputs, outputs["frames"])
+
+
+def assert_found_again(run, inputs, labelled):
+    """Who asks again at the same level gets the same labels without a calculation; at another one, the mock has no answer."""
+    frames = [silicon_carbide(), *labelled.get_frames()[1:]]
+    fr.drop_labels(frames[1])
+    again, node = run(LabelWorkChain, frames=Dataset(frames), castep={**inputs, "max_iterations": Int(2)}, reuse=True)
+    assert fr.dumps(again["frames"].get_frames()) == labelled.text()
+    assert not [child for child in node.called_descendants if child.process_label == "CastepBaseWorkChain"]
+    for key, value in (("kpoint_spacing", Float(0.05)), ("isolated_parameters", Dict({"smearing_width": 0.02}))):
+        assert datasets_with_labels(Dataset(frames), {"castep": {**inputs, key: value}}) == []
+    assert len(datasets_with_labels(Dataset(frames), {"castep": inputs})) == 1
 
 
 @pytest.mark.slow

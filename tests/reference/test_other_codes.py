@@ -12,6 +12,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from helpers import label
 
+from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.bundle import BundleCalculation
 from aiida_gaprss.campaign.file import check_campaign
 from aiida_gaprss.campaign.inputs import builder_inputs
@@ -91,6 +92,34 @@ def test_labels_of_the_code_of_the_page(emt, alloy, run):
         assert ours.info["REF_energy"] == pytest.approx(frame.info["REF_energy"], abs=1e-8)
         assert np.allclose(ours.arrays["REF_forces"], frame.arrays["REF_forces"], atol=1e-8)
         assert np.allclose(ours.info.get("REF_virial", 0), frame.info.get("REF_virial", 0), atol=1e-8)
+
+
+def calculations(node):
+    return [process for process in node.called_descendants if process.process_label == "EmtCalculation"]
+
+
+def test_labels_of_its_that_are_in_the_profile(emt, alloy, run):
+    """Its level of theory is a line, which proves nothing; that they were gathered from calculations of these settings does."""
+    for number, atoms in enumerate(alloy):
+        atoms.set_cell(atoms.cell * (1.01 if number < 2 else 1.02), scale_atoms=True)  # no other test has these
+    Dataset(alloy[:1], level_of_theory="EMT; asap_cutoff True").store()
+    lie = alloy[0].copy()
+    fr.set_labels(lie, 1.0, np.zeros((4, 3)), np.zeros(9))
+    Dataset([lie], level_of_theory="EMT; asap_cutoff True").store()
+    inputs = {"frames": Dataset(alloy), "emt": {"code": emt, "asap_cutoff": Bool(True)}}
+    first, node = run(LabelWorkChain, **inputs)
+    assert len(calculations(node)) == 3
+    again, node = run(LabelWorkChain, **inputs)
+    assert len(calculations(node)) == 0
+    assert again["frames"].text() == first["frames"].text(), "the same labels, calculations and order"
+    alloy[1].positions[0, 0] += 1e-7
+    _, node = run(LabelWorkChain, **{**inputs, "frames": Dataset(alloy)})
+    (calculation,) = calculations(node)
+    assert calculation.label == "f1"
+    _, node = run(LabelWorkChain, **{**inputs, "emt": {"code": emt, "asap_cutoff": Bool(False)}})
+    assert len(calculations(node)) == 3
+    _, node = run(LabelWorkChain, **inputs, reuse=False)
+    assert len(calculations(node)) == 3
 
 
 def test_a_campaign_with_it(emt, campaign_codes, campaign_of):

@@ -25,6 +25,7 @@ from aiida_gaprss.reference.common import one_line
 from aiida_gaprss.workflows.label import LabelWorkChain
 
 pytest.importorskip("aiida_vasp", reason="needs pip install 'aiida-vasp>=5.1'")
+pytestmark = pytest.mark.usefixtures("all_calculated")
 
 PARAMETERS = {"ENCUT": 500.0, "EDIFF": 1e-6, "ISMEAR": 0, "SIGMA": 0.05}
 

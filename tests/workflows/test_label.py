@@ -9,6 +9,8 @@ from aiida_gaprss.calculations.label import LabelCalculation
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.workflows.label import LabelWorkChain
 
+pytestmark = pytest.mark.usefixtures("all_calculated")
+
 
 def copper(n, wrong=()):
     frames = []

@@ -22,6 +22,7 @@ from aiida_gaprss.workflows.label import LabelWorkChain
 EXAMPLE = Path(__file__).parents[2] / "examples" / "boron_qe"
 
 pytestmark = [
+    pytest.mark.usefixtures("all_calculated"),
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("pw.x") is None, reason="pw.x is not installed (Debian: apt-get install quantum-espresso)"),
     pytest.mark.skipif(importlib.util.find_spec("aiida_quantumespresso") is None, reason="needs pip install 'aiida-gaprss[qe]'"),

@@ -25,6 +25,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "boron_qe"
 PW = shutil.which("pw.x")
 
 pytestmark = [
+    pytest.mark.usefixtures("all_calculated"),
     pytest.mark.slow,
     pytest.mark.skipif(PW is None, reason="pw.x is not installed (Debian: apt-get install quantum-espresso)"),
     pytest.mark.skipif(importlib.util.find_spec("aiida_quantumespresso") is None, reason="needs pip install 'aiida-gaprss[qe]'"),
@@ -105,7 +106,11 @@ class TwiceLabelWorkChain(LabelWorkChain):
 
 def test_lanes_submitted_by_a_step_done_twice(run, espresso):
     outputs, node = run(
-        TwiceLabelWorkChain, frames=Dataset([boron(n) for n in range(3)]), quantumespresso=espresso, max_concurrent=2
+        TwiceLabelWorkChain,
+        frames=Dataset([boron(n) for n in range(3)]),
+        quantumespresso=espresso,
+        max_concurrent=2,
+        reuse=False,
     )
     assert node.is_finished_ok, node.exit_message
     assert all(fr.is_labelled(atoms) for atoms in outputs["frames"].get_frames())

@@ -12,9 +12,11 @@ from aiida.orm import Int, WorkChainNode, load_node
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.rss_functions import initial_cells
 from aiida_gaprss.campaign.file import check_campaign
+from aiida_gaprss.campaign.forecast import label_budget
 from aiida_gaprss.campaign.inputs import builder_inputs
 from aiida_gaprss.outside.terminal import PlainConsole
 from aiida_gaprss.report.collect import collect
+from aiida_gaprss.report.contents import UUID, contents
 from aiida_gaprss.report.trace import TraceError, history
 from aiida_gaprss.report.write import write_report
 from aiida_gaprss.structures.seeding import stage_seed
@@ -89,6 +91,26 @@ def test_the_same_seed_gives_the_same_cells(run, campaign, campaign_codes, campa
         assert old.info["REF_energy"] == new.info["REF_energy"]
     other = initial_cells(inputs["settings"], inputs["name"], Int(stage_seed(12, 0, "initial"))).get_frames()
     assert not np.allclose(other[1].cell.array, before[1].cell.array)
+
+
+def test_a_campaign_finds_the_labels_of_another_one(run, campaign, campaign_codes, campaign_text, tmp_path):
+    """Nothing is calculated again; labels, budget and course are the same, and the report tells."""
+    text = campaign_text[: campaign_text.index("  search:")] + "  search: null\n"
+    text = text.replace(text[text.index("  generations:") : text.index("  fit:")], "  generations: []\n")
+    text = text.replace("reuse_labels: false\n", "")
+    inputs = builder_inputs(check_campaign(text, tmp_path / "again.yaml"))
+    assert inputs["label"]["reuse"] is True, "the default"
+    _, node = run(RssWorkChain, **inputs)
+    assert node.is_finished_ok, node.exit_message
+    assert "LabelCalculation" not in {process.process_label for process in node.called_descendants}
+    assert contents(node)["labels"] == UUID.sub("UUID", campaign.outputs.labels.g00.text())
+    assert label_budget(node.inputs) == node.outputs.labels.g00.n_frames == 11
+    record = collect(node)
+    page = write_report(record, tmp_path / "report").read_text(encoding="utf-8")
+    assert "of these found" in page
+    (row,) = json.loads((tmp_path / "report" / "report.json").read_text())["generations"]
+    assert (row["labelled"], row["found"], row["failed"]) == (11, 11, 0)
+    assert collect(campaign).generations[0].counts.found == 0
 
 
 def test_report(campaign, tmp_path):

@@ -19,7 +19,7 @@ def folders(node: WorkChainNode) -> dict[str, Path]:
 
 
 @pytest.fixture
-def label(python_code, sw_settings, dataset):
+def label(python_code, sw_settings, dataset, all_calculated):
     """Label the frames of a dataset, under a policy."""
 
     def label(policy, settings=sw_settings):
