@@ -1,7 +1,7 @@
 """Local energies: what each atom has of the energy of a crystal, by crystallographic site, and how two structures differ.
 
-A potential that is a sum over atoms, E = Σ ε_i, says where in a structure energy is gained or lost; V. L. Deringer, C. J. Pickard and
-G. Csányi, Phys. Rev. Lett. 120, 156001 (2018), fig. 4, compare β-B105 with β-B106 that way. A reference has no ε_i.
+A potential that is a sum over atoms, E = Σ ε_i, says where in a structure energy is gained or lost; V. L. Deringer, C. J. Pickard
+and G. Csányi, Phys. Rev. Lett. 120, 156001 (2018), fig. 4, compare β-B105 with β-B106 that way. A reference has no ε_i.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ NEVER = 1e6
 class LocalEnergies(Property):
     """Local energies ε_i of a crystal, and if wanted of a supercell with a vacancy.
 
-    ``result`` gives for each structure a table of its sites, ε_i of every atom, and by how much Σ ε_i misses the energy. ``across``
-    compares crystals with about the same cell site by site (:func:`difference`).
+    ``result`` gives for each structure a table of its sites, ε_i of every atom, and by how much Σ ε_i misses the energy.
+    ``across`` compares crystals with about the same cell site by site (:func:`difference`).
     """
 
     kind: Literal["local_energies"] = "local_energies"
@@ -60,8 +60,8 @@ class LocalEnergies(Property):
             distance = fr.image_distance(crystal.repeat(self.supercell))
             if distance < 2 * reach:
                 told.append(
-                    f"local_energies.supercell is {'x'.join(map(str, self.supercell))}: the vacancy is {distance:.2f} Å from its image, "
-                    f"expected at least twice the cutoff, {2 * reach:.2f} Å, so that no atom sees two"
+                    f"local_energies.supercell is {'x'.join(map(str, self.supercell))}: the vacancy is {distance:.2f} Å from its "
+                    f"image, expected at least twice the cutoff, {2 * reach:.2f} Å, so that no atom sees two"
                 )
         return told
 
@@ -75,7 +75,8 @@ class LocalEnergies(Property):
             frames.append(frames[0].repeat(self.supercell))
             if not self.atom < len(crystal) or len(frames[1]) < 2:
                 raise PropertyError(
-                    f"local_energies.atom is {self.atom}, expected a number from 0 to {len(crystal) - 1} of a supercell with two atoms"
+                    f"local_energies.atom is {self.atom} in a supercell of {len(crystal) * np.prod(self.supercell)} atoms, "
+                    f"expected a number from 0 to {len(crystal) - 1}, and two atoms or more"
                 )
             del frames[1][self.atom]
         for atoms, part in zip(frames, ("crystal", "vacancy"), strict=False):
@@ -182,8 +183,8 @@ def _orbits(atoms: Atoms, symprec: float) -> tuple[np.ndarray, list[str]]:
 def difference(first: Atoms, second: Atoms, reach: float = 1.0) -> dict[str, Any]:
     """Return how the local energies of two structures with about the same cell and origin differ.
 
-    Atoms of the same element are matched one to one so that the sum of their distances is the least (Hungarian method), in the mean
-    of both cells; atoms that have no partner within ``reach`` (Å) are listed.
+    Atoms of the same element are matched one to one so that the sum of their distances is the least (Hungarian method), in the
+    mean of both cells; atoms that have no partner within ``reach`` (Å) are listed.
 
     :param first: with its local energies (eV) in the array ``local_energy``, as ``second``.
     """

@@ -1,7 +1,7 @@
 """Does a known crystal stay what it is when a potential relaxes it?
 
-The crystal is relaxed as it is, and from cells that are strained and whose atoms are displaced a little: what is a saddle point of the
-potential, and would stay for its symmetry alone, shows then. Ends are compared with the crystal by pymatgen's
+The crystal is relaxed as it is, and from cells that are strained and whose atoms are displaced a little: what is a saddle point
+of the potential, and would stay for its symmetry alone, shows then. Ends are compared with the crystal by pymatgen's
 ``StructureMatcher``, with the tolerances by which J. George et al., J. Chem. Phys. 153, 044104 (2020) told that a relaxation had
 left a crystal unchanged, and by the space group (spglib).
 """
@@ -19,6 +19,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from aiida_gaprss.properties.base import Limits, Property, PropertyError, value_of
+from aiida_gaprss.runners.common import stripped
 from aiida_gaprss.runners.status import CONVERGED, MAX_STEPS, STALLED, TIME_LIMIT
 from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.settings.model import Count, CountOrZero, Fraction, Length, LengthOrZero, Positive, SeedNumber
@@ -84,18 +85,20 @@ class Relaxation(Property):
 
         :raises PropertyError: if the potential could not even take the first step from the crystal itself.
         """
-        trails = {atoms.info["part"]: [a for a in done if a.info.get("part") == atoms.info["part"]] for atoms in self.plan(crystal)}
+        parts = [atoms.info["part"] for atoms in self.plan(crystal)]
+        trails = {part: [atoms for atoms in done if atoms.info.get("part") == part] for part in parts}
         if not trails["crystal"]:
             raise PropertyError("frame crystal: the relaxation gave no frame")
         given = value_of(trails["crystal"][0], "energy", prefix) / len(crystal)
         before = _space_group(crystal, self.symprec_A)
         ends = [{"part": part, **self._end(crystal, trail, given, prefix)} for part, trail in trails.items()]
+        volumes = [end["volume_change_percent"] for end in ends if "volume_change_percent" in end]
         return {
             "changed": any(end["changed"] for end in ends),
             "unfinished": sum(end["status"] != CONVERGED for end in ends),
             "space_group": before,
             "space_group_changed": any(end.get("space_group") != before for end in ends),
-            "volume_change_percent": max((end["volume_change_percent"] for end in ends if "volume_change_percent" in end), key=abs),
+            "volume_change_percent": max(volumes, key=abs),
             "energy_gain_meV_per_atom": max(end.get("energy_gain_meV_per_atom", 0.0) for end in ends),
             "ends": ends,
         }
@@ -121,7 +124,7 @@ class Relaxation(Property):
 
     def _same(self, first: Atoms, second: Atoms) -> bool:
         matcher = StructureMatcher(self.ltol, self.stol, self.angle_tol)
-        structures = (AseAtomsAdaptor.get_structure(Atoms(a.numbers, a.positions, cell=a.cell, pbc=True)) for a in (first, second))
+        structures = (AseAtomsAdaptor.get_structure(stripped(atoms)) for atoms in (first, second))
         return bool(matcher.fit(*structures))
 
     def scores(self, result: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, float]:

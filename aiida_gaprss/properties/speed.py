@@ -1,6 +1,7 @@
 """What a potential costs: time per atom against the number of atoms, measured as it is used.
 
-Energy, forces and stress of supercells of the crystal, one thread a process, atoms displaced anew in every call (``runners/speed.py``).
+Energy, forces and stress of supercells of the crystal, one thread a process, atoms displaced anew in every call
+(``runners/speed.py``).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from aiida_gaprss.settings.model import Count, Length, SeedNumber
 class Speed(Property):
     """Milliseconds per atom of energy, forces and stress, for supercells of several sizes.
 
-    ``result`` gives ``atoms``, ``ms_per_atom`` (median, by the clock on the wall) and ``processor_ms_per_atom`` for each. Where the two
-    differ, the machine was busy with something else, or the potential uses several threads.
+    ``result`` gives ``atoms``, ``ms_per_atom`` (median, by the clock on the wall) and ``processor_ms_per_atom`` for each. Where
+    the two differ, the machine was busy with something else, or the potential uses several threads.
     """
 
     kind: Literal["speed"] = "speed"
@@ -35,13 +36,17 @@ class Speed(Property):
 
     LIMITS: ClassVar[Mapping[str, Limits]] = {
         "ms_per_atom": Limits(
-            10.0, 100.0, "ms", "our choice: 10,000 steps of 100 atoms take three hours on a core with 10 ms, and more than a day with 100"
+            10.0,
+            100.0,
+            "ms",
+            "our choice: 10,000 steps of 100 atoms take three hours on a core with 10 ms, a day with 100",
         ),
     }
 
     def plan(self, crystal: Atoms) -> list[Atoms]:
         """Return the supercells, the smallest first, without those that are there twice."""
-        cells = {repeats: crystal.repeat(repeats) for repeats in sorted({_repeats(crystal, n) for n in self.atoms}, key=math.prod)}
+        sizes = sorted({_repeats(crystal, n) for n in self.atoms}, key=math.prod)
+        cells = {repeats: crystal.repeat(repeats) for repeats in sizes}
         settings = {"calls": self.calls, "displacement": self.displacement_A, "seed": self.seed}
         for repeats, atoms in cells.items():
             atoms.info = {"part": "x".join(map(str, repeats)), "task": settings}
