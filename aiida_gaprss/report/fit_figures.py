@@ -92,10 +92,11 @@ def error_cost(points: Mapping[str, tuple[float, float]], what: str) -> Figure |
     figure = _front(values, values[front_of(values)], ("potentials", "Time per atom (ms)", what))
     axes = figure.axes[0]
     middle = np.exp(np.log(axes.get_xlim()).mean())
-    for name, point in shown.items():  # towards the middle, where there is room
-        left = point[0] <= middle
-        place, side = (6 if left else -6, 6), "left" if left else "right"
-        axes.annotate(name, point, place, textcoords="offset points", ha=side, fontsize=9)
+    with house_style():
+        for name, point in shown.items():  # towards the middle, where there is room
+            left = point[0] <= middle
+            place, side = (6 if left else -6, 6), "left" if left else "right"
+            axes.annotate(name, point, place, textcoords="offset points", ha=side, fontsize=9)
     return figure
 
 

@@ -24,6 +24,9 @@ MANY = 60
 #: … if their values are nearer to the median than this part of the largest distance from it.
 COMMON = 0.1
 
+#: Of their sizes, bonds and opacity.
+FAINT = 0.35
+
 #: eV; smaller differences are noise, and get one colour.
 NOISE = 1e-6
 
@@ -51,7 +54,7 @@ def local_energy_changes(atoms: Atoms, changes: np.ndarray, title: str = "") -> 
 
 
 def _together(atoms: Atoms) -> Atoms:
-    """Return a cell with its origin moved by halves of its vectors so that its faces cut the fewest bonds: clusters stay whole."""
+    """Return a cell with its origin moved by halves of its vectors so that the fewest bonds are cut: clusters stay whole."""
     distances = atoms.get_all_distances(mic=True) + np.where(np.eye(len(atoms)), np.inf, 0)
     first, second = np.nonzero(distances < BOND_STRETCH * distances.min(initial=np.inf))
 
@@ -66,27 +69,41 @@ def _together(atoms: Atoms) -> Atoms:
     return out
 
 
+def _around(atoms: Atoms, few: np.ndarray) -> Atoms:
+    """Return a cell with its origin moved so that some of its atoms are in the middle.
+
+    :param few: which, shape ``(natoms,)`` of truth values.
+    """
+    turns = np.exp(2j * np.pi * atoms.get_scaled_positions()[few]).mean(axis=0)
+    out = atoms.copy()
+    out.positions += (0.5 - np.angle(turns) / (2 * np.pi)) @ atoms.cell.array
+    return out
+
+
+def _common(values: np.ndarray) -> np.ndarray:
+    """Return which atoms of many are like most others, as truth values; of few atoms none is."""
+    distance = np.abs(values - np.nanmedian(values)) if np.isfinite(values).any() else np.zeros(len(values))
+    return (distance < COMMON * np.nanmax(distance)) & (len(values) > MANY)
+
+
 def _picture(atoms: Atoms, values: np.ndarray, limits: tuple[float, float], colours: str, label: str, title: str) -> Figure:
     """Draw a structure with a colour bar.
 
     :param values: eV, NaN if unknown; ``limits``: what the colours reach from and to, eV.
     """
     scale = ScalarMappable(Normalize(*limits), colormaps[colours])
+    common = _common(values)
+    rgba = np.asarray(scale.to_rgba(values))
+    rgba[np.isnan(values)] = to_rgba(UNKNOWN)
+    rgba[common, 3] = FAINT
     cell = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-    cell.set_array("value", values)
-    cell = with_boundary(_together(cell))
-    shown = cell.arrays["value"]
-    rgba = scale.to_rgba(shown)
-    rgba[np.isnan(shown)] = to_rgba(UNKNOWN)
-    sizes = np.ones(len(cell))
-    if len(cell) > MANY:
-        distance = np.abs(shown - np.nanmedian(shown))
-        common = distance < COMMON * np.nanmax(distance)
-        rgba[common, 3], sizes[common] = 0.35, 0.4
+    for name, array in (("colour", rgba), ("size", np.where(common, FAINT, 1.0))):
+        cell.set_array(name, array)
+    cell = with_boundary(_around(cell, ~common) if common.any() else _together(cell))
     with house_style():
         figure = Figure(figsize=(4.6, 3.6))
         axes = figure.add_subplot()
-        draw(axes, cell, rgba, sizes)
+        draw(axes, cell, cell.arrays["colour"], cell.arrays["size"])
         axes.set_title(title)
         bar = figure.colorbar(scale, ax=axes, shrink=0.8)
         bar.set_label(label)

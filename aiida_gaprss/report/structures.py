@@ -38,10 +38,11 @@ def structure(minimum: Minimum) -> Figure:
     return figure
 
 
-def draw(axes: Axes, atoms: Atoms, colours: np.ndarray, scale: np.ndarray | float = 1.0) -> None:
+def draw(axes: Axes, atoms: Atoms, colours: np.ndarray, scale: np.ndarray | None = None) -> None:
     """Draw a projection of a cell, its edges, and bonds between near neighbours.
 
-    :param colours: of the atoms, shape ``(natoms, 3)``, or ``(natoms, 4)`` with their opacity; ``scale``: of their sizes.
+    :param colours: of the atoms, shape ``(natoms, 3)``, or ``(natoms, 4)`` with their opacity; ``scale``: of their
+        sizes, and of how clearly their bonds are drawn, 0 to 1.
     """
     turn = rotate(VIEW)
     positions = atoms.positions @ turn
@@ -49,11 +50,13 @@ def draw(axes: Axes, atoms: Atoms, colours: np.ndarray, scale: np.ndarray | floa
     edges = [(a, b) for a in range(8) for b in range(a) if np.abs(corners[a] - corners[b]).sum() == 1]
     box = corners @ atoms.cell.array @ turn
     distances = np.linalg.norm(positions[:, None] - positions, axis=-1) + np.where(np.eye(len(atoms)), np.inf, 0)
+    scale = np.ones(len(atoms)) if scale is None else scale
     radii = 0.55 * covalent_radii[atoms.numbers] * scale
     for a, b in edges:
         axes.plot(*box[[a, b], :2].T, color="#9ca3af", linewidth=0.8, zorder=box[:, 2].min() - 1)
     for a, b in np.argwhere(np.triu(distances < BOND_STRETCH * distances.min(initial=np.inf))):
-        axes.plot(*positions[[a, b], :2].T, color="#6b7280", linewidth=2, zorder=positions[[a, b], 2].min())
+        seen, line = min(scale[a], scale[b]), positions[[a, b]]
+        axes.plot(*line[:, :2].T, color="#6b7280", alpha=seen, linewidth=2 * seen, zorder=line[:, 2].min())
     for (x, y, depth), radius, colour in zip(positions, radii, colours, strict=True):
         axes.add_patch(Circle((x, y), radius, facecolor=colour, edgecolor="#374151", linewidth=0.8, zorder=depth))
     axes.set_aspect("equal")
