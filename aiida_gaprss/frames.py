@@ -47,6 +47,8 @@ INFO_KEYS: dict[str, str] = {
     "label_attempt": "attempt whose settings gave the label, if it was not the first",
     "pressure_GPa": "external pressure during the relaxation, GPa",
     "relax_status": "converged, max_steps, time_limit, or the reason why a relaxation was given up",
+    "seconds": "time that energy, forces and stress of the frame take with a potential, s",
+    "processor_seconds": "the same as time of the processor",
     "n_operations": "number of symmetry operations imposed on a random cell",
     "space_group": "international number of the space group imposed on a random cell",
 }

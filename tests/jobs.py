@@ -20,10 +20,10 @@ from ase.build import bulk
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.runners import FOLDER
-from aiida_gaprss.settings.jobs import RelaxSettings
+from aiida_gaprss.settings.jobs import RelaxSettings, SpeedSettings
 
 #: The kinds of jobs that give one line for each frame.
-KINDS = ("label", "evaluate", "relax", "describe", "buildcell", "bundle")
+KINDS = ("label", "evaluate", "relax", "describe", "speed", "buildcell", "bundle")
 
 EMT = {"calculator": "emt", "arguments": {}}
 SOAP = {"cutoff": 3.5, "cutoff_transition_width": 1.0, "n_max": 2, "l_max": 2, "atom_sigma": 0.5, "elements": ["Cu"]}
@@ -94,6 +94,7 @@ def job(kind: str) -> Job:
         "evaluate": {**EMT, "local_energies": True, "variances": False},
         "relax": {**RelaxSettings(max_steps=4, snapshot_steps=[0, 2]).model_dump(), **EMT},
         "describe": SOAP,
+        "speed": {**SpeedSettings(calls=2).model_dump(), **EMT},
         "buildcell": {"command": "", "text": "#", "timeout_s": 5.0},
         "bundle": {},
     }[kind]
@@ -102,8 +103,9 @@ def job(kind: str) -> Job:
         "evaluate": {"settings": {"local_energies": True}},
         "relax": {"settings": {"max_steps": 4}},
         "describe": {"settings": SOAP},
+        "speed": {"settings": {"calls": 2}},
     }.get(kind, {})
-    if kind in ("evaluate", "relax"):
+    if kind in ("evaluate", "relax", "speed"):
         inputs["potential"] = Int(1).store()  # parsers want its uuid only
     if kind == "buildcell":
         inputs = {"n": Int(4).store(), "seed": Int(1).store(), "name": Str("cell").store()}

@@ -18,6 +18,10 @@ from aiida_gaprss.frames import PREDICTION, REFERENCE
 
 UNITS = {"energy": "meV/atom", "forces": "eV/Å", "virial": "meV/atom"}
 QUANTITIES = tuple(UNITS)
+MEASURES = ("rmse", "mae", "largest")
+
+#: The same units in names of numbers.
+IN_NAMES = {"energy": "meV_per_atom", "forces": "eV_per_A", "virial": "meV_per_atom"}
 
 #: xx, yy, zz, yz, xz, xy of the nine numbers of a virial, and their transposed partners.
 _VOIGT = ([0, 4, 8, 5, 2, 1], [0, 4, 8, 7, 6, 3])

@@ -51,6 +51,8 @@ OWN_NUMBERS: dict[str, type] = {
     "seed": int,
     "label_attempt": int,
     "pressure_GPa": float,
+    "seconds": float,
+    "processor_seconds": float,
     "n_operations": int,
     "space_group": int,
 }

@@ -76,6 +76,8 @@ class Property(Model):
     #: of all properties with the same one go into one job. What ``evaluate`` does the reference can do itself; of what another
     #: one does (relaxed defects, images of a path, snapshots of a trajectory) it labels the frames that come out.
     run: ClassVar[str] = "evaluate"
+    #: Whether it is had of each crystal; else of many labelled frames together (``properties/errors.py``).
+    per_crystal: ClassVar[bool] = True
     #: Whether local energies are needed, which a reference does not have.
     local: ClassVar[bool] = False
     #: Whether the reference is asked for it at all.

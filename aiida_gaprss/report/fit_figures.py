@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from matplotlib.ticker import NullLocator
 from aiida_gaprss.analysis.committee import ZERO
 from aiida_gaprss.analysis.errors import UNITS, errors, pairs
 from aiida_gaprss.analysis.numbers import significant
+from aiida_gaprss.analysis.pareto import front as front_of
 from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.frames import PREDICTION, energy
 from aiida_gaprss.report.style import BLUE, GREY, PANEL, VERMILION, WHAT, WIDE, axis_limits, house_style, log_axis, note_outside
@@ -57,17 +58,45 @@ def pareto(trials: Sequence[dict[str, Any]], front: Sequence[dict[str, Any]], wh
     done = [row for row in trials if row["objective"] and row["ms_per_atom"]]
     if not done:
         return None
-    x, y = np.array([(row["ms_per_atom"], row["objective"]) for row in done]).T
+    values, best = (np.array([(row["ms_per_atom"], row["objective"]) for row in rows]) for rows in (done, front))
+    return _front(values, best, ("trials", "CPU time per atom (ms)", what))
+
+
+def _front(values: np.ndarray, best: np.ndarray, words: tuple[str, str, str]) -> Figure:
+    """Draw points, and the front among them, over logarithmic axes.
+
+    :param values: of all points, and of the front, shape ``(n, 2)``; ``words``: what they are, and the labels of the axes.
+    """
     with house_style():
         figure = Figure(figsize=WIDE)
         axes = figure.add_subplot()
-        axes.plot(x, y, "o", color=GREY, alpha=0.6, markersize=6, markeredgewidth=0, label="trials")
-        best = np.array([(row["ms_per_atom"], row["objective"]) for row in front])
+        axes.plot(*values.T, "o", color=GREY, alpha=0.6, markersize=6, markeredgewidth=0, label=words[0])
         axes.plot(*best.T, "o-", color=VERMILION, markersize=7, linewidth=1.6, drawstyle="steps-post", label="Pareto front")
-        log_axis(axes, x, "x")
-        log_axis(axes, y)
-        axes.set(xlabel="CPU time per atom (ms)", ylabel=what)
+        log_axis(axes, values[:, 0], "x")
+        log_axis(axes, values[:, 1])
+        axes.set(xlabel=words[1], ylabel=words[2])
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def error_cost(points: Mapping[str, tuple[float, float]], what: str) -> Figure | None:
+    """Error of several potentials against what they cost, by name, and the front of those that no other outdoes.
+
+    :param points: milliseconds per atom, and error; those that are not both positive numbers are left out.
+    :param what: name and unit of the error.
+    """
+    shown = {name: point for name, point in points.items() if np.isfinite(point).all() and min(point) > 0}
+    if not shown:
+        return None
+    values = np.array(list(shown.values()))
+    figure = _front(values, values[front_of(values)], ("potentials", "Time per atom (ms)", what))
+    axes = figure.axes[0]
+    middle = np.exp(np.log(axes.get_xlim()).mean())
+    with house_style():
+        for name, point in shown.items():  # towards the middle, where there is room
+            left = point[0] <= middle
+            place, side = (6 if left else -6, 6), "left" if left else "right"
+            axes.annotate(name, point, place, textcoords="offset points", ha=side, fontsize=9)
     return figure
 
 
@@ -117,7 +146,8 @@ def parity(frames: Sequence[Atoms], quantity: str) -> Figure | None:
         what = f"energy\n{zero.words}" if zero else {"forces": "force component", "virial": "virial component"}[quantity]
         bottom.set(ylim=(-reach, reach), xlabel=f"Reference {what} ({unit})")
         bottom.set_ylabel("error\n(meV/atom)" if scale > 1 else "error\n(eV/Å)")
-        lines = [f"RMSE {significant(statistics.rmse)} {UNITS[quantity]}", f"MAE {significant(statistics.mae)} {UNITS[quantity]}"]
+        named = (("RMSE", statistics.rmse), ("MAE", statistics.mae), ("largest", statistics.largest))
+        lines = [f"{name} {significant(value)} {UNITS[quantity]}" for name, value in named]
         top.text(0.04, 0.96, "\n".join(lines), transform=top.transAxes, va="top", linespacing=1.5)
         outside = (reference < limits[0]) | (reference > limits[1]) | (prediction < limits[0]) | (prediction > limits[1])
         note_outside(top, int((outside | (np.abs(difference) > reach)).sum()), len(reference))

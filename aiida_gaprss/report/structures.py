@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.data.colors import jmol_colors
 from ase.utils import rotate
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
@@ -22,43 +23,56 @@ BOND_STRETCH = 1.15
 #: Cells are repeated until they are at least so long, Å.
 SMALLEST_PICTURE = 5.0
 
+#: How crystals are turned for their pictures.
+VIEW = "-82x,22y,5z"
+
 
 def structure(minimum: Minimum) -> Figure:
     """Projection of the conventional cell of a minimum, with bonds between near neighbours."""
     atoms = _conventional(minimum.atoms)
     repeats = [max(1, math.ceil(SMALLEST_PICTURE / length)) for length in atoms.cell.lengths()]
-    atoms = _with_boundary(atoms if len(atoms) * math.prod(repeats) > 64 else atoms.repeat(repeats))
-    turn = rotate("-82x,22y,5z")
+    atoms = with_boundary(atoms if len(atoms) * math.prod(repeats) > 64 else atoms.repeat(repeats))
+    with house_style():
+        figure = Figure(figsize=(2.4, 2.4))
+        draw(figure.add_subplot(), atoms, jmol_colors[atoms.numbers])
+    return figure
+
+
+def draw(axes: Axes, atoms: Atoms, colours: np.ndarray, scale: np.ndarray | None = None) -> None:
+    """Draw a projection of a cell, its edges, and bonds between near neighbours.
+
+    :param colours: of the atoms, shape ``(natoms, 3)``, or ``(natoms, 4)`` with their opacity; ``scale``: of their
+        sizes, and of how clearly their bonds are drawn, 0 to 1.
+    """
+    turn = rotate(VIEW)
     positions = atoms.positions @ turn
     corners = np.array(list(np.ndindex(2, 2, 2)))
     edges = [(a, b) for a in range(8) for b in range(a) if np.abs(corners[a] - corners[b]).sum() == 1]
     box = corners @ atoms.cell.array @ turn
     distances = np.linalg.norm(positions[:, None] - positions, axis=-1) + np.where(np.eye(len(atoms)), np.inf, 0)
-    radii = 0.55 * covalent_radii[atoms.numbers]
-    with house_style():
-        figure = Figure(figsize=(2.4, 2.4))
-        axes = figure.add_subplot()
-        for a, b in edges:
-            axes.plot(*box[[a, b], :2].T, color="#9ca3af", linewidth=0.8, zorder=box[:, 2].min() - 1)
-        for a, b in np.argwhere(np.triu(distances < BOND_STRETCH * distances.min(initial=np.inf))):
-            axes.plot(*positions[[a, b], :2].T, color="#6b7280", linewidth=2, zorder=positions[[a, b], 2].mean())
-        for number_, (x, y, depth), radius in zip(atoms.numbers, positions, radii, strict=True):
-            colour = jmol_colors[number_]
-            axes.add_patch(Circle((x, y), radius, facecolor=colour, edgecolor="#374151", linewidth=0.8, zorder=depth))
-        axes.set_aspect("equal")
-        axes.margins(0.08)
-        axes.set_axis_off()
-    return figure
+    scale = np.ones(len(atoms)) if scale is None else scale
+    radii = 0.55 * covalent_radii[atoms.numbers] * scale
+    for a, b in edges:
+        axes.plot(*box[[a, b], :2].T, color="#9ca3af", linewidth=0.8, zorder=box[:, 2].min() - 1)
+    for a, b in np.argwhere(np.triu(distances < BOND_STRETCH * distances.min(initial=np.inf))):
+        seen, line = min(scale[a], scale[b]), positions[[a, b]]
+        axes.plot(*line[:, :2].T, color="#6b7280", alpha=seen, linewidth=2 * seen, zorder=line[:, 2].min())
+    for (x, y, depth), radius, colour in zip(positions, radii, colours, strict=True):
+        axes.add_patch(Circle((x, y), radius, facecolor=colour, edgecolor="#374151", linewidth=0.8, zorder=depth))
+    axes.set_aspect("equal")
+    axes.margins(0.08)
+    axes.set_axis_off()
 
 
-def _with_boundary(atoms: Atoms) -> Atoms:
-    """Return a cell with the periodic images of the atoms on its faces, edges and corners added."""
+def with_boundary(atoms: Atoms) -> Atoms:
+    """Return a cell with the periodic images of the atoms on its faces, edges and corners added; arrays are kept."""
     scaled = atoms.get_scaled_positions(wrap=True)
     scaled[scaled > 1 - 1e-3] -= 1
     shifts = np.array(list(np.ndindex(2, 2, 2)))
     images = [(i, place + shift) for shift in shifts for i, place in enumerate(scaled) if (place + shift < 1 + 1e-3).all()]
-    numbers = atoms.numbers[[i for i, _ in images]]
-    return Atoms(numbers, scaled_positions=[place for _, place in images], cell=atoms.cell)
+    out = atoms[[i for i, _ in images]]
+    out.set_scaled_positions([place for _, place in images])
+    return out
 
 
 def _conventional(atoms: Atoms) -> Atoms:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aiida_gaprss.analysis.convergence import CRITERIA, distribution_change, ended_frames, new_error
-from aiida_gaprss.analysis.errors import QUANTITIES, Errors, errors, errors_by
+from aiida_gaprss.analysis.errors import MEASURES, QUANTITIES, Errors, errors, errors_by
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.zero import bulk_frames
 from aiida_gaprss.campaign.stages import tag_of
@@ -166,7 +166,7 @@ def _error_row(scope: str, grouped_by: str, group: str, value: Errors) -> Row:
     row: Row = {"scope": scope, "grouped_by": grouped_by, "group": group, "frames": value.frames}
     for quantity in QUANTITIES:
         statistics = getattr(value, quantity)
-        for measure in ("rmse", "mae", "largest"):
+        for measure in MEASURES:
             row[f"{quantity}_{measure}_{_UNITS[quantity]}"] = getattr(statistics, measure)
         row[f"{quantity}_frames"] = statistics.frames
     return row
@@ -175,7 +175,7 @@ def _error_row(scope: str, grouped_by: str, group: str, value: Errors) -> Row:
 def _training_row(group: str, training: dict[str, float]) -> Row:
     row: Row = {"scope": TRAINING, "grouped_by": "generation", "group": group, "frames": None}
     for quantity in QUANTITIES:
-        for measure in ("rmse", "mae", "largest"):
+        for measure in MEASURES:
             row[f"{quantity}_{measure}_{_UNITS[quantity]}"] = training.get(f"{quantity}_{measure}")
         row[f"{quantity}_frames"] = None
     return row

@@ -17,6 +17,7 @@ from aiida_gaprss.settings.model import (
     Model,
     Positive,
     Seconds,
+    SeedNumber,
 )
 
 #: Scratch folders that are removed when their jobs have been evaluated: of no job, of those that ended well, of all.
@@ -91,6 +92,29 @@ class RelaxJobSettings(RelaxSettings):
         common = self.model_dump(exclude={"tasks"})
         for own in self.tasks.values():
             RelaxSettings(**{**common, **own})
+        return self
+
+
+class SpeedSettings(Model):
+    """How the time of a potential is measured."""
+
+    calls: Count = Field(5, description="of which the median is taken, after one that is not counted")
+    displacement: Length = Field(0.01, description="Å, standard deviation of the atoms in each call")
+    seed: SeedNumber = Field(1, description="of the displacements")
+
+
+class SpeedJobSettings(SpeedSettings):
+    """Settings of a job that measures times, in which frames may have some of their own."""
+
+    tasks: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="settings of single frames, by frame_id, where they differ"
+    )
+
+    @model_validator(mode="after")
+    def _each(self) -> SpeedJobSettings:
+        common = self.model_dump(exclude={"tasks"})
+        for own in self.tasks.values():
+            SpeedSettings(**{**common, **own})
         return self
 
 

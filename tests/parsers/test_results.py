@@ -35,7 +35,7 @@ def frames_of(line):
     return fr.loads(line["frames"])
 
 
-@pytest.mark.parametrize("kind", ["label", "evaluate", "relax", "describe", "buildcell", "bundle"])
+@pytest.mark.parametrize("kind", ["label", "evaluate", "relax", "describe", "speed", "buildcell", "bundle"])
 def test_every_job_is_read(done, kind, tmp_path):
     code, outputs = done(kind).parse(tmp_path)
     assert code is None
@@ -43,7 +43,7 @@ def test_every_job_is_read(done, kind, tmp_path):
     assert outputs["summary"]["complete"]
 
 
-@pytest.mark.parametrize("kind", ["label", "evaluate", "relax", "describe", "bundle"])
+@pytest.mark.parametrize("kind", ["label", "evaluate", "relax", "describe", "speed", "bundle"])
 @pytest.mark.parametrize(
     "keys", [("frames",), ("index",), ("index", "frame"), ("index", "frame", "geometry"), ("frames", "status")]
 )
@@ -103,6 +103,9 @@ FRAMES = [
         *changed_frame(set_info("relax_status", "converged"), "relax"),
         "relax_status of frame 1 is 'converged', expected 'on_the_way'",
     ),
+    (*changed_frame(set_info("seconds", -0.1), "speed"), "seconds is -0.1, expected seconds"),
+    (*changed_frame(lambda a: a.info.pop("processor_seconds"), "speed"), "processor_seconds is null, expected a finite number"),
+    (*changed_frame(lambda a: a.positions.__setitem__((0, 1), 0.5), "speed"), r"atom 1 is .* as it was sent"),
     (*changed_frame(set_info("vector", [0.5, 0.5]), "describe"), r"vector has 2 values \(float64\), expected \d+ numbers"),
     (*changed_frame(set_info("packed", "sha256:0"), "bundle"), "raw/00001.zip has sha256:.*, expected sha256:0"),
     (lambda line: line.update(frames=2 * line["frames"]), "label", "status is 'ok' and frames are 2; expected one frame"),
