@@ -56,6 +56,9 @@ Kilobytes: TypeAlias = Annotated[int, _Number, Field(gt=0, le=10**12)]
 PrimaryKey: TypeAlias = Annotated[int, _Number, Field(gt=0, lt=2**63)]
 SeedNumber: TypeAlias = Annotated[int, _Number, Field(gt=0, lt=2**63)]
 
+#: Elements of a matrix that makes a supercell.
+Integer: TypeAlias = Annotated[int, _Number, Field(ge=-1000, le=1000)]
+
 #: Real numbers: any positive one (energies in eV, forces in eV/Å, expected errors, …), the same and zero, one of either sign;
 #: lengths (Å); volumes per atom (Å³); parts of a whole; pressures (GPa); seconds.
 Positive: TypeAlias = Annotated[float, _Number, Field(gt=0, le=1e7), _from(1e-20)]

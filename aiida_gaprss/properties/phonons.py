@@ -1,0 +1,324 @@
+"""Phonons of a crystal by finite displacements.
+
+The defaults are those of J. George, G. Hautier, A. P. Bartók, G. Csányi and V. L. Deringer, J. Chem. Phys. 153, 044104 (2020):
+supercells of the primitive cell whose lattice vectors are at least 15 Å, displacements of 0.01 Å that symmetry does not make
+equal, 51 points on each segment of the path of Setyawan and Curtarolo.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+from ase import Atoms
+from phonopy import Phonopy
+from phonopy import load as load_phonopy
+from phonopy.structure.atoms import PhonopyAtoms
+from pydantic import Field
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.properties import harmonic
+from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
+from aiida_gaprss.properties.polar import Polar
+from aiida_gaprss.properties.standard import Convention, Segment, Standard, standard_of, turned_onto
+from aiida_gaprss.settings.model import Count, Integer, Length, Positive, PositiveOrZero
+
+#: Å, of phonopy's search for symmetry, in cells that have it to the last digit.
+SYMMETRY = 1e-5
+
+#: Å, up to which a frame is the one that was planned; datasets keep eight decimals.
+SAME_PLACE = 1e-5
+
+Diagonal: TypeAlias = tuple[Count, Count, Count]
+Row: TypeAlias = tuple[Integer, Integer, Integer]
+
+#: Lattice vectors of a supercell that are tried, Å, for what would be long enough.
+LONGEST = 200
+
+#: The part that is the supercell as it is.
+UNDISPLACED = "supercell"
+
+GEORGE = "George et al., J. Chem. Phys. 153, 044104 (2020)"
+ALLEN = "Allen and Bartók, Mach. Learn.: Sci. Technol. 3, 045031 (2022)"
+
+
+class Phonons(Property):
+    """Phonon bands, density of states and imaginary modes.
+
+    Frames: supercells with one atom displaced, and the supercell as it is where symmetry allows forces in it, which are
+    subtracted. ``result`` gives what :mod:`~aiida_gaprss.properties.harmonic` makes of them.
+    """
+
+    kind: Literal["phonons"] = "phonons"
+    cell: Literal["primitive", "conventional"] = Field("primitive", description="standard cell of which supercells are made")
+    length_A: Length = Field(15.0, description="every lattice vector of the supercell is at least so long")
+    supercell: Diagonal | tuple[Row, Row, Row] | None = Field(None, description="repetitions, or a matrix, instead of a length")
+    displacement_A: Positive = 0.01
+    symmetry_A: Length = Field(0.01, description="tolerance of the symmetry of the crystal")
+    path: Convention = Field("setyawan", description="path of the bands: setyawan (pymatgen) or seekpath")
+    points: Annotated[Count, Field(ge=2)] = Field(51, description="on each segment of the path, both ends counted")
+    mesh: Diagonal = Field((12, 12, 12), description="points in the Brillouin zone, of the primitive cell, around Γ")
+    pitch_THz: Positive = Field(0.05, description="of the density of states")
+    imaginary_THz: PositiveOrZero = Field(0.1, description="a mode below minus this is imaginary")
+    temperatures_K: tuple[PositiveOrZero, ...] = Field((0.0, 300.0, 600.0, 900.0), description="of the thermal properties")
+    polar: Polar | None = Field(None, description="Born charges and dielectric tensor, for the non-analytical term")
+    allow_small: bool = Field(False, description="take supercells in which an atom sees another and its image")
+
+    LIMITS: ClassVar[Mapping[str, Limits]] = {
+        "rms_path_THz": Limits(0.2, 0.5, "THz", f"potentials fitted for phonons have 0.1–0.2: {GEORGE}; below 0.5: {ALLEN}"),
+        "rms_mesh_THz": Limits(0.2, 0.5, "THz", "as along the path"),
+        "max_error_THz": Limits(0.8, 1.6, "THz", f"0.8 is called a notable difference at Γ in clathrate silicon: {GEORGE}"),
+        "false_imaginary": Limits(0, 0, "", "a stable crystal would fall apart"),
+        "missed_imaginary": Limits(0, 0, "", "an unstable crystal would live"),
+        "imaginary_modes": Limits(0, 0, "", "without a reference: a known crystal is stable"),
+        "acoustic_at_gamma_THz": Limits(0.01, 0.1, "THz", "zero where forces do not change with a shift of all atoms"),
+    }
+
+    def faults(self, crystal: Atoms, reach: float) -> list[str]:
+        """Return what is wrong, also a supercell in which atoms see a displaced atom and its image.
+
+        Within the cutoff of no atom there may be two images of the displaced one: the forces of both would count for one. That
+        is so where the shortest lattice vector is twice the cutoff.
+        """
+        try:
+            cell = self._cell(self.standard(crystal))
+        except PropertyError as error:
+            return [str(error)]
+        shortest = fr.image_distance(_repeated(cell, self.matrix(cell)))
+        if shortest >= 2 * reach or self.allow_small:
+            return []
+        return [
+            f"supercell {_words(self.matrix(cell))} of the {self.cell} cell: a displaced atom is {shortest:.2f} Å from its "
+            f"image, expected at least {2 * reach:.2f} Å, twice the cutoff of {reach:.2f} Å, so that no atom sees both; "
+            f"set length_A: {_long_enough(cell, 2 * reach):g}, or allow_small: true"
+        ]
+
+    def standard(self, crystal: Atoms) -> Standard:
+        """Return the standard cells of a crystal, and the path.
+
+        :raises PropertyError: if it has none.
+        """
+        return standard_of(crystal, self.symmetry_A, self.path)
+
+    def matrix(self, cell: Atoms) -> np.ndarray:
+        """Return the matrix that makes the supercell of a cell, shape (3, 3)."""
+        if self.supercell is None:
+            return _diagonal(cell, self.length_A)
+        return np.diag(self.supercell) if np.ndim(self.supercell) == 1 else np.array(self.supercell)
+
+    def planned(self, crystal: Atoms) -> Phonopy:
+        """Return phonopy with displacements for a crystal; without forces yet.
+
+        :raises PropertyError: if the crystal is not periodic in all directions, or has no supercell as it is set.
+        """
+        return self._planned(self.standard(crystal))
+
+    def _planned(self, standard: Standard) -> Phonopy:
+        cell = self._cell(standard)
+        primitive = np.eye(3) if self.cell == "primitive" else standard.to_primitive
+        try:
+            found = Phonopy(
+                _phonopy_atoms(cell),
+                supercell_matrix=self.matrix(cell),
+                primitive_matrix=primitive,
+                symprec=SYMMETRY,
+                log_level=0,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise PropertyError(f"supercell {_words(self.matrix(cell))}: {error}") from error
+        found.generate_displacements(distance=self.displacement_A)
+        return found
+
+    def _cell(self, standard: Standard) -> Atoms:
+        return standard.primitive if self.cell == "primitive" else standard.conventional
+
+    def plan(self, crystal: Atoms) -> list[Atoms]:
+        """Return the supercells with displaced atoms.
+
+        :raises PropertyError: see :meth:`planned`.
+        """
+        return _frames(self.planned(crystal))
+
+    def phonon(self, crystal: Atoms, done: Sequence[Atoms], prefix: str) -> Phonopy:
+        """Return phonopy with force constants that are symmetric, for whatever else it can do.
+
+        :raises PropertyError: if forces are missing, or frames are not those of the plan.
+        """
+        found = self._planned(self.standard(crystal))
+        self._take(found, done, prefix)
+        self._finish(found, crystal)
+        return found
+
+    def result(self, crystal: Atoms, done: Sequence[Atoms], prefix: str) -> dict[str, Any]:
+        """Return bands, mesh, density of states, thermal properties, and what is imaginary of them.
+
+        :raises PropertyError: see :meth:`phonon`.
+        """
+        standard = self.standard(crystal)
+        found = self._planned(standard)
+        residual = self._take(found, done, prefix)
+        return {**self._told(found, crystal, standard.path), "residual_force_eV/A": residual}
+
+    def result_of(self, phonopy_yaml: str) -> dict[str, Any]:
+        """Return the same of displacements with forces, or force constants, that phonopy has written, ``phonopy.yaml``.
+
+        :param phonopy_yaml: its text.
+        :raises PropertyError: if its primitive cell is not the standard one of the path.
+        """
+        found = load_phonopy(io.StringIO(phonopy_yaml), is_nac=False, symmetrize_fc=False, log_level=0)
+        crystal = _ase_atoms(found.primitive)
+        standard = self.standard(crystal)
+        if not np.allclose(_metric(crystal), _metric(standard.primitive), rtol=1e-3, atol=1e-3):
+            raise PropertyError(f"the primitive cell of the phonopy.yaml is not the standard one of the path ({self.path})")
+        return self._told(found, crystal, standard.path)
+
+    def _take(self, found: Phonopy, done: Sequence[Atoms], prefix: str) -> float:
+        """Make force constants of the forces; return the largest force on an atom in its place, eV/Å."""
+        frames = _frames(found)
+        if len(frames) != len(done):
+            raise PropertyError(f"there are {len(done)} frames, expected the {len(frames)} of the plan")
+        for ours, theirs in zip(frames, done, strict=True):
+            _same(ours, theirs)
+        forces = np.array([value_of(atoms, "forces", prefix) for atoms in done])
+        displaced = sum(atoms.info["part"] != UNDISPLACED for atoms in frames)
+        residual = forces[displaced] if len(forces) > displaced else np.zeros_like(forces[0])
+        found.produce_force_constants(
+            forces=forces[:displaced] - residual, calculate_full_force_constants=False, show_drift=False
+        )
+        return float(np.linalg.norm(residual, axis=1).max())
+
+    def _finish(self, found: Phonopy, crystal: Atoms) -> None:
+        """Symmetrise force constants, and add the non-analytical term."""
+        found.symmetrize_force_constants(show_drift=False)
+        if self.polar is not None:
+            turn = partial(turned_onto, crystal, _ase_atoms(found.primitive), 5 * self.symmetry_A)
+            found.nac_params = self.polar.parameters(crystal, turn)
+
+    def _told(self, found: Phonopy, crystal: Atoms, path: Sequence[Segment]) -> dict[str, Any]:
+        acoustic = np.abs(harmonic.at_gamma(found)[:3]).max()
+        self._finish(found, crystal)
+        bands, mesh = harmonic.bands(found, path, self.points), harmonic.mesh(found, self.mesh)
+        imaginary = {"path": harmonic.imaginary(bands, self.imaginary_THz), "mesh": harmonic.imaginary(mesh, self.imaginary_THz)}
+        stable = not any(imaginary.values())
+        return {
+            "path": {"convention": self.path, **bands},
+            "mesh": mesh,
+            "dos": harmonic.density_of_states(found, self.pitch_THz),
+            "thermal": harmonic.thermal(found, self.temperatures_K) if stable and self.temperatures_K else None,
+            "imaginary_modes": imaginary,
+            "stable": stable,
+            "smallest_THz": float(min(np.min(bands["frequencies_THz"]), np.min(mesh["frequencies_THz"]))),
+            "largest_THz": float(max(np.max(bands["frequencies_THz"]), np.max(mesh["frequencies_THz"]))),
+            "acoustic_at_gamma_THz": float(acoustic),
+            "supercell": np.asarray(found.supercell_matrix).tolist(),
+            "cell_A": np.round(found.primitive.cell, fr.DECIMALS).tolist(),
+        }
+
+    def scores(self, result: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, float]:
+        """Return errors against a reference; without one, how many modes are imaginary.
+
+        What cannot be compared has no score; :meth:`incomparable` says why.
+        """
+        out = {"acoustic_at_gamma_THz": result["acoustic_at_gamma_THz"]}
+        if reference is None:
+            return out | {"imaginary_modes": float(sum(result["imaginary_modes"].values()))}
+        largest = []
+        for part in ("path", "mesh"):
+            if harmonic.why_not(result[part], reference[part]) is None:
+                out[f"rms_{part}_THz"], most = harmonic.differences(result[part], reference[part])
+                largest.append(most)
+        out |= {"max_error_THz": max(largest)} if largest else {}
+        out["false_imaginary"] = float(reference["stable"] and not result["stable"])
+        out["missed_imaginary"] = float(result["stable"] and not reference["stable"])
+        return out
+
+    def incomparable(self, result: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, str]:
+        """Return why there is no error along the path, or over the mesh."""
+        found = {part: harmonic.why_not(result[part], reference[part]) for part in ("path", "mesh")}
+        return {part: why for part, why in found.items() if why is not None}
+
+    def curves(self, result: Mapping[str, Any]) -> dict[str, Curve]:
+        """Return bands, with the names of the ends of the segments, and the density of states."""
+        path, dos = result["path"], result["dos"]
+        branches = np.transpose(path["frequencies_THz"]).tolist()
+        return {
+            "bands": Curve(path["distance_1/A"], branches, "wave vector", "frequency (THz)", ticks=_ticks(path)),
+            "dos": Curve(dos["frequency_THz"], [dos["states_per_THz"]], "frequency (THz)", "states per THz and cell"),
+        }
+
+
+def _ticks(path: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """Return the places of the ends of segments; where one begins elsewhere than the last one ended, both names."""
+    places, segments, points = path["distance_1/A"], path["segments"], path["points"]
+    out = [(places[0], segments[0][0])]
+    for number, (_, last) in enumerate(segments, start=1):
+        following = segments[number][0] if number < len(segments) else last
+        out.append((places[number * points - 1], last if following == last else f"{last}|{following}"))
+    return out
+
+
+def _frames(found: Phonopy) -> list[Atoms]:
+    """Return the displaced supercells, and the supercell itself where symmetry allows forces in it."""
+    displaced = found.supercells_with_displacements or []
+    out = [_frame(cell, f"displacement_{number}") for number, cell in enumerate(displaced, start=1)]
+    return [*out, _frame(found.supercell, UNDISPLACED)] if _forces_allowed(found) else out
+
+
+def _frame(cell: PhonopyAtoms, part: str) -> Atoms:
+    out = _ase_atoms(cell)
+    out.info["part"] = part
+    return out
+
+
+def _forces_allowed(found: Phonopy) -> bool:
+    """Tell whether an atom in its place may feel a force: whether its site symmetry leaves a vector as it is."""
+    symmetry = found.symmetry
+    sites = [symmetry.get_site_symmetry(int(atom)) for atom in symmetry.get_independent_atoms()]
+    return any(np.abs(np.mean(operations, axis=0)).max() > 1e-8 for operations in sites)
+
+
+def _same(ours: Atoms, theirs: Atoms) -> None:
+    if len(ours) == len(theirs) and (ours.numbers == theirs.numbers).all():
+        apart = max(np.abs(ours.positions - theirs.positions).max(), np.abs(ours.cell.array - theirs.cell.array).max())
+        if apart < SAME_PLACE:
+            return
+    part = theirs.info.get("part", "?")
+    raise PropertyError(f"frame {part} is not {ours.info['part']} of the plan for this crystal and these settings")
+
+
+def _diagonal(cell: Atoms, length: float) -> np.ndarray:
+    return np.diag([max(1, math.ceil(length / vector - 1e-6)) for vector in cell.cell.lengths()])
+
+
+def _long_enough(cell: Atoms, distance: float) -> float:
+    """Return a length of lattice vectors, Å, with which images are at least so far apart."""
+    lengths = np.arange(math.ceil(distance), LONGEST, dtype=float)
+    return next((float(one) for one in lengths if fr.image_distance(_repeated(cell, _diagonal(cell, one))) >= distance), LONGEST)
+
+
+def _repeated(cell: Atoms, matrix: np.ndarray) -> Atoms:
+    return Atoms(cell=matrix @ cell.cell.array, pbc=True)
+
+
+def _metric(atoms: Atoms) -> np.ndarray:
+    return np.asarray(atoms.cell.array @ atoms.cell.array.T)
+
+
+def _words(matrix: np.ndarray) -> str:
+    if np.count_nonzero(matrix) == 3 and np.diag(matrix).all():
+        return "×".join(str(n) for n in np.diag(matrix))
+    return str(matrix.tolist())
+
+
+def _phonopy_atoms(atoms: Atoms) -> PhonopyAtoms:
+    return PhonopyAtoms(
+        symbols=atoms.get_chemical_symbols(), cell=atoms.cell.array, scaled_positions=atoms.get_scaled_positions()
+    )
+
+
+def _ase_atoms(cell: PhonopyAtoms) -> Atoms:
+    return Atoms(numbers=cell.numbers, scaled_positions=cell.scaled_positions, cell=cell.cell, pbc=True)
