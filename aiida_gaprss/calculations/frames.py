@@ -34,6 +34,8 @@ class FramesCalculation(CalcJob):
 
     TASK: str
     PARSER: str
+    #: What of an output frame names the frame that it comes from: ``parent`` where a frame may become several.
+    NAMED_BY: str = "frame_id"
 
     def init(self) -> None:
         """Begin, or go on after a worker of the daemon that has ended."""
