@@ -222,9 +222,7 @@ def integrator(
     if ensemble == "nvt_berendsen":
         return NVTBerendsen(**given)
     compressibility = 1 / (settings["bulk_modulus_GPa"] * units.GPa)
-    return SparingBerendsen(
-        pressure_au=pressure, taup=settings["barostat_ps"] * ps, compressibility_au=compressibility, **given
-    )
+    return SparingBerendsen(pressure_au=pressure, taup=settings["barostat_ps"] * ps, compressibility_au=compressibility, **given)
 
 
 TASK = Md()

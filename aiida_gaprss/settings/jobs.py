@@ -25,8 +25,6 @@ from aiida_gaprss.settings.model import (
 ScratchPolicy = Literal["keep", "finished", "all"]
 
 
-
-
 def _pairs(value: float | dict[str, float]) -> float | dict[str, float]:
     for pair in value if isinstance(value, dict) else ():
         if len(pair.split("-")) != 2 or not all(atomic_numbers.get(symbol) for symbol in pair.split("-")):

@@ -33,8 +33,8 @@ def is_divisible(job: CalcJobNode) -> bool:
 def left_by(job: CalcJobNode) -> list[int]:
     """Return the numbers of the frames that are for another job.
 
-    Relaxations and trajectories that ran into the time limit of a job begin anew, with all the time of the next one; but not if a job does nothing
-    else than that.
+    Relaxations and trajectories that ran into the time limit of a job begin anew, with all the time of the next one; but not if
+    a job does nothing else than that.
     """
     total = job.inputs.frames.n_frames
     if "summary" not in job.outputs:
