@@ -36,6 +36,8 @@ class FramesCalculation(CalcJob):
     PARSER: str
     #: What names, in a frame that comes out, the one that was sent.
     NAMED_BY = "frame_id"
+    #: What of an output frame names the frame that it comes from: ``parent`` where a frame may become several.
+    NAMED_BY: str = "frame_id"
 
     def init(self) -> None:
         """Begin, or go on after a worker of the daemon that has ended."""

@@ -11,7 +11,7 @@ from typing import Any
 FOLDER = Path(__file__).parent
 
 #: What travels with every task.
-SHARED = ("batch", "common", "identity", "status")
+SHARED = ("batch", "common", "distances", "identity", "status")
 
 
 def task_of(name: str) -> Any:

@@ -11,6 +11,10 @@ from ase.calculators.calculator import BaseCalculator, Calculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
 
+class GiveUp(Exception):
+    """A relaxation or a trajectory has left the range in which it makes sense, or its time is over."""
+
+
 def stripped(atoms: Atoms) -> Atoms:
     """Return a copy without calculator, constraints or stored arrays, keeping ``info``."""
     out = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)

@@ -18,3 +18,6 @@ ENDED = (CONVERGED, MAX_STEPS, STALLED)
 #: … with a last step; of those that are given up, there may be none.
 ENDS = (*ENDED, TIME_LIMIT)
 GIVEN_UP = (COLLAPSED, EXPLODED, EVAPORATED, NOT_FINITE)
+
+#: How a trajectory ends that comes to its end; it may be given up, or cut off by the time limit, as a relaxation.
+FINISHED = "finished"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from ase.data import atomic_numbers
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from aiida_gaprss.settings.calculators import check_name
 from aiida_gaprss.settings.model import (
@@ -16,12 +16,31 @@ from aiida_gaprss.settings.model import (
     Line,
     Model,
     Positive,
+    Pressure,
     Seconds,
     SeedNumber,
 )
 
 #: Scratch folders that are removed when their jobs have been evaluated: of no job, of those that ended well, of all.
 ScratchPolicy = Literal["keep", "finished", "all"]
+
+
+def _pairs(value: float | dict[str, float]) -> float | dict[str, float]:
+    for pair in value if isinstance(value, dict) else ():
+        if len(pair.split("-")) != 2 or not all(atomic_numbers.get(symbol) for symbol in pair.split("-")):
+            raise ValueError(f"{pair!r} is not a pair of elements, expected e.g. Li-Cu")
+    return value
+
+
+def _range(value: tuple[float, float]) -> tuple[float, float]:
+    if not value[0] < 1 < value[1]:
+        raise ValueError(f"expected a number below 1 and one above, got {list(value)}")
+    return value
+
+
+#: Å, for all pairs or by pair; and the volume relative to that of the start, its least and its largest.
+MinDistance: TypeAlias = Annotated[LengthOrZero | dict[str, Length], AfterValidator(_pairs)]
+VolumeFactors: TypeAlias = Annotated[tuple[Positive, Positive], AfterValidator(_range)]
 
 
 class EveryStep(Model):
@@ -41,10 +60,10 @@ class RelaxSettings(Model):
     )
     cell: Literal["free", "fixed"] = Field("free", description="whether the cell is relaxed, too, or the atoms only")
     symmetry: Literal["free", "kept"] = Field("free", description="whether the space group of the cell (to 1e-4 Å) is imposed")
-    min_distance: LengthOrZero | dict[str, Length] = Field(
+    min_distance: MinDistance = Field(
         0.0, description="Å, for all pairs or by pair (Li-Cu: 1.5); two atoms closer than this end the relaxation (collapsed)"
     )
-    volume_factors: tuple[Positive, Positive] = Field(
+    volume_factors: VolumeFactors = Field(
         (0.2, 4.0), description="the volume, relative to the start, outside of which a relaxation ends (collapsed, exploded)"
     )
     max_neighbour_distance: LengthOrZero = Field(
@@ -57,21 +76,6 @@ class RelaxSettings(Model):
         if isinstance(self.snapshot_steps, list):
             return len(self.snapshot_steps)
         return -(-self.max_steps // (1 if self.snapshot_steps == "all" else self.snapshot_steps.every))
-
-    @field_validator("min_distance")
-    @classmethod
-    def _pairs(cls, value: float | dict[str, float]) -> float | dict[str, float]:
-        for pair in value if isinstance(value, dict) else ():
-            if len(pair.split("-")) != 2 or not all(atomic_numbers.get(symbol) for symbol in pair.split("-")):
-                raise ValueError(f"{pair!r} is not a pair of elements, expected e.g. Li-Cu")
-        return value
-
-    @field_validator("volume_factors")
-    @classmethod
-    def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not value[0] < 1 < value[1]:
-            raise ValueError(f"expected a number below 1 and one above, got {list(value)}")
-        return value
 
     @model_validator(mode="after")
     def _together(self) -> RelaxSettings:
@@ -105,6 +109,66 @@ class SpeedSettings(Model):
 
 class SpeedJobSettings(SpeedSettings):
     """Settings of a job that measures times, in which frames may have some of their own."""
+#: Ensembles of molecular dynamics and the algorithms behind them, which are ASE's.
+Ensemble = Literal["nve", "nvt_langevin", "nvt_berendsen", "npt_berendsen", "npt_mtk"]
+
+#: Those whose temperature cannot change on the way: there is none to set, or their masses depend on it.
+STEADY = ("nve", "npt_mtk")
+
+
+class MdSegment(Model):
+    """A part of a trajectory: at one temperature, or from one to another at a constant rate."""
+
+    start_K: Positive = Field(description="temperature at the beginning, K")
+    end_K: Positive | None = Field(None, description="temperature at the end, K; default: the same")
+    ps: Positive = Field(description="how long it takes, ps")
+    ensemble: Ensemble | None = Field(None, description="default: that of the trajectory")
+
+
+class MdSettings(Model):
+    """A trajectory of molecular dynamics. The centre of mass stays where it is."""
+
+    ensemble: Ensemble = Field("nvt_langevin", description="npt: the cell keeps its shape")
+    program: list[MdSegment] = Field(
+        default=[MdSegment(start_K=300.0, ps=1.0)], min_length=1, description="temperatures, one segment after another"
+    )
+    timestep_fs: Positive = Field(1.0, description="fs")
+    snapshot_every: Count = Field(50, description="steps from one frame that is kept to the next; the first and last are")
+    friction_per_ps: Positive = Field(10.0, description="of nvt_langevin, 1/ps")
+    thermostat_ps: Positive = Field(0.1, description="time constant of the other thermostats, ps")
+    barostat_ps: Positive = Field(1.0, description="time constant of the barostats, ps")
+    pressure_GPa: Pressure = Field(0.0, description="of npt, GPa")
+    bulk_modulus_GPa: Positive = Field(
+        100.0, description="by which npt_berendsen reckons how far the cell is to be scaled, GPa; a guess will do"
+    )
+    seed: SeedNumber = Field(1, description="of momenta and random forces; a frame has random numbers of its own")
+    min_distance: MinDistance = Field(
+        0.5, description="Å, for all pairs or by pair (Li-Cu: 1.5); two atoms closer than this end the trajectory (collapsed)"
+    )
+    volume_factors: VolumeFactors = Field(
+        (0.4, 3.0), description="the volume, relative to the start, outside of which a trajectory ends (collapsed, exploded)"
+    )
+    max_temperature_factor: Positive = Field(
+        10.0, description="times the highest temperature of the program, and 300 K: above, a trajectory ends (exploded)"
+    )
+    max_energy_change: Positive = Field(
+        10.0, description="of the potential energy since the start, eV per atom: beyond, a trajectory ends (exploded)"
+    )
+
+    @model_validator(mode="after")
+    def _steady(self) -> MdSettings:
+        for number, segment in enumerate(self.program):
+            ensemble = segment.ensemble or self.ensemble
+            if ensemble in STEADY and segment.end_K not in (None, segment.start_K):
+                raise ValueError(
+                    f"program, segment {number + 1}: from {segment.start_K:g} to {segment.end_K:g} K with {ensemble}, which "
+                    "keeps to one temperature; nvt_langevin and the berendsen ensembles can change it"
+                )
+        return self
+
+
+class MdJobSettings(MdSettings):
+    """Settings of a job of trajectories, in which frames may have some of their own."""
 
     tasks: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="settings of single frames, by frame_id, where they differ"
@@ -115,6 +179,10 @@ class SpeedJobSettings(SpeedSettings):
         common = self.model_dump(exclude={"tasks"})
         for own in self.tasks.values():
             SpeedSettings(**{**common, **own})
+    def _each(self) -> MdJobSettings:
+        common = self.model_dump(exclude={"tasks"})
+        for own in self.tasks.values():
+            MdSettings(**{**common, **own})
         return self
 
 

@@ -212,8 +212,10 @@ def test_bounds_on_distances_say_what_neighbour_lists_say(relax, monkeypatch, li
     else:
         cutoffs = limits
     lists = []
-    original = relax.module.neighbor_list
-    monkeypatch.setattr(relax.module, "neighbor_list", lambda *args: lists.append(args) or original(*args))
+    import distances as scripts
+
+    original = scripts.neighbor_list
+    monkeypatch.setattr(scripts, "neighbor_list", lambda *args: lists.append(args) or original(*args))
     answers, steps = Counter(), 0
     for seed in range(4):
         rng = np.random.default_rng(seed)

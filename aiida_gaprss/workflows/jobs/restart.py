@@ -33,8 +33,8 @@ def is_divisible(job: CalcJobNode) -> bool:
 def left_by(job: CalcJobNode) -> list[int]:
     """Return the numbers of the frames that are for another job.
 
-    Relaxations that ran into the time limit of a job begin anew, with all the time of the next one; but not if a job does nothing
-    else than that.
+    Relaxations and trajectories that ran into the time limit of a job begin anew, with all the time of the next one; but not if
+    a job does nothing else than that.
     """
     total = job.inputs.frames.n_frames
     if "summary" not in job.outputs:
@@ -140,6 +140,8 @@ class RestartingWorkChain(SubmitOnceWorkChain):
             return Outcome(jobs[-1], dict(join_vectors(jobs[0].inputs.frames, metadata=metadata, **given)))
         key = getattr(jobs[0].process_class, "NAMED_BY", "frame_id")
         return Outcome(jobs[-1], dict(join_frames(jobs[0].inputs.frames, Str(key), metadata=metadata, **given)))
+        key = Str(jobs[0].process_class.NAMED_BY)
+        return Outcome(jobs[-1], dict(join_frames(jobs[0].inputs.frames, key, metadata=metadata, **given)))
 
     def _jobs(self, name: str) -> list[CalcJobNode]:
         return [cast(CalcJobNode, load_node(pk)) for pk in self.ctx.jobs[name]]
