@@ -22,6 +22,7 @@ class RelaxCalculation(FramesCalculation):
 
     TASK = "relax"
     PARSER = "gaprss.relax"
+    NAMED_BY = "parent"
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]

@@ -18,3 +18,5 @@ ENDED = (CONVERGED, MAX_STEPS, STALLED)
 #: … with a last step; of those that are given up, there may be none.
 ENDS = (*ENDED, TIME_LIMIT)
 GIVEN_UP = (COLLAPSED, EXPLODED, EVAPORATED, NOT_FINITE)
+#: A path whose two ends have relaxed to the same structure.
+MERGED = "merged"

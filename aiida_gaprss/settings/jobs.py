@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from ase.data import atomic_numbers
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from aiida_gaprss.settings.calculators import check_name
 from aiida_gaprss.settings.model import (
+    Coordinate,
     Count,
     CountOrZero,
     Length,
@@ -21,6 +22,17 @@ from aiida_gaprss.settings.model import (
 
 #: Scratch folders that are removed when their jobs have been evaluated: of no job, of those that ended well, of all.
 ScratchPolicy = Literal["keep", "finished", "all"]
+
+
+def _pairs(value: float | dict[str, float]) -> float | dict[str, float]:
+    for pair in value if isinstance(value, dict) else ():
+        if len(pair.split("-")) != 2 or not all(atomic_numbers.get(symbol) for symbol in pair.split("-")):
+            raise ValueError(f"{pair!r} is not a pair of elements, expected e.g. Li-Cu")
+    return value
+
+
+#: Å, for all pairs or by pair.
+MinDistance: TypeAlias = Annotated[LengthOrZero | dict[str, Length], AfterValidator(_pairs)]
 
 
 class EveryStep(Model):
@@ -40,7 +52,7 @@ class RelaxSettings(Model):
     )
     cell: Literal["free", "fixed"] = Field("free", description="whether the cell is relaxed, too, or the atoms only")
     symmetry: Literal["free", "kept"] = Field("free", description="whether the space group of the cell (to 1e-4 Å) is imposed")
-    min_distance: LengthOrZero | dict[str, Length] = Field(
+    min_distance: MinDistance = Field(
         0.0, description="Å, for all pairs or by pair (Li-Cu: 1.5); two atoms closer than this end the relaxation (collapsed)"
     )
     volume_factors: tuple[Positive, Positive] = Field(
@@ -56,14 +68,6 @@ class RelaxSettings(Model):
         if isinstance(self.snapshot_steps, list):
             return len(self.snapshot_steps)
         return -(-self.max_steps // (1 if self.snapshot_steps == "all" else self.snapshot_steps.every))
-
-    @field_validator("min_distance")
-    @classmethod
-    def _pairs(cls, value: float | dict[str, float]) -> float | dict[str, float]:
-        for pair in value if isinstance(value, dict) else ():
-            if len(pair.split("-")) != 2 or not all(atomic_numbers.get(symbol) for symbol in pair.split("-")):
-                raise ValueError(f"{pair!r} is not a pair of elements, expected e.g. Li-Cu")
-        return value
 
     @field_validator("volume_factors")
     @classmethod
@@ -91,6 +95,46 @@ class RelaxJobSettings(RelaxSettings):
         common = self.model_dump(exclude={"tasks"})
         for own in self.tasks.values():
             RelaxSettings(**{**common, **own})
+        return self
+
+
+class NebSettings(Model):
+    """How the path of a hop is found: the ends are relaxed in their cell, and the images between them as a band."""
+
+    atom: CountOrZero | None = Field(
+        None, description="number, from 0, of the atom that hops; none: the frame is relaxed, and there is no path"
+    )
+    to: tuple[Coordinate, Coordinate, Coordinate] | None = Field(None, description="Å, where it hops to, before it is relaxed")
+    images: Annotated[Count, Field(le=100)] = Field(5, description="between the ends")
+    fmax: Positive = Field(0.03, description="largest force on ends and band, eV/Å")
+    max_steps: Count = Field(300, description="of the optimizer, for each of the ends and for the band")
+    interpolation: Literal["linear", "idpp"] = Field("linear", description="how the first band is made; idpp keeps atoms apart")
+    min_distance: MinDistance = Field(
+        0.0, description="Å, for all pairs or by pair (Li-Cu: 1.5); two atoms closer than this end it (collapsed)"
+    )
+    max_neighbour_distance: LengthOrZero = Field(
+        6.0, description="Å; an atom of an end without any other this near ends it (evaporated); 0: none does"
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> NebSettings:
+        if (self.atom is None) != (self.to is None):
+            raise ValueError("atom and to go together: which atom hops, and where to")
+        return self
+
+
+class NebJobSettings(NebSettings):
+    """Settings of a job of paths, in which frames have some of their own: at least which atom hops."""
+
+    tasks: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="settings of single frames, by frame_id, where they differ"
+    )
+
+    @model_validator(mode="after")
+    def _each(self) -> NebJobSettings:
+        common = self.model_dump(exclude={"tasks"})
+        for own in self.tasks.values():
+            NebSettings(**{**common, **own})
         return self
 
 
