@@ -16,7 +16,7 @@ from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.frames import extxyz
-from aiida_gaprss.runners import FOLDER, SHARED
+from aiida_gaprss.runners import FOLDER, scripts_of
 
 #: A fit of a second or two.
 FIT = {
@@ -62,7 +62,7 @@ def shell_in(folder, **variables):
 def prepare_batch(folder, task, frames, settings, extra=None):
     """Fill a folder as a CalcJob does; ``extra`` are further modules, for example a calculator that misbehaves."""
     folder.mkdir()
-    for script in (*SHARED, task):
+    for script in scripts_of(task):
         (folder / f"{script}.py").write_text((FOLDER / f"{script}.py").read_text())
     for script, text in (extra or {}).items():
         (folder / f"{script}.py").write_text(text)

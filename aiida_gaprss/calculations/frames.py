@@ -18,7 +18,7 @@ from aiida_gaprss.calculations.worker import watch_connections
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.models.base import Family
-from aiida_gaprss.runners import FOLDER, SHARED
+from aiida_gaprss.runners import FOLDER, scripts_of
 
 POTENTIAL_FOLDER = "potential"
 
@@ -120,7 +120,7 @@ class FramesCalculation(CalcJob):
 
 def upload_runner(folder: Folder, task: str) -> None:
     """Put the scripts that run ``python batch.py task`` into the job folder."""
-    for name in (*SHARED, task):
+    for name in scripts_of(task):
         with folder.open(f"{name}.py", "w", encoding="utf-8") as handle:
             handle.write((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
 

@@ -13,6 +13,14 @@ FOLDER = Path(__file__).parent
 #: What travels with every task.
 SHARED = ("batch", "common", "distances", "identity", "status")
 
+#: Tasks that another one makes use of, and that travel with it.
+USED = {"neb": ("relax",)}
+
+
+def scripts_of(task: str) -> tuple[str, ...]:
+    """Return the names of all scripts that travel with a task, itself the last."""
+    return (*SHARED, *USED.get(task, ()), task)
+
 
 def task_of(name: str) -> Any:
     """Return a task for use in this process, without settings and calculator.
@@ -22,15 +30,16 @@ def task_of(name: str) -> Any:
     """
     full = f"{__name__}.{name}"
     if full not in sys.modules:
-        lent = {shared: import_module(f"{__name__}.{shared}") for shared in SHARED if shared != "batch"}
-        before = {shared: sys.modules.get(shared) for shared in lent}
-        sys.modules.update(lent)
+        scripts = [script for script in scripts_of(name)[:-1] if script != "batch"]
+        before = {script: sys.modules.get(script) for script in scripts}
         try:
+            for script in scripts:
+                sys.modules[script] = import_module(f"{__name__}.{script}")
             import_module(full)
         finally:
             for shared, module in before.items():
                 if module is None:
-                    del sys.modules[shared]
+                    sys.modules.pop(shared, None)
                 else:
                     sys.modules[shared] = module
     return type(sys.modules[full].TASK)()

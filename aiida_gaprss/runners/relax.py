@@ -76,7 +76,10 @@ class LogCellFilter(UnitCellFilter):
             factors = np.sinc(1j * differences / np.pi).real  # sinh(x)/x
             virial = -self.atoms.get_volume() * axes.T @ stress @ axes
             cell = axes @ (virial * factors) @ axes.T / len(self.atoms) * (not self.fixed)
-            self.forces = np.round(np.vstack([self.atoms.get_forces() @ deformation, cell]), FORCE_DECIMALS)
+            forces = np.round(np.vstack([self.atoms.get_forces() @ deformation, cell]), FORCE_DECIMALS)
+            if not np.isfinite(forces).all():
+                raise GiveUp(NOT_FINITE)
+            self.forces = forces
         return self.forces.copy()
 
     def get_potential_energy(self, force_consistent: bool = True, **kwargs: Any) -> float:

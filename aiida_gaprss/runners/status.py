@@ -21,3 +21,5 @@ GIVEN_UP = (COLLAPSED, EXPLODED, EVAPORATED, NOT_FINITE)
 
 #: How a trajectory ends that comes to its end; it may be given up, or cut off by the time limit, as a relaxation.
 FINISHED = "finished"
+#: A path whose two ends have relaxed to the same structure.
+MERGED = "merged"

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from aiida_gaprss.settings.calculators import check_name
 from aiida_gaprss.settings.model import (
+    Coordinate,
     Count,
     CountOrZero,
     Length,
@@ -41,6 +42,8 @@ def _range(value: tuple[float, float]) -> tuple[float, float]:
 #: Å, for all pairs or by pair; and the volume relative to that of the start, its least and its largest.
 MinDistance: TypeAlias = Annotated[LengthOrZero | dict[str, Length], AfterValidator(_pairs)]
 VolumeFactors: TypeAlias = Annotated[tuple[Positive, Positive], AfterValidator(_range)]
+#: Å, for all pairs or by pair.
+MinDistance: TypeAlias = Annotated[LengthOrZero | dict[str, Length], AfterValidator(_pairs)]
 
 
 class EveryStep(Model):
@@ -76,6 +79,13 @@ class RelaxSettings(Model):
         if isinstance(self.snapshot_steps, list):
             return len(self.snapshot_steps)
         return -(-self.max_steps // (1 if self.snapshot_steps == "all" else self.snapshot_steps.every))
+
+    @field_validator("volume_factors")
+    @classmethod
+    def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not value[0] < 1 < value[1]:
+            raise ValueError(f"expected a number below 1 and one above, got {list(value)}")
+        return value
 
     @model_validator(mode="after")
     def _together(self) -> RelaxSettings:
@@ -169,6 +179,33 @@ class MdSettings(Model):
 
 class MdJobSettings(MdSettings):
     """Settings of a job of trajectories, in which frames may have some of their own."""
+class NebSettings(Model):
+    """How the path of a hop is found: the ends are relaxed in their cell, and the images between them as a band."""
+
+    atom: CountOrZero | None = Field(
+        None, description="number, from 0, of the atom that hops; none: the frame is relaxed, and there is no path"
+    )
+    to: tuple[Coordinate, Coordinate, Coordinate] | None = Field(None, description="Å, where it hops to, before it is relaxed")
+    images: Annotated[Count, Field(le=100)] = Field(5, description="between the ends")
+    fmax: Positive = Field(0.03, description="largest force on ends and band, eV/Å")
+    max_steps: Count = Field(300, description="of the optimizer, for each of the ends and for the band")
+    interpolation: Literal["linear", "idpp"] = Field("linear", description="how the first band is made; idpp keeps atoms apart")
+    min_distance: MinDistance = Field(
+        0.0, description="Å, for all pairs or by pair (Li-Cu: 1.5); two atoms closer than this end it (collapsed)"
+    )
+    max_neighbour_distance: LengthOrZero = Field(
+        6.0, description="Å; an atom of an end without any other this near ends it (evaporated); 0: none does"
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> NebSettings:
+        if (self.atom is None) != (self.to is None):
+            raise ValueError("atom and to go together: which atom hops, and where to")
+        return self
+
+
+class NebJobSettings(NebSettings):
+    """Settings of a job of paths, in which frames have some of their own: at least which atom hops."""
 
     tasks: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="settings of single frames, by frame_id, where they differ"
@@ -183,6 +220,10 @@ class MdJobSettings(MdSettings):
         common = self.model_dump(exclude={"tasks"})
         for own in self.tasks.values():
             MdSettings(**{**common, **own})
+    def _each(self) -> NebJobSettings:
+        common = self.model_dump(exclude={"tasks"})
+        for own in self.tasks.values():
+            NebSettings(**{**common, **own})
         return self
 
 

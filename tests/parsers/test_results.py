@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from jobs import content, extended, job
+from jobs import KINDS, content, extended, job
 
 from aiida_gaprss.runners.identity import sealed
 
@@ -36,14 +36,16 @@ def frames_of(line):
 
 
 @pytest.mark.parametrize("kind", ["label", "evaluate", "relax", "describe", "speed", "buildcell", "bundle"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_job_is_read(done, kind, tmp_path):
     code, outputs = done(kind).parse(tmp_path)
     assert code is None
-    assert len(content(outputs)) == {"relax": 15, "buildcell": 4}.get(kind, 7)
+    assert len(content(outputs)) == {"relax": 15, "neb": 21, "buildcell": 4}.get(kind, 7)
     assert outputs["summary"]["complete"]
 
 
 @pytest.mark.parametrize("kind", ["label", "evaluate", "relax", "describe", "speed", "bundle"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "buildcell"])
 @pytest.mark.parametrize(
     "keys", [("frames",), ("index",), ("index", "frame"), ("index", "frame", "geometry"), ("frames", "status")]
 )
@@ -106,6 +108,11 @@ FRAMES = [
     (*changed_frame(set_info("seconds", -0.1), "speed"), "seconds is -0.1, expected seconds"),
     (*changed_frame(lambda a: a.info.pop("processor_seconds"), "speed"), "processor_seconds is null, expected a finite number"),
     (*changed_frame(lambda a: a.positions.__setitem__((0, 1), 0.5), "speed"), r"atom 1 is .* as it was sent"),
+    (*changed_frame(lambda a: a.symbols.__setitem__(0, "Au"), "neb"), "atom 1 is Au, expected Cu"),
+    (*changed_frame(lambda a: a.info.pop("PRED_virial"), "neb"), "the frame has no PRED_virial, expected one"),
+    (*changed_frame(set_info("step", 1), "neb"), "step of frame 1 is 1, expected 0"),
+    (*changed_frame(set_info("step", False), "neb"), "step of frame 1 is False, expected 0"),
+    (*changed_frame(set_info("relax_status", "converged"), "neb"), "relax_status of frame 1 is 'converged', expected 'max_steps'"),
     (*changed_frame(set_info("vector", [0.5, 0.5]), "describe"), r"vector has 2 values \(float64\), expected \d+ numbers"),
     (*changed_frame(set_info("packed", "sha256:0"), "bundle"), "raw/00001.zip has sha256:.*, expected sha256:0"),
     (lambda line: line.update(frames=2 * line["frames"]), "label", "status is 'ok' and frames are 2; expected one frame"),
@@ -115,6 +122,8 @@ FRAMES = [
     (lambda line: line.update(status="ok\x1b[31m"), "label", r"status is 'ok\\\\x1b\[31m' and frames are 1"),
     (lambda line: line.update(status="sleeping"), "relax", "status is 'sleeping' with 3 frames, expected converged, max_steps"),
     (lambda line: line.update(status="max_steps", frames=""), "relax", "status is 'max_steps', but there is no frame"),
+    (lambda line: line.update(status="merged"), "neb", "status is 'merged' with 3 frames, expected converged, max_steps"),
+    (lambda line: line.update(status="max_steps", frames=""), "neb", "status is 'max_steps', but there is no frame"),
     (lambda line: line.update(seconds=-1), "label", "seconds is -1, expected a number of seconds"),
     (lambda line: line.update(index=7), "label", "index is 7, expected a number from 0 to 6"),
 ]

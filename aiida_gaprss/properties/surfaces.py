@@ -1,0 +1,255 @@
+"""Surface energies of a crystal: slabs of all Miller indices up to a maximum, relaxed in their cells.
+
+γ = (E(slab) − N e(bulk)) / 2A, with the energy per atom of the oriented unit cell from which the slab is cut, so that its k-points
+go with those of the slab and γ converges with its thickness (W. Sun and G. Ceder, Surf. Sci. 617, 53 (2013)). Slabs are pymatgen's
+(R. Tran et al., Sci. Data 3, 160080 (2016)); surfaces are not reconstructed beyond the cell that they have there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from ase import Atoms, units
+from ase.geometry import minkowski_reduce
+from pydantic import Field
+from pymatgen.core import Structure
+from pymatgen.core.surface import Slab, SlabGenerator, get_symmetrically_distinct_miller_indices
+from pymatgen.io.ase import AseAtomsAdaptor
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
+from aiida_gaprss.properties.defects import ends, worst
+from aiida_gaprss.properties.supercells import moves
+from aiida_gaprss.runners.status import CONVERGED, ENDS
+from aiida_gaprss.settings.jobs import RelaxSettings
+from aiida_gaprss.settings.model import Count, Length, Positive
+
+#: J/m² in an eV/Å².
+J_PER_M2 = 1e20 / units.J
+
+#: Surface energies that differ by less, J/m², have no order.
+EQUAL = 0.01
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Slabs of one pair of Miller indices, and the cell that they are cut from.
+
+    :param left_out: terminations that were not taken, and why.
+    """
+
+    name: str
+    miller: tuple[int, int, int]
+    bulk: Atoms
+    slabs: tuple[Atoms, ...]
+    left_out: tuple[str, ...]
+
+
+class Surfaces(Property):
+    """Energies of the surfaces of a crystal that symmetry tells apart, of all terminations whose slabs have two equal sides.
+
+    Frames: for each pair of indices the oriented unit cell and a slab for each termination. ``result`` gives γ relaxed and as
+    cut. Miller indices are those of the conventional standard cell.
+    """
+
+    kind: Literal["surfaces"] = "surfaces"
+    run: ClassVar[str] = "relax"
+    max_index: Count = Field(1, le=4, description="largest Miller index")
+    thickness_A: Length = Field(15.0, description="least thickness of a slab, Å")
+    vacuum_A: Length = Field(12.0, description="least distance of a slab from its image, Å")
+    symmetry_A: Length = Field(0.01, description="to which the symmetry of the crystal is looked for, Å")
+    fmax: Positive = Field(0.01, description="largest force left by the relaxation, eV/Å")
+    max_steps: Count = Field(300, description="of the relaxation")
+
+    LIMITS: ClassVar[Mapping[str, Limits]] = {
+        "surface_energy_error_percent": Limits(
+            10.0, 20.0, "%", "as for vacancies (Zuo et al. 2020, Table II); functionals differ from each other by about as much"
+        ),
+        "surfaces_out_of_order": Limits(
+            0, 1, "", "the order decides which faces a crystal has; one pair of neighbours may change places"
+        ),
+        "negative_surface_energies": Limits(0, 0, "", "a crystal whose surface gains energy falls apart"),
+        "surfaces_not_relaxed": Limits(0, 0, "", "a relaxation that does not converge has no surface energy"),
+        "residual_force_eV_per_A": Limits(
+            0.1, 0.3, "eV/Å", "that of the reference at the potential's geometry: the error of a good potential's forces, and three"
+        ),
+    }
+
+    def faults(self, crystal: Atoms, reach: float) -> list[str]:
+        """Return what is wrong with a crystal, also slabs and vacuum that the potential sees through."""
+        out = super().faults(crystal, reach)
+        if self.vacuum_A < reach:
+            out.append(f"vacuum_A is {self.vacuum_A:g} Å, expected at least the cutoff of the potential, {reach:.2f} Å")
+        if self.thickness_A < 2 * reach:
+            out.append(f"thickness_A is {self.thickness_A:g} Å, expected at least twice the cutoff of the potential, {2 * reach:.2f} Å")
+        return out
+
+    def cuts(self, crystal: Atoms) -> list[Cut]:
+        """Return bulk cells and slabs of all Miller indices.
+
+        :raises PropertyError: if the crystal is not periodic in all directions.
+        """
+        if not crystal.pbc.all():
+            raise PropertyError("surfaces need a crystal that is periodic in all directions")
+        given = AseAtomsAdaptor.get_structure(Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True))
+        standard = SpacegroupAnalyzer(given, symprec=self.symmetry_A).get_conventional_standard_structure()
+        indices = sorted(get_symmetrically_distinct_miller_indices(standard, self.max_index), key=_simplest)
+        return [self._cut(standard, miller) for miller in indices]
+
+    def _cut(self, standard: Structure, miller: tuple[int, int, int]) -> Cut:
+        generator = SlabGenerator(standard, miller, self.thickness_A, self.vacuum_A, center_slab=True)
+        bulk = _atoms(generator.oriented_unit_cell)
+        name, slabs, left_out = _name(miller), [], []
+        for number, slab in enumerate(generator.get_slabs(tol=0.01)):
+            if reason := _useless(slab, standard):
+                left_out.append(f"{name}, termination {number}: {reason}")
+            else:
+                slabs.append(_upright(slab))
+        return Cut(name, tuple(int(i) for i in miller), bulk, tuple(slabs), tuple(left_out))
+
+    def plan(self, crystal: Atoms) -> list[Atoms]:
+        """Return oriented unit cells and slabs.
+
+        :raises PropertyError: if there is no slab with two equal sides.
+        """
+        frames = []
+        for cut in self.cuts(crystal):
+            if cut.slabs:
+                frames.append(self._part(f"bulk_{cut.name}", cut.bulk))
+                frames += [self._part(f"slab_{cut.name}_{number}", slab) for number, slab in enumerate(cut.slabs)]
+        if not frames:
+            raise PropertyError("no slab has two equal sides and the composition of the crystal; a larger max_index has others")
+        return frames
+
+    def _part(self, name: str, atoms: Atoms) -> Atoms:
+        task = {"cell": "fixed", "fmax": self.fmax, "max_steps": self.max_steps, "snapshot_steps": [0]}
+        atoms.info = {"part": name, "task": task}
+        return atoms
+
+    @staticmethod
+    def task_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all settings of a relaxation."""
+        return RelaxSettings(**given).model_dump()
+
+    def to_label(self, done: Sequence[Atoms]) -> list[int]:
+        """Return the numbers of the end points."""
+        return ends(done)
+
+    def result(self, crystal: Atoms, done: Sequence[Atoms], prefix: str) -> dict[str, Any]:
+        """Return surface energies, J/m² and eV/Å².
+
+        :raises PropertyError: if a bulk cell lacks its energy.
+        """
+        steps: dict[str, list[Atoms]] = {}
+        for atoms in done:
+            steps.setdefault(str(atoms.info["part"]), []).append(atoms)
+        found: dict[str, Any] = {}
+        left_out: list[str] = []
+        for cut in self.cuts(crystal):
+            left_out += cut.left_out
+            for number, slab in enumerate(cut.slabs):
+                if f"bulk_{cut.name}" not in steps:
+                    raise PropertyError(f"frame bulk_{cut.name}: nothing came out of its relaxation")
+                bulk = steps[f"bulk_{cut.name}"][-1]
+                energy = float(value_of(bulk, "energy", prefix)) / len(bulk)
+                told = _told(slab, steps.get(f"slab_{cut.name}_{number}", []), energy, prefix)
+                found[f"{cut.name}_{number}"] = {"miller": list(cut.miller), "atoms": len(slab), "area_A2": _area(slab), **told}
+        return {"bulk_energies": "of the oriented unit cells", "surfaces": found, "left_out": left_out}
+
+    def scores(self, result: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, float]:
+        """Return what is wrong in itself, and with a reference the error of the worst surface and pairs in the wrong order."""
+        found, key = result["surfaces"], "energy_J_per_m2"
+        out = {
+            "surfaces_not_relaxed": float(sum(one["relax_status"] != CONVERGED for one in found.values())),
+            "negative_surface_energies": float(sum(one[key] is not None and one[key] < 0 for one in found.values())),
+        }
+        theirs = (reference or {}).get("surfaces", {})
+        pairs = [(one[key], theirs.get(name, {}).get(key)) for name, one in found.items()]
+        pairs = [(ours, other) for ours, other in pairs if ours is not None and other]
+        if pairs:
+            out["surface_energy_error_percent"] = worst([100 * (ours - other) / abs(other) for ours, other in pairs])
+            out["surfaces_out_of_order"] = float(sum(_swapped(one, two) for one, two in combinations(pairs, 2)))
+        if left := [one["residual_force_eV_per_A"] for one in theirs.values() if one["residual_force_eV_per_A"] is not None]:
+            out["residual_force_eV_per_A"] = max(left)
+        return out
+
+    def curves(self, result: Mapping[str, Any]) -> dict[str, Curve]:
+        """Return surface energies, a point for each surface."""
+        values = [(name, one["energy_J_per_m2"]) for name, one in result["surfaces"].items() if one["energy_J_per_m2"] is not None]
+        if not values:
+            return {}
+        x = list(range(len(values)))
+        ticks = [(float(at), name) for at, (name, _) in enumerate(values)]
+        return {"surface energies": Curve(x, [[v for _, v in values]], "", "surface energy (J/m²)", ticks, points=True)}
+
+
+def _simplest(miller: Sequence[int]) -> tuple[int, ...]:
+    return (max(abs(i) for i in miller), sum(abs(i) for i in miller), *(-i for i in miller))
+
+
+def _name(miller: Sequence[int]) -> str:
+    """Return Miller indices as a word: 110, 1-10."""
+    return "".join(str(int(i)) for i in miller)
+
+
+def _atoms(structure: Structure) -> Atoms:
+    """Return a structure as atoms alone."""
+    found = AseAtomsAdaptor.get_atoms(structure)
+    return Atoms(found.numbers, found.positions, cell=found.cell, pbc=True)
+
+
+def _upright(slab: Slab) -> Atoms:
+    """Return a slab in a cell whose third vector is along its normal, and whose first two are the shortest."""
+    atoms = _atoms(slab.get_orthogonal_c_slab())
+    atoms.set_cell(minkowski_reduce(atoms.cell.array, pbc=(True, True, False))[0])
+    return atoms
+
+
+def _useless(slab: Slab, standard: Structure) -> str | None:
+    """Return why a slab has no surface energy of its own, or None."""
+    if slab.composition.reduced_formula != standard.composition.reduced_formula:
+        return f"not stoichiometric ({slab.composition.reduced_formula}), its energy depends on chemical potentials"
+    operations = SpacegroupAnalyzer(slab, symprec=0.1).get_symmetry_operations()
+    if not any(np.allclose(operation.rotation_matrix[2], (0, 0, -1)) for operation in operations):
+        return "its two sides differ, only the sum of their energies is known"
+    return None
+
+
+def _area(slab: Atoms) -> float:
+    return float(np.linalg.norm(np.cross(slab.cell[0], slab.cell[1])))
+
+
+def _swapped(one: tuple[float, float], two: tuple[float, float]) -> bool:
+    """Tell whether two surfaces have another order than with the reference; pairs of potential and reference, J/m²."""
+    ours, theirs = one[0] - two[0], one[1] - two[1]
+    return ours * theirs < 0 and min(abs(ours), abs(theirs)) > EQUAL
+
+
+def _told(slab: Atoms, steps: Sequence[Atoms], bulk: float, prefix: str) -> dict[str, Any]:
+    """Return what is found of a slab; a relaxation that was given up has no energies.
+
+    :param bulk: energy per atom of the crystal, eV.
+    """
+    keys = ("energy_J_per_m2", "energy_eV_per_A2", "unrelaxed_energy_J_per_m2", "residual_force_eV_per_A", "largest_displacement_A")
+    out: dict[str, Any] = dict.fromkeys(keys)
+    if not steps:
+        return {**out, "relax_status": "nothing came out"}
+    first, last = steps[0], steps[-1]
+    out["relax_status"] = str(last.info.get("relax_status"))
+    if out["relax_status"] not in ENDS:
+        return out
+
+    def gamma(atoms: Atoms) -> float:
+        return (float(value_of(atoms, "energy", prefix)) - len(atoms) * bulk) / (2 * _area(slab))
+
+    out["energy_eV_per_A2"] = gamma(last)
+    out["energy_J_per_m2"] = gamma(last) * J_PER_M2
+    out["residual_force_eV_per_A"] = float(np.linalg.norm(value_of(last, "forces", prefix), axis=1).max())
+    out["largest_displacement_A"] = float(moves(slab, last).max())
+    if f"{prefix}_energy" in first.info and first.info.get("step") == 0:
+        out["unrelaxed_energy_J_per_m2"] = gamma(first) * J_PER_M2
+    return out
