@@ -110,8 +110,7 @@ def job(kind: str) -> Job:
         "describe": {"settings": SOAP},
         "speed": {"settings": {"calls": 2}},
     }.get(kind, {})
-    if kind in ("evaluate", "relax", "speed"):
-    if kind in ("evaluate", "relax", "neb"):
+    if kind in ("evaluate", "relax", "speed", "neb"):
         inputs["potential"] = Int(1).store()  # parsers want its uuid only
     if kind == "buildcell":
         inputs = {"n": Int(4).store(), "seed": Int(1).store(), "name": Str("cell").store()}

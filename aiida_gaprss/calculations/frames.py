@@ -34,8 +34,6 @@ class FramesCalculation(CalcJob):
 
     TASK: str
     PARSER: str
-    #: What names, in a frame that comes out, the one that was sent.
-    NAMED_BY = "frame_id"
     #: What of an output frame names the frame that it comes from: ``parent`` where a frame may become several.
     NAMED_BY: str = "frame_id"
 

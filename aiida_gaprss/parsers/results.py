@@ -37,9 +37,8 @@ KINDS = {
 
 #: What a task says of a frame besides labels and predictions; all else that stands there is none of ours.
 PREFIXES = tuple(f"{prefix}_" for prefix in (fr.REFERENCE, fr.PREDICTION, fr.OLD_PREDICTION))
-INFO_KEYS = ("step", "relax_status", "vector", "packed", "n_operations", "seconds", "processor_seconds")
 INFO_KEYS = (
-    *("step", "relax_status", "vector", "packed", "n_operations"),
+    *("step", "relax_status", "vector", "packed", "n_operations", "seconds", "processor_seconds"),
     *("time_ps", "temperature_K", "md_status", "md_end_step"),
 )
 

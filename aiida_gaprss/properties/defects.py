@@ -75,7 +75,10 @@ class Defects(Property):
         "formation_energy_error_percent": Limits(10.0, 20.0, "%", f"{ZUO}; twice that"),
         "formation_energy_error_eV": Limits(0.1, 0.3, "eV", "at 1000 K, 0.1 eV is a factor of three in the number of defects"),
         "residual_force_eV_per_A": Limits(
-            0.1, 0.3, "eV/Å", "that of the reference at the potential's geometry: the error of a good potential's forces, and three"
+            0.1,
+            0.3,
+            "eV/Å",
+            "that of the reference at the potential's geometry: the error of a good potential's forces, and three",
         ),
         "defects_not_relaxed": Limits(0, 0, "", "a relaxation that does not converge has no formation energy"),
         "defects_lost": Limits(0, 0, "", "a defect that becomes another one is none of this potential"),
@@ -162,7 +165,9 @@ class Defects(Property):
             last = {symbol: steps.get(f"element_{symbol}", [None])[-1] for symbol in symbols}
             if missing := [symbol for symbol, atoms in last.items() if atoms is None]:
                 raise PropertyError(f"frame element_{missing[0]}: nothing came out of its relaxation")
-            energies = {s: float(value_of(atoms, "energy", prefix)) / len(atoms) for s, atoms in last.items() if atoms is not None}
+            energies = {
+                s: float(value_of(atoms, "energy", prefix)) / len(atoms) for s, atoms in last.items() if atoms is not None
+            }
             return energies, "crystals of the elements"
         if len(symbols) == 1:
             return {symbols[0]: energy}, "the perfect supercell"

@@ -198,7 +198,9 @@ def _remarks(stress: np.ndarray, forces: np.ndarray, gamma: np.ndarray) -> dict[
     if force > RESIDUAL_FORCE:
         notes.append(f"a force of {force:.3g} eV/Å is left: the atoms are not where this calculator wants them")
     if soft:
-        notes.append(f"{soft} displacements at Γ cost nothing: with relaxed ions this crystal has no elastic constants that mean anything")
+        notes.append(
+            f"{soft} displacements at Γ cost nothing: with relaxed ions this crystal has no elastic constants that mean anything"
+        )
     return {
         "residual_stress_GPa": residual,
         "residual_force_eV/A": force,

@@ -74,7 +74,9 @@ class Migration(Property):
 
     LIMITS: ClassVar[Mapping[str, Limits]] = {
         "barrier_error_percent": Limits(10.0, 20.0, "%", f"{ZUO}; twice that"),
-        "barrier_error_eV": Limits(0.05, 0.15, "eV", "at 600 K, 0.05 eV is a factor of 2.6 in the rate of hops, 0.15 eV one of 18"),
+        "barrier_error_eV": Limits(
+            0.05, 0.15, "eV", "at 600 K, 0.05 eV is a factor of 2.6 in the rate of hops, 0.15 eV one of 18"
+        ),
         "activation_error_percent": Limits(10.0, 20.0, "%", f"{ZUO}; twice that"),
         "paths_not_converged": Limits(0, 0, "", "a band that does not converge has no saddle point"),
     }

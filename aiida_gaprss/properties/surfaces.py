@@ -75,7 +75,10 @@ class Surfaces(Property):
         "negative_surface_energies": Limits(0, 0, "", "a crystal whose surface gains energy falls apart"),
         "surfaces_not_relaxed": Limits(0, 0, "", "a relaxation that does not converge has no surface energy"),
         "residual_force_eV_per_A": Limits(
-            0.1, 0.3, "eV/Å", "that of the reference at the potential's geometry: the error of a good potential's forces, and three"
+            0.1,
+            0.3,
+            "eV/Å",
+            "that of the reference at the potential's geometry: the error of a good potential's forces, and three",
         ),
     }
 
@@ -85,7 +88,9 @@ class Surfaces(Property):
         if self.vacuum_A < reach:
             out.append(f"vacuum_A is {self.vacuum_A:g} Å, expected at least the cutoff of the potential, {reach:.2f} Å")
         if self.thickness_A < 2 * reach:
-            out.append(f"thickness_A is {self.thickness_A:g} Å, expected at least twice the cutoff of the potential, {2 * reach:.2f} Å")
+            out.append(
+                f"thickness_A is {self.thickness_A:g} Å, expected at least twice the cutoff of the potential, {2 * reach:.2f} Å"
+            )
         return out
 
     def cuts(self, crystal: Atoms) -> list[Cut]:
@@ -179,7 +184,9 @@ class Surfaces(Property):
 
     def curves(self, result: Mapping[str, Any]) -> dict[str, Curve]:
         """Return surface energies, a point for each surface."""
-        values = [(name, one["energy_J_per_m2"]) for name, one in result["surfaces"].items() if one["energy_J_per_m2"] is not None]
+        values = [
+            (name, one["energy_J_per_m2"]) for name, one in result["surfaces"].items() if one["energy_J_per_m2"] is not None
+        ]
         if not values:
             return {}
         x = list(range(len(values)))
@@ -234,7 +241,13 @@ def _told(slab: Atoms, steps: Sequence[Atoms], bulk: float, prefix: str) -> dict
 
     :param bulk: energy per atom of the crystal, eV.
     """
-    keys = ("energy_J_per_m2", "energy_eV_per_A2", "unrelaxed_energy_J_per_m2", "residual_force_eV_per_A", "largest_displacement_A")
+    keys = (
+        "energy_J_per_m2",
+        "energy_eV_per_A2",
+        "unrelaxed_energy_J_per_m2",
+        "residual_force_eV_per_A",
+        "largest_displacement_A",
+    )
     out: dict[str, Any] = dict.fromkeys(keys)
     if not steps:
         return {**out, "relax_status": "nothing came out"}

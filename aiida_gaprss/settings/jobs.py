@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from ase.data import atomic_numbers
 from pydantic import AfterValidator, Field, field_validator, model_validator
+from typing_extensions import Self
 
 from aiida_gaprss.settings.calculators import check_name
 from aiida_gaprss.settings.model import (
@@ -42,8 +43,6 @@ def _range(value: tuple[float, float]) -> tuple[float, float]:
 #: Å, for all pairs or by pair; and the volume relative to that of the start, its least and its largest.
 MinDistance: TypeAlias = Annotated[LengthOrZero | dict[str, Length], AfterValidator(_pairs)]
 VolumeFactors: TypeAlias = Annotated[tuple[Positive, Positive], AfterValidator(_range)]
-#: Å, for all pairs or by pair.
-MinDistance: TypeAlias = Annotated[LengthOrZero | dict[str, Length], AfterValidator(_pairs)]
 
 
 class EveryStep(Model):
@@ -80,13 +79,6 @@ class RelaxSettings(Model):
             return len(self.snapshot_steps)
         return -(-self.max_steps // (1 if self.snapshot_steps == "all" else self.snapshot_steps.every))
 
-    @field_validator("volume_factors")
-    @classmethod
-    def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not value[0] < 1 < value[1]:
-            raise ValueError(f"expected a number below 1 and one above, got {list(value)}")
-        return value
-
     @model_validator(mode="after")
     def _together(self) -> RelaxSettings:
         if self.symmetry == "kept" and self.optimizer == "cg":
@@ -94,19 +86,24 @@ class RelaxSettings(Model):
         return self
 
 
-class RelaxJobSettings(RelaxSettings):
-    """Settings of a job of relaxations, in which frames may have some of their own."""
+class WithTasks(Model):
+    """Settings of a job in which frames may have some of their own."""
 
     tasks: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="settings of single frames, by frame_id, where they differ"
     )
 
     @model_validator(mode="after")
-    def _each(self) -> RelaxJobSettings:
+    def _each(self) -> Self:
         common = self.model_dump(exclude={"tasks"})
+        of_one = next(kind for kind in type(self).__mro__ if issubclass(kind, Model) and "tasks" not in kind.model_fields)
         for own in self.tasks.values():
-            RelaxSettings(**{**common, **own})
+            of_one(**{**common, **own})
         return self
+
+
+class RelaxJobSettings(WithTasks, RelaxSettings):
+    """Settings of a job of relaxations."""
 
 
 class SpeedSettings(Model):
@@ -117,8 +114,10 @@ class SpeedSettings(Model):
     seed: SeedNumber = Field(1, description="of the displacements")
 
 
-class SpeedJobSettings(SpeedSettings):
-    """Settings of a job that measures times, in which frames may have some of their own."""
+class SpeedJobSettings(WithTasks, SpeedSettings):
+    """Settings of a job that measures times."""
+
+
 #: Ensembles of molecular dynamics and the algorithms behind them, which are ASE's.
 Ensemble = Literal["nve", "nvt_langevin", "nvt_berendsen", "npt_berendsen", "npt_mtk"]
 
@@ -177,8 +176,10 @@ class MdSettings(Model):
         return self
 
 
-class MdJobSettings(MdSettings):
-    """Settings of a job of trajectories, in which frames may have some of their own."""
+class MdJobSettings(WithTasks, MdSettings):
+    """Settings of a job of trajectories."""
+
+
 class NebSettings(Model):
     """How the path of a hop is found: the ends are relaxed in their cell, and the images between them as a band."""
 
@@ -204,27 +205,8 @@ class NebSettings(Model):
         return self
 
 
-class NebJobSettings(NebSettings):
-    """Settings of a job of paths, in which frames have some of their own: at least which atom hops."""
-
-    tasks: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="settings of single frames, by frame_id, where they differ"
-    )
-
-    @model_validator(mode="after")
-    def _each(self) -> SpeedJobSettings:
-        common = self.model_dump(exclude={"tasks"})
-        for own in self.tasks.values():
-            SpeedSettings(**{**common, **own})
-    def _each(self) -> MdJobSettings:
-        common = self.model_dump(exclude={"tasks"})
-        for own in self.tasks.values():
-            MdSettings(**{**common, **own})
-    def _each(self) -> NebJobSettings:
-        common = self.model_dump(exclude={"tasks"})
-        for own in self.tasks.values():
-            NebSettings(**{**common, **own})
-        return self
+class NebJobSettings(WithTasks, NebSettings):
+    """Settings of a job of paths; of a frame, at least which atom hops."""
 
 
 class EvaluateSettings(Model):

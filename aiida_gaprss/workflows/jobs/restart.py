@@ -140,8 +140,6 @@ class RestartingWorkChain(SubmitOnceWorkChain):
             return Outcome(jobs[-1], dict(join_vectors(jobs[0].inputs.frames, metadata=metadata, **given)))
         key = getattr(jobs[0].process_class, "NAMED_BY", "frame_id")
         return Outcome(jobs[-1], dict(join_frames(jobs[0].inputs.frames, Str(key), metadata=metadata, **given)))
-        key = Str(jobs[0].process_class.NAMED_BY)
-        return Outcome(jobs[-1], dict(join_frames(jobs[0].inputs.frames, key, metadata=metadata, **given)))
 
     def _jobs(self, name: str) -> list[CalcJobNode]:
         return [cast(CalcJobNode, load_node(pk)) for pk in self.ctx.jobs[name]]
