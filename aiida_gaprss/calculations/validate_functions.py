@@ -11,9 +11,9 @@ from aiida.orm import Dict, List, Str
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.calculations.common import named, process_uuid
+from aiida_gaprss.calculations.common import frames_of, named, process_uuid
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.properties.planning import ERROR, Index, came_out, crystals_by_name, plan_of, results_of
+from aiida_gaprss.properties.planning import ERROR, Index, asked_of_reference, came_out, crystals_by_name, plan_of, results_of
 from aiida_gaprss.properties.scorecard import scorecard
 from aiida_gaprss.properties.suite import Suite
 from aiida_gaprss.runners.status import CONVERGED, MAX_STEPS, NOT_REACHED
@@ -97,12 +97,18 @@ def _of_tasks(suite: Suite, index: Index, done: Mapping[str, Dataset]) -> list[t
 
 
 @calcfunction
-def frames_to_label(**frames: Dataset) -> Dataset:
-    """Join what the reference is to label; of the same structure the first only."""
+def frames_to_label(settings: Dict, index: Dict | None = None, planned: Dataset | None = None, **beside: Dataset) -> Dataset:
+    """Join what the reference is to label; of the same structure the first only.
+
+    :param index: of its own plan, of which it labels what properties ask a reference of.
+    :param beside: what potentials have made.
+    """
+    suite = Suite(**settings.get_dict())
+    own = asked_of_reference(suite, index.get_dict()) if index is not None else set()
+    frames = [atoms for atoms in (planned.get_frames() if planned is not None else []) if atoms.info["frame_id"] in own]
     known: dict[bytes, Atoms] = {}
-    for _, node in sorted(frames.items()):
-        for atoms in node.get_frames():
-            known.setdefault(fr.structure_key(atoms), atoms)
+    for atoms in [*frames, *frames_of(beside)]:
+        known.setdefault(fr.structure_key(atoms), atoms)
     return named(Dataset(known.values(), level_of_theory="unlabelled"), "frames for the reference")
 
 

@@ -57,7 +57,7 @@ def _validation(suite: Suite, inputs: dict[str, Any]) -> str:
     given = [cost_of(suite, inputs[key]) for key in ("crystals", "targets") if key in inputs]
     if not given:
         return f"{what}: of the lowest minima, with the potentials of all generations; labels besides, as many as that takes"
-    labels = sum(cost.frames.get("evaluate", 0) for cost in given)
+    labels = sum(cost.labels for cost in given)
     names = sum(inputs[key].n_frames for key in ("crystals", "targets") if key in inputs)
     return f"{what}: of {names} crystals, after every fit; {labels} labels besides, and what potentials make of the crystals"
 

@@ -157,8 +157,7 @@ def _tell_cost(inputs: dict[str, Any]) -> None:
     for name, memory in cost.memory.items():
         click.echo(f"each potential, job of {name}: about {memory:.0f} MB")
     if "label" in inputs or "reference_potential" in inputs:
-        more = [run for run in cost.frames if run != "evaluate"]
-        words = f", and what comes of {', '.join(more)}" if more else ""
-        click.echo(f"the reference: {cost.frames.get('evaluate', 0)} labels at most{words}")
+        words = f", and of what potentials make for {', '.join(cost.made)}" if cost.made else ""
+        click.echo(f"the reference: {cost.labels} labels at most{words}")
     else:
         click.echo("no reference labels frames: what is wrong in itself is told, errors are not")

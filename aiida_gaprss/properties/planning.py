@@ -72,6 +72,13 @@ def plan_of(suite: Suite, crystals: Mapping[str, Atoms]) -> Plan:
     return plan
 
 
+def asked_of_reference(suite: Suite, index: Index) -> set[str]:
+    """Return the ids of the frames of the task ``evaluate`` that properties ask a reference of."""
+    wanted = {name for name, one in suite.properties.items() if one.run == "evaluate" and one.referenced}
+    asked = [row[name] for row in index.values() for name in wanted if isinstance(row.get(name), list)]
+    return {frame for entries in asked for frame, _ in entries}
+
+
 def came_out(wanted: Property, entries: Sequence[Sequence[str]], done: Sequence[Atoms], planned: Sequence[Atoms]) -> list[Atoms]:
     """Return the frames that came out for a property, in the order of its plan, each with its part.
 

@@ -269,15 +269,16 @@ class ValidateWorkChain(RestartingWorkChain):
 
     def label(self) -> Any:
         """Hand the reference all frames, each once: those of its own plan, and those that potentials have made."""
-        frames = {REFERENCE: self.ctx.plans[REFERENCE][f"{PLANNED}evaluate"]} if self.has_plan else {}
+        plan = self.ctx.plans.get(REFERENCE, {})
+        frames = {"index": plan[INDEX], "planned": plan[f"{PLANNED}evaluate"]} if self.has_plan else {}
         for name in (name for name in self.ctx.outputs if name != REFERENCE):
             done = self.done_of(name, but="evaluate")
             given = {**done, **({"crystals": self.ctx.crystals[name]} if name in self.ctx.crystals else {})}
             if given:
                 called = {"metadata": {"call_link_label": f"{name}_beside"}}
                 index = self.ctx.plans[name][INDEX]
-                frames[f"z_{name}"] = frames_beside(self.inputs.settings, index, Str(name), **called, **given)
-        to_label = frames_to_label(metadata={"call_link_label": "to_label"}, **frames)
+                frames[f"of_{name}"] = frames_beside(self.inputs.settings, index, Str(name), **called, **given)
+        to_label = frames_to_label(self.inputs.settings, metadata={"call_link_label": "to_label"}, **frames)
         self.report(f"{to_label.n_frames} frames for the reference")
         if "reference_potential" in self.inputs:
             inputs = {**self.job("reference_labels"), "frames": to_label, "potential": self.inputs.reference_potential}
