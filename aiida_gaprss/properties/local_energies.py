@@ -56,7 +56,7 @@ class LocalEnergies(Property):
         :param reach: cutoff of the potential, Å.
         """
         told = super().faults(crystal, reach)
-        if self.vacancy and not told:
+        if self.vacancy and crystal.pbc.all() and not told:
             distance = fr.image_distance(crystal.repeat(self.supercell))
             if distance < 2 * reach:
                 told.append(

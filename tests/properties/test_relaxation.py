@@ -8,9 +8,11 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+from aiida_gaprss.frames import loads
 from aiida_gaprss.properties.base import PropertyError, property_of
 from aiida_gaprss.properties.elastic import relaxed
 from aiida_gaprss.properties.relaxation import Relaxation
+from aiida_gaprss.settings.jobs import RelaxJobSettings
 
 
 def lights(task, result):
@@ -106,3 +108,28 @@ def test_the_plan():
     assert task.faults(Atoms("Cu2", positions=[(0, 0, 0), (2, 0, 0)]), 5.0) == [
         "a relaxation of the cell needs a crystal that is periodic in all directions"
     ]
+
+
+def test_the_job_and_this_process_give_the_same(run_batch):
+    """As the one job of all relaxations has the settings of each frame."""
+    task = Relaxation(disturbed=1, max_steps=30)
+    crystal = bulk("Cu", a=3.65)
+    plan = task.plan(crystal)
+    tasks = {}
+    for atoms in plan:
+        atoms.info["frame_id"] = atoms.info["part"]
+        tasks[atoms.info["frame_id"]] = atoms.info.pop("task")
+    settings = {**RelaxJobSettings(tasks=tasks).model_dump(), "calculator": "emt", "arguments": {}}
+    done, lines, _ = run_batch("relax", plan, settings)
+    assert done.returncode == 0, done.stderr
+    found = []
+    for number, atoms in enumerate(plan):
+        frames = loads(lines[number]["frames"])
+        for frame in frames:
+            frame.info["part"] = atoms.info["part"]
+        found += frames
+    expected = task.compute(EMT(), crystal)
+    result = task.result(crystal, found, "PRED")
+    assert result["ends"][1]["steps"] == expected["ends"][1]["steps"]
+    assert result["energy_gain_meV_per_atom"] == pytest.approx(expected["energy_gain_meV_per_atom"], abs=1e-4)
+    assert task.scores(result, None) == pytest.approx(task.scores(expected, None), abs=1e-3)
