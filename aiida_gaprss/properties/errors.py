@@ -107,5 +107,5 @@ def _merged(atoms: Atoms, done: Atoms, prefix: str) -> Atoms:
     """Return a labelled frame with the results of another one as predictions."""
     out = atoms.copy()
     found = {name: value_of(done, name, prefix) for name in QUANTITIES if f"{prefix}_{name}" in {**done.info, **done.arrays}}
-    fr.set_labels(out, *(found.get(name) for name in QUANTITIES), prefix=fr.PREDICTION)
+    fr.set_labels(out, found.get("energy"), found.get("forces"), found.get("virial"), fr.PREDICTION)
     return out

@@ -56,7 +56,7 @@ class LocalEnergies(Property):
         :param reach: cutoff of the potential, Å.
         """
         told = super().faults(crystal, reach)
-        if self.vacancy and not told:
+        if self.vacancy and crystal.pbc.all() and not told:
             distance = fr.image_distance(crystal.repeat(self.supercell))
             if distance < 2 * reach:
                 told.append(
@@ -189,8 +189,8 @@ def difference(first: Atoms, second: Atoms, reach: float = 1.0) -> dict[str, Any
     :param first: with its local energies (eV) in the array ``local_energy``, as ``second``.
     """
     cell = (first.cell.array + second.cell.array) / 2
-    places = [atoms.get_scaled_positions() @ cell for atoms in (first, second)]
-    _, distances = get_distances(*places, cell=cell, pbc=True)
+    here, there = (atoms.get_scaled_positions() @ cell for atoms in (first, second))
+    _, distances = get_distances(here, there, cell=cell, pbc=True)
     distances[(first.numbers[:, None] != second.numbers) | (distances > reach)] = NEVER
     pairs = [(i, j) for i, j in zip(*linear_sum_assignment(distances), strict=True) if distances[i, j] < NEVER]
     left, right = ([int(pair[side]) for pair in pairs] for side in (0, 1))

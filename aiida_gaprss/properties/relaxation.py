@@ -43,7 +43,7 @@ class Relaxation(Property):
     strain: Fraction = Field(0.02, description="standard deviation of the components of their strain")
     seed: SeedNumber = Field(1, description="of both")
     supercell: tuple[Count, Count, Count] = Field((1, 1, 1), description="repeats, for instabilities that double a cell")
-    fmax: Positive = Field(0.005, description="largest force that is left, eV/Å")
+    fmax: Positive = Field(0.001, description="largest force that is left, eV/Å")
     max_steps: Count = 500
     ltol: Positive = Field(0.1, description="of lengths, relative (StructureMatcher)")
     stol: Positive = Field(0.1, description="of sites, relative to the distance of atoms (StructureMatcher)")
@@ -124,8 +124,8 @@ class Relaxation(Property):
 
     def _same(self, first: Atoms, second: Atoms) -> bool:
         matcher = StructureMatcher(self.ltol, self.stol, self.angle_tol)
-        structures = (AseAtomsAdaptor.get_structure(stripped(atoms)) for atoms in (first, second))
-        return bool(matcher.fit(*structures))
+        ours, theirs = (AseAtomsAdaptor.get_structure(stripped(atoms)) for atoms in (first, second))
+        return bool(matcher.fit(ours, theirs))
 
     def scores(self, result: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, float]:
         """Return whether it changed (0 or 1), how many relaxations did not end, and by how much the volume changed."""

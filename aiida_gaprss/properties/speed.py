@@ -83,7 +83,7 @@ class Speed(Property):
 
 def _repeats(crystal: Atoms, n: int) -> tuple[int, ...]:
     """Return how often a cell is repeated to have about ``n`` atoms: its shortest edge is made longer until it has."""
-    now = (1, 1, 1)
+    now: tuple[int, ...] = (1, 1, 1)
     while len(crystal) * math.prod(now) < n:
         shortest = int(np.argmin(crystal.cell.lengths() * now))
         before, now = now, tuple(r + (axis == shortest) for axis, r in enumerate(now))

@@ -89,7 +89,7 @@ def error_cost(points: Mapping[str, tuple[float, float]], what: str) -> Figure |
     if not shown:
         return None
     values = np.array(list(shown.values()))
-    figure = _front(values, values[front_of(values)], ("potentials", "Time per atom (ms)", what))
+    figure = _front(values, values[front_of(list(shown.values()))], ("potentials", "Time per atom (ms)", what))
     axes = figure.axes[0]
     middle = np.exp(np.log(axes.get_xlim()).mean())
     with house_style():

@@ -39,8 +39,7 @@ def local_energies(atoms: Atoms, energies: np.ndarray, title: str = "") -> Figur
     means = {symbol: float(energies[atoms.symbols == symbol].mean()) for symbol in sorted(set(atoms.symbols))}
     values = energies - np.array([means[symbol] for symbol in atoms.symbols])
     told = ", ".join(f"{symbol} {number(mean, 3)} eV" for symbol, mean in means.items())
-    reach = max(float(np.abs(values).max()), NOISE)
-    limits = (min(float(values.min()), -NOISE), max(float(values.max()), NOISE)) if reach > NOISE else (-NOISE, NOISE)
+    limits = (min(float(values.min()), -NOISE), max(float(values.max()), NOISE))
     return _picture(atoms, values, limits, ENERGIES, f"Local energy from the mean (eV)\nmean: {told}", title)
 
 

@@ -8,9 +8,11 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+from aiida_gaprss.frames import loads
 from aiida_gaprss.properties.base import PropertyError, property_of
 from aiida_gaprss.properties.elastic import relaxed
 from aiida_gaprss.properties.relaxation import Relaxation
+from aiida_gaprss.settings.jobs import RelaxJobSettings
 
 
 def lights(task, result):
@@ -20,7 +22,7 @@ def lights(task, result):
 def test_copper_stays_fcc():
     """Its end is that of ASE's own optimiser and cell filter."""
     crystal = bulk("Cu", a=3.65)
-    task = property_of({"kind": "relaxation", "disturbed": 2, "supercell": [2, 1, 1], "fmax": 0.001})
+    task = property_of({"kind": "relaxation", "disturbed": 2, "supercell": [2, 1, 1]})
     result = task.compute(EMT(), crystal)
     assert not result["changed"]
     assert (result["unfinished"], result["space_group"], result["space_group_changed"]) == (0, "Fm-3m (225)", False)
@@ -102,7 +104,32 @@ def test_the_plan():
         np.array_equal(a.positions, b.positions) and np.array_equal(a.cell, b.cell) for a, b in zip(plan, again, strict=True)
     )
     assert not np.allclose(plan[1].cell, plan[2].cell)
-    assert plan[0].info["task"] == {"fmax": 0.005, "max_steps": 500, "cell": "free", "snapshot_steps": [0]}
+    assert plan[0].info["task"] == {"fmax": 0.001, "max_steps": 500, "cell": "free", "snapshot_steps": [0]}
     assert task.faults(Atoms("Cu2", positions=[(0, 0, 0), (2, 0, 0)]), 5.0) == [
         "a relaxation of the cell needs a crystal that is periodic in all directions"
     ]
+
+
+def test_the_job_and_this_process_give_the_same(run_batch):
+    """As the one job of all relaxations has the settings of each frame."""
+    task = Relaxation(disturbed=1, max_steps=30)
+    crystal = bulk("Cu", a=3.65)
+    plan = task.plan(crystal)
+    tasks = {}
+    for atoms in plan:
+        atoms.info["frame_id"] = atoms.info["part"]
+        tasks[atoms.info["frame_id"]] = atoms.info.pop("task")
+    settings = {**RelaxJobSettings(tasks=tasks).model_dump(), "calculator": "emt", "arguments": {}}
+    done, lines, _ = run_batch("relax", plan, settings)
+    assert done.returncode == 0, done.stderr
+    found = []
+    for number, atoms in enumerate(plan):
+        frames = loads(lines[number]["frames"])
+        for frame in frames:
+            frame.info["part"] = atoms.info["part"]
+        found += frames
+    expected = task.compute(EMT(), crystal)
+    result = task.result(crystal, found, "PRED")
+    assert result["ends"][1]["steps"] == expected["ends"][1]["steps"]
+    assert result["energy_gain_meV_per_atom"] == pytest.approx(expected["energy_gain_meV_per_atom"], abs=1e-4)
+    assert task.scores(result, None) == pytest.approx(task.scores(expected, None), abs=1e-3)
