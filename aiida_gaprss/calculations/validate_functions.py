@@ -19,7 +19,7 @@ from aiida_gaprss.properties.suite import Suite
 from aiida_gaprss.runners.status import CONVERGED, MAX_STEPS, NOT_REACHED
 
 #: Names of outputs of the plan, and of inputs that are of one task.
-PLANNED, TASKS, DONE, INDEX = "planned_", "tasks_", "done_", "index"
+PLANNED, TASKS, DONE, TEST, INDEX = "planned_", "tasks_", "done_", "test_", "index"
 
 
 @calcfunction
@@ -44,14 +44,15 @@ def relaxed_crystals(crystals: Dataset, relaxed: Dataset) -> dict[str, Any]:
 
 
 @calcfunction
-def validation_plan(settings: Dict, crystals: Dataset, lost: Dict | None = None) -> dict[str, Any]:
+def validation_plan(settings: Dict, crystals: Dataset, lost: Dict | None = None, **tests: Dataset) -> dict[str, Any]:
     """Plan the frames of all properties of all crystals, by task, each once.
 
     :param lost: why there are no others, by name.
+    :param tests: labelled frames, ``test_…``.
     :return: ``index``; ``planned_<task>`` frames and ``tasks_<task>``, settings of single frames.
     """
     suite = Suite(**settings.get_dict())
-    plan = plan_of(suite, crystals_by_name(crystals.get_frames()))
+    plan = plan_of(suite, crystals_by_name(crystals.get_frames()), frames_of(tests))
     for name, why in (lost.get_dict() if lost is not None else {}).items():
         plan.index[name] = {wanted: {ERROR: why} for wanted in suite.properties}
     out: dict[str, Any] = {INDEX: named(Dict(plan.index), "frames of each property")}
@@ -142,7 +143,7 @@ def property_results(settings: Dict, crystals: Dataset, index: Dict, prefix: Str
     """Make the properties of what a potential, or the reference, gives for the frames.
 
     :param prefix: of its energies, forces and virials.
-    :param nodes: ``planned_evaluate``; ``done_<task>``; ``labels`` of the reference for these frames, without such for the
+    :param nodes: ``planned_evaluate``; ``done_<task>``; ``test_…``, labelled frames; ``labels`` of the reference for these frames, without such for the
         planned ones; ``solved_<number of the crystal>__<property>``, results that jobs have made.
     """
     suite = Suite(**settings.get_dict())
@@ -158,7 +159,8 @@ def property_results(settings: Dict, crystals: Dataset, index: Dict, prefix: Str
             crystal, _, name = key.removeprefix("solved_").partition("__")
             solved[list(index)[int(crystal)], name] = node.get_dict()
     known = crystals_by_name(crystals.get_frames())
-    found = results_of(suite, known, index.get_dict(), done, prefix.value, planned, solved, runs)
+    tests = frames_of({key: cast(Dataset, node) for key, node in nodes.items() if key.startswith(TEST)})
+    found = results_of(suite, known, index.get_dict(), done, prefix.value, planned, solved, runs, tests)
     return named(Dict(plain(found)), "properties")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,18 +72,23 @@ def validation_inputs(
     reference: Mapping[str, Any] | None = None,
     python: Any = None,
     options: Mapping[str, Any] | None = None,
+    tests: Sequence[Dataset] = (),
 ) -> dict[str, Any]:
     """Return the inputs of ``ValidateWorkChain``.
 
     :param reference: ``{"label": …}``, ``{"reference_potential": …}`` or ``{"values": …}``.
     :param python: code of the python that runs the potentials; default: that of this machine.
     :param options: of the jobs; those of the computer are added.
+    :param tests: labelled frames; ``errors`` is added to the suite if it has no property of such.
     :raises CodeError: if there is no such code.
     """
     code = code_of("python", python)
+    if tests and all(one.per_crystal for one in suite.properties.values()):
+        suite = Suite(**{**dict(suite), "properties": {**suite.properties, "errors": None}})
     return {
         "potentials": dict(potentials),
         "crystals": crystals,
+        **({"test": {f"d{number:02d}": node for number, node in enumerate(tests)}} if tests else {}),
         "settings": Dict(suite.model_dump()),
         "jobs": {"code": code, "metadata": {"options": job_options(code.computer, dict(options or {}))}},
         **(reference or {}),

@@ -28,6 +28,7 @@ FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 @click.option(
     "--reference", metavar="FILE|POTENTIAL", help="File with reference: as in a campaign, or values: of a paper; or a potential."
 )
+@click.option("--test", "tests", multiple=True, metavar="DATASET", help="Labelled frames to compare with. Repeatable.")
 @click.option("--check", "only_check", is_flag=True, help="Say what it will cost and what is wrong, and stop.")
 @click.option("--processes", type=click.IntRange(min=1), help="Of each job; default: all cores.")
 @click.option("--wallclock", type=click.IntRange(min=60), metavar="SECONDS", help="Time that each job is given.")
@@ -107,7 +108,7 @@ def potentials_of(identifiers: tuple[str, ...]) -> dict[str, Potential]:
                 raise click.ClickException(f"<{node.pk}> has no potential: {node.exit_message or node.process_state}")
             node = node.outputs.potential
         node = _load(str(node.pk), "gaprss.potential")
-        name = re.sub(r"\W+|__+", "_", node.label).strip("_") or f"potential_{node.pk}"
+        name = re.sub(r"\W+|__+", "_", node.label.removesuffix(" potential")).strip("_") or f"potential_{node.pk}"
         name = name if name[0].isalpha() else f"p_{name}"
         if any(other.uuid == node.uuid for other in found.values()):
             raise click.ClickException(f"potential <{node.pk}> is given twice")
@@ -135,7 +136,8 @@ def inputs_of_validation(identifiers: tuple[str, ...], options: dict[str, Any]) 
         raise click.ClickException(f"--reference: there is no file {shown(given)}, and it is no pk or uuid of a potential")
     job = {"processes": options["processes"], "max_wallclock_seconds": options["wallclock"]}
     given_options = {key: value for key, value in job.items() if value}
-    return validation_inputs(potentials, crystals, suite, reference, options["python"], given_options)
+    tests = [_load(name, "gaprss.dataset") for name in options["tests"]]
+    return validation_inputs(potentials, crystals, suite, reference, options["python"], given_options, tests)
 
 
 def _tell_cost(inputs: dict[str, Any]) -> None:

@@ -18,6 +18,9 @@ ERROR = "error"
 #: Results by crystal and property.
 Results = dict[str, dict[str, dict[str, Any]]]
 
+#: What stands in the place of a crystal for what is told of several together, and of labelled frames.
+TOGETHER, TESTS = "all crystals", "test frames"
+
 #: By crystal and property: the id of each frame of the plan, and the part that it is; or why there is no plan.
 Index = dict[str, dict[str, Any]]
 
@@ -56,12 +59,16 @@ def crystals_by_name(frames: Sequence[Atoms]) -> dict[str, Atoms]:
     return {str(a.info["frame_id"]): Atoms(a.numbers, a.positions, cell=a.cell, pbc=True) for a in frames}
 
 
-def plan_of(suite: Suite, crystals: Mapping[str, Atoms]) -> Plan:
-    """Return what is to be computed; a crystal that has no such property is told in the index."""
+def plan_of(suite: Suite, crystals: Mapping[str, Atoms], tests: Sequence[Atoms] = ()) -> Plan:
+    """Return what is to be computed; a crystal that has no such property is told in the index.
+
+    :param tests: labelled frames, for properties that are of many frames together.
+    """
     plan = Plan()
+    asked = {name: wanted for name, wanted in suite.properties.items() if wanted.per_crystal}
     for number, (crystal, atoms) in enumerate(crystals.items()):
         plan.index[crystal] = {}
-        for name, wanted in suite.properties.items():
+        for name, wanted in asked.items():
             try:
                 frames = wanted.plan(atoms)
             except PropertyError as error:
@@ -69,7 +76,14 @@ def plan_of(suite: Suite, crystals: Mapping[str, Atoms]) -> Plan:
                 continue
             ids = [(plan.add(wanted.run, a, f"c{number:02d}-{name}-{i:04d}"), a.info["part"]) for i, a in enumerate(frames)]
             plan.index[crystal][name] = [list(pair) for pair in ids]
+    if others := [name for name in suite.properties if name not in asked]:
+        entries = [[plan.add("evaluate", _bare(a), f"t-test-{i:05d}"), str(a.info["frame_id"])] for i, a in enumerate(tests)]
+        plan.index[TESTS] = {name: entries or {ERROR: "no labelled frames are given for it"} for name in others}
     return plan
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
 def asked_of_reference(suite: Suite, index: Index) -> set[str]:
@@ -107,11 +121,13 @@ def results_of(
     planned: Sequence[Atoms] = (),
     solved: Mapping[tuple[str, str], dict[str, Any]] | None = None,
     runs: Collection[str] | None = None,
+    tests: Sequence[Atoms] = (),
 ) -> Results:
     """Return all properties, each with its numbers, or with the reason why there are none.
 
     :param done: what came out, by task; ``planned``: the frames that were to be evaluated.
     :param solved: results that a job has made, by crystal and property.
+    :param tests: labelled frames, for properties that are of many frames together.
     :param runs: tasks whose properties are asked for; default: all.
     """
     out: Results = {}
@@ -124,6 +140,9 @@ def results_of(
             if isinstance(entries, dict):
                 out[crystal][name] = dict(entries)
                 continue
+            if not wanted.per_crystal:
+                out[crystal][name] = _result_of_tests(wanted, entries, done.get("evaluate", ()), tests)
+                continue
             if solved and (crystal, name) in solved:
                 out[crystal][name] = solved[crystal, name]
                 continue
@@ -133,8 +152,27 @@ def results_of(
     return out
 
 
-#: What stands in the place of a crystal for what is told of several together.
-TOGETHER = "all crystals"
+def _result_of_tests(
+    wanted: Any, entries: Sequence[Sequence[str]], done: Sequence[Atoms], tests: Sequence[Atoms]
+) -> dict[str, Any]:
+    known = {str(a.info["frame_id"]): a for a in tests}
+    by_id = {str(a.info["frame_id"]): a for a in done}
+    frames = []
+    for name, original in entries:
+        if name in by_id:
+            frame, source = known[original].copy(), by_id[name]
+            what = {key: store.get(f"{fr.PREDICTION}_{key}") for key, store in _stores(source)}
+            fr.set_labels(frame, **what, prefix=fr.PREDICTION)
+            frames.append(frame)
+    try:
+        found: dict[str, Any] = wanted.of(frames)
+    except PropertyError as error:
+        return {ERROR: str(error)}
+    return found
+
+
+def _stores(atoms: Atoms) -> list[tuple[str, Any]]:
+    return [("energy", atoms.info), ("forces", atoms.arrays), ("virial", atoms.info)]
 
 
 def _result(wanted: Property, crystal: Atoms, frames: Sequence[Atoms], prefix: str) -> dict[str, Any]:
@@ -151,7 +189,8 @@ def _result(wanted: Property, crystal: Atoms, frames: Sequence[Atoms], prefix: s
 def _add_across(suite: Suite, results: Results) -> None:
     together = {}
     for name, wanted in suite.properties.items():
-        found = {crystal: row[name] for crystal, row in results.items() if name in row and ERROR not in row[name]}
+        named = {crystal: row[name] for crystal, row in results.items() if name in row and crystal != TESTS}
+        found = {crystal: result for crystal, result in named.items() if ERROR not in result}
         if len(found) > 1 and (across := wanted.across(found)):
             together[name] = across
     if together:

@@ -18,6 +18,7 @@ from aiida_gaprss.calculations.validate_functions import (
     INDEX,
     PLANNED,
     TASKS,
+    TEST,
     frames_beside,
     frames_to_label,
     labels_of_potential,
@@ -60,8 +61,19 @@ def validate_validation(inputs: dict[str, Any], ports: Any) -> str | None:
     if REFERENCE in potentials:
         return f"potentials: {REFERENCE} is the name of the reference, choose another one"
     others = {REFERENCE: inputs["reference_potential"]} if "reference_potential" in inputs else {}
-    faults = faults_of(Suite(**inputs["settings"].get_dict()), inputs["crystals"], {**potentials, **others})
+    suite = Suite(**inputs["settings"].get_dict())
+    if lack := lack_of_tests(suite, inputs.get("test", {})):
+        return lack
+    faults = faults_of(suite, inputs["crystals"], {**potentials, **others})
     return "; ".join(faults) or None
+
+
+def lack_of_tests(suite: Suite, tests: Any) -> str | None:
+    """Return what is wrong with labelled frames for properties that are of many frames together."""
+    asked = [name for name, wanted in suite.properties.items() if not wanted.per_crystal]
+    if asked and not any(node.base.attributes.get("energies") for node in tests.values()):
+        return f"{', '.join(asked)}: needs labelled frames, expected a dataset of such as test"
+    return "test: no property of the suite is of labelled frames, expected errors among them" if tests and not asked else None
 
 
 def faults_of(suite: Suite, crystals: Dataset, potentials: dict[str, Potential]) -> list[str]:
@@ -73,7 +85,7 @@ def faults_of(suite: Suite, crystals: Dataset, potentials: dict[str, Potential])
             out.append(f"crystals: potential {name} knows {', '.join(node.elements)}, but not {', '.join(unknown)}")
     reach = max((float(node.facts.get("cutoff") or 0.0) for node in potentials.values()), default=0.0)
     for crystal, atoms in crystals_by_name(crystals.get_frames()).items():
-        for name, wanted in suite.properties.items():
+        for name, wanted in ((name, one) for name, one in suite.properties.items() if one.per_crystal):
             out += [f"{name} of {crystal}: {fault}" for fault in wanted.faults(atoms, reach)]
     return out
 
@@ -93,6 +105,9 @@ class ValidateWorkChain(RestartingWorkChain):
         spec.input("settings", valid_type=Dict, validator=model_validator_for(Suite), help="Properties and limits (Suite).")
         spec.input("crystals", valid_type=Dataset, help="Crystals, called by their frame_id.")
         spec.input_namespace("potentials", valid_type=Potential, dynamic=True, help="The potentials, by names of your choice.")
+        spec.input_namespace(
+            "test", valid_type=Dataset, dynamic=True, help="Labelled frames that potentials are compared with (errors)."
+        )
         spec.expose_inputs(
             LabelWorkChain,
             namespace="label",
@@ -217,13 +232,18 @@ class ValidateWorkChain(RestartingWorkChain):
             if crystals.uuid not in plans:
                 called = {"metadata": {"call_link_label": f"{name if name in self.ctx.crystals else 'given'}_plan"}}
                 lost = {"lost": self.ctx.lost[name]} if name in self.ctx.lost else {}
-                plans[crystals.uuid] = validation_plan(self.inputs.settings, crystals, **lost, **called)
+                plans[crystals.uuid] = validation_plan(self.inputs.settings, crystals, **lost, **self.tests, **called)
             self.ctx.plans[name] = plans[crystals.uuid]
         if not alive:
             return self.exit_codes.ERROR_NOTHING.format(message="; ".join(self.ctx.failures.values()))
         runs = [run for run in self.suite.runs if run not in TIMED], [run for run in self.suite.runs if run in TIMED]
         self.ctx.queue = [[(name, run) for name in alive if self.computes(name, run)] for run in (*runs[0], *runs[1])]
         return None
+
+    @property
+    def tests(self) -> dict[str, Dataset]:
+        """The labelled frames, as inputs of calcfunctions."""
+        return {f"{TEST}{key}": node for key, node in self.inputs.get("test", {}).items()}
 
     def computes(self, name: str, run: str) -> bool:
         """Tell whether a potential does a task: the one that is the reference evaluates only."""
@@ -401,6 +421,8 @@ class ValidateWorkChain(RestartingWorkChain):
             nodes[f"{PLANNED}evaluate"] = plan[f"{PLANNED}evaluate"]
         if name == REFERENCE or prefix == fr.PREDICTION:
             nodes |= self.ctx.solved.get(name, {})
+        if prefix == fr.PREDICTION:
+            nodes |= self.tests
         called = {"metadata": {"call_link_label": link}}
         found: Dict = property_results(self.inputs.settings, self.crystals_of(name), plan[INDEX], Str(prefix), **called, **nodes)
         return found
