@@ -40,10 +40,15 @@ def labels_to_take(node: Dataset) -> dict[bytes, Atoms]:
 
 
 def _to_take(atoms: Atoms, level: Level | str) -> bool:
-    """Tell whether a label is not by an attempt that was allowed to change the level, and whether it is all there.
+    """Tell whether a label is sound, all there, and not by an attempt that was allowed to change the level.
 
     Imported outputs may lack the stress. What isolated atoms and dimers have of their own is not among what is compared of them.
+    Nodes of somebody's archive may hold anything.
     """
+    try:
+        fr.check(atoms)
+    except fr.FrameError:
+        return False
     if not fr.is_labelled(atoms) or atoms.info.get("label_attempt", 1) in attempts_at_another(level):
         return False
     if isinstance(level, str):
@@ -166,14 +171,14 @@ def merge_labels(frames: Dataset, reason: Str, **parts: Dataset) -> Dataset:
 def label_copies(frames: Dataset, labelled: Dataset) -> Dataset:
     """Return all ``frames`` in their order: as they are ``labelled``, and copies with what became of the one calculated."""
     done = {atoms.info["frame_id"]: atoms for atoms in labelled.get_frames()}
-    sources = {fr.label_key(atoms): atoms for atoms in done.values()}
+    sources = {fr.label_key(atoms): atoms for atoms in sorted(done.values(), key=fr.is_labelled)}
     out = []
     for atoms in frames.get_frames():
-        same = done.get(atoms.info["frame_id"])
-        if same is None and (source := sources.get(fr.label_key(atoms))) is not None:
+        source = done.get(atoms.info["frame_id"])
+        if source is None or not fr.is_labelled(source):
+            source = sources.get(fr.label_key(atoms), source)
+        if source is not None:
             fr.drop_labels(atoms)
             fr.take_labels(atoms, source)
-            same = atoms
-        if same is not None:
-            out.append(same)
+            out.append(atoms)
     return named(Dataset(out, level_of_theory=labelled.level), "labels", out)

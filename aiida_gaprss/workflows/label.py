@@ -208,7 +208,7 @@ class LabelWorkChain(RestartingWorkChain):
         self.ctx.failed = parts["settled"].n_frames - labelled
         self.ctx.copies = total - parts["settled"].n_frames - parts["left"].n_frames
         if labelled:
-            where = ", ".join(f"<{pk}>" for pk in sorted({node.pk for node in known.values()}))
+            where = ", ".join(f"<{node.pk}>" for node in known.values())
             self.report(f"{labelled} of {total} frames are labelled already, in datasets {where}")
         if self.ctx.failed or self.ctx.copies:
             self.report(f"not calculated: {self.ctx.failed} absurd frames, {self.ctx.copies} copies of others")

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiida.orm import CalcFunctionNode, CalcJobNode, Dict, QueryBuilder, Str, load_node
+from ase import Atoms
 
-from aiida_gaprss.calculations.label_functions import gather_labels, labels_to_take
+from aiida_gaprss.calculations.label_functions import labels_to_take
 from aiida_gaprss.data.dataset import Dataset, fingerprint, fingerprints
 from aiida_gaprss.frames import is_labelled, label_key
 from aiida_gaprss.levels import Level, difference
@@ -44,7 +45,7 @@ def datasets_with_labels(frames: Dataset, inputs: Any, known: Iterable[Dataset] 
         if not (claimed := hits.pop(pk) & left):
             break
         node: Any = load_node(pk)
-        there = labels_to_take(node)
+        there = _labels(node)
         if taken := {mark for mark in claimed if keys[mark] in there}:
             chosen.append(node)
             left -= taken
@@ -63,18 +64,38 @@ def _hits(wanted: set[str], inputs: Any, elements: set[str]) -> Hits:
         project=["id", f"extras.{Dataset.INDEX}", "attributes.elements"],
     )
     found: Hits = {}
-    for pk, index, those in query.iterall():
+    for pk, index, those in query.all():
         marks = fingerprints(index)
         if marks is None:  # of an older version, or spoilt
-            marks = fingerprints(_index(load_node(pk))) if elements & set(those) else None
+            marks = fingerprints(_index(load_node(pk))) if elements.intersection(those or ()) else None
         if same := wanted.intersection(marks or ()):
             found[pk] = same
     return found
 
 
+def _labels(node: Dataset) -> dict[bytes, Atoms]:
+    """Return the labels of a dataset that may be taken; none, if it cannot be read."""
+    try:
+        return labels_to_take(node)
+    except Exception:  # whatever stands in a node of somebody's archive
+        return {}
+
+
 def _index(node: Any) -> str:
+    """Write the index of a dataset and return it; that of one that cannot be read is empty."""
     with alone():
-        return str(node.index())
+        try:
+            return str(node.index())
+        except Exception:  # as above
+            return str(node.index([]))
+
+
+def _is_level(content: Any, level: Level) -> bool:
+    """Tell whether what stands in the attributes of a dataset is a level that names all its parts, and no other than this one."""
+    try:
+        return not difference({"one": Level.from_dict(content), "other": level})
+    except Exception:  # as above; None, if there is but a line
+        return False
 
 
 def _proven(hits: Hits, inputs: Any) -> Hits:
@@ -93,11 +114,9 @@ def _proven(hits: Hits, inputs: Any) -> Hits:
 
 
 def _of_level(hits: Hits, level: Level) -> list[int]:
-    """Return the datasets whose level names all its parts and is no other."""
+    """Return the datasets of this level."""
     query = QueryBuilder().append(Dataset, filters={"id": {"in": list(hits)}}, project=["id", "attributes.level"])
-    return [
-        pk for pk, content in query.iterall() if content and not difference({"one": Level.from_dict(content), "other": level})
-    ]
+    return [pk for pk, content in query.all() if _is_level(content, level)]
 
 
 def _of_calculator(hits: Hits, settings: dict[str, Any]) -> list[int]:
@@ -106,7 +125,7 @@ def _of_calculator(hits: Hits, settings: dict[str, Any]) -> list[int]:
     job = {"process_type": "aiida.calculations:gaprss.label"}
     query.append(CalcJobNode, with_incoming="settings", edge_filters={"label": "settings"}, filters=job, tag="job")
     query.append(Dataset, with_incoming="job", filters={"id": {"in": list(hits)}}, project="id")
-    return [pk for given, pk in query.iterall() if _calculator(given) == _calculator(settings)]
+    return [pk for given, pk in query.all() if _calculator(given) == _calculator(settings)]
 
 
 def _calculator(settings: dict[str, Any]) -> tuple[Any, Any]:
@@ -117,8 +136,8 @@ def _of_reference(hits: Hits, name: str, content: dict[str, Any]) -> list[int]:
     """Return the datasets whose labels were gathered from calculations of this reference with the same settings."""
     content = Dict(content).get_dict()
     query = QueryBuilder().append(Dict, project="attributes", tag="level")
-    gathered = {"attributes.process_label": gather_labels.__name__}
+    gathered = {"attributes.process_label": "gather_labels"}
     query.append(CalcFunctionNode, with_incoming="level", edge_filters={"label": "level"}, filters=gathered, tag="gathered")
     query.append(Str, with_outgoing="gathered", edge_filters={"label": "reference"}, filters={"attributes.value": name})
     query.append(Dataset, with_incoming="gathered", filters={"id": {"in": list(hits)}}, project="id")
-    return [pk for given, pk in query.iterall() if given == content]
+    return [pk for given, pk in query.all() if given == content]

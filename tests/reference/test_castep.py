@@ -316,7 +316,23 @@ def assert_found_again(run, inputs, labelled):
     assert not [child for child in node.called_descendants if child.process_label == "CastepBaseWorkChain"]
     for key, value in (("kpoint_spacing", Float(0.05)), ("isolated_parameters", Dict({"smearing_width": 0.02}))):
         assert datasets_with_labels(Dataset(frames), {"castep": {**inputs, key: value}}) == []
+    assert_strange_nodes_are_passed_over(inputs, labelled)
     assert len(datasets_with_labels(Dataset(frames), {"castep": inputs})) == 1
+
+
+def assert_strange_nodes_are_passed_over(inputs, labelled):
+    """As those of an archive: of no level, without a frame, of a label that is no number; they seem to have what is asked for."""
+    moved = labelled.get_frames()
+    for atoms in moved:
+        atoms.positions[0, 0] += 0.001
+    strange = [Dataset(moved, level_of_theory=labelled.level) for _ in range(3)]
+    strange[0].base.attributes.set("level", {"code": "CASTEP"})
+    for node, text in zip(strange[1:], ("1\nodd\n", labelled.text().replace("-531.16345679", "nan")), strict=True):
+        node.base.repository.put_object_from_bytes(text.encode(), Dataset.FILENAME)
+    for node in strange:
+        node.store()
+    assert "nan" in strange[2].text()
+    assert datasets_with_labels(Dataset(moved), {"castep": inputs}) == []
 
 
 @pytest.mark.slow
