@@ -109,6 +109,8 @@ class Elastic(Property):
         """
         operations = self._operations(crystal)
         wanted = response.distinct_strains(operations)
+        if len(done) != (planned := 1 + len(wanted) + len(self._displacements(crystal, operations))):
+            raise ElasticityError(f"{len(done)} frames are done, the plan for this crystal has {planned}")
         strained, moved = done[1 : 1 + len(wanted)], done[1 + len(wanted) :]
         zero, forces = _stress_of(done[0], prefix), np.array(value_of(done[0], "forces", prefix))
         strains = [self._strain(*one) for one in wanted]
@@ -198,7 +200,9 @@ def _remarks(stress: np.ndarray, forces: np.ndarray, gamma: np.ndarray) -> dict[
     if force > RESIDUAL_FORCE:
         notes.append(f"a force of {force:.3g} eV/Å is left: the atoms are not where this calculator wants them")
     if soft:
-        notes.append(f"{soft} displacements at Γ cost nothing: with relaxed ions this crystal has no elastic constants that mean anything")
+        notes.append(
+            f"{soft} displacements at Γ cost nothing: with relaxed ions this crystal has no elastic constants that mean anything"
+        )
     return {
         "residual_stress_GPa": residual,
         "residual_force_eV/A": force,

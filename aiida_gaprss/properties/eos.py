@@ -33,7 +33,9 @@ _FITTED = ("E0_eV_per_atom", "V0_A3_per_atom", "bulk_modulus_GPa", "bulk_modulus
 
 def _odd(points: int) -> int:
     if points < 5 or points % 2 == 0:
-        raise ValueError(f"points is {points}, expected an odd number from 5 on: four parameters are fitted, the crystal is one point")
+        raise ValueError(
+            f"points is {points}, expected an odd number from 5 on: four parameters are fitted, the crystal is one point"
+        )
     return points
 
 
@@ -50,21 +52,28 @@ class Eos(Property):
     range: Annotated[Fraction, AfterValidator(_narrow)] = Field(0.06, description="largest change of the volume, as a part of it")
     points: Annotated[Count, AfterValidator(_odd)] = Field(9, description="volumes, with that of the crystal; an odd number")
     same_zero: bool = Field(
-        False, description="energies of the reference have the zero of the potential's, as those it was fitted to: E0 is compared, too"
+        False,
+        description="energies of the reference have the zero of the potential's, as those it was fitted to: E0 is compared, too",
     )
     order_within_meV: PositiveOrZero = Field(
         DEGENERATE, description="phases of the reference that are not further apart, per atom, count as equally stable"
     )
 
     LIMITS: ClassVar[Mapping[str, Limits]] = {
-        "delta_meV_per_atom": Limits(2, 5, "meV/atom", "below 2 two curves cannot be told apart (Zuo 2020; Lejaeghere 2016); 5: ours"),
+        "delta_meV_per_atom": Limits(
+            2, 5, "meV/atom", "below 2 two curves cannot be told apart (Zuo 2020; Lejaeghere 2016); 5: ours"
+        ),
         "V0_percent": Limits(1.5, 3, "%", "three times the limits of the lattice parameter"),
-        "lattice_parameter_percent": Limits(0.5, 1, "%", "Zuo 2020, Table II: 0.1 to 0.5 % for most; 1: ours, an error of LDA or PBE"),
+        "lattice_parameter_percent": Limits(
+            0.5, 1, "%", "Zuo 2020, Table II: 0.1 to 0.5 % for most; 1: ours, an error of LDA or PBE"
+        ),
         "bulk_modulus_percent": Limits(6, 15, "%", "Zuo 2020, Table II, B_VRH of Ni and Cu: at most 5.6; 15: ours"),
         "bulk_modulus_derivative": Limits(0.5, 1, "", "ours: what ±6 % in volume can tell of B'"),
         "E0_meV_per_atom": Limits(2, 10, "meV/atom", "ours: the error of energies in a good fit"),
         "no_minimum": Limits(0, 0, "", "a crystal of the reference that the potential has not"),
-        "largest_difference_meV_per_atom": Limits(10, 20, "meV/atom", "Zuo 2020, Fig. 7: 10 to 20 for phases that were never seen"),
+        "largest_difference_meV_per_atom": Limits(
+            10, 20, "meV/atom", "Zuo 2020, Fig. 7: 10 to 20 for phases that were never seen"
+        ),
         "wrong_ground_state": Limits(0, 0, "", "another phase is the most stable one"),
     }
 
@@ -150,10 +159,15 @@ class Eos(Property):
             ground = min(alike, key=lambda name: alike[name]["E0_eV_per_atom"])
             zero = alike[ground]["E0_eV_per_atom"]
             out["ground_state"][formula] = ground
-            out["relative_meV_per_atom"][formula] = {name: 1000 * (found["E0_eV_per_atom"] - zero) for name, found in alike.items()}
+            out["relative_meV_per_atom"][formula] = {
+                name: 1000 * (found["E0_eV_per_atom"] - zero) for name, found in alike.items()
+            }
             for name, found in alike.items():
                 energies = 1000 * (np.array(found["energies_eV_per_atom"]) - zero)
-                out["curves"][name] = {"volumes_A3_per_atom": found["volumes_A3_per_atom"], "energies_meV_per_atom": energies.tolist()}
+                out["curves"][name] = {
+                    "volumes_A3_per_atom": found["volumes_A3_per_atom"],
+                    "energies_meV_per_atom": energies.tolist(),
+                }
         return out
 
     def _scores_across(self, result: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, float]:
@@ -227,7 +241,9 @@ def _note(volumes: np.ndarray, energies: np.ndarray, fitted: Mapping[str, float]
             "relax the crystal, or take a larger range"
         )
     if rms > 1000 * FIT_TOLERANCE * np.ptp(energies):
-        notes.append(f"the fit is bad: its points are off by {rms:.3g} meV/atom (RMS), the energies differ by {1000 * np.ptp(energies):.3g}")
+        notes.append(
+            f"the fit is bad: its points are off by {rms:.3g} meV/atom (RMS), the energies differ by {1000 * np.ptp(energies):.3g}"
+        )
     return "; ".join(notes)
 
 
