@@ -1,9 +1,9 @@
-"""How stress and forces of a crystal answer to strain, and forces to displacements: which frames tell it, and how they are put together.
+"""How stress and forces of a crystal answer to strain, and forces to displacements: which frames tell it, and what they tell.
 
 What the space group of a crystal makes equal is computed once: of the six strains those whose images under the group span all, of
-two signs one where an operation changes it; displacements are the symmetry-distinct ones of phonopy in one cell. The answers to all
-images follow by rotation, and the linear response to all of them together is the solution of one least-squares problem, which then has
-the symmetry of the crystal exactly.
+two signs one where an operation changes it; displacements are the symmetry-distinct ones of phonopy in one cell. The answers to
+all images follow by rotation, and the linear response to all of them is the solution of one least-squares problem. It has the
+symmetry of the crystal exactly.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _rank(vectors: np.ndarray) -> int:
 
 
 def coupled(operations: Operations) -> bool:
-    """Return whether symmetry lets any atom move when the cell is strained: whether a third-rank tensor per atom survives the group."""
+    """Return whether symmetry lets atoms move when the cell is strained: whether a third-rank tensor per atom survives it."""
     number = operations.images.shape[1]
     response = np.random.default_rng(0).normal(size=(number, 3, 3, 3))
     mean = np.zeros_like(response)

@@ -74,11 +74,9 @@ def voigt(found):
     return np.array(found["C_GPa"])
 
 
-@pytest.mark.parametrize(
-    ("name", "system", "most"), [("hexagonal", "hexagonal", 7), ("monoclinic", "monoclinic", 29), ("triclinic", "triclinic", 49)]
-)
-def test_single_points_by_symmetry_give_what_relaxing_the_atoms_gives(request, name, system, most):
-    crystal = request.getfixturevalue(name)
+@pytest.mark.parametrize(("system", "most"), [("hexagonal", 7), ("monoclinic", 29), ("triclinic", 49)])
+def test_single_points_by_symmetry_give_what_relaxing_the_atoms_gives(request, system, most):
+    crystal = request.getfixturevalue(system)
     assert len(Elastic().plan(crystal)) == most
     found, full = (Elastic(symmetry=symmetry).compute(EMT(), crystal) for symmetry in (True, False))
     moved, held = (elastic_constants(crystal, relax_atoms=relax).voigt for relax in (True, False))
@@ -101,7 +99,7 @@ def test_silicon(sw):
 
 
 def test_quartz_as_published(bks, quartz):
-    """The 1990 paper of the potential, as in Table 2 of npj Comput. Mater. 10, 218 (2024); the sign of C14 is that of the hand."""
+    """By the authors of the potential, as in Table 2 of npj Comput. Mater. 10, 218 (2024); the sign of C14 is the hand's."""
     assert quartz.cell.lengths() == pytest.approx([4.941, 4.941, 5.449], abs=2e-3)
     elastic = Elastic(strain=5e-4, displacement_A=0.003)
     assert len(elastic.plan(quartz)) == 16
@@ -121,12 +119,10 @@ def test_quartz_by_relaxing_the_atoms(bks, quartz):
         assert np.allclose(voigt(found), moved, atol=0.01 * np.abs(moved).max())
 
 
-@pytest.mark.parametrize(
-    ("atoms", "frames"), [(bulk("Cu", cubic=True), 4), (bulk("CuAu", "cesiumchloride", 3.1), 4), (bulk("Cu"), 4)]
-)
-def test_where_symmetry_holds_the_atoms_none_is_displaced(atoms, frames):
+@pytest.mark.parametrize("atoms", [bulk("Cu", cubic=True), bulk("CuAu", "cesiumchloride", 3.1), bulk("Cu")])
+def test_where_symmetry_holds_the_atoms_none_is_displaced(atoms):
     atoms = relaxed_with(atoms, EMT())
-    assert len(Elastic().plan(atoms)) == frames
+    assert len(Elastic().plan(atoms)) == 4
     assert np.allclose(voigt(Elastic().compute(EMT(), atoms)), elastic_constants(atoms).voigt, atol=1e-3)
 
 

@@ -82,13 +82,13 @@ def test_an_equation_is_found_again():
     ],
 )
 def test_delta_as_published(own, other, published):
-    """ABINIT with GTH pseudopotentials against WIEN2k: Li, Be, B, C, N, O as in the tables of cp2k-data, made by the authors' script."""
+    """ABINIT with GTH pseudopotentials against WIEN2k: Li, Be, B, C, N, O in the tables of cp2k-data, by the script of Δ."""
     own, other = (dict(zip(KEYS, values, strict=True)) for values in (own, other))
     assert 1000 * delta(own, other) == pytest.approx(published, abs=0.0015)
 
 
 def test_delta_of_a_shift():
-    """Of two parabolas, in the limit of a small shift s: Δ² = (B s/V)² ⟨(V − V₀)²⟩ = (B s/V)² (0.06 V)²/3, plus that of the minima."""
+    """Of two parabolas, in the limit of a small shift s: Δ² = (B s/V)² ⟨(V − V₀)²⟩ = (B s/V)² (0.06 V)²/3."""
     modulus, shift = 100.0, 1e-3
     first, second = (
         {"V0_A3_per_atom": v, "bulk_modulus_GPa": modulus, "bulk_modulus_derivative": 1.0} for v in (20 + shift, 20.0)
@@ -147,7 +147,7 @@ def test_a_bad_fit_is_told():
     done[6].info["REF_energy"] += 0.02
     assert "the fit is bad: its points are off by " in Eos().result(bulk("Cu"), done, "REF")["note"]
     del done[4].info["REF_energy"]
-    with pytest.raises(PropertyError, match="frame volume_1.0000 has no REF_energy"):
+    with pytest.raises(PropertyError, match=r"frame volume_1\.0000 has no REF_energy"):
         Eos().result(bulk("Cu"), done, "REF")
 
 
