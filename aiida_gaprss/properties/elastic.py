@@ -21,6 +21,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
+from phonopy import Phonopy
 from pydantic import Field
 from pymatgen.analysis.elasticity import Deformation, ElasticTensor, Strain, Stress
 
@@ -90,7 +91,7 @@ class Elastic(Property):
     def _operations(self, crystal: Atoms) -> response.Operations:
         return response.operations_of(_bare(crystal), self.symmetry, self.symmetry_tolerance_A)
 
-    def _phonopy(self, crystal: Atoms) -> response.Phonopy:
+    def _phonopy(self, crystal: Atoms) -> Phonopy:
         """Return phonopy with the displacements it wants; all of them in both directions without symmetry."""
         phonopy = response.phonopy_of(_bare(crystal), self.symmetry, self.symmetry_tolerance_A)
         phonopy.generate_displacements(distance=self.displacement_A, is_plusminus="auto" if self.symmetry else True)
@@ -109,6 +110,8 @@ class Elastic(Property):
         """
         operations = self._operations(crystal)
         wanted = response.distinct_strains(operations)
+        if len(done) != (planned := 1 + len(wanted) + len(self._displacements(crystal, operations))):
+            raise ElasticityError(f"{len(done)} frames are done, the plan for this crystal has {planned}")
         strained, moved = done[1 : 1 + len(wanted)], done[1 + len(wanted) :]
         zero, forces = _stress_of(done[0], prefix), np.array(value_of(done[0], "forces", prefix))
         strains = [self._strain(*one) for one in wanted]
@@ -170,7 +173,7 @@ def _stress_of(atoms: Atoms, prefix: str) -> np.ndarray:
 
 
 def _told(crystal: Atoms, found: ElasticConstants, stress: np.ndarray) -> dict[str, Any]:
-    """Return the constants, in the axes of the cell and by the names of the crystal system, averages, and whether it is stable."""
+    """Return the constants, those of the crystal system by their names, averages, and whether it is stable."""
     symmetry = standard(crystal)
     eigenvalues = stability(found.voigt, stress)
     return {
@@ -192,15 +195,13 @@ def _remarks(stress: np.ndarray, forces: np.ndarray, gamma: np.ndarray) -> dict[
     notes = []
     if residual > RESIDUAL_STRESS:
         notes.append(
-            f"a stress of {residual:.3g} GPa is left: these are derivatives of the second Piola-Kirchhoff stress there, not those of "
-            "the crystal without stress"
+            f"a stress of {residual:.3g} GPa is left: these are derivatives of the second Piola-Kirchhoff stress there, not "
+            "the constants of the crystal without stress"
         )
     if force > RESIDUAL_FORCE:
         notes.append(f"a force of {force:.3g} eV/Å is left: the atoms are not where this calculator wants them")
     if soft:
-        notes.append(
-            f"{soft} displacements at Γ cost nothing: with relaxed ions this crystal has no elastic constants that mean anything"
-        )
+        notes.append(f"{soft} displacements at Γ cost nothing, or less: constants with relaxed ions mean nothing here")
     return {
         "residual_stress_GPa": residual,
         "residual_force_eV/A": force,

@@ -1,8 +1,8 @@
-"""E(V) and the equation of state: volume, bulk modulus and its derivative, how far two curves are apart, and which phase is lowest.
+"""E(V) and the equation of state: volume, bulk modulus and its derivative, how far two curves are apart, which phase is lowest.
 
-The equation is that of Birch and Murnaghan, third order (F. Birch, Phys. Rev. 71, 809, 1947; eq. 3 of Phys. Rev. B 70, 224107), fitted
-by ASE (``ase.eos``). Cells are scaled isotropically and atoms keep their fractional coordinates: where symmetry leaves the atoms, or
-the shape of the cell, free, this is the E(V) of clamped ions at fixed shape, and B is larger than that of the relaxed crystal.
+The equation is that of Birch and Murnaghan, third order (F. Birch, Phys. Rev. 71, 809, 1947; eq. 3 of Phys. Rev. B 70, 224107),
+fitted by ASE (``ase.eos``). Cells are scaled isotropically and atoms keep their fractional coordinates: where symmetry leaves the
+atoms, or the shape of the cell, free, this is E(V) of clamped ions at fixed shape, and B is larger than of the relaxed crystal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aiida_gaprss.settings.model import Count, Fraction, PositiveOrZero
 #: Half of the interval of Δ, relative to the volume of the reference (Zuo 2020, eq. 10).
 DELTA_RANGE = 0.06
 
-#: Largest deviation of a point from a good fit, relative to the largest energy above the minimum.
+#: Largest RMS deviation of a good fit, relative to the difference of the highest and the lowest energy.
 FIT_TOLERANCE = 0.02
 
 #: What tells one phase from another in energy, meV/atom: below it their order means nothing.
@@ -34,7 +34,7 @@ _FITTED = ("E0_eV_per_atom", "V0_A3_per_atom", "bulk_modulus_GPa", "bulk_modulus
 def _odd(points: int) -> int:
     if points < 5 or points % 2 == 0:
         raise ValueError(
-            f"points is {points}, expected an odd number from 5 on: four parameters are fitted, the crystal is one point"
+            f"points is {points}, expected an odd number from 5 on: the crystal is one, and four parameters are fitted"
         )
     return points
 
@@ -53,7 +53,7 @@ class Eos(Property):
     points: Annotated[Count, AfterValidator(_odd)] = Field(9, description="volumes, with that of the crystal; an odd number")
     same_zero: bool = Field(
         False,
-        description="energies of the reference have the zero of the potential's, as those it was fitted to: E0 is compared, too",
+        description="energies of the reference have the zero of the potential's, as those it was fitted to: compare E0, too",
     )
     order_within_meV: PositiveOrZero = Field(
         DEGENERATE, description="phases of the reference that are not further apart, per atom, count as equally stable"
@@ -61,19 +61,15 @@ class Eos(Property):
 
     LIMITS: ClassVar[Mapping[str, Limits]] = {
         "delta_meV_per_atom": Limits(
-            2, 5, "meV/atom", "below 2 two curves cannot be told apart (Zuo 2020; Lejaeghere 2016); 5: ours"
+            2, 5, "meV/atom", "below 2 curves are indistinguishable (Zuo 2020; Lejaeghere 2016); 5: ours"
         ),
         "V0_percent": Limits(1.5, 3, "%", "three times the limits of the lattice parameter"),
-        "lattice_parameter_percent": Limits(
-            0.5, 1, "%", "Zuo 2020, Table II: 0.1 to 0.5 % for most; 1: ours, an error of LDA or PBE"
-        ),
+        "lattice_parameter_percent": Limits(0.5, 1, "%", "Zuo 2020, Table II: 0.4 % for Ni and Cu; 1: ours, an error of PBE"),
         "bulk_modulus_percent": Limits(6, 15, "%", "Zuo 2020, Table II, B_VRH of Ni and Cu: at most 5.6; 15: ours"),
         "bulk_modulus_derivative": Limits(0.5, 1, "", "ours: what ±6 % in volume can tell of B'"),
         "E0_meV_per_atom": Limits(2, 10, "meV/atom", "ours: the error of energies in a good fit"),
         "no_minimum": Limits(0, 0, "", "a crystal of the reference that the potential has not"),
-        "largest_difference_meV_per_atom": Limits(
-            10, 20, "meV/atom", "Zuo 2020, Fig. 7: 10 to 20 for phases that were never seen"
-        ),
+        "largest_difference_meV_per_atom": Limits(10, 20, "meV/atom", "Zuo 2020, Fig. 7: 10 to 20 for unseen phases"),
         "wrong_ground_state": Limits(0, 0, "", "another phase is the most stable one"),
     }
 
@@ -96,7 +92,7 @@ class Eos(Property):
         return np.linspace(1 - self.range, 1 + self.range, self.points)
 
     def result(self, crystal: Atoms, done: Sequence[Atoms], prefix: str) -> dict[str, Any]:
-        """Return volumes, energies, and what was fitted; where there is no minimum, the fitted numbers are None and ``note`` says why.
+        """Return volumes, energies, and what was fitted: None where there is no minimum, and ``note`` says so.
 
         :raises PropertyError: if a frame has no energy.
         """
@@ -150,7 +146,7 @@ class Eos(Property):
         return {"energy": _curve(volumes, 1000 * (energies - lowest))}
 
     def across(self, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Return E0 of crystals of the same composition relative to the lowest of them, by formula and crystal, and their curves."""
+        """Return E0 of crystals of the same composition relative to the lowest, by formula and crystal, and their curves."""
         out: dict[str, Any] = {"relative_meV_per_atom": {}, "ground_state": {}, "curves": {}}
         for formula in sorted({str(result["formula"]) for result in results.values()}):
             alike = {n: r for n, r in results.items() if r["formula"] == formula and r["E0_eV_per_atom"] is not None}
@@ -159,15 +155,11 @@ class Eos(Property):
             ground = min(alike, key=lambda name: alike[name]["E0_eV_per_atom"])
             zero = alike[ground]["E0_eV_per_atom"]
             out["ground_state"][formula] = ground
-            out["relative_meV_per_atom"][formula] = {
-                name: 1000 * (found["E0_eV_per_atom"] - zero) for name, found in alike.items()
-            }
+            out["relative_meV_per_atom"][formula] = {n: 1000 * (found["E0_eV_per_atom"] - zero) for n, found in alike.items()}
             for name, found in alike.items():
-                energies = 1000 * (np.array(found["energies_eV_per_atom"]) - zero)
-                out["curves"][name] = {
-                    "volumes_A3_per_atom": found["volumes_A3_per_atom"],
-                    "energies_meV_per_atom": energies.tolist(),
-                }
+                volumes, energies = found["volumes_A3_per_atom"], np.array(found["energies_eV_per_atom"])
+                curve = {"volumes_A3_per_atom": volumes, "energies_meV_per_atom": (1000 * (energies - zero)).tolist()}
+                out["curves"][name] = curve
         return out
 
     def _scores_across(self, result: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, float]:
@@ -208,9 +200,9 @@ def fit(volumes: np.ndarray, energies: np.ndarray) -> tuple[dict[str, float] | N
 def delta(first: Mapping[str, Any], second: Mapping[str, Any], part: float = DELTA_RANGE) -> float:
     """Return the Δ gauge of two equations of state, eV/atom.
 
-    Zuo 2020, eq. 10: Δ² = ∫ (E_a − E_b)² dV / 2·part·V₀ from (1 − part)·V₀ to (1 + part)·V₀, V₀ that of the second one, both fitted
-    curves with their minima at zero energy (K. Lejaeghere et al., Crit. Rev. Solid State Mater. Sci. 39, 1, 2014). Science 351, aad3000
-    (2016) takes the mean of the two V₀ instead, which makes it the same from both sides.
+    Y. Zuo et al., J. Phys. Chem. A 124, 731 (2020), eq. 10: Δ² = ∫ (E_a − E_b)² dV / 2·part·V₀ from (1 − part)·V₀ to
+    (1 + part)·V₀, V₀ that of the second one. Both are fitted curves with their minima at zero energy (K. Lejaeghere et al., Crit.
+    Rev. Solid State Mater. Sci. 39, 1, 2014). Later scripts of theirs take the mean of the two V₀, the same from both sides.
     """
     nodes, weights = np.polynomial.legendre.leggauss(20)
     volumes = second["V0_A3_per_atom"] * (1 + part * nodes)
@@ -240,10 +232,9 @@ def _note(volumes: np.ndarray, energies: np.ndarray, fitted: Mapping[str, float]
             f"the minimum at {fitted['V0_A3_per_atom']:.3f} Å³/atom is outside of {volumes[0]:.3f} to {volumes[-1]:.3f}: "
             "relax the crystal, or take a larger range"
         )
-    if rms > 1000 * FIT_TOLERANCE * np.ptp(energies):
-        notes.append(
-            f"the fit is bad: its points are off by {rms:.3g} meV/atom (RMS), the energies differ by {1000 * np.ptp(energies):.3g}"
-        )
+    spread = 1000 * np.ptp(energies)
+    if rms > FIT_TOLERANCE * spread:
+        notes.append(f"the fit is bad: its points are off by {rms:.3g} meV/atom (RMS), energies differ by {spread:.3g} in all")
     return "; ".join(notes)
 
 

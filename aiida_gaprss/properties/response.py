@@ -1,9 +1,9 @@
-"""How stress and forces of a crystal answer to strain, and forces to displacements: which frames tell it, and how they are put together.
+"""How stress and forces of a crystal answer to strain, and forces to displacements: which frames tell it, and what they tell.
 
 What the space group of a crystal makes equal is computed once: of the six strains those whose images under the group span all, of
-two signs one where an operation changes it; displacements are the symmetry-distinct ones of phonopy in one cell. The answers to all
-images follow by rotation, and the linear response to all of them together is the solution of one least-squares problem, which then has
-the symmetry of the crystal exactly.
+two signs one where an operation changes it; displacements are the symmetry-distinct ones of phonopy in one cell. The answers to
+all images follow by rotation, and the linear response to all of them is the solution of one least-squares problem. It has the
+symmetry of the crystal exactly.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ase import Atoms
 from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
 from pymatgen.analysis.elasticity import Strain
-from scipy.linalg import null_space
+from scipy.linalg import null_space, polar
 
 #: Of force constants at Γ, relative to the largest: motion that costs nothing.
 SOFTEST = 1e-6
 
-#: Below this a response that symmetry forbids is zero.
-_NOTHING = 1e-8
+#: What a symmetry that holds only nearly leaves of what it forbids: of the images of a unit strain, and of a response.
+NEARLY, _LEFT = 0.05, 1e-3
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def operations_of(crystal: Atoms, symmetry: bool, tolerance: float) -> Operation
     rotations, images = [], []
     for rotation, translation in zip(found["rotations"], found["translations"], strict=True):
         apart = (scaled @ rotation.T + translation)[:, None] - scaled[None]
-        rotations.append(cell.T @ rotation @ np.linalg.inv(cell.T))
+        rotations.append(polar(cell.T @ rotation @ np.linalg.inv(cell.T))[0])  # the cell has its symmetry only nearly
         images.append(np.linalg.norm((apart - np.round(apart)) @ cell, axis=2).argmin(axis=1))
     return Operations(np.array(rotations), np.array(images))
 
@@ -75,25 +75,29 @@ def distinct_strains(operations: Operations) -> list[tuple[int, int]]:
     known, out = np.zeros((0, 6)), []
     for component in range(6):
         strain = np.eye(6)[component]
-        together = np.vstack([known, strain])
-        if np.linalg.matrix_rank(together, tol=1e-6) == np.linalg.matrix_rank(known, tol=1e-6):
+        if _rank(np.vstack([known, strain])) == _rank(known):
             continue
         images = np.array([Strain(image).voigt for image in operations.turned(np.asarray(Strain.from_voigt(strain)))])
         known = np.vstack([known, images])
-        both = not (np.abs(images + strain).max(axis=1) < 1e-4).any()
+        both = not (np.abs(images + strain).max(axis=1) < NEARLY).any()
         out += [(component, sign) for sign in ((-1, 1) if both else (1,))]
     return out
 
 
+def _rank(vectors: np.ndarray) -> int:
+    """Return how many directions unit vectors have, up to what is only nearly zero."""
+    return int(np.linalg.matrix_rank(vectors, tol=NEARLY)) if len(vectors) else 0
+
+
 def coupled(operations: Operations) -> bool:
-    """Return whether symmetry lets any atom move when the cell is strained: whether a third-rank tensor per atom survives the group."""
+    """Return whether symmetry lets atoms move when the cell is strained: whether a third-rank tensor per atom survives it."""
     number = operations.images.shape[1]
     response = np.random.default_rng(0).normal(size=(number, 3, 3, 3))
     mean = np.zeros_like(response)
     for rotation, image in zip(operations.rotations, operations.images, strict=True):
         mean[image] += np.einsum("ai,bj,ck,nijk->nabc", rotation, rotation, rotation, response + response.swapaxes(2, 3))
     mean -= mean.mean(axis=0)
-    return bool(np.abs(mean).max() > 1e-4 * len(operations.rotations))
+    return bool(np.abs(mean).max() > _LEFT * len(operations.rotations))
 
 
 def linear(
@@ -126,5 +130,5 @@ def softening(internal: np.ndarray, constants: np.ndarray) -> tuple[np.ndarray, 
     free = null_space(np.tile(np.eye(3), number))
     values, vectors = np.linalg.eigh(free.T @ (matrix + matrix.T) @ free / 2)
     along = internal @ free @ vectors
-    stiff = np.abs(values) > SOFTEST * max(np.abs(values).max(), _NOTHING)
+    stiff = np.abs(values) > SOFTEST * np.abs(values).max()
     return (along[:, stiff] / values[stiff]) @ along[:, stiff].T, values

@@ -1,4 +1,4 @@
-"""The elastic constants of a crystal, and what follows from them: averages, stability, the independent ones of its crystal system."""
+"""The elastic constants of a crystal, and what follows: averages, stability, the independent ones of its crystal system."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ CUBIC_TOLERANCE = 0.01
 #: Distance within which atoms are equivalent when the crystal system is asked for, Å; the default of pymatgen.
 SYSTEM_TOLERANCE = 0.01
 
-#: Constants that differ by crystal system, in the axes of the IEEE standard (J. F. Nye, *Physical Properties of Crystals*, Table 9);
-#: those of a trigonal or tetragonal crystal without twofold axes or mirrors that contain the main axis, and C66 = (C11 − C12)/2, too.
+#: Independent constants by crystal system, in standard axes (J. F. Nye, *Physical Properties of Crystals*, Table 9), and C66, which
+#: is (C11 − C12)/2 around threefold and sixfold axes; below those that the point groups of lower symmetry of a system have besides.
 INDEPENDENT = {
     "cubic": "11 12 44",
     "hexagonal": "11 12 13 33 44 66",
@@ -70,9 +70,9 @@ class ElasticConstants:
     def averages(self) -> dict[str, float]:
         """Return what pymatgen derives of an aggregate of many crystals.
 
-        Voigt's, Reuss's and Hill's moduli (plain ones are Hill's), Young's modulus and Poisson's ratio of Hill's, and the universal
-        anisotropy A = 5 G_V/G_R + K_V/K_R − 6, which is 0 for an isotropic crystal (Ranganathan and Ostoja-Starzewski, PRL 101,
-        055504, 2008).
+        Voigt's, Reuss's and Hill's moduli (plain ones are Hill's), Young's modulus and Poisson's ratio of Hill's, and the
+        universal anisotropy A = 5 G_V/G_R + K_V/K_R − 6, which is 0 for an isotropic crystal (Ranganathan and Ostoja-Starzewski,
+        PRL 101, 055504, 2008).
         """
         of = self._averaged
         return {
@@ -134,8 +134,8 @@ def stability(voigt: np.ndarray, stress: np.ndarray) -> np.ndarray:
 def standard(crystal: Atoms) -> dict[str, Any]:
     """Return what symmetry says of a crystal: its system, space group, point group, and its standard axes.
 
-    ``standard_axes`` are those of the IEEE standard on piezoelectricity (176-1987), as pymatgen finds them: rows are x, y and z of
-    the standard orientation in the axes of the cell as given.
+    ``standard_axes`` are those of the IEEE standard on piezoelectricity (176-1987), as pymatgen finds them: rows are x, y and z
+    of the standard orientation in the axes of the cell as given.
     """
     structure = AseAtomsAdaptor.get_structure(Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True))
     found = SpacegroupAnalyzer(structure, symprec=SYSTEM_TOLERANCE)
