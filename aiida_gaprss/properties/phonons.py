@@ -17,21 +17,24 @@ import numpy as np
 from ase import Atoms
 from phonopy import Phonopy
 from phonopy import load as load_phonopy
-from phonopy.structure.atoms import PhonopyAtoms
 from pydantic import Field
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.properties import harmonic
-from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
+from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError
 from aiida_gaprss.properties.polar import Polar
 from aiida_gaprss.properties.standard import Convention, Segment, Standard, standard_of, turned_onto
+from aiida_gaprss.runners.conductivity import (
+    SYMMETRY,
+    UnsolvableError,
+    ase_atoms,
+    diagonal,
+    forces_allowed,
+    forces_of,
+    frame,
+    phonopy_atoms,
+)
 from aiida_gaprss.settings.model import Count, Integer, Length, Positive, PositiveOrZero
-
-#: Å, of phonopy's search for symmetry, in cells that have it to the last digit.
-SYMMETRY = 1e-5
-
-#: Å, up to which a frame is the one that was planned; datasets keep eight decimals.
-SAME_PLACE = 1e-5
 
 Diagonal: TypeAlias = tuple[Count, Count, Count]
 Row: TypeAlias = tuple[Integer, Integer, Integer]
@@ -88,14 +91,7 @@ class Phonons(Property):
             cell = self._cell(self.standard(crystal))
         except PropertyError as error:
             return [str(error)]
-        shortest = fr.image_distance(_repeated(cell, self.matrix(cell)))
-        if shortest >= 2 * reach or self.allow_small:
-            return []
-        return [
-            f"supercell {_words(self.matrix(cell))} of the {self.cell} cell: a displaced atom is {shortest:.2f} Å from its "
-            f"image, expected at least {2 * reach:.2f} Å, twice the cutoff of {reach:.2f} Å, so that no atom sees both; "
-            f"set length_A: {_long_enough(cell, 2 * reach):g}, or allow_small: true"
-        ]
+        return [] if self.allow_small else too_small(cell, self.matrix(cell), self.cell, reach)
 
     def standard(self, crystal: Atoms) -> Standard:
         """Return the standard cells of a crystal, and the path.
@@ -107,7 +103,7 @@ class Phonons(Property):
     def matrix(self, cell: Atoms) -> np.ndarray:
         """Return the matrix that makes the supercell of a cell, shape (3, 3)."""
         if self.supercell is None:
-            return _diagonal(cell, self.length_A)
+            return diagonal(cell, self.length_A)
         return np.diag(self.supercell) if np.ndim(self.supercell) == 1 else np.array(self.supercell)
 
     def planned(self, crystal: Atoms) -> Phonopy:
@@ -122,7 +118,7 @@ class Phonons(Property):
         primitive = np.eye(3) if self.cell == "primitive" else standard.to_primitive
         try:
             found = Phonopy(
-                _phonopy_atoms(cell),
+                phonopy_atoms(cell),
                 supercell_matrix=self.matrix(cell),
                 primitive_matrix=primitive,
                 symprec=SYMMETRY,
@@ -170,7 +166,7 @@ class Phonons(Property):
         :raises PropertyError: if its primitive cell is not the standard one of the path.
         """
         found = load_phonopy(io.StringIO(phonopy_yaml), is_nac=False, symmetrize_fc=False, log_level=0)
-        crystal = _ase_atoms(found.primitive)
+        crystal = ase_atoms(found.primitive)
         standard = self.standard(crystal)
         if not np.allclose(_metric(crystal), _metric(standard.primitive), rtol=1e-3, atol=1e-3):
             raise PropertyError(f"the primitive cell of the phonopy.yaml is not the standard one of the path ({self.path})")
@@ -181,9 +177,10 @@ class Phonons(Property):
         frames = _frames(found)
         if len(frames) != len(done):
             raise PropertyError(f"there are {len(done)} frames, expected the {len(frames)} of the plan")
-        for ours, theirs in zip(frames, done, strict=True):
-            _same(ours, theirs)
-        forces = np.array([value_of(atoms, "forces", prefix) for atoms in done])
+        try:
+            forces = np.array([forces_of(*both, prefix) for both in zip(frames, done, strict=True)])
+        except UnsolvableError as error:
+            raise PropertyError(str(error)) from error
         displaced = sum(atoms.info["part"] != UNDISPLACED for atoms in frames)
         residual = forces[displaced] if len(forces) > displaced else np.zeros_like(forces[0])
         found.produce_force_constants(
@@ -195,7 +192,7 @@ class Phonons(Property):
         """Symmetrise force constants, and add the non-analytical term."""
         found.symmetrize_force_constants(show_drift=False)
         if self.polar is not None:
-            turn = partial(turned_onto, crystal, _ase_atoms(found.primitive), 5 * self.symmetry_A)
+            turn = partial(turned_onto, crystal, ase_atoms(found.primitive), 5 * self.symmetry_A)
             found.nac_params = self.polar.parameters(crystal, turn)
 
     def _told(self, found: Phonopy, crystal: Atoms, path: Sequence[Segment]) -> dict[str, Any]:
@@ -264,40 +261,29 @@ def _ticks(path: Mapping[str, Any]) -> list[tuple[float, str]]:
 def _frames(found: Phonopy) -> list[Atoms]:
     """Return the displaced supercells, and the supercell itself where symmetry allows forces in it."""
     displaced = found.supercells_with_displacements or []
-    out = [_frame(cell, f"displacement_{number}") for number, cell in enumerate(displaced, start=1)]
-    return [*out, _frame(found.supercell, UNDISPLACED)] if _forces_allowed(found) else out
+    out = [frame(cell, f"displacement_{number}") for number, cell in enumerate(displaced, start=1)]
+    return [*out, frame(found.supercell, UNDISPLACED)] if forces_allowed(found.symmetry) else out
 
 
-def _frame(cell: PhonopyAtoms, part: str) -> Atoms:
-    out = _ase_atoms(cell)
-    out.info["part"] = part
-    return out
+def too_small(cell: Atoms, matrix: np.ndarray, name: str, reach: float) -> list[str]:
+    """Return the fault of a supercell in which an atom sees a displaced atom and its image, with a length that is enough.
 
-
-def _forces_allowed(found: Phonopy) -> bool:
-    """Tell whether an atom in its place may feel a force: whether its site symmetry leaves a vector as it is."""
-    symmetry = found.symmetry
-    sites = [symmetry.get_site_symmetry(int(atom)) for atom in symmetry.get_independent_atoms()]
-    return any(np.abs(np.mean(operations, axis=0)).max() > 1e-8 for operations in sites)
-
-
-def _same(ours: Atoms, theirs: Atoms) -> None:
-    if len(ours) == len(theirs) and (ours.numbers == theirs.numbers).all():
-        apart = max(np.abs(ours.positions - theirs.positions).max(), np.abs(ours.cell.array - theirs.cell.array).max())
-        if apart < SAME_PLACE:
-            return
-    part = theirs.info.get("part", "?")
-    raise PropertyError(f"frame {part} is not {ours.info['part']} of the plan for this crystal and these settings")
-
-
-def _diagonal(cell: Atoms, length: float) -> np.ndarray:
-    return np.diag([max(1, math.ceil(length / vector - 1e-6)) for vector in cell.cell.lengths()])
+    :param name: what the cell is called; ``reach``: cutoff of the potential, Å.
+    """
+    shortest = fr.image_distance(_repeated(cell, matrix))
+    if shortest >= 2 * reach:
+        return []
+    return [
+        f"supercell {_words(matrix)} of the {name} cell: a displaced atom is {shortest:.2f} Å from its image, "
+        f"expected at least {2 * reach:.2f} Å, twice the cutoff of {reach:.2f} Å, so that no atom sees both; "
+        f"set length_A: {_long_enough(cell, 2 * reach):g}, or allow_small: true"
+    ]
 
 
 def _long_enough(cell: Atoms, distance: float) -> float:
     """Return a length of lattice vectors, Å, with which images are at least so far apart."""
     lengths = np.arange(math.ceil(distance), LONGEST, dtype=float)
-    return next((float(one) for one in lengths if fr.image_distance(_repeated(cell, _diagonal(cell, one))) >= distance), LONGEST)
+    return next((float(one) for one in lengths if fr.image_distance(_repeated(cell, diagonal(cell, one))) >= distance), LONGEST)
 
 
 def _repeated(cell: Atoms, matrix: np.ndarray) -> Atoms:
@@ -312,13 +298,3 @@ def _words(matrix: np.ndarray) -> str:
     if np.count_nonzero(matrix) == 3 and np.diag(matrix).all():
         return "×".join(str(n) for n in np.diag(matrix))
     return str(matrix.tolist())
-
-
-def _phonopy_atoms(atoms: Atoms) -> PhonopyAtoms:
-    return PhonopyAtoms(
-        symbols=atoms.get_chemical_symbols(), cell=atoms.cell.array, scaled_positions=atoms.get_scaled_positions()
-    )
-
-
-def _ase_atoms(cell: PhonopyAtoms) -> Atoms:
-    return Atoms(numbers=cell.numbers, scaled_positions=cell.scaled_positions, cell=cell.cell, pbc=True)
