@@ -11,14 +11,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import spglib
 from ase import Atoms
 from pydantic import Field
 
-from aiida_gaprss import frames as fr
 from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError
-from aiida_gaprss.properties.phonons import GEORGE, Diagonal, too_small
+from aiida_gaprss.properties.phonons import GEORGE, Diagonal, refusals, too_small
 from aiida_gaprss.runners import conductivity as runner
 from aiida_gaprss.settings.model import Length, Positive, PositiveOrZero
+
+#: MB of python with ase and phono3py, and numbers for each atom of a frame, as measured.
+PYTHON_MB, FRAME = 155.0, 12
 
 
 class Conductivity(Property):
@@ -66,10 +69,8 @@ class Conductivity(Property):
     def _cell(self, crystal: Atoms) -> Atoms:
         if not crystal.pbc.all():
             raise PropertyError("the conductivity needs a crystal that is periodic in all directions")
-        try:
+        with refusals():
             return runner.conventional(crystal, self.symmetry_A)
-        except runner.UnsolvableError as error:
-            raise PropertyError(str(error)) from error
 
     def plan(self, crystal: Atoms) -> list[Atoms]:
         """Return the supercells with displaced atoms.
@@ -84,18 +85,34 @@ class Conductivity(Property):
 
         :raises PropertyError: if forces are missing, or frames are not those of the plan.
         """
-        try:
+        with refusals():
             return runner.solved(crystal, done, prefix, self.model_dump())
-        except runner.UnsolvableError as error:
-            raise PropertyError(str(error)) from error
 
     def memory_MB(self, crystal: Atoms) -> float:
-        """Return the memory of the job, MB: what it holds at its largest.
+        """Return the memory of the job, MB: what it holds at its largest, a little too much rather than too little.
 
         :raises PropertyError: if the crystal is not periodic in all directions, or no symmetry is found.
         """
+        return PYTHON_MB + sum(self.memory_parts(crystal).values())
+
+    def memory_parts(self, crystal: Atoms) -> dict[str, float]:
+        """Return the large arrays of the job, MB, all of numbers of eight bytes.
+
+        With N atoms in the supercell, n in the cell whose Brillouin zone has the mesh (3n bands), q points on the mesh, of which
+        i are not made equal by symmetry: third-order force constants 27 n N²; forces and positions of the frames; of the whole
+        equation the strengths of the collisions at one point, at most q (3n)³, and matrices (9 n i)² of each temperature and
+        one to work with.
+        """
         self._cell(crystal)
-        return 0.0
+        found = runner.planned(crystal, self.model_dump())
+        atoms, cell = len(found.supercell), found.primitive
+        numbers = {"fc3": 27 * len(cell) * atoms**2, "frames": FRAME * len(runner.frames_of(found)) * atoms}
+        if self.method == "lbte":
+            places = (cell.cell, cell.scaled_positions, cell.numbers)
+            irreducible = len(np.unique(spglib.get_ir_reciprocal_mesh(self.mesh, places)[0]))
+            numbers["strengths"] = int(np.prod(self.mesh)) * (3 * len(cell)) ** 3
+            numbers["collisions"] = (len(self.temperatures_K) + 1) * (9 * len(cell) * irreducible) ** 2
+        return {name: 8e-6 * number for name, number in numbers.items()}
 
     def scores(self, result: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, float]:
         """Return relative errors of the mean conductivity at the temperatures that both have, and imaginary modes."""

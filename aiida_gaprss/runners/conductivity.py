@@ -1,7 +1,7 @@
 """Lattice thermal conductivity of a crystal from forces in supercells with displaced atoms (uploaded with the job).
 
-Needs python, ase and phono3py. Called as ``python conductivity.py`` in a folder that holds ``settings.json`` and ``input.extxyz``,
-whose first frame is the crystal and whose others are those of the plan with forces; writes ``results.json``.
+Needs python, ase and phono3py. Called as ``python conductivity.py`` in a folder that holds ``settings.json`` and
+``input.extxyz``, whose first frame is the crystal and whose others are those of the plan with forces; writes ``results.json``.
 """
 
 from __future__ import annotations
@@ -131,9 +131,10 @@ def _take(found: Any, done: Sequence[Atoms], prefix: str) -> float:
     left, largest = iter(zip(plan, done, strict=True)), 0.0
     for name, group in _groups(found):
         forces = [None if atoms is None else forces_of(*next(left), prefix) for atoms in group]
-        at_rest = forces.pop() if group[-1] is not None and group[-1].info["part"] == f"{name}_0" else 0.0
-        largest = max(largest, float(np.linalg.norm(np.atleast_2d(at_rest), axis=1).max()))
-        nothing = np.zeros_like(forces[0])  # of pairs too far apart, whose third-order constants are zero
+        nothing = np.zeros((len(group[0] or ()), 3))  # of pairs too far apart, whose third-order constants are zero
+        at_rest = forces.pop() if group[-1] is not None and group[-1].info["part"] == f"{name}_0" else None
+        at_rest = nothing if at_rest is None else at_rest
+        largest = max(largest, float(np.linalg.norm(at_rest, axis=1).max()))
         taken = np.array([nothing if one is None else one - at_rest for one in forces])
         if name == "third":
             found.forces = taken

@@ -18,6 +18,7 @@ from spglib import standardize_cell
 from aiida_gaprss import frames as fr
 from aiida_gaprss.properties.base import PropertyError, property_of
 from aiida_gaprss.properties.conductivity import Conductivity
+from aiida_gaprss.runners import conductivity as runner
 
 #: Without these, noise of the last digits is a thousandth of the conductivity.
 OPTIONS = ("--average-degenerate-weights", "--exclude-gamma-acoustic")
@@ -145,7 +146,7 @@ def test_what_is_wrong_is_told(silicon):
     assert Conductivity(**SMALL, allow_small=True).faults(crystal, 5.0) == []
     assert Conductivity(length_A=10).faults(crystal, 5.0) == []
     assert settings.faults(Atoms("Si"), 2.0) == ["the conductivity needs a crystal that is periodic in all directions"]
-    with pytest.raises(PropertyError, match="conductivity.temperatures_K"):
+    with pytest.raises(PropertyError, match=r"conductivity\.temperatures_K"):
         property_of({"kind": "conductivity", "temperatures_K": []})
 
 
@@ -157,6 +158,43 @@ def test_noise_of_the_last_digits_stays_noise(silicon):
     for atoms in done:
         atoms.arrays[f"{fr.PREDICTION}_forces"] += 1e-10 * rng.normal(size=(8, 3))
     assert Conductivity(**SMALL).result(crystal, done, fr.PREDICTION)["kappa_W/mK"] == pytest.approx(expected, rel=1e-6)
+
+
+# --- memory ---
+
+
+def test_the_arrays_that_are_forecast(silicon):
+    crystal, done = silicon
+    settings = Conductivity(**SMALL, method="lbte")
+    found = runner.planned(crystal, settings.model_dump())
+    runner._take(found, done, fr.PREDICTION)
+    runner._force_constants(found)
+    found.mesh_numbers = settings.mesh
+    found.init_phph_interaction()
+    found.run_thermal_conductivity(is_LBTE=True, temperatures=settings.temperatures_K)
+    parts = settings.memory_parts(crystal)
+    assert parts["fc3"] == pytest.approx(found.fc3.nbytes / 1e6)
+    assert parts["collisions"] == pytest.approx(4 / 3 * found.thermal_conductivity.collision_matrix.nbytes / 1e6)
+    assert set(Conductivity().memory_parts(crystal)) == {"fc3", "frames"}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "settings", [{"supercell": (3, 3, 3), "mesh": (3, 3, 3)}, {"supercell": (1, 1, 1), "mesh": (17, 17, 17), "method": "lbte"}]
+)
+def test_the_memory_that_is_forecast(sw, tmp_path, settings):
+    """Of the script as a job runs it: at least what it takes, at most a quarter more."""
+    crystal, settings = bulk("Si", "diamond", 5.431), Conductivity(**settings)
+    frames = [crystal, *settings.computed(sw, crystal)]
+    (tmp_path / "input.extxyz").write_text(fr.dumps(frames))
+    (tmp_path / "settings.json").write_text(json.dumps({**settings.model_dump(mode="json"), "prefix": fr.PREDICTION}))
+    peak = "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3 * 1.024"
+    code = f"import resource, runpy; runpy.run_path({runner.__file__!r}, run_name='__main__'); print({peak})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=800, check=True)
+    assert "failure" not in json.loads((tmp_path / "results.json").read_text())
+    measured = float(done.stdout.split()[-1])
+    print(f"measured {measured:.0f} MB, forecast {settings.memory_MB(crystal):.0f} MB")
+    assert 0.97 * measured < settings.memory_MB(crystal) < 1.25 * measured
 
 
 # --- as a job ---
@@ -205,7 +243,7 @@ def test_jobs_that_have_no_result(run, python_code, silicon):
     _, node = job(run, python_code, dataset(crystal, done[:-1]), **SMALL)
     assert node.exit_status == 310
     assert "there are 15 frames, expected the 16 of the plan" in node.exit_message
-    with pytest.raises(ValueError, match="conductivity.mesh"):
+    with pytest.raises(ValueError, match=r"conductivity\.mesh"):
         job(run, python_code, dataset(crystal, done), mesh=[0, 1, 1])
     with pytest.raises(ValueError, match="prefix is 'GAP', expected REF or PRED"):
         job(run, python_code, dataset(crystal, done), prefix="GAP")
