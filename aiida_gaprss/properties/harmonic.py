@@ -38,9 +38,9 @@ def bands(phonon: Phonopy, path: Sequence[Segment], points: int) -> dict[str, An
     return {
         "segments": [[first, last] for (first, _), (last, _) in path],
         "points": points,
-        "q": _rounded(np.concatenate(lines)),
-        "distance_1/A": _rounded(np.concatenate(found["distances"])),
-        "frequencies_THz": _rounded(np.sort(np.concatenate(found["frequencies"]), axis=1)),
+        "q": rounded(np.concatenate(lines)),
+        "distance_1/A": rounded(np.concatenate(found["distances"])),
+        "frequencies_THz": rounded(np.sort(np.concatenate(found["frequencies"]), axis=1)),
     }
 
 
@@ -50,9 +50,9 @@ def mesh(phonon: Phonopy, numbers: Sequence[int]) -> dict[str, Any]:
     found: dict[str, Any] = {**phonon.get_mesh_dict()}
     return {
         "numbers": list(numbers),
-        "q": _rounded(found["qpoints"]),
+        "q": rounded(found["qpoints"]),
         "weights": [int(weight) for weight in found["weights"]],
-        "frequencies_THz": _rounded(np.sort(found["frequencies"], axis=1)),
+        "frequencies_THz": rounded(np.sort(found["frequencies"], axis=1)),
     }
 
 
@@ -63,7 +63,7 @@ def density_of_states(phonon: Phonopy, pitch: float) -> dict[str, Any]:
     """
     phonon.run_total_dos(freq_pitch=pitch, use_tetrahedron_method=True)
     found = phonon.get_total_dos_dict()
-    return {"frequency_THz": _rounded(found["frequency_points"]), "states_per_THz": _rounded(found["total_dos"])}
+    return {"frequency_THz": rounded(found["frequency_points"]), "states_per_THz": rounded(found["total_dos"])}
 
 
 def thermal(phonon: Phonopy, temperatures: Sequence[float]) -> dict[str, Any]:
@@ -72,9 +72,9 @@ def thermal(phonon: Phonopy, temperatures: Sequence[float]) -> dict[str, Any]:
     found, atoms = phonon.get_thermal_properties_dict(), len(phonon.primitive)
     return {
         "temperatures_K": [float(t) for t in temperatures],
-        "free_energy_eV_per_atom": _rounded(found["free_energy"] * units.kJ / units.mol / atoms),
-        "entropy_J_per_K_mol": _rounded(found["entropy"] / atoms),
-        "heat_capacity_J_per_K_mol": _rounded(found["heat_capacity"] / atoms),
+        "free_energy_eV_per_atom": rounded(found["free_energy"] * units.kJ / units.mol / atoms),
+        "entropy_J_per_K_mol": rounded(found["entropy"] / atoms),
+        "heat_capacity_J_per_K_mol": rounded(found["heat_capacity"] / atoms),
     }
 
 
@@ -114,5 +114,6 @@ def differences(part: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[floa
     return float(np.sqrt(squares)), float(np.abs(apart).max())
 
 
-def _rounded(values: Any) -> list[Any]:
+def rounded(values: Any) -> list[Any]:
+    """Return numbers as they are kept."""
     return (np.round(np.asarray(values, dtype=float), DECIMALS) + 0.0).tolist()

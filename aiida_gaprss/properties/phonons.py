@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -17,21 +18,26 @@ import numpy as np
 from ase import Atoms
 from phonopy import Phonopy
 from phonopy import load as load_phonopy
-from phonopy.structure.atoms import PhonopyAtoms
 from pydantic import Field
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.properties import harmonic
 from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
 from aiida_gaprss.properties.polar import Polar
+from aiida_gaprss.properties.quasi import Quasi, scaled
 from aiida_gaprss.properties.standard import Convention, Segment, Standard, standard_of, turned_onto
+from aiida_gaprss.runners.conductivity import (
+    SYMMETRY,
+    UnsolvableError,
+    ase_atoms,
+    check_same,
+    diagonal,
+    forces_allowed,
+    forces_of,
+    frame,
+    phonopy_atoms,
+)
 from aiida_gaprss.settings.model import Count, Integer, Length, Positive, PositiveOrZero
-
-#: Å, of phonopy's search for symmetry, in cells that have it to the last digit.
-SYMMETRY = 1e-5
-
-#: Å, up to which a frame is the one that was planned; datasets keep eight decimals.
-SAME_PLACE = 1e-5
 
 Diagonal: TypeAlias = tuple[Count, Count, Count]
 Row: TypeAlias = tuple[Integer, Integer, Integer]
@@ -66,6 +72,7 @@ class Phonons(Property):
     imaginary_THz: PositiveOrZero = Field(0.1, description="a mode below minus this is imaginary")
     temperatures_K: tuple[PositiveOrZero, ...] = Field((0.0, 300.0, 600.0, 900.0), description="of the thermal properties")
     polar: Polar | None = Field(None, description="Born charges and dielectric tensor, for the non-analytical term")
+    qha: Quasi | None = Field(None, description="volumes and temperatures of the quasi-harmonic approximation, if wanted")
     allow_small: bool = Field(False, description="take supercells in which an atom sees another and its image")
 
     LIMITS: ClassVar[Mapping[str, Limits]] = {
@@ -75,6 +82,7 @@ class Phonons(Property):
         "false_imaginary": Limits(0, 0, "", "a stable crystal would fall apart"),
         "missed_imaginary": Limits(0, 0, "", "an unstable crystal would live"),
         "imaginary_modes": Limits(0, 0, "", "without a reference: a known crystal is stable"),
+        "expansion_300K_error": Limits(0.1, 0.3, "", "functionals of DFT differ by a tenth and more from each other"),
         "acoustic_at_gamma_THz": Limits(0.01, 0.1, "THz", "zero where forces do not change with a shift of all atoms"),
     }
 
@@ -88,14 +96,7 @@ class Phonons(Property):
             cell = self._cell(self.standard(crystal))
         except PropertyError as error:
             return [str(error)]
-        shortest = fr.image_distance(_repeated(cell, self.matrix(cell)))
-        if shortest >= 2 * reach or self.allow_small:
-            return []
-        return [
-            f"supercell {_words(self.matrix(cell))} of the {self.cell} cell: a displaced atom is {shortest:.2f} Å from its "
-            f"image, expected at least {2 * reach:.2f} Å, twice the cutoff of {reach:.2f} Å, so that no atom sees both; "
-            f"set length_A: {_long_enough(cell, 2 * reach):g}, or allow_small: true"
-        ]
+        return [] if self.allow_small else too_small(cell, self.matrix(cell), self.cell, reach)
 
     def standard(self, crystal: Atoms) -> Standard:
         """Return the standard cells of a crystal, and the path.
@@ -107,29 +108,22 @@ class Phonons(Property):
     def matrix(self, cell: Atoms) -> np.ndarray:
         """Return the matrix that makes the supercell of a cell, shape (3, 3)."""
         if self.supercell is None:
-            return _diagonal(cell, self.length_A)
+            return diagonal(cell, self.length_A)
         return np.diag(self.supercell) if np.ndim(self.supercell) == 1 else np.array(self.supercell)
 
-    def planned(self, crystal: Atoms) -> Phonopy:
+    def _planned(self, standard: Standard, matrix: np.ndarray | None = None) -> Phonopy:
         """Return phonopy with displacements for a crystal; without forces yet.
 
-        :raises PropertyError: if the crystal is not periodic in all directions, or has no supercell as it is set.
+        :param matrix: that makes the supercell, if it is not that of this cell.
+        :raises PropertyError: if the crystal has no supercell as it is set.
         """
-        return self._planned(self.standard(crystal))
-
-    def _planned(self, standard: Standard) -> Phonopy:
         cell = self._cell(standard)
+        matrix = self.matrix(cell) if matrix is None else matrix
         primitive = np.eye(3) if self.cell == "primitive" else standard.to_primitive
         try:
-            found = Phonopy(
-                _phonopy_atoms(cell),
-                supercell_matrix=self.matrix(cell),
-                primitive_matrix=primitive,
-                symprec=SYMMETRY,
-                log_level=0,
-            )
+            found = Phonopy(phonopy_atoms(cell), matrix, primitive_matrix=primitive, symprec=SYMMETRY, log_level=0)
         except (RuntimeError, ValueError) as error:
-            raise PropertyError(f"supercell {_words(self.matrix(cell))}: {error}") from error
+            raise PropertyError(f"supercell {_words(matrix)}: {error}") from error
         found.generate_displacements(distance=self.displacement_A)
         return found
 
@@ -137,11 +131,25 @@ class Phonons(Property):
         return standard.primitive if self.cell == "primitive" else standard.conventional
 
     def plan(self, crystal: Atoms) -> list[Atoms]:
-        """Return the supercells with displaced atoms.
+        """Return the supercells with displaced atoms; for the quasi-harmonic approximation cells of other volumes, and theirs.
 
-        :raises PropertyError: see :meth:`planned`.
+        :raises PropertyError: if the crystal is not periodic in all directions, or has no supercell as it is set.
         """
-        return _frames(self.planned(crystal))
+        standard = self.standard(crystal)
+        out = _frames(self._planned(standard))
+        for cell, found in self._volumes(standard):
+            out += [cell, *_frames(found, f"{cell.info['part']}_")]
+        return out
+
+    def _volumes(self, standard: Standard) -> list[tuple[Atoms, Phonopy]]:
+        """Return the primitive cells of other volumes, and phonopy with displacements for each, in the same supercell."""
+        matrix = self.matrix(self._cell(standard))
+        out = []
+        for factor in self.qha.volumes if self.qha is not None else ():
+            other = scaled(standard, factor)
+            other.primitive.info["part"] = f"volume_{factor:g}"
+            out.append((other.primitive, self._planned(other, matrix)))
+        return out
 
     def phonon(self, crystal: Atoms, done: Sequence[Atoms], prefix: str) -> Phonopy:
         """Return phonopy with force constants that are symmetric, for whatever else it can do.
@@ -149,7 +157,8 @@ class Phonons(Property):
         :raises PropertyError: if forces are missing, or frames are not those of the plan.
         """
         found = self._planned(self.standard(crystal))
-        self._take(found, done, prefix)
+        with refusals():
+            self._take(found, done[: len(_frames(found))], prefix)
         self._finish(found, crystal)
         return found
 
@@ -160,8 +169,28 @@ class Phonons(Property):
         """
         standard = self.standard(crystal)
         found = self._planned(standard)
-        residual = self._take(found, done, prefix)
-        return {**self._told(found, crystal, standard.path), "residual_force_eV/A": residual}
+        own = len(done) if self.qha is None else len(_frames(found))
+        with refusals():
+            residual = self._take(found, done[:own], prefix)
+            qha = {} if self.qha is None else self._expansion(crystal, standard, done[own:], prefix)
+        return {**self._told(found, crystal, standard.path), "residual_force_eV/A": residual, **qha}
+
+    def _expansion(self, crystal: Atoms, standard: Standard, done: Sequence[Atoms], prefix: str) -> dict[str, Any]:
+        """Return what the quasi-harmonic approximation gives, or why it gives nothing."""
+        assert self.qha is not None
+        phonons, energies, unstable, rest = [], [], [], list(done)
+        for (cell, found), factor in zip(self._volumes(standard), self.qha.volumes, strict=True):
+            energies.append(_energy_of(cell, rest[:1], prefix))
+            number = len(_frames(found))
+            self._take(found, rest[1 : number + 1], prefix)
+            self._finish(found, crystal)
+            rest = rest[number + 1 :]
+            if harmonic.imaginary(harmonic.mesh(found, self.mesh), self.imaginary_THz):
+                unstable.append(f"{factor:g}")
+            phonons.append(found)
+        if unstable:
+            return {"qha": None, "qha_why_not": f"there are imaginary modes at the volumes {', '.join(unstable)}"}
+        return {"qha": self.qha.solved(phonons, energies)}
 
     def result_of(self, phonopy_yaml: str) -> dict[str, Any]:
         """Return the same of displacements with forces, or force constants, that phonopy has written, ``phonopy.yaml``.
@@ -170,7 +199,7 @@ class Phonons(Property):
         :raises PropertyError: if its primitive cell is not the standard one of the path.
         """
         found = load_phonopy(io.StringIO(phonopy_yaml), is_nac=False, symmetrize_fc=False, log_level=0)
-        crystal = _ase_atoms(found.primitive)
+        crystal = ase_atoms(found.primitive)
         standard = self.standard(crystal)
         if not np.allclose(_metric(crystal), _metric(standard.primitive), rtol=1e-3, atol=1e-3):
             raise PropertyError(f"the primitive cell of the phonopy.yaml is not the standard one of the path ({self.path})")
@@ -181,10 +210,8 @@ class Phonons(Property):
         frames = _frames(found)
         if len(frames) != len(done):
             raise PropertyError(f"there are {len(done)} frames, expected the {len(frames)} of the plan")
-        for ours, theirs in zip(frames, done, strict=True):
-            _same(ours, theirs)
-        forces = np.array([value_of(atoms, "forces", prefix) for atoms in done])
-        displaced = sum(atoms.info["part"] != UNDISPLACED for atoms in frames)
+        forces = np.array([forces_of(*both, prefix) for both in zip(frames, done, strict=True)])
+        displaced = len(found.supercells_with_displacements or [])
         residual = forces[displaced] if len(forces) > displaced else np.zeros_like(forces[0])
         found.produce_force_constants(
             forces=forces[:displaced] - residual, calculate_full_force_constants=False, show_drift=False
@@ -195,7 +222,7 @@ class Phonons(Property):
         """Symmetrise force constants, and add the non-analytical term."""
         found.symmetrize_force_constants(show_drift=False)
         if self.polar is not None:
-            turn = partial(turned_onto, crystal, _ase_atoms(found.primitive), 5 * self.symmetry_A)
+            turn = partial(turned_onto, crystal, ase_atoms(found.primitive), 5 * self.symmetry_A)
             found.nac_params = self.polar.parameters(crystal, turn)
 
     def _told(self, found: Phonopy, crystal: Atoms, path: Sequence[Segment]) -> dict[str, Any]:
@@ -232,6 +259,8 @@ class Phonons(Property):
                 out[f"rms_{part}_THz"], most = harmonic.differences(result[part], reference[part])
                 largest.append(most)
         out |= {"max_error_THz": max(largest)} if largest else {}
+        ours, theirs = (_at(one.get("qha"), 300.0) for one in (result, reference))
+        out |= {"expansion_300K_error": ours / theirs - 1} if ours and theirs else {}
         out["false_imaginary"] = float(reference["stable"] and not result["stable"])
         out["missed_imaginary"] = float(result["stable"] and not reference["stable"])
         return out
@@ -245,10 +274,21 @@ class Phonons(Property):
         """Return bands, with the names of the ends of the segments, and the density of states."""
         path, dos = result["path"], result["dos"]
         branches = np.transpose(path["frequencies_THz"]).tolist()
-        return {
+        out = {
             "bands": Curve(path["distance_1/A"], branches, "wave vector", "frequency (THz)", ticks=_ticks(path)),
             "dos": Curve(dos["frequency_THz"], [dos["states_per_THz"]], "frequency (THz)", "states per THz and cell"),
         }
+        if result.get("qha"):
+            qha, x, y = result["qha"], "temperature (K)", "thermal expansion (1e-6/K)"
+            out["expansion"] = Curve(qha["temperatures_K"], [qha["thermal_expansion_1e-6/K"]], x, y)
+        return out
+
+
+def _at(qha: Mapping[str, Any] | None, temperature: float) -> float | None:
+    """Return the thermal expansion at a temperature that is among those calculated, or None."""
+    if not qha or temperature not in qha["temperatures_K"]:
+        return None
+    return float(qha["thermal_expansion_1e-6/K"][qha["temperatures_K"].index(temperature)])
 
 
 def _ticks(path: Mapping[str, Any]) -> list[tuple[float, str]]:
@@ -261,43 +301,52 @@ def _ticks(path: Mapping[str, Any]) -> list[tuple[float, str]]:
     return out
 
 
-def _frames(found: Phonopy) -> list[Atoms]:
-    """Return the displaced supercells, and the supercell itself where symmetry allows forces in it."""
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what the script of the conductivity says of frames into what a property says."""
+    try:
+        yield
+    except UnsolvableError as error:
+        raise PropertyError(str(error)) from error
+
+
+def _frames(found: Phonopy, name: str = "") -> list[Atoms]:
+    """Return the displaced supercells, and the supercell itself where symmetry allows forces in it.
+
+    :param name: what their parts begin with.
+    """
     displaced = found.supercells_with_displacements or []
-    out = [_frame(cell, f"displacement_{number}") for number, cell in enumerate(displaced, start=1)]
-    return [*out, _frame(found.supercell, UNDISPLACED)] if _forces_allowed(found) else out
+    out = [frame(cell, f"{name}displacement_{number}") for number, cell in enumerate(displaced, start=1)]
+    return [*out, frame(found.supercell, f"{name}{UNDISPLACED}")] if forces_allowed(found.symmetry) else out
 
 
-def _frame(cell: PhonopyAtoms, part: str) -> Atoms:
-    out = _ase_atoms(cell)
-    out.info["part"] = part
-    return out
+def _energy_of(cell: Atoms, done: Sequence[Atoms], prefix: str) -> float:
+    """Return the energy of the cell of another volume, eV."""
+    if not done:
+        raise PropertyError(f"frame {cell.info['part']} of the plan is missing")
+    check_same(cell, done[0])
+    return float(value_of(done[0], "energy", prefix))
 
 
-def _forces_allowed(found: Phonopy) -> bool:
-    """Tell whether an atom in its place may feel a force: whether its site symmetry leaves a vector as it is."""
-    symmetry = found.symmetry
-    sites = [symmetry.get_site_symmetry(int(atom)) for atom in symmetry.get_independent_atoms()]
-    return any(np.abs(np.mean(operations, axis=0)).max() > 1e-8 for operations in sites)
+def too_small(cell: Atoms, matrix: np.ndarray, name: str, reach: float) -> list[str]:
+    """Return the fault of a supercell in which an atom sees a displaced atom and its image, with a length that is enough.
 
-
-def _same(ours: Atoms, theirs: Atoms) -> None:
-    if len(ours) == len(theirs) and (ours.numbers == theirs.numbers).all():
-        apart = max(np.abs(ours.positions - theirs.positions).max(), np.abs(ours.cell.array - theirs.cell.array).max())
-        if apart < SAME_PLACE:
-            return
-    part = theirs.info.get("part", "?")
-    raise PropertyError(f"frame {part} is not {ours.info['part']} of the plan for this crystal and these settings")
-
-
-def _diagonal(cell: Atoms, length: float) -> np.ndarray:
-    return np.diag([max(1, math.ceil(length / vector - 1e-6)) for vector in cell.cell.lengths()])
+    :param name: what the cell is called; ``reach``: cutoff of the potential, Å.
+    """
+    shortest = fr.image_distance(_repeated(cell, matrix))
+    if shortest >= 2 * reach:
+        return []
+    return [
+        f"supercell {_words(matrix)} of the {name} cell: a displaced atom is {shortest:.2f} Å from its image, "
+        f"expected at least {2 * reach:.2f} Å, twice the cutoff of {reach:.2f} Å, so that no atom sees both; "
+        f"set length_A: {_long_enough(cell, 2 * reach):g}, or allow_small: true"
+    ]
 
 
 def _long_enough(cell: Atoms, distance: float) -> float:
     """Return a length of lattice vectors, Å, with which images are at least so far apart."""
     lengths = np.arange(math.ceil(distance), LONGEST, dtype=float)
-    return next((float(one) for one in lengths if fr.image_distance(_repeated(cell, _diagonal(cell, one))) >= distance), LONGEST)
+    return next((float(one) for one in lengths if fr.image_distance(_repeated(cell, diagonal(cell, one))) >= distance), LONGEST)
 
 
 def _repeated(cell: Atoms, matrix: np.ndarray) -> Atoms:
@@ -312,13 +361,3 @@ def _words(matrix: np.ndarray) -> str:
     if np.count_nonzero(matrix) == 3 and np.diag(matrix).all():
         return "×".join(str(n) for n in np.diag(matrix))
     return str(matrix.tolist())
-
-
-def _phonopy_atoms(atoms: Atoms) -> PhonopyAtoms:
-    return PhonopyAtoms(
-        symbols=atoms.get_chemical_symbols(), cell=atoms.cell.array, scaled_positions=atoms.get_scaled_positions()
-    )
-
-
-def _ase_atoms(cell: PhonopyAtoms) -> Atoms:
-    return Atoms(numbers=cell.numbers, scaled_positions=cell.scaled_positions, cell=cell.cell, pbc=True)

@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from ase import Atoms, units
 from phonopy.file_IO import BORNFileParseError, parse_BORN_from_strings
-from phonopy.structure.atoms import PhonopyAtoms
 from pydantic import Field, model_validator
 
 from aiida_gaprss.properties.base import PropertyError
+from aiida_gaprss.runners.conductivity import phonopy_atoms
 from aiida_gaprss.settings.model import Model, Real, Script
 
 Vector: TypeAlias = tuple[Real, Real, Real]
@@ -53,11 +53,8 @@ class Polar(Model):
     def _tensors(self, crystal: Atoms) -> tuple[np.ndarray, np.ndarray]:
         if self.text is None:
             return np.array(self.born), np.array(self.dielectric)
-        cell = PhonopyAtoms(
-            symbols=crystal.get_chemical_symbols(), cell=crystal.cell.array, scaled_positions=crystal.get_scaled_positions()
-        )
         try:
-            found = parse_BORN_from_strings(self.text, cell)
+            found = parse_BORN_from_strings(self.text, phonopy_atoms(crystal))
         except (BORNFileParseError, RuntimeError, ValueError, IndexError) as error:
             raise PropertyError(f"polar.text is no file BORN of this crystal: {error}") from error
         return np.asarray(found["born"]), np.asarray(found["dielectric"])

@@ -131,7 +131,7 @@ def relaxed_with(calculator, atoms):
 
 def test_long_waves_are_sound(copper):
     """Velocities along [100] are √(C11/ρ) and, twice, √(C44/ρ)."""
-    settings = Phonons(**{**SMALL, "length_A": 15.0})
+    settings = Phonons(**{**SMALL, "length_A": 12.0})
     phonon = settings.phonon(copper, settings.computed(EMT(), copper), fr.PREDICTION)
     q = 0.02 * np.array([0.5, 0.0, 0.5])  # towards X
     length = np.linalg.norm(q @ np.linalg.inv(phonon.primitive.cell).T)
@@ -182,6 +182,50 @@ def test_forces_on_atoms_in_their_places_are_taken_off():
     assert np.allclose(phonon.get_frequencies(q[0])[3:], expected[0][3:], atol=0.03)
     assert expected.min() < -0.5, "the test sees imaginary modes, too"
     assert not found["stable"]
+
+
+# --- quasi-harmonic approximation ---
+
+
+def test_thermal_expansion_of_copper(copper):
+    """α = (∂S/∂V) / B at the volume of a temperature, of harmonic entropies of crystals of two volumes (Maxwell's relation)."""
+    common = {**SMALL, "supercell": (3, 3, 3)}
+    qha = {"highest_K": 360, "step_K": 20}
+    settings = property_of({"kind": "phonons", **common, "qha": qha})
+    assert [a.info["part"] for a in settings.plan(copper)][:3] == ["displacement_1", "volume_0.94", "volume_0.94_displacement_1"]
+    found = settings.compute(EMT(), copper)["qha"]
+    assert found["within_volumes"]
+    assert found["temperatures_K"][-1] == 360
+    at = found["temperatures_K"].index(300)
+    volume, step, entropies = found["volume_A3_per_atom"][at], 0.01, []
+    for factor in (1 - step, 1 + step):
+        crystal = bulk("Cu", a=(4 * volume * factor) ** (1 / 3))
+        entropies.append(
+            Phonons(**{**common, "temperatures_K": (300,)}).compute(EMT(), crystal)["thermal"]["entropy_J_per_K_mol"][0]
+        )
+    slope = (entropies[1] - entropies[0]) / units._Nav / (2 * step * volume * 1e-30)
+    expected = slope / (found["bulk_modulus_GPa"][at] * 1e9) * 1e6
+    assert found["thermal_expansion_1e-6/K"][at] == pytest.approx(expected, rel=0.02)
+    cold = elastic_constants(bulk_cubic(copper)).bulk_modulus
+    assert 0.8 * cold < found["bulk_modulus_GPa"][at] < cold, "heat softens"
+    assert found["volume_A3_per_atom"][0] > copper.get_volume(), "zero-point motion"
+
+
+def test_what_there_is_no_expansion_of(copper):
+    qha = {"volumes": (0.96, 0.98, 1.0, 1.02, 1.04)}
+    settings = Phonons(**{**SMALL, "supercell": (2, 2, 2), "qha": qha})
+    simple = bulk("Cu", "sc", 2.4)
+    found = settings.compute(EMT(), simple)
+    assert found["qha"] is None
+    assert found["qha_why_not"] == "there are imaginary modes at the volumes 0.96, 0.98, 1, 1.02, 1.04"
+    assert "expansion" not in settings.curves(found)
+    done = settings.computed(EMT(), copper)
+    assert "expansion" in settings.curves(settings.result(copper, done, fr.PREDICTION))
+    with pytest.raises(PropertyError, match="frame volume_1 of the plan is missing"):
+        settings.result(copper, done[:5], fr.PREDICTION)
+    del done[3].info[f"{fr.PREDICTION}_energy"]
+    with pytest.raises(PropertyError, match=r"frame volume_0\.98 has no PRED_energy"):
+        settings.result(copper, done, fr.PREDICTION)
 
 
 # --- polar crystals ---
