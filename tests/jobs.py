@@ -20,16 +20,13 @@ from ase.build import bulk
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.runners import FOLDER
-from aiida_gaprss.settings.jobs import RelaxSettings, SpeedSettings
+from aiida_gaprss.settings.jobs import MdSettings, RelaxSettings
 
 #: The kinds of jobs that give one line for each frame.
-KINDS = ("label", "evaluate", "relax", "describe", "speed", "buildcell", "bundle")
-from aiida_gaprss.settings.jobs import NebSettings, RelaxSettings
-
-#: The kinds of jobs that give one line for each frame.
-KINDS = ("label", "evaluate", "relax", "neb", "describe", "buildcell", "bundle")
+KINDS = ("label", "evaluate", "relax", "md", "describe", "buildcell", "bundle")
 
 EMT = {"calculator": "emt", "arguments": {}}
+MD = {"program": [{"start_K": 300.0, "ps": 0.004}], "snapshot_every": 2}
 SOAP = {"cutoff": 3.5, "cutoff_transition_width": 1.0, "n_max": 2, "l_max": 2, "atom_sigma": 0.5, "elements": ["Cu"]}
 
 
@@ -97,7 +94,7 @@ def job(kind: str) -> Job:
         "label": EMT,
         "evaluate": {**EMT, "local_energies": True, "variances": False},
         "relax": {**RelaxSettings(max_steps=4, snapshot_steps=[0, 2]).model_dump(), **EMT},
-        "neb": {**NebSettings(atom=0, to=(0.0, 0.0, 1.0), images=1, max_steps=2).model_dump(), **EMT},
+        "md": {**MdSettings(**MD).model_dump(), **EMT},
         "describe": SOAP,
         "speed": {**SpeedSettings(calls=2).model_dump(), **EMT},
         "buildcell": {"command": "", "text": "#", "timeout_s": 5.0},
@@ -107,10 +104,11 @@ def job(kind: str) -> Job:
         "label": {"settings": EMT},
         "evaluate": {"settings": {"local_energies": True}},
         "relax": {"settings": {"max_steps": 4}},
+        "md": {"settings": MD},
         "describe": {"settings": SOAP},
         "speed": {"settings": {"calls": 2}},
     }.get(kind, {})
-    if kind in ("evaluate", "relax", "speed", "neb"):
+    if kind in ("evaluate", "relax", "md"):
         inputs["potential"] = Int(1).store()  # parsers want its uuid only
     if kind == "buildcell":
         inputs = {"n": Int(4).store(), "seed": Int(1).store(), "name": Str("cell").store()}

@@ -35,8 +35,9 @@ class MdParser(FramesParser):
             same_species(source, atoms)
             has_labels(atoms, "PRED", virial=True)
             after = _whole(atoms, "step", f"frame {place}", after + 1)
-            if (kelvin := number(atoms.info, "temperature_K")) < 0 or (time := number(atoms.info, "time_ps")) < 0:
-                raise DamageError(f"frame {place} is at {time:g} ps and {kelvin:g} K, expected neither below zero")
+            for key in ("time_ps", "temperature_K"):
+                if (value := number(atoms.info, key)) < 0:
+                    raise DamageError(f"{key} of frame {place} is {value:g}, expected nothing below zero")
             said, expected = atoms.info.get("md_status"), status if place == len(results) else ON_THE_WAY
             if said != expected:
                 raise DamageError(f"md_status of frame {place} is {shown(repr(said))}, expected {expected!r}")

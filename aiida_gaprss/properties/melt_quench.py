@@ -124,9 +124,7 @@ class MeltQuench(Property):
         :raises PropertyError: if there is no snapshot, or no label.
         """
         if not done:
-            raise PropertyError(
-                "the trajectory has not begun: the energy of the first step is no finite number, or none came back"
-            )
+            raise PropertyError(tr.NOTHING)
         if prefix != fr.PREDICTION:
             return self.errors(done, prefix)
         out: dict[str, Any] = {**tr.end_of(done, self.timestep_fs), "atoms": len(done[0])}

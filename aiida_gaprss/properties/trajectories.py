@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.geometry.rdf import get_rdf
 from ase.neighborlist import neighbor_list
+from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
 from aiida_gaprss import frames as fr
@@ -22,6 +23,9 @@ BLOCKS = 5
 
 #: How far a peak of g(r) stands above its surroundings, relative to the highest: less is noise.
 PROMINENCE = 0.2
+
+#: Bins over which g(r) is smoothed before its peaks are looked for.
+SMOOTH = 1.5
 
 #: Snapshots at most of which a radial distribution function is made, and its largest radius, Å.
 IMAGES, FARTHEST = 50, 10.0
@@ -99,8 +103,9 @@ def drift(found: dict[str, list[float]]) -> float:
 def structure(snapshots: Sequence[Atoms], width: float) -> dict[str, Any]:
     """Return the radial distribution function of snapshots, its first peak, and the coordination within it.
 
-    ASE's ``get_rdf``, up to half the distance of opposite faces. The first peak is interpolated by a parabola; the first shell
-    ends where g(r) is lowest between the first two peaks, and the coordination numbers count the neighbours to there.
+    ASE's ``get_rdf``, up to half the distance of opposite faces. The first peak is that of g(r) a little smoothed, interpolated
+    by a parabola; the first shell ends where g(r) is lowest between the first two peaks, and the coordination numbers count the
+    neighbours to there.
 
     :param width: of the bins, Å.
     """
@@ -108,10 +113,11 @@ def structure(snapshots: Sequence[Atoms], width: float) -> dict[str, Any]:
     farthest = min(FARTHEST, *(0.499 * float(widths(a).min()) for a in images))
     g, r = get_rdf(images, farthest, max(int(farthest / width), 1))
     out: dict[str, Any] = {"r_A": r.tolist(), "g": g.tolist()}
-    peaks = find_peaks(np.append(g, 0.0), prominence=PROMINENCE * g.max())[0] if g.max() > 0 else []
+    smooth = gaussian_filter1d(g, SMOOTH)
+    peaks = find_peaks(np.append(smooth, 0.0), prominence=PROMINENCE * smooth.max())[0] if g.max() > 0 else []
     if not len(peaks):
         return out
-    out["first_peak_A"] = _vertex(r, g, peaks[0])
+    out["first_peak_A"] = _vertex(r, smooth, peaks[0])
     between = g[peaks[0] : peaks[1] if len(peaks) > 1 else None]
     end = peaks[0] + int(np.flatnonzero(between == between.min()).mean())
     out["first_shell_A"] = float(r[end])
@@ -138,8 +144,7 @@ def unfolded(snapshots: Sequence[Atoms]) -> np.ndarray:
 def diffusion(snapshots: Sequence[Atoms]) -> dict[str, Any]:
     """Return the mean squared displacement, averaged over atoms and origins in time, and what follows from it.
 
-    The diffusion coefficient is a sixth of the slope (A. Einstein), over the second half of the times, of which there are up to
-    half of the trajectory. In a crystal that is small and means nothing: there the mean distance of atoms from where they are on
+    The diffusion coefficient is a sixth of the slope (A. Einstein) from a tenth to a half of the trajectory. In a crystal that is small and means nothing: there the mean distance of atoms from where they are on
     the average tells more, relative to the nearest neighbours as Lindemann's index (F. A. Lindemann, Phys. Z. 11, 609, 1910).
 
     :param snapshots: at equal distances in time; four at least.
@@ -148,7 +153,7 @@ def diffusion(snapshots: Sequence[Atoms]) -> dict[str, Any]:
     step = float(snapshots[1].info["time_ps"] - snapshots[0].info["time_ps"])
     lags = np.arange(1, len(ways) // 2 + 1)
     msd = np.array([np.mean(np.sum((ways[lag:] - ways[:-lag]) ** 2, axis=2)) for lag in lags])
-    late = lags >= lags[-1] / 2
+    late = lags >= lags[-1] / 5
     slope = np.polyfit(lags[late] * step, msd[late], 1)[0] if late.sum() > 1 else msd[-1] / (lags[-1] * step)
     return {
         "lag_ps": (lags * step).tolist(),

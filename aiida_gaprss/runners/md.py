@@ -81,6 +81,12 @@ class Steering(Calculator):
         self.with_stress = "stress" in task.calculator.implemented_properties
         self.labelled: Atoms  # what was calculated last, unrounded
 
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """Return what has changed since the last calculation: positions or cell; ASE's own asks much more, four times a step."""
+        known = self.atoms
+        same = known is not None and np.array_equal(known.positions, atoms.positions)
+        return [] if same and np.array_equal(known.cell.array, atoms.cell.array) else all_changes
+
     def calculate(
         self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: list[str] = all_changes
     ) -> None:

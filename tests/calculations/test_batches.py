@@ -1,4 +1,4 @@
-"""The batched CalcJobs: label, relax, evaluate."""
+"""The batched CalcJobs: label, relax, evaluate, md."""
 
 import re
 import shutil
@@ -13,6 +13,7 @@ from helpers import FIT, assert_cats
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.calculations.label import LabelCalculation
+from aiida_gaprss.calculations.md import MdCalculation
 from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
@@ -208,6 +209,50 @@ def test_a_relaxation_killed_in_the_middle(run, dying_python, potential, silicon
     assert 2 <= len(finished) < 10
     assert {a.info["relax_status"] for a in finished} == {"max_steps"}
     assert len({a.info["parent"] for a in finished}) == len(finished)
+
+
+# --- md ---
+
+
+def test_trajectories_with_a_gap(run, python_code, potential, gap, evaluated):
+    """The same in a job as in this process; frames with settings of their own; what the potential says of each snapshot."""
+    from aiida_gaprss.runners import task_of
+    from aiida_gaprss.settings.jobs import MdSettings
+
+    cells = [bulk("Si", cubic=True), bulk("Si", a=5.5, cubic=True)]
+    for number, atoms in enumerate(cells):
+        atoms.info.update(frame_id=f"si-{number}", generation=2)
+    own = {"program": [{"start_K": 600.0, "ps": 0.02}], "seed": 5}
+    common = {"program": [{"start_K": 300.0, "ps": 0.03}], "snapshot_every": 10, "min_distance": 1.0}
+    settings = Dict({**common, "tasks": {"si-1": own}})
+    outputs, node = run(MdCalculation, code=python_code, potential=potential, frames=Dataset(cells), settings=settings)
+    assert node.is_finished_ok, node.exit_message
+    assert outputs["summary"]["status"] == {"finished": 2}
+    assert outputs["frames"].level_of_theory == "unlabelled"
+    assert_cats(node)
+    frames = outputs["frames"].get_frames()
+    assert [a.info["frame_id"] for a in frames] == [f"si-0-s{n}" for n in (0, 10, 20, 30)] + [f"si-1-s{n}" for n in (0, 10, 20)]
+    for number, (atoms, changes) in enumerate(zip(cells, ({}, own), strict=True)):
+        task = task_of("md")
+        task.settings = MdSettings(**{**common, **changes}).model_dump()
+        task.use(gap)
+        mine = [a for a in frames if a.info["parent"] == f"si-{number}"]
+        status, here = task.run(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True), np.inf)
+        assert status == mine[-1].info["md_status"] == "finished"
+        assert mine[-1].info["md_end_step"] == mine[-1].info["step"]
+        for ours, theirs in zip(mine, here, strict=True):
+            assert np.allclose(ours.positions, theirs.positions, atol=1e-7)
+            assert ours.info["temperature_K"] == pytest.approx(theirs.info["temperature_K"], abs=1e-4)
+        for atoms in mine:
+            ((energy, forces, virial),) = evaluated([atoms], gap)
+            assert atoms.info["PRED_energy"] == pytest.approx(energy, abs=1e-5)
+            assert np.allclose(atoms.arrays["PRED_forces"], forces, atol=1e-4)
+            assert np.allclose(atoms.info["PRED_virial"], virial, atol=1e-3)
+            assert (atoms.info["potential"], atoms.info["origin"]) == (potential.uuid, node.uuid)
+            assert (atoms.info["config_type"], atoms.info["generation"]) == ("md", 2)
+    ramp = {"ensemble": "nve", "program": [{"start_K": 300, "end_K": 400, "ps": 1}]}
+    with pytest.raises(ValueError, match="program, segment 1: from 300 to 400 K with nve, which keeps to one temperature"):
+        run(MdCalculation, code=python_code, potential=potential, frames=Dataset(cells), settings=Dict(ramp))
 
 
 # --- evaluate ---
