@@ -1,4 +1,4 @@
-"""Where there is room for another atom in a crystal: the corners of its Voronoi cells, which are as far from four atoms or more."""
+"""Where a crystal has room for another atom: the corners of its Voronoi cells, which are as far from four atoms or more."""
 
 from __future__ import annotations
 

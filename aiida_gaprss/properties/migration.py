@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,8 +19,8 @@ from ase.neighborlist import neighbor_list
 from pydantic import Field
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
-from aiida_gaprss.properties.defects import ZUO, elements_of, worst
+from aiida_gaprss.properties.base import Curve, Limits, Property, value_of
+from aiida_gaprss.properties.formation import NOTHING, ZUO, elements_of, worst
 from aiida_gaprss.properties.supercells import Symmetry, supercell, too_small
 from aiida_gaprss.runners.status import CONVERGED
 from aiida_gaprss.settings.jobs import NebSettings
@@ -74,7 +75,9 @@ class Migration(Property):
 
     LIMITS: ClassVar[Mapping[str, Limits]] = {
         "barrier_error_percent": Limits(10.0, 20.0, "%", f"{ZUO}; twice that"),
-        "barrier_error_eV": Limits(0.05, 0.15, "eV", "at 600 K, 0.05 eV is a factor of 2.6 in the rate of hops, 0.15 eV one of 18"),
+        "barrier_error_eV": Limits(
+            0.05, 0.15, "eV", "at 600 K, 0.05 eV is a factor of 2.6 in the rate of hops, 0.15 eV one of 18"
+        ),
         "activation_error_percent": Limits(10.0, 20.0, "%", f"{ZUO}; twice that"),
         "paths_not_converged": Limits(0, 0, "", "a band that does not converge has no saddle point"),
     }
@@ -212,13 +215,13 @@ def _told(images: Sequence[Atoms], bulk: float | None, prefix: str) -> dict[str,
     keys = ("barrier_eV", "barrier_back_eV", "formation_energy_eV", "activation_energy_eV", "path_A", "energies_eV")
     out: dict[str, Any] = dict.fromkeys((*keys, "residual_force_eV_per_A"))
     if len(images) < 3:
-        return {**out, "relax_status": "nothing came out"}
+        return {**out, "relax_status": NOTHING}
     energies = np.array([float(value_of(image, "energy", prefix)) for image in images])
     saddle = int(energies.argmax())
     out["relax_status"] = str(images[0].info.get("relax_status"))
     out["barrier_eV"] = float(energies[saddle] - energies[0])
     out["barrier_back_eV"] = float(energies[saddle] - energies[-1])
-    out["path_A"] = [0.0, *(float(x) for x in np.cumsum([_between(a, b) for a, b in zip(images, images[1:], strict=False)]))]
+    out["path_A"] = [0.0, *(float(x) for x in np.cumsum([_between(a, b) for a, b in pairwise(images)]))]
     out["energies_eV"] = [float(x) for x in energies - energies[0]]
     out["residual_force_eV_per_A"] = float(np.linalg.norm(value_of(images[saddle], "forces", prefix), axis=1).max())
     if bulk is not None:

@@ -44,8 +44,8 @@ def too_small(cell: Atoms, reach: float) -> list[str]:
     if distance >= 2 * reach:
         return []
     return [
-        f"the supercell of {len(cell)} atoms is too small: a defect is {distance:.2f} Å from its own image, expected at least twice "
-        f"the cutoff of the potential, {2 * reach:.2f} Å; set length_A: {np.ceil(20 * reach) / 10:g}, or repeat"
+        f"the supercell of {len(cell)} atoms is too small: a defect is {distance:.2f} Å from its own image, expected at least "
+        f"twice the cutoff of the potential, {2 * reach:.2f} Å; set length_A: {np.ceil(20 * reach) / 10:g}, or repeat"
     ]
 
 

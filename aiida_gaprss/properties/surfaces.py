@@ -1,14 +1,15 @@
 """Surface energies of a crystal: slabs of all Miller indices up to a maximum, relaxed in their cells.
 
-γ = (E(slab) − N e(bulk)) / 2A, with the energy per atom of the oriented unit cell from which the slab is cut, so that its k-points
-go with those of the slab and γ converges with its thickness (W. Sun and G. Ceder, Surf. Sci. 617, 53 (2013)). Slabs are pymatgen's
-(R. Tran et al., Sci. Data 3, 160080 (2016)); surfaces are not reconstructed beyond the cell that they have there.
+γ = (E(slab) − N e(bulk)) / 2A, with the energy per atom of the oriented unit cell from which the slab is cut: its k-points go
+with those of the slab, so that γ converges with the thickness (W. Sun and G. Ceder, Surf. Sci. 617, 53 (2013)). Slabs are pymatgen's
+(R. Tran et al., Sci. Data 3, 160080 (2016)); no surface is reconstructed beyond the cell that it has there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import Any, ClassVar, Literal
 
@@ -21,8 +22,9 @@ from pymatgen.core.surface import Slab, SlabGenerator, get_symmetrically_distinc
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
+from aiida_gaprss.frames import dumps, loads
 from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
-from aiida_gaprss.properties.defects import ends, worst
+from aiida_gaprss.properties.formation import NOTHING, ends, worst
 from aiida_gaprss.properties.supercells import moves
 from aiida_gaprss.runners.status import CONVERGED, ENDS
 from aiida_gaprss.settings.jobs import RelaxSettings
@@ -30,6 +32,9 @@ from aiida_gaprss.settings.model import Count, Length, Positive
 
 #: J/m² in an eV/Å².
 J_PER_M2 = 1e20 / units.J
+
+#: Relative to the length per atom: terminations that differ by less are one.
+SAME_SLAB = 0.01
 
 #: Surface energies that differ by less, J/m², have no order.
 EQUAL = 0.01
@@ -75,7 +80,10 @@ class Surfaces(Property):
         "negative_surface_energies": Limits(0, 0, "", "a crystal whose surface gains energy falls apart"),
         "surfaces_not_relaxed": Limits(0, 0, "", "a relaxation that does not converge has no surface energy"),
         "residual_force_eV_per_A": Limits(
-            0.1, 0.3, "eV/Å", "that of the reference at the potential's geometry: the error of a good potential's forces, and three"
+            0.1,
+            0.3,
+            "eV/Å",
+            "that of the reference at the potential's geometry: the error of a good potential's forces, and three",
         ),
     }
 
@@ -85,7 +93,9 @@ class Surfaces(Property):
         if self.vacuum_A < reach:
             out.append(f"vacuum_A is {self.vacuum_A:g} Å, expected at least the cutoff of the potential, {reach:.2f} Å")
         if self.thickness_A < 2 * reach:
-            out.append(f"thickness_A is {self.thickness_A:g} Å, expected at least twice the cutoff of the potential, {2 * reach:.2f} Å")
+            out.append(
+                f"thickness_A is {self.thickness_A:g} Å, expected at least twice the cutoff of the potential, {2 * reach:.2f} Å"
+            )
         return out
 
     def cuts(self, crystal: Atoms) -> list[Cut]:
@@ -95,21 +105,8 @@ class Surfaces(Property):
         """
         if not crystal.pbc.all():
             raise PropertyError("surfaces need a crystal that is periodic in all directions")
-        given = AseAtomsAdaptor.get_structure(Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True))
-        standard = SpacegroupAnalyzer(given, symprec=self.symmetry_A).get_conventional_standard_structure()
-        indices = sorted(get_symmetrically_distinct_miller_indices(standard, self.max_index), key=_simplest)
-        return [self._cut(standard, miller) for miller in indices]
-
-    def _cut(self, standard: Structure, miller: tuple[int, int, int]) -> Cut:
-        generator = SlabGenerator(standard, miller, self.thickness_A, self.vacuum_A, center_slab=True)
-        bulk = _atoms(generator.oriented_unit_cell)
-        name, slabs, left_out = _name(miller), [], []
-        for number, slab in enumerate(generator.get_slabs(tol=0.01)):
-            if reason := _useless(slab, standard):
-                left_out.append(f"{name}, termination {number}: {reason}")
-            else:
-                slabs.append(_upright(slab))
-        return Cut(name, tuple(int(i) for i in miller), bulk, tuple(slabs), tuple(left_out))
+        lines = dumps([Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)])
+        return list(_cuts(lines, self.max_index, self.thickness_A, self.vacuum_A, self.symmetry_A))
 
     def plan(self, crystal: Atoms) -> list[Atoms]:
         """Return oriented unit cells and slabs.
@@ -119,8 +116,8 @@ class Surfaces(Property):
         frames = []
         for cut in self.cuts(crystal):
             if cut.slabs:
-                frames.append(self._part(f"bulk_{cut.name}", cut.bulk))
-                frames += [self._part(f"slab_{cut.name}_{number}", slab) for number, slab in enumerate(cut.slabs)]
+                frames.append(self._part(f"bulk_{cut.name}", cut.bulk.copy()))
+                frames += [self._part(f"slab_{cut.name}_{number}", slab.copy()) for number, slab in enumerate(cut.slabs)]
         if not frames:
             raise PropertyError("no slab has two equal sides and the composition of the crystal; a larger max_index has others")
         return frames
@@ -179,12 +176,38 @@ class Surfaces(Property):
 
     def curves(self, result: Mapping[str, Any]) -> dict[str, Curve]:
         """Return surface energies, a point for each surface."""
-        values = [(name, one["energy_J_per_m2"]) for name, one in result["surfaces"].items() if one["energy_J_per_m2"] is not None]
+        values = [
+            (name, one["energy_J_per_m2"]) for name, one in result["surfaces"].items() if one["energy_J_per_m2"] is not None
+        ]
         if not values:
             return {}
         x = list(range(len(values)))
         ticks = [(float(at), name) for at, (name, _) in enumerate(values)]
         return {"surface energies": Curve(x, [[v for _, v in values]], "", "surface energy (J/m²)", ticks, points=True)}
+
+
+@lru_cache(maxsize=32)
+def _cuts(crystal: str, max_index: int, thickness: float, vacuum: float, tolerance: float) -> tuple[Cut, ...]:
+    """Return the cuts of a crystal, given as extended XYZ; they take seconds, and are asked for by plan and results.
+
+    :param thickness: of slabs, Å; ``vacuum``, Å; ``tolerance``: of the symmetry, Å.
+    """
+    analyzer = SpacegroupAnalyzer(AseAtomsAdaptor.get_structure(loads(crystal)[0]), symprec=tolerance)
+    standard = analyzer.get_conventional_standard_structure()
+    indices = sorted(get_symmetrically_distinct_miller_indices(standard, max_index), key=_simplest)
+    return tuple(_cut(standard, miller, thickness, vacuum) for miller in indices)
+
+
+def _cut(standard: Structure, miller: tuple[int, int, int], thickness: float, vacuum: float) -> Cut:
+    generator = SlabGenerator(standard, miller, thickness, vacuum, center_slab=True)
+    name, slabs, left_out = _name(miller), [], []
+    for number, slab in enumerate(generator.get_slabs(tol=SAME_SLAB)):
+        if reason := _useless(slab, standard):
+            left_out.append(f"{name}, termination {number}: {reason}")
+        else:
+            slabs.append(_upright(slab))
+    indices = (int(miller[0]), int(miller[1]), int(miller[2]))
+    return Cut(name, indices, _atoms(generator.oriented_unit_cell), tuple(slabs), tuple(left_out))
 
 
 def _simplest(miller: Sequence[int]) -> tuple[int, ...]:
@@ -234,10 +257,16 @@ def _told(slab: Atoms, steps: Sequence[Atoms], bulk: float, prefix: str) -> dict
 
     :param bulk: energy per atom of the crystal, eV.
     """
-    keys = ("energy_J_per_m2", "energy_eV_per_A2", "unrelaxed_energy_J_per_m2", "residual_force_eV_per_A", "largest_displacement_A")
+    keys = (
+        "energy_J_per_m2",
+        "energy_eV_per_A2",
+        "unrelaxed_energy_J_per_m2",
+        "residual_force_eV_per_A",
+        "largest_displacement_A",
+    )
     out: dict[str, Any] = dict.fromkeys(keys)
     if not steps:
-        return {**out, "relax_status": "nothing came out"}
+        return {**out, "relax_status": NOTHING}
     first, last = steps[0], steps[-1]
     out["relax_status"] = str(last.info.get("relax_status"))
     if out["relax_status"] not in ENDS:

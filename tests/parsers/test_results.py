@@ -39,7 +39,7 @@ def frames_of(line):
 def test_every_job_is_read(done, kind, tmp_path):
     code, outputs = done(kind).parse(tmp_path)
     assert code is None
-    assert len(content(outputs)) == {"relax": 15, "neb": 21, "buildcell": 4}.get(kind, 7)
+    assert len(content(outputs)) == {"relax": 15, "neb": 18, "buildcell": 4}.get(kind, 7)
     assert outputs["summary"]["complete"]
 
 
@@ -107,7 +107,10 @@ FRAMES = [
     (*changed_frame(lambda a: a.info.pop("PRED_virial"), "neb"), "the frame has no PRED_virial, expected one"),
     (*changed_frame(set_info("step", 1), "neb"), "step of frame 1 is 1, expected 0"),
     (*changed_frame(set_info("step", False), "neb"), "step of frame 1 is False, expected 0"),
-    (*changed_frame(set_info("relax_status", "converged"), "neb"), "relax_status of frame 1 is 'converged', expected 'max_steps'"),
+    (
+        *changed_frame(set_info("relax_status", "converged"), "neb"),
+        "relax_status of frame 1 is 'converged', expected 'max_steps'",
+    ),
     (*changed_frame(set_info("vector", [0.5, 0.5]), "describe"), r"vector has 2 values \(float64\), expected \d+ numbers"),
     (*changed_frame(set_info("packed", "sha256:0"), "bundle"), "raw/00001.zip has sha256:.*, expected sha256:0"),
     (lambda line: line.update(frames=2 * line["frames"]), "label", "status is 'ok' and frames are 2; expected one frame"),
