@@ -122,7 +122,7 @@ class Interstitial(Defects):
 def sites_of(crystal: Atoms, tolerance: float) -> list[tuple[int, str, dict[str, Any]]]:
     """Return of each kind of site an atom, its element, and what is told of the site."""
     symmetry = Symmetry(crystal, tolerance)
-    equal = Counter(int(atom) for atom in symmetry.dataset.equivalent_atoms)
+    equal = Counter(int(atom) for atom in symmetry.dataset.crystallographic_orbits)
     out = []
     for site in symmetry.sites:
         symbol = str(crystal.symbols[site])

@@ -40,6 +40,9 @@ LOST = 0.5
 #: Of a part of which there are no frames.
 NOTHING = "nothing came out"
 
+#: Where the chemical potential of an element is from.
+OWN = "the perfect supercell"
+
 #: Source of limits.
 ZUO = "Y. Zuo et al., J. Phys. Chem. A 124, 731 (2020), Table II and its discussion: most errors of GAP and MTP are within 10 %"
 
@@ -108,6 +111,7 @@ class Defects(Property):
             "that of the reference at the potential's geometry: the error of a good potential's forces, and three",
         ),
         "defects_not_relaxed": Limits(0, 0, "", "a relaxation that does not converge has no formation energy"),
+        "negative_formation_energies": Limits(0, 0, "", "an element that gains energy by its defects is no stable crystal"),
         "defects_lost": Limits(0, 0, "", "a defect that becomes another one is none of this potential"),
     }
 
@@ -209,7 +213,7 @@ class Defects(Property):
             }
             return energies, "crystals of the elements"
         if len(symbols) == 1:
-            return {symbols[0]: energy}, "the perfect supercell"
+            return {symbols[0]: energy}, OWN
         return None, f"none are set for {', '.join(symbols)}: energies only, no formation energies"
 
     def scores(self, result: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, float]:
@@ -221,6 +225,9 @@ class Defects(Property):
             ),
             "defects_lost": float(sum(one["intact"] is False for one in found.values())),
         }
+        if result["chemical_potentials"] == OWN:
+            energies = [one["formation_energy_eV"] for one in found.values()]
+            out["negative_formation_energies"] = float(sum(energy is not None and energy < 0 for energy in energies))
         theirs = (reference or {}).get("defects", {})
         key = "formation_energy_eV"
         pairs = [(one[key], theirs[name][key]) for name, one in found.items() if theirs.get(name, {}).get(key) is not None]

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from ase import Atoms, units
 from ase.geometry import minkowski_reduce
+from ase.neighborlist import neighbor_list
 from pydantic import Field
 from pymatgen.core import Structure
 from pymatgen.core.surface import Slab, SlabGenerator, get_symmetrically_distinct_miller_indices
@@ -25,7 +26,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from aiida_gaprss.frames import dumps, loads
 from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
 from aiida_gaprss.properties.formation import NOTHING, ends, worst
-from aiida_gaprss.properties.supercells import moves
+from aiida_gaprss.properties.supercells import moves, nearest_distance
 from aiida_gaprss.runners.status import CONVERGED, ENDS
 from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.settings.model import Count, Length, Positive
@@ -36,13 +37,16 @@ J_PER_M2 = 1e20 / units.J
 #: Relative to the length per atom: terminations that differ by less are one.
 SAME_SLAB = 0.01
 
+#: Times the distance of the nearest neighbours, up to where atoms are bound.
+BONDS = 1.2
+
 #: Surface energies that differ by less, J/m², have no order.
 EQUAL = 0.01
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Slabs of one pair of Miller indices, and the cell that they are cut from.
+    """Slabs of one set of Miller indices, and the cell that they are cut from.
 
     :param left_out: terminations that were not taken, and why.
     """
@@ -57,7 +61,7 @@ class Cut:
 class Surfaces(Property):
     """Energies of the surfaces of a crystal that symmetry tells apart, of all terminations whose slabs have two equal sides.
 
-    Frames: for each pair of indices the oriented unit cell and a slab for each termination. ``result`` gives γ relaxed and as
+    Frames: for each set of indices the oriented unit cell and a slab for each termination, that with the fewest broken bonds first. ``result`` gives γ relaxed and as
     cut. Miller indices are those of the conventional standard cell.
     """
 
@@ -201,7 +205,8 @@ def _cuts(crystal: str, max_index: int, thickness: float, vacuum: float, toleran
 def _cut(standard: Structure, miller: tuple[int, int, int], thickness: float, vacuum: float) -> Cut:
     generator = SlabGenerator(standard, miller, thickness, vacuum, center_slab=True)
     name, slabs, left_out = _name(miller), [], []
-    for number, slab in enumerate(generator.get_slabs(tol=SAME_SLAB)):
+    found = sorted(generator.get_slabs(tol=SAME_SLAB), key=lambda slab: -_bonds(slab))
+    for number, slab in enumerate(found):
         if reason := _useless(slab, standard):
             left_out.append(f"{name}, termination {number}: {reason}")
         else:
@@ -223,6 +228,12 @@ def _atoms(structure: Structure) -> Atoms:
     """Return a structure as atoms alone."""
     found = AseAtomsAdaptor.get_atoms(structure)
     return Atoms(found.numbers, found.positions, cell=found.cell, pbc=True)
+
+
+def _bonds(slab: Slab) -> float:
+    """Return how many neighbours an atom of a slab has on average, of those that are not much farther away than the nearest."""
+    atoms = _atoms(slab)
+    return float(len(neighbor_list("i", atoms, BONDS * nearest_distance(atoms))) / len(atoms))
 
 
 def _upright(slab: Slab) -> Atoms:
