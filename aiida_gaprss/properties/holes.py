@@ -1,4 +1,4 @@
-"""Where there is room for another atom in a crystal: the corners of its Voronoi cells, which are as far from four atoms or more."""
+"""Where a crystal has room for another atom: the corners of its Voronoi cells, which are as far from four atoms or more."""
 
 from __future__ import annotations
 
@@ -37,21 +37,19 @@ def holes(crystal: Atoms, tolerance: float, radius: float) -> list[Hole]:
 
     :param tolerance: of the symmetry, Å; ``radius``: shortest distance from the atoms, Å.
     """
-    surroundings = _surroundings(crystal)
-    tree = cKDTree(surroundings)
-    scaled = Voronoi(surroundings).vertices @ np.linalg.inv(crystal.cell.array)
-    inside = scaled[((scaled > -1e-6) & (scaled < 1 - 1e-6)).all(axis=1)]
-    distances = tree.query(inside @ crystal.cell.array)[0]
     symmetry, found = Symmetry(crystal, tolerance), []
-    for number in np.lexsort((*np.round(inside.T, 4), -np.round(distances, 4))):
-        place, distance = inside[number], float(distances[number])
-        if distance >= radius and not any(symmetry.same(place, other, ONE_HOLE) for other, _ in found):
-            found.append((place, distance))
-    out = []
-    for place, distance in found:
-        position = place @ crystal.cell.array
-        out.append(Hole(position, distance, len(tree.query_ball_point(position, NEIGHBOURS * distance))))
-    return out
+    surroundings = _surroundings(symmetry.primitive)
+    tree = cKDTree(surroundings)
+    corners = Voronoi(surroundings).vertices
+    scaled = corners @ np.linalg.inv(symmetry.primitive.cell.array)
+    inside = ((scaled > -1e-6) & (scaled < 1 - 1e-6)).all(axis=1)
+    corners, scaled = corners[inside], scaled[inside]
+    distances = tree.query(corners)[0]
+    for number in np.lexsort((*np.round(scaled.T, 4), -np.round(distances, 4))):
+        position, distance = corners[number], float(distances[number])
+        if distance >= radius and not any(symmetry.same(position, other.position, ONE_HOLE) for other in found):
+            found.append(Hole(position, distance, len(tree.query_ball_point(position, NEIGHBOURS * distance))))
+    return found
 
 
 def _surroundings(crystal: Atoms) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,15 +19,12 @@ from ase.neighborlist import neighbor_list
 from pydantic import Field
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
-from aiida_gaprss.properties.defects import ZUO, elements_of, worst
-from aiida_gaprss.properties.supercells import Symmetry, supercell, too_small
+from aiida_gaprss.properties.base import Curve, Limits, Property, value_of
+from aiida_gaprss.properties.formation import NOTHING, ZUO, elements_of, worst
+from aiida_gaprss.properties.supercells import SAME_PLACE, Symmetry, supercell, too_small
 from aiida_gaprss.runners.status import CONVERGED
 from aiida_gaprss.settings.jobs import NebSettings
 from aiida_gaprss.settings.model import AtomCount, Count, Length, Positive
-
-#: Decimals of fractional coordinates, by which hops are compared.
-DIGITS = 3
 
 
 @dataclass(frozen=True)
@@ -162,12 +160,10 @@ def hops(crystal: Atoms, tolerance: float, shell: float) -> list[Hop]:
     :param shell: see ``Migration``.
     """
     symmetry = Symmetry(crystal, tolerance)
-    seen: set[tuple[int, ...]] = set()
-    out = []
+    out: list[Hop] = []
     for site in symmetry.sites:
         for hop in _from(crystal, site, shell):
-            if _key(crystal, hop) not in seen:
-                seen |= _images(crystal, symmetry, hop)
+            if not any(_same(crystal, symmetry, hop, other) for other in out):
                 before = sum((other.vacancy, other.atom) == (site, hop.atom) for other in out)
                 name = f"hop_{crystal.symbols[site]}_{site}_{hop.atom}" + (f"_{before + 1}" if before else "")
                 out.append(replace(hop, name=name))
@@ -185,25 +181,20 @@ def _from(crystal: Atoms, site: int, shell: float) -> list[Hop]:
     near = lengths <= shell * lengths.min()
     atoms, vectors = alike[second[mine][near]], vectors[mine][near]
     found = [Hop(site, int(atom), vector) for atom, vector in zip(atoms, vectors, strict=True)]
-    return sorted(found, key=lambda hop: (hop.atom, round(hop.distance, DIGITS), _key(crystal, hop)))
+    return sorted(found, key=lambda hop: (hop.atom, round(hop.distance, 2), *np.round(hop.vector, 2)))
 
 
-def _key(crystal: Atoms, hop: Hop) -> tuple[int, ...]:
-    return _rounded(hop.vacancy, hop.atom, hop.vector @ np.linalg.inv(crystal.cell.array))
-
-
-def _rounded(vacancy: int, atom: int, vector: np.ndarray) -> tuple[int, ...]:
-    return (int(vacancy), int(atom), *(int(x) for x in np.rint(vector * 10**DIGITS)))
-
-
-def _images(crystal: Atoms, symmetry: Symmetry, hop: Hop) -> set[tuple[int, ...]]:
-    """Return all hops that are this one by symmetry, or back."""
-    scaled = crystal.get_scaled_positions()
-    vectors = symmetry.dataset.rotations @ (hop.vector @ np.linalg.inv(crystal.cell.array))
-    ends = [symmetry.atoms_at(symmetry.images(scaled[site])) for site in (hop.vacancy, hop.atom)]
-    there = {_rounded(*hop) for hop in zip(*ends, vectors, strict=True)}
-    back = {_rounded(atom, vacancy, -vector) for vacancy, atom, vector in zip(*ends, vectors, strict=True)}
-    return there | back
+def _same(crystal: Atoms, symmetry: Symmetry, hop: Hop, other: Hop) -> bool:
+    """Tell whether an operation makes another hop of one, there or back."""
+    if abs(hop.distance - other.distance) > SAME_PLACE:
+        return False
+    start = crystal.positions[other.vacancy]
+    ends = symmetry.atoms_at(np.array([start, start + other.vector]))
+    place, vectors = crystal.positions[hop.vacancy], symmetry.turned(hop.vector)
+    images = np.stack([symmetry.atoms_at(symmetry.images(one)) for one in (place, place + hop.vector)], axis=1)
+    there = (images == ends).all(axis=1) & (np.linalg.norm(vectors - other.vector, axis=1) < SAME_PLACE)
+    back = (images == ends[::-1]).all(axis=1) & (np.linalg.norm(vectors + other.vector, axis=1) < SAME_PLACE)
+    return bool((there | back).any())
 
 
 def _told(images: Sequence[Atoms], bulk: float | None, prefix: str) -> dict[str, Any]:
@@ -214,13 +205,13 @@ def _told(images: Sequence[Atoms], bulk: float | None, prefix: str) -> dict[str,
     keys = ("barrier_eV", "barrier_back_eV", "formation_energy_eV", "activation_energy_eV", "path_A", "energies_eV")
     out: dict[str, Any] = dict.fromkeys((*keys, "residual_force_eV_per_A"))
     if len(images) < 3:
-        return {**out, "relax_status": "nothing came out"}
+        return {**out, "relax_status": NOTHING}
     energies = np.array([float(value_of(image, "energy", prefix)) for image in images])
     saddle = int(energies.argmax())
     out["relax_status"] = str(images[0].info.get("relax_status"))
     out["barrier_eV"] = float(energies[saddle] - energies[0])
     out["barrier_back_eV"] = float(energies[saddle] - energies[-1])
-    out["path_A"] = [0.0, *(float(x) for x in np.cumsum([_between(a, b) for a, b in zip(images, images[1:], strict=False)]))]
+    out["path_A"] = [0.0, *(float(x) for x in np.cumsum([_between(a, b) for a, b in pairwise(images)]))]
     out["energies_eV"] = [float(x) for x in energies - energies[0]]
     out["residual_force_eV_per_A"] = float(np.linalg.norm(value_of(images[saddle], "forces", prefix), axis=1).max())
     if bulk is not None:

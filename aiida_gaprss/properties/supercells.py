@@ -44,8 +44,8 @@ def too_small(cell: Atoms, reach: float) -> list[str]:
     if distance >= 2 * reach:
         return []
     return [
-        f"the supercell of {len(cell)} atoms is too small: a defect is {distance:.2f} Å from its own image, expected at least twice "
-        f"the cutoff of the potential, {2 * reach:.2f} Å; set length_A: {np.ceil(20 * reach) / 10:g}, or repeat"
+        f"the supercell of {len(cell)} atoms is too small: a defect is {distance:.2f} Å from its own image, expected at least "
+        f"twice the cutoff of the potential, {2 * reach:.2f} Å; set length_A: {np.ceil(20 * reach) / 10:g}, or repeat"
     ]
 
 
@@ -64,7 +64,7 @@ def moves(before: Atoms, after: Atoms) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Symmetry:
-    """Operations of the space group of a crystal, by spglib.
+    """The space group of a crystal, by spglib; that of its primitive cell, also where the crystal is given in a larger one.
 
     :param tolerance: of positions, Å.
     """
@@ -74,12 +74,27 @@ class Symmetry:
 
     @cached_property
     def dataset(self) -> Any:
-        """What spglib says of the crystal.
+        """What spglib says of the crystal as it is given.
 
         :raises PropertyError: if it finds no symmetry, as where two atoms are at one place.
         """
-        cell = (self.crystal.cell.array, self.crystal.get_scaled_positions(), self.crystal.numbers)
-        found = spglib.get_symmetry_dataset(cell, symprec=self.tolerance)
+        return self._found(spglib.get_symmetry_dataset(_cell(self.crystal), symprec=self.tolerance))
+
+    @cached_property
+    def primitive(self) -> Atoms:
+        """The primitive cell, as it lies in the crystal."""
+        cell = spglib.standardize_cell(_cell(self.crystal), to_primitive=True, no_idealize=True, symprec=self.tolerance)
+        vectors, scaled, numbers = self._found(cell)
+        return Atoms(numbers, scaled_positions=scaled, cell=vectors, pbc=True)
+
+    @cached_property
+    def operations(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rotations, shape (operations, 3, 3), and translations, (operations, 3), of the primitive cell, for columns of Å."""
+        found = self._found(spglib.get_symmetry_dataset(_cell(self.primitive), symprec=self.tolerance))
+        vectors = self.primitive.cell.array.T
+        return vectors @ found.rotations @ np.linalg.inv(vectors), found.translations @ vectors.T
+
+    def _found(self, found: Any) -> Any:
         if found is None:
             raise PropertyError(f"spglib finds no symmetry of the crystal to {self.tolerance:g} Å: are two atoms at one place?")
         return found
@@ -87,20 +102,28 @@ class Symmetry:
     @property
     def sites(self) -> list[int]:
         """One atom of each kind of site, the first."""
-        return sorted({int(atom) for atom in self.dataset.equivalent_atoms})
+        return sorted({int(atom) for atom in self.dataset.crystallographic_orbits})
+
+    def turned(self, vector: np.ndarray) -> np.ndarray:
+        """Return what the operations make of a vector, Å, shape (operations, 3)."""
+        return np.asarray(self.operations[0] @ vector)
 
     def images(self, place: np.ndarray) -> np.ndarray:
-        """Return where the operations take a place, fractional coordinates, shape (operations, 3)."""
-        return np.asarray(self.dataset.rotations @ place + self.dataset.translations)
+        """Return where the operations take a place, Å, shape (operations, 3)."""
+        return np.asarray(self.turned(place) + self.operations[1])
 
     def atoms_at(self, places: np.ndarray) -> np.ndarray:
-        """Return which atom is at each of some fractional coordinates, shape (n,)."""
-        between = self.crystal.get_scaled_positions()[None] - places[:, None]
-        between -= np.round(between)
-        return np.asarray(np.linalg.norm(between @ self.crystal.cell.array, axis=2).argmin(axis=1))
+        """Return which atom of the primitive cell is at each of some places (Å), in whichever cell, shape (n,)."""
+        between = (self.primitive.positions[None] - places[:, None]).reshape(-1, 3)
+        return np.asarray(self._lengths(between).reshape(len(places), -1).argmin(axis=1))
 
     def same(self, place: np.ndarray, other: np.ndarray, within: float = SAME_PLACE) -> bool:
-        """Tell whether an operation takes a place (fractional coordinates) to another one, to so many Å."""
-        between = self.images(place) - other
-        vectors = (between - np.round(between)) @ self.crystal.cell.array
-        return bool(find_mic(vectors, self.crystal.cell, True)[1].min() < within)
+        """Tell whether an operation takes a place to another one, to so many Å."""
+        return bool(self._lengths(self.images(place) - other).min() < within)
+
+    def _lengths(self, vectors: np.ndarray) -> np.ndarray:
+        return np.asarray(find_mic(vectors, self.primitive.cell, True)[1])
+
+
+def _cell(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers

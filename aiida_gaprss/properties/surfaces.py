@@ -1,29 +1,32 @@
 """Surface energies of a crystal: slabs of all Miller indices up to a maximum, relaxed in their cells.
 
-γ = (E(slab) − N e(bulk)) / 2A, with the energy per atom of the oriented unit cell from which the slab is cut, so that its k-points
-go with those of the slab and γ converges with its thickness (W. Sun and G. Ceder, Surf. Sci. 617, 53 (2013)). Slabs are pymatgen's
-(R. Tran et al., Sci. Data 3, 160080 (2016)); surfaces are not reconstructed beyond the cell that they have there.
+γ = (E(slab) − N e(bulk)) / 2A, with the energy per atom of the oriented unit cell from which the slab is cut: its k-points go
+with those of the slab, so that γ converges with the thickness (W. Sun and G. Ceder, Surf. Sci. 617, 53 (2013)). Slabs are pymatgen's
+(R. Tran et al., Sci. Data 3, 160080 (2016)); no surface is reconstructed beyond the cell that it has there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms, units
 from ase.geometry import minkowski_reduce
+from ase.neighborlist import neighbor_list
 from pydantic import Field
 from pymatgen.core import Structure
 from pymatgen.core.surface import Slab, SlabGenerator, get_symmetrically_distinct_miller_indices
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
+from aiida_gaprss.frames import dumps, loads
 from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
-from aiida_gaprss.properties.defects import ends, worst
-from aiida_gaprss.properties.supercells import moves
+from aiida_gaprss.properties.formation import NOTHING, ends, worst
+from aiida_gaprss.properties.supercells import moves, nearest_distance
 from aiida_gaprss.runners.status import CONVERGED, ENDS
 from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.settings.model import Count, Length, Positive
@@ -31,13 +34,19 @@ from aiida_gaprss.settings.model import Count, Length, Positive
 #: J/m² in an eV/Å².
 J_PER_M2 = 1e20 / units.J
 
+#: Relative to the length per atom: terminations that differ by less are one.
+SAME_SLAB = 0.01
+
+#: Times the distance of the nearest neighbours, up to where atoms are bound.
+BONDS = 1.2
+
 #: Surface energies that differ by less, J/m², have no order.
 EQUAL = 0.01
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Slabs of one pair of Miller indices, and the cell that they are cut from.
+    """Slabs of one set of Miller indices, and the cell that they are cut from.
 
     :param left_out: terminations that were not taken, and why.
     """
@@ -52,7 +61,7 @@ class Cut:
 class Surfaces(Property):
     """Energies of the surfaces of a crystal that symmetry tells apart, of all terminations whose slabs have two equal sides.
 
-    Frames: for each pair of indices the oriented unit cell and a slab for each termination. ``result`` gives γ relaxed and as
+    Frames: for each set of indices the oriented unit cell and a slab for each termination, that with the fewest broken bonds first. ``result`` gives γ relaxed and as
     cut. Miller indices are those of the conventional standard cell.
     """
 
@@ -100,21 +109,8 @@ class Surfaces(Property):
         """
         if not crystal.pbc.all():
             raise PropertyError("surfaces need a crystal that is periodic in all directions")
-        given = AseAtomsAdaptor.get_structure(Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True))
-        standard = SpacegroupAnalyzer(given, symprec=self.symmetry_A).get_conventional_standard_structure()
-        indices = sorted(get_symmetrically_distinct_miller_indices(standard, self.max_index), key=_simplest)
-        return [self._cut(standard, miller) for miller in indices]
-
-    def _cut(self, standard: Structure, miller: tuple[int, int, int]) -> Cut:
-        generator = SlabGenerator(standard, miller, self.thickness_A, self.vacuum_A, center_slab=True)
-        bulk = _atoms(generator.oriented_unit_cell)
-        name, slabs, left_out = _name(miller), [], []
-        for number, slab in enumerate(generator.get_slabs(tol=0.01)):
-            if reason := _useless(slab, standard):
-                left_out.append(f"{name}, termination {number}: {reason}")
-            else:
-                slabs.append(_upright(slab))
-        return Cut(name, tuple(int(i) for i in miller), bulk, tuple(slabs), tuple(left_out))
+        lines = dumps([Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)])
+        return list(_cuts(lines, self.max_index, self.thickness_A, self.vacuum_A, self.symmetry_A))
 
     def plan(self, crystal: Atoms) -> list[Atoms]:
         """Return oriented unit cells and slabs.
@@ -124,8 +120,8 @@ class Surfaces(Property):
         frames = []
         for cut in self.cuts(crystal):
             if cut.slabs:
-                frames.append(self._part(f"bulk_{cut.name}", cut.bulk))
-                frames += [self._part(f"slab_{cut.name}_{number}", slab) for number, slab in enumerate(cut.slabs)]
+                frames.append(self._part(f"bulk_{cut.name}", cut.bulk.copy()))
+                frames += [self._part(f"slab_{cut.name}_{number}", slab.copy()) for number, slab in enumerate(cut.slabs)]
         if not frames:
             raise PropertyError("no slab has two equal sides and the composition of the crystal; a larger max_index has others")
         return frames
@@ -194,6 +190,31 @@ class Surfaces(Property):
         return {"surface energies": Curve(x, [[v for _, v in values]], "", "surface energy (J/m²)", ticks, points=True)}
 
 
+@lru_cache(maxsize=32)
+def _cuts(crystal: str, max_index: int, thickness: float, vacuum: float, tolerance: float) -> tuple[Cut, ...]:
+    """Return the cuts of a crystal, given as extended XYZ; they take seconds, and are asked for by plan and results.
+
+    :param thickness: of slabs, Å; ``vacuum``, Å; ``tolerance``: of the symmetry, Å.
+    """
+    analyzer = SpacegroupAnalyzer(AseAtomsAdaptor.get_structure(loads(crystal)[0]), symprec=tolerance)
+    standard = analyzer.get_conventional_standard_structure()
+    indices = sorted(get_symmetrically_distinct_miller_indices(standard, max_index), key=_simplest)
+    return tuple(_cut(standard, miller, thickness, vacuum) for miller in indices)
+
+
+def _cut(standard: Structure, miller: tuple[int, int, int], thickness: float, vacuum: float) -> Cut:
+    generator = SlabGenerator(standard, miller, thickness, vacuum, center_slab=True)
+    name, slabs, left_out = _name(miller), [], []
+    found = sorted(generator.get_slabs(tol=SAME_SLAB), key=lambda slab: -_bonds(slab))
+    for number, slab in enumerate(found):
+        if reason := _useless(slab, standard):
+            left_out.append(f"{name}, termination {number}: {reason}")
+        else:
+            slabs.append(_upright(slab))
+    indices = (int(miller[0]), int(miller[1]), int(miller[2]))
+    return Cut(name, indices, _atoms(generator.oriented_unit_cell), tuple(slabs), tuple(left_out))
+
+
 def _simplest(miller: Sequence[int]) -> tuple[int, ...]:
     return (max(abs(i) for i in miller), sum(abs(i) for i in miller), *(-i for i in miller))
 
@@ -207,6 +228,12 @@ def _atoms(structure: Structure) -> Atoms:
     """Return a structure as atoms alone."""
     found = AseAtomsAdaptor.get_atoms(structure)
     return Atoms(found.numbers, found.positions, cell=found.cell, pbc=True)
+
+
+def _bonds(slab: Slab) -> float:
+    """Return how many neighbours an atom of a slab has on average, of those that are not much farther away than the nearest."""
+    atoms = _atoms(slab)
+    return float(len(neighbor_list("i", atoms, BONDS * nearest_distance(atoms))) / len(atoms))
 
 
 def _upright(slab: Slab) -> Atoms:
@@ -250,7 +277,7 @@ def _told(slab: Atoms, steps: Sequence[Atoms], bulk: float, prefix: str) -> dict
     )
     out: dict[str, Any] = dict.fromkeys(keys)
     if not steps:
-        return {**out, "relax_status": "nothing came out"}
+        return {**out, "relax_status": NOTHING}
     first, last = steps[0], steps[-1]
     out["relax_status"] = str(last.info.get("relax_status"))
     if out["relax_status"] not in ENDS:

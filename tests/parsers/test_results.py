@@ -39,7 +39,7 @@ def frames_of(line):
 def test_every_job_is_read(done, kind, tmp_path):
     code, outputs = done(kind).parse(tmp_path)
     assert code is None
-    assert len(content(outputs)) == {"relax": 15, "md": 9, "buildcell": 4}.get(kind, 7)
+    assert len(content(outputs)) == {"relax": 15, "neb": 18, "buildcell": 4}.get(kind, 7)
     assert outputs["summary"]["complete"]
 
 
@@ -103,24 +103,14 @@ FRAMES = [
         *changed_frame(set_info("relax_status", "converged"), "relax"),
         "relax_status of frame 1 is 'converged', expected 'on_the_way'",
     ),
-    (*changed_frame(set_info("step", 3), "md"), "step of frame 2 is 2, expected a number of 4 or more"),
-    (*changed_frame(set_info("step", "first"), "md"), "step of frame 1 is 'first', expected a number of 0 or more"),
-    (*changed_frame(set_info("md_status", "finished"), "md"), "md_status of frame 1 is 'finished', expected 'on_the_way'"),
-    (*changed_frame(set_info("temperature_K", -5.0), "md"), "temperature_K of frame 1 is -5, expected nothing below zero"),
-    (*changed_frame(lambda a: a.info.pop("time_ps"), "md"), "time_ps is null, expected a finite number"),
-    (*changed_frame(lambda a: a.info.pop("PRED_virial"), "md"), "the frame has no PRED_virial, expected one"),
+    (*changed_frame(lambda a: a.symbols.__setitem__(0, "Au"), "neb"), "atom 1 is Au, expected Cu"),
+    (*changed_frame(lambda a: a.info.pop("PRED_virial"), "neb"), "the frame has no PRED_virial, expected one"),
+    (*changed_frame(set_info("step", 1), "neb"), "step of frame 1 is 1, expected 0"),
+    (*changed_frame(set_info("step", False), "neb"), "step of frame 1 is False, expected 0"),
     (
-        lambda line: line.update(frames=line["frames"].replace("md_end_step=4", "md_end_step=3")),
-        "md",
-        "md_end_step of the last frame is 3, expected a number of 4 or more",
+        *changed_frame(set_info("relax_status", "converged"), "neb"),
+        "relax_status of frame 1 is 'converged', expected 'max_steps'",
     ),
-    (
-        lambda line: line.update(frames=line["frames"].replace("md_end_step=4", "md_end_step=9")),
-        "md",
-        "md_end_step is 9, expected 4, the step of the last frame of what is 'finished'",
-    ),
-    (lambda line: line.update(status="sleeping"), "md", "status is 'sleeping' with 3 frames, expected finished, time_limit"),
-    (lambda line: line.update(status="finished", frames=""), "md", "status is 'finished', but there is no frame"),
     (*changed_frame(set_info("vector", [0.5, 0.5]), "describe"), r"vector has 2 values \(float64\), expected \d+ numbers"),
     (*changed_frame(set_info("packed", "sha256:0"), "bundle"), "raw/00001.zip has sha256:.*, expected sha256:0"),
     (lambda line: line.update(frames=2 * line["frames"]), "label", "status is 'ok' and frames are 2; expected one frame"),

@@ -23,7 +23,7 @@ def hop(symbol="Al", n=2):
     """Return a cell with a vacancy at the origin, the nearest atom, and where that hops to."""
     perfect = bulk(symbol, cubic=True) * (n, n, n)
     atoms = perfect[1:]
-    vectors, distances = find_mic(atoms.positions, atoms.cell)
+    _, distances = find_mic(atoms.positions, atoms.cell)
     return atoms, {"atom": int(distances.argmin()), "to": (0.0, 0.0, 0.0)}
 
 
