@@ -20,10 +20,10 @@ from ase.build import bulk
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.runners import FOLDER
-from aiida_gaprss.settings.jobs import MdSettings, RelaxSettings
+from aiida_gaprss.settings.jobs import MdSettings, NebSettings, RelaxSettings, SpeedSettings
 
 #: The kinds of jobs that give one line for each frame.
-KINDS = ("label", "evaluate", "relax", "md", "describe", "buildcell", "bundle")
+KINDS = ("label", "evaluate", "relax", "md", "neb", "speed", "describe", "buildcell", "bundle")
 
 EMT = {"calculator": "emt", "arguments": {}}
 MD = {"program": [{"start_K": 300.0, "ps": 0.004}], "snapshot_every": 2}
@@ -95,6 +95,7 @@ def job(kind: str) -> Job:
         "evaluate": {**EMT, "local_energies": True, "variances": False},
         "relax": {**RelaxSettings(max_steps=4, snapshot_steps=[0, 2]).model_dump(), **EMT},
         "md": {**MdSettings(**MD).model_dump(), **EMT},
+        "neb": {**NebSettings(atom=0, to=(0.0, 0.0, 1.0), images=1, max_steps=2).model_dump(), **EMT},
         "describe": SOAP,
         "speed": {**SpeedSettings(calls=2).model_dump(), **EMT},
         "buildcell": {"command": "", "text": "#", "timeout_s": 5.0},
@@ -108,7 +109,7 @@ def job(kind: str) -> Job:
         "describe": {"settings": SOAP},
         "speed": {"settings": {"calls": 2}},
     }.get(kind, {})
-    if kind in ("evaluate", "relax", "md"):
+    if kind in ("evaluate", "relax", "md", "neb", "speed"):
         inputs["potential"] = Int(1).store()  # parsers want its uuid only
     if kind == "buildcell":
         inputs = {"n": Int(4).store(), "seed": Int(1).store(), "name": Str("cell").store()}

@@ -143,8 +143,8 @@ def property_results(settings: Dict, crystals: Dataset, index: Dict, prefix: Str
     """Make the properties of what a potential, or the reference, gives for the frames.
 
     :param prefix: of its energies, forces and virials.
-    :param nodes: ``planned_evaluate``; ``done_<task>``; ``test_…``, labelled frames; ``labels`` of the reference for these frames, without such for the
-        planned ones; ``solved_<number of the crystal>__<property>``, results that jobs have made.
+    :param nodes: ``planned_evaluate``; ``done_<task>``; ``test_…``, labelled frames; ``labels`` of the reference for what tasks
+        have made, without such for the planned frames; ``solved_<number of the crystal>__<property>``, results that jobs have made.
     """
     suite = Suite(**settings.get_dict())
     planned = nodes[f"{PLANNED}evaluate"].get_frames() if f"{PLANNED}evaluate" in nodes else []

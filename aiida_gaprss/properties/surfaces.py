@@ -61,8 +61,8 @@ class Cut:
 class Surfaces(Property):
     """Energies of the surfaces of a crystal that symmetry tells apart, of all terminations whose slabs have two equal sides.
 
-    Frames: for each set of indices the oriented unit cell and a slab for each termination, that with the fewest broken bonds first. ``result`` gives γ relaxed and as
-    cut. Miller indices are those of the conventional standard cell.
+    Frames: for each set of indices the oriented unit cell and a slab for each termination, that with the fewest broken bonds
+    first. ``result`` gives γ relaxed and as cut. Miller indices are those of the conventional standard cell.
     """
 
     kind: Literal["surfaces"] = "surfaces"

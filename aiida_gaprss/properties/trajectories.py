@@ -144,8 +144,9 @@ def unfolded(snapshots: Sequence[Atoms]) -> np.ndarray:
 def diffusion(snapshots: Sequence[Atoms]) -> dict[str, Any]:
     """Return the mean squared displacement, averaged over atoms and origins in time, and what follows from it.
 
-    The diffusion coefficient is a sixth of the slope (A. Einstein) from a tenth to a half of the trajectory. In a crystal that is small and means nothing: there the mean distance of atoms from where they are on
-    the average tells more, relative to the nearest neighbours as Lindemann's index (F. A. Lindemann, Phys. Z. 11, 609, 1910).
+    The diffusion coefficient is a sixth of the slope (A. Einstein) from a tenth to a half of the trajectory. In a crystal that
+    is small and means nothing: there the mean distance of atoms from where they are on the average tells more, relative to the
+    nearest neighbours as Lindemann's index (F. A. Lindemann, Phys. Z. 11, 609, 1910).
 
     :param snapshots: at equal distances in time; four at least.
     """

@@ -35,7 +35,7 @@ def frames_of(line):
     return fr.loads(line["frames"])
 
 
-@pytest.mark.parametrize("kind", ["label", "evaluate", "relax", "md", "describe", "buildcell", "bundle"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_job_is_read(done, kind, tmp_path):
     code, outputs = done(kind).parse(tmp_path)
     assert code is None
