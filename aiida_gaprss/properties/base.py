@@ -129,7 +129,7 @@ class Property(Model):
         return {}
 
     def curves(self, result: Mapping[str, Any]) -> dict[str, Curve]:
-        """Return what is drawn of a result, by names of figures."""
+        """Return what is drawn of a result, by names of figures; of ``across``, ``figure/crystal`` are curves of one figure."""
         return {}
 
     def across(self, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

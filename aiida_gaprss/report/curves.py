@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from aiida_gaprss.report.style import BLUE, VERMILION, WIDE, house_style
 
@@ -62,9 +63,13 @@ def draw_together(curves: Mapping[str, Curves]) -> Figure | None:
                 place = names.index(name) - (REFERENCE in names)
                 points = name == REFERENCE
                 style = "none" if points else STYLES[place % len(STYLES)]
-                label = crystal if len(names) == 1 else f"{crystal}, {name}"
-                _lines(axes, {**curve, "points": points}, label, colour, style, MARKERS[number % len(MARKERS)])
-        _legend(figure, axes)
+                _lines(axes, {**curve, "points": points}, "", colour, style, MARKERS[number % len(MARKERS)])
+        handles = [Line2D([], [], color=COLOURS[n % len(COLOURS)], label=crystal, linewidth=3) for n, crystal in enumerate(found)]
+        for name in names if len(names) > 1 else ():
+            place = names.index(name) - (REFERENCE in names)
+            look = {"marker": "o", "linestyle": "none"} if name == REFERENCE else {"linestyle": STYLES[place % len(STYLES)]}
+            handles.append(Line2D([], [], color=BLACK, label=name, markerfacecolor="none", **look))
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
     return figure
 
 
@@ -84,7 +89,7 @@ def _labels(axes: Axes, curve: Mapping[str, Any]) -> None:
 
 def _lines(axes: Axes, curve: Mapping[str, Any], label: str, colour: str, style: str, marker: str) -> None:
     x = np.array(curve["x"], dtype=float)
-    options: dict[str, Any] = {"color": colour, "label": label, "linewidth": 1.3}
+    options: dict[str, Any] = {"color": colour, "label": label or None, "linewidth": 1.3}
     if curve["points"]:
         options |= {"linestyle": "none", "marker": marker, "markersize": 4.5, "markerfacecolor": "none"}
     else:

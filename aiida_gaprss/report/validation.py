@@ -79,8 +79,9 @@ def figures_of(record: Mapping[str, Any], name: str) -> dict[str, Figure | None]
             result = properties.get(name)
             if result is None or not _whole(wanted, result):
                 continue
-            for title, curve in curves(wanted, result).items():
-                found.setdefault(title, {}).setdefault(crystal, {})[maker] = curve
+            for name_of_curve, curve in curves(wanted, result).items():
+                title, _, series = name_of_curve.partition("/")  # of several crystals: each a series of one figure
+                found.setdefault(title, {}).setdefault(series or crystal, {})[maker] = curve
     out: dict[str, Figure | None] = {}
     for title, by_crystal in found.items():
         if any(curve["together"] for of in by_crystal.values() for curve in of.values()):
@@ -131,7 +132,7 @@ def flat(result: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[str, Any
     for key, value in result.items():
         if isinstance(value, Mapping):
             out += flat(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float | str) and key != ERROR:
+        elif isinstance(value, int | float | str) and key != ERROR and value != "":
             out.append((f"{prefix}{key}", value))
     return out
 

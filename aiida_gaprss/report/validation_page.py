@@ -53,4 +53,16 @@ def section_of(record: Mapping[str, Any], name: str, folder: Path) -> dict[str, 
     rows = [row for row in score_rows(record) if row["property"] == name]
     numbers = [row for row in number_rows(record) if row["property"] == name]
     columns = list(dict.fromkeys(key for row in numbers for key in row if key not in ("property", "crystal", "number")))
-    return {"name": name, "images": images, "scores": rows, "numbers": numbers, "columns": columns, "potentials": potentials}
+    sources: dict[str, list[str]] = {}
+    for row in rows:
+        if "source" in row and row["score"] not in sources.setdefault(row["source"], []):
+            sources[row["source"]].append(row["score"])
+    return {
+        "sources": sources,
+        "name": name,
+        "images": images,
+        "scores": rows,
+        "numbers": numbers,
+        "columns": columns,
+        "potentials": potentials,
+    }
