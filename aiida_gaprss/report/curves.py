@@ -67,7 +67,9 @@ def draw_together(curves: Mapping[str, Curves]) -> Figure | None:
         handles = [Line2D([], [], color=COLOURS[n % len(COLOURS)], label=crystal, linewidth=3) for n, crystal in enumerate(found)]
         for name in names if len(names) > 1 else ():
             place = names.index(name) - (REFERENCE in names)
-            look: dict[str, Any] = {"marker": "o", "linestyle": "none"} if name == REFERENCE else {"linestyle": STYLES[place % len(STYLES)]}
+            look: dict[str, Any] = (
+                {"marker": "o", "linestyle": "none"} if name == REFERENCE else {"linestyle": STYLES[place % len(STYLES)]}
+            )
             handles.append(Line2D([], [], color=BLACK, label=name, markerfacecolor="none", **look))
         figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
     return figure

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from aiida.orm import CalcJobNode, WorkChainNode
 from matplotlib.figure import Figure
 
 from aiida_gaprss.campaign.stages import generation_of
 from aiida_gaprss.outside import shown
+from aiida_gaprss.properties.local_energies import LocalEnergies, structure
 from aiida_gaprss.properties.planning import ERROR
 from aiida_gaprss.properties.scorecard import curves
 from aiida_gaprss.properties.suite import Suite
 from aiida_gaprss.report.curves import REFERENCE, draw, draw_together
+from aiida_gaprss.report.local_figures import local_energies
 
 #: How a light is shown, never by its colour alone.
 SIGNS = {"good": "● good", "look": "▲ look", "bad": "✖ bad", None: "–"}
@@ -88,6 +91,18 @@ def figures_of(record: Mapping[str, Any], name: str) -> dict[str, Figure | None]
             out[title] = draw_together(by_crystal)
         else:
             out |= {f"{title}, {crystal}": draw(of) for crystal, of in by_crystal.items()}
+    return out | (_pictures(record, name) if isinstance(wanted, LocalEnergies) else {})
+
+
+def _pictures(record: Mapping[str, Any], name: str) -> dict[str, Figure | None]:
+    """Return structures with their atoms coloured by local energies."""
+    out: dict[str, Figure | None] = {}
+    for maker, crystals in record["results"].items():
+        for crystal in record["crystals"]:
+            for part, told in crystals.get(crystal, {}).get(name, {}).items():
+                if isinstance(told, Mapping) and "local_energies_eV" in told:
+                    energies = np.array(told["local_energies_eV"])
+                    out[f"{crystal}, {part}, {maker}"] = local_energies(structure(told), energies)
     return out
 
 
