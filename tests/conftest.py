@@ -498,6 +498,7 @@ settings:
           - {{by: farthest, of: snapshots, n: 2}}
   fit: {json.dumps(FIT)}
   final_fit: null
+  validate: null
   search:
     cells: {{random: 4}}
     relax: {{max_steps: 40, fmax: 0.1}}
@@ -568,6 +569,7 @@ def looped_campaign(run, campaign_codes, campaign_text, dataset, remembered, tmp
         text = campaign_text.replace("initial: {random: 10}", "initial: {random: 4}").replace("name: tiny", "name: loop")
         text = text.replace("  fit: {", '  max_generations: 3\n  fit: {"mixed_levels": true, ')
         text = text.replace("    label: 2", "    label: 2\n    again: 2")
+        text = text.replace("validate: null", "validate: {geometry: given, properties: {elastic: }}")
         text += f"""
   stop: {{energy_change: 20.0, distribution: 20.0, discovery: 1.0, new_error: 20.0, patience: 1, at_least: 2}}
   crystals: {{number: 3}}

@@ -9,6 +9,7 @@ from aiida_gaprss.report.collect import collect, training_labels
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.tables import progress_of
 from aiida_gaprss.report.text import generations_table, plain
+from aiida_gaprss.report.validation import in_a_row
 from aiida_gaprss.report.write import write_report
 
 pytestmark = pytest.mark.slow
@@ -58,6 +59,23 @@ def test_the_parts_in_their_order(looped, node):
     assert {"lowest", "relax", "label", "minima"} <= set(search.seconds)
     assert looped.ended == "all thresholds kept for 1 generations"
     assert looped.stop.thresholds() == {"energy_change": 20, "distribution": 20, "discovery": 1, "new_error": 20}
+
+
+def test_every_generation_is_validated(looped, node, tmp_path):
+    """Against the known crystal; the reference labels its frames once."""
+    assert set(looped.validations) == {"g00", "g01", "g02", "final"}
+    processes = [p for p in node.called if p.process_label == "ValidateWorkChain"]
+    assert len(processes) == len(looped.validations)
+    labels = [p for validation in processes for p in validation.called if p.process_label == "LabelWorkChain"]
+    jobs = [job for chain in labels for job in chain.called if job.process_label == "LabelCalculation"]
+    assert len(jobs) == 1, "the first one; the others know what it has labelled"
+    names, rows = in_a_row(looped.validations)
+    assert names[-1] == "final"
+    assert all(isinstance(row[name], float | str) for row in rows for name in names)
+    page = write_report(looped, tmp_path).read_text()
+    assert "May the potential be used?" in page
+    assert (tmp_path / "validation_elastic_constants_diamond.png").is_file()
+    assert json.loads((tmp_path / "report.json").read_text())["validations"] == looped.validations
 
 
 def test_the_page(looped, tmp_path):
