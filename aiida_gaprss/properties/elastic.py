@@ -101,7 +101,8 @@ class Elastic(Property):
         """Return atoms and displacements, Å; none where symmetry keeps the atoms in their places."""
         if len(crystal) == 1 or (self.symmetry and not response.coupled(operations)):
             return []
-        return [(one["number"], np.array(one["displacement"])) for one in self._phonopy(crystal).dataset["first_atoms"]]
+        told: Any = self._phonopy(crystal).dataset
+        return [(one["number"], np.array(one["displacement"])) for one in told["first_atoms"]]
 
     def result(self, crystal: Atoms, done: Sequence[Atoms], prefix: str) -> dict[str, Any]:
         """Return the constants and what follows from them, GPa.
@@ -151,9 +152,9 @@ class Elastic(Property):
 
     def curves(self, result: Mapping[str, Any]) -> dict[str, Curve]:
         """Return the constants of the crystal system side by side."""
-        values = [float(v) for v in result["constants_GPa"].values()]
-        places = [float(n) for n in range(len(values))]
-        ticks = list(zip(places, result["constants_GPa"], strict=True))
+        names = sorted(result["constants_GPa"])
+        values, places = [float(result["constants_GPa"][name]) for name in names], [float(n) for n in range(len(names))]
+        ticks = list(zip(places, names, strict=True))
         return {"constants": Curve(places, [values], "", "elastic constant / GPa", ticks, points=True)}
 
 

@@ -140,7 +140,8 @@ class Eos(Property):
         The curves of several phases are called ``phases/<crystal>`` and belong into one figure.
         """
         if "relative_meV_per_atom" in result:
-            return {f"phases/{name}": _curve(*curve.values(), together=True) for name, curve in result["curves"].items()}
+            keys = ("volumes_A3_per_atom", "energies_meV_per_atom")
+            return {f"phases/{name}": _curve(*(told[key] for key in keys)) for name, told in result["curves"].items()}
         volumes, energies = (np.array(result[key]) for key in ("volumes_A3_per_atom", "energies_eV_per_atom"))
         lowest = energies.min() if result["E0_eV_per_atom"] is None else result["E0_eV_per_atom"]
         return {"energy": _curve(volumes, 1000 * (energies - lowest))}
@@ -238,6 +239,6 @@ def _note(volumes: np.ndarray, energies: np.ndarray, fitted: Mapping[str, float]
     return "; ".join(notes)
 
 
-def _curve(volumes: Sequence[float] | np.ndarray, energies: Sequence[float] | np.ndarray, together: bool = False) -> Curve:
+def _curve(volumes: Sequence[float] | np.ndarray, energies: Sequence[float] | np.ndarray) -> Curve:
     x, y = ([float(v) for v in values] for values in (volumes, energies))
-    return Curve(x, [y], "volume / Å³ per atom", "energy above the minimum / meV per atom", points=True, together=together)
+    return Curve(x, [y], "volume / Å³ per atom", "energy above the minimum / meV per atom", points=True, together=True)

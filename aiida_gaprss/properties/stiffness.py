@@ -21,8 +21,8 @@ CUBIC_TOLERANCE = 0.01
 #: Distance within which atoms are equivalent when the crystal system is asked for, Å; the default of pymatgen.
 SYSTEM_TOLERANCE = 0.01
 
-#: Independent constants by crystal system, in standard axes (J. F. Nye, *Physical Properties of Crystals*, Table 9), and C66, which
-#: is (C11 − C12)/2 around threefold and sixfold axes; below those that the point groups of lower symmetry of a system have besides.
+#: Independent constants by crystal system, in standard axes (J. F. Nye, *Physical Properties of Crystals*, Table 9), and C66, that
+#: is (C11 − C12)/2 around threefold and sixfold axes; below those that point groups of lower symmetry in a system have besides.
 INDEPENDENT = {
     "cubic": "11 12 44",
     "hexagonal": "11 12 13 33 44 66",
