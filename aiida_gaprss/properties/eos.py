@@ -16,7 +16,8 @@ from ase import Atoms, units
 from ase.eos import EquationOfState, birchmurnaghan
 from pydantic import AfterValidator, Field
 
-from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
+from aiida_gaprss.properties.base import Curve, Limits, Property, value_of
+from aiida_gaprss.properties.crystals import bare
 from aiida_gaprss.settings.model import Count, Fraction, PositiveOrZero
 
 #: Half of the interval of Δ, relative to the volume of the reference (Zuo 2020, eq. 10).
@@ -76,20 +77,15 @@ class Eos(Property):
     def plan(self, crystal: Atoms) -> list[Atoms]:
         """Return the scaled cells, the smallest first.
 
-        :raises PropertyError: if the crystal is not periodic in all directions.
+        :raises PropertyError: for what is no crystal.
         """
-        if not crystal.pbc.all():
-            raise PropertyError("an equation of state needs a crystal that is periodic in all directions")
         frames = []
-        for factor in self._factors():
-            scaled = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
+        for factor in np.linspace(1 - self.range, 1 + self.range, self.points):
+            scaled = bare(crystal, "equations of state")
             scaled.set_cell(scaled.cell * factor ** (1 / 3), scale_atoms=True)
             scaled.info["part"] = f"volume_{factor:.4f}"
             frames.append(scaled)
         return frames
-
-    def _factors(self) -> np.ndarray:
-        return np.linspace(1 - self.range, 1 + self.range, self.points)
 
     def result(self, crystal: Atoms, done: Sequence[Atoms], prefix: str) -> dict[str, Any]:
         """Return volumes, energies, and what was fitted: None where there is no minimum, and ``note`` says so.
@@ -141,7 +137,7 @@ class Eos(Property):
         """
         if "relative_meV_per_atom" in result:
             keys = ("volumes_A3_per_atom", "energies_meV_per_atom")
-            return {f"phases/{name}": _curve(*(told[key] for key in keys)) for name, told in result["curves"].items()}
+            return {f"phases/{name}": _curve(*(told[key] for key in keys), True) for name, told in result["curves"].items()}
         volumes, energies = (np.array(result[key]) for key in ("volumes_A3_per_atom", "energies_eV_per_atom"))
         lowest = energies.min() if result["E0_eV_per_atom"] is None else result["E0_eV_per_atom"]
         return {"energy": _curve(volumes, 1000 * (energies - lowest))}
@@ -239,6 +235,6 @@ def _note(volumes: np.ndarray, energies: np.ndarray, fitted: Mapping[str, float]
     return "; ".join(notes)
 
 
-def _curve(volumes: Sequence[float] | np.ndarray, energies: Sequence[float] | np.ndarray) -> Curve:
+def _curve(volumes: Sequence[float] | np.ndarray, energies: Sequence[float] | np.ndarray, together: bool = False) -> Curve:
     x, y = ([float(v) for v in values] for values in (volumes, energies))
-    return Curve(x, [y], "volume / Å³ per atom", "energy above the minimum / meV per atom", points=True, together=True)
+    return Curve(x, [y], "volume / Å³ per atom", "energy above the minimum / meV per atom", points=True, together=together)
