@@ -136,8 +136,9 @@ class Eos(Property):
         The curves of several phases are called ``phases/<crystal>`` and belong into one figure.
         """
         if "relative_meV_per_atom" in result:
-            keys = ("volumes_A3_per_atom", "energies_meV_per_atom")
-            return {f"phases/{name}": _curve(*(told[key] for key in keys), True) for name, told in result["curves"].items()}
+            told = result["curves"]
+            curve = {name: (told[name]["volumes_A3_per_atom"], told[name]["energies_meV_per_atom"]) for name in told}
+            return {f"phases/{name}": _curve(*points, together=True) for name, points in curve.items()}
         volumes, energies = (np.array(result[key]) for key in ("volumes_A3_per_atom", "energies_eV_per_atom"))
         lowest = energies.min() if result["E0_eV_per_atom"] is None else result["E0_eV_per_atom"]
         return {"energy": _curve(volumes, 1000 * (energies - lowest))}
