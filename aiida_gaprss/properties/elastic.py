@@ -27,6 +27,7 @@ from pymatgen.analysis.elasticity import Deformation, ElasticTensor, Strain, Str
 
 from aiida_gaprss.properties import response
 from aiida_gaprss.properties.base import Curve, Limits, Property, value_of
+from aiida_gaprss.properties.crystals import bare
 from aiida_gaprss.properties.stiffness import ElasticConstants, ElasticityError, independent, stability, standard, symmetrised
 from aiida_gaprss.settings.model import Length, Positive
 
@@ -70,11 +71,9 @@ class Elastic(Property):
     def plan(self, crystal: Atoms) -> list[Atoms]:
         """Return the crystal, the strained cells and the displaced ones.
 
-        :raises ElasticityError: if the crystal is not periodic in all directions.
+        :raises PropertyError: for what is no crystal, or has no symmetry that could be found.
         """
-        if not crystal.pbc.all():
-            raise ElasticityError("elastic constants need a crystal that is periodic in all directions")
-        base, operations = _bare(crystal), self._operations(crystal)
+        base, operations = bare(crystal, "elastic constants"), self._operations(crystal)
         frames = [_part(base, "crystal")]
         for component, sign in response.distinct_strains(operations):
             name = f"strain_{COMPONENTS[component]}_{'+' if sign > 0 else '-'}"
@@ -89,11 +88,11 @@ class Elastic(Property):
         return Strain.from_voigt(sign * self.strain * np.eye(6)[component])
 
     def _operations(self, crystal: Atoms) -> response.Operations:
-        return response.operations_of(_bare(crystal), self.symmetry, self.symmetry_tolerance_A)
+        return response.operations_of(crystal, self.symmetry, self.symmetry_tolerance_A)
 
     def _phonopy(self, crystal: Atoms) -> Phonopy:
         """Return phonopy with the displacements it wants; all of them in both directions without symmetry."""
-        phonopy = response.phonopy_of(_bare(crystal), self.symmetry, self.symmetry_tolerance_A)
+        phonopy = response.phonopy_of(crystal, self.symmetry, self.symmetry_tolerance_A)
         phonopy.generate_displacements(distance=self.displacement_A, is_plusminus="auto" if self.symmetry else True)
         return phonopy
 
@@ -101,7 +100,8 @@ class Elastic(Property):
         """Return atoms and displacements, Å; none where symmetry keeps the atoms in their places."""
         if len(crystal) == 1 or (self.symmetry and not response.coupled(operations)):
             return []
-        return [(one["number"], np.array(one["displacement"])) for one in self._phonopy(crystal).dataset["first_atoms"]]
+        told: Any = self._phonopy(crystal).dataset
+        return [(one["number"], np.array(one["displacement"])) for one in told["first_atoms"]]
 
     def result(self, crystal: Atoms, done: Sequence[Atoms], prefix: str) -> dict[str, Any]:
         """Return the constants and what follows from them, GPa.
@@ -151,14 +151,10 @@ class Elastic(Property):
 
     def curves(self, result: Mapping[str, Any]) -> dict[str, Curve]:
         """Return the constants of the crystal system side by side."""
-        values = [float(v) for v in result["constants_GPa"].values()]
-        places = [float(n) for n in range(len(values))]
-        ticks = list(zip(places, result["constants_GPa"], strict=True))
+        names = sorted(result["constants_GPa"])
+        values, places = [float(result["constants_GPa"][name]) for name in names], [float(n) for n in range(len(names))]
+        ticks = list(zip(places, names, strict=True))
         return {"constants": Curve(places, [values], "", "elastic constant / GPa", ticks, points=True)}
-
-
-def _bare(crystal: Atoms) -> Atoms:
-    return Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
 
 
 def _part(atoms: Atoms, name: str) -> Atoms:

@@ -16,7 +16,8 @@ from ase import Atoms, units
 from ase.eos import EquationOfState, birchmurnaghan
 from pydantic import AfterValidator, Field
 
-from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
+from aiida_gaprss.properties.base import Curve, Limits, Property, value_of
+from aiida_gaprss.properties.crystals import bare
 from aiida_gaprss.settings.model import Count, Fraction, PositiveOrZero
 
 #: Half of the interval of Δ, relative to the volume of the reference (Zuo 2020, eq. 10).
@@ -76,20 +77,15 @@ class Eos(Property):
     def plan(self, crystal: Atoms) -> list[Atoms]:
         """Return the scaled cells, the smallest first.
 
-        :raises PropertyError: if the crystal is not periodic in all directions.
+        :raises PropertyError: for what is no crystal.
         """
-        if not crystal.pbc.all():
-            raise PropertyError("an equation of state needs a crystal that is periodic in all directions")
         frames = []
-        for factor in self._factors():
-            scaled = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
+        for factor in np.linspace(1 - self.range, 1 + self.range, self.points):
+            scaled = bare(crystal, "equations of state")
             scaled.set_cell(scaled.cell * factor ** (1 / 3), scale_atoms=True)
             scaled.info["part"] = f"volume_{factor:.4f}"
             frames.append(scaled)
         return frames
-
-    def _factors(self) -> np.ndarray:
-        return np.linspace(1 - self.range, 1 + self.range, self.points)
 
     def result(self, crystal: Atoms, done: Sequence[Atoms], prefix: str) -> dict[str, Any]:
         """Return volumes, energies, and what was fitted: None where there is no minimum, and ``note`` says so.
@@ -140,7 +136,9 @@ class Eos(Property):
         The curves of several phases are called ``phases/<crystal>`` and belong into one figure.
         """
         if "relative_meV_per_atom" in result:
-            return {f"phases/{name}": _curve(*curve.values(), together=True) for name, curve in result["curves"].items()}
+            told = result["curves"]
+            curve = {name: (told[name]["volumes_A3_per_atom"], told[name]["energies_meV_per_atom"]) for name in told}
+            return {f"phases/{name}": _curve(*points, together=True) for name, points in curve.items()}
         volumes, energies = (np.array(result[key]) for key in ("volumes_A3_per_atom", "energies_eV_per_atom"))
         lowest = energies.min() if result["E0_eV_per_atom"] is None else result["E0_eV_per_atom"]
         return {"energy": _curve(volumes, 1000 * (energies - lowest))}

@@ -18,6 +18,8 @@ from phonopy.structure.atoms import PhonopyAtoms
 from pymatgen.analysis.elasticity import Strain
 from scipy.linalg import null_space, polar
 
+from aiida_gaprss.properties.base import PropertyError
+
 #: Of force constants at Γ, relative to the largest: motion that costs nothing.
 SOFTEST = 1e-6
 
@@ -51,9 +53,14 @@ def phonopy_of(crystal: Atoms, symmetry: bool, tolerance: float) -> Phonopy:
     """Return phonopy with one cell as its supercell: its force constants are those at Γ.
 
     :param tolerance: distance within which atoms are equivalent, Å; ``symmetry``: whether any of it is used.
+    :raises PropertyError: if phonopy does not take the crystal, as one of which atoms are in the same place.
     """
-    cell = PhonopyAtoms(numbers=crystal.numbers, cell=crystal.cell[:], scaled_positions=crystal.get_scaled_positions())
-    return Phonopy(cell, np.eye(3, dtype=int), primitive_matrix=np.eye(3), symprec=tolerance, is_symmetry=symmetry)
+    try:
+        cell = PhonopyAtoms(numbers=crystal.numbers, cell=crystal.cell[:], scaled_positions=crystal.get_scaled_positions())
+        return Phonopy(cell, np.eye(3, dtype=int), primitive_matrix=np.eye(3), symprec=tolerance, is_symmetry=symmetry)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise PropertyError(f"no symmetry can be found at a tolerance of {tolerance:g} Å: {reason}") from error
 
 
 def operations_of(crystal: Atoms, symmetry: bool, tolerance: float) -> Operations:

@@ -21,8 +21,8 @@ CUBIC_TOLERANCE = 0.01
 #: Distance within which atoms are equivalent when the crystal system is asked for, Å; the default of pymatgen.
 SYSTEM_TOLERANCE = 0.01
 
-#: Independent constants by crystal system, in standard axes (J. F. Nye, *Physical Properties of Crystals*, Table 9), and C66, which
-#: is (C11 − C12)/2 around threefold and sixfold axes; below those that the point groups of lower symmetry of a system have besides.
+#: Independent constants by crystal system, in standard axes (J. F. Nye, *Physical Properties of Crystals*, Table 9), and C66,
+#: which is (C11 − C12)/2 around threefold and sixfold axes; below those that point groups of lower symmetry have besides.
 INDEPENDENT = {
     "cubic": "11 12 44",
     "hexagonal": "11 12 13 33 44 66",
@@ -136,14 +136,19 @@ def standard(crystal: Atoms) -> dict[str, Any]:
 
     ``standard_axes`` are those of the IEEE standard on piezoelectricity (176-1987), as pymatgen finds them: rows are x, y and z
     of the standard orientation in the axes of the cell as given.
+
+    :raises ElasticityError: if no symmetry can be found.
     """
     structure = AseAtomsAdaptor.get_structure(Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True))
-    found = SpacegroupAnalyzer(structure, symprec=SYSTEM_TOLERANCE)
+    try:
+        found, axes = SpacegroupAnalyzer(structure, symprec=SYSTEM_TOLERANCE), Tensor.get_ieee_rotation(structure)
+    except ValueError as error:  # pymatgen's SymmetryUndeterminedError is one
+        raise ElasticityError(f"no crystal system can be found at a tolerance of {SYSTEM_TOLERANCE:g} Å: {error}") from error
     return {
         "crystal_system": found.get_crystal_system(),
         "space_group": f"{found.get_space_group_symbol()} ({found.get_space_group_number()})",
         "point_group": found.get_point_group_symbol(),
-        "standard_axes": np.asarray(Tensor.get_ieee_rotation(structure), dtype=float).tolist(),
+        "standard_axes": np.asarray(axes, dtype=float).tolist(),
     }
 
 

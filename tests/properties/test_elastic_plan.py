@@ -203,6 +203,22 @@ def test_atoms_that_gain_by_moving_are_told():
     assert "displacements at Γ cost nothing" in found["note"]
 
 
+@pytest.mark.parametrize(
+    ("atoms", "message"),
+    [
+        (Atoms("Cu", cell=[3, 3, 3]), "elastic constants need a crystal that is periodic in all directions"),
+        (Atoms(cell=[3, 3, 3], pbc=True), "elastic constants need a crystal with atoms, got none"),
+        (Atoms("Cu", cell=[3, 3, 0], pbc=True), "elastic constants need a cell with a volume, got lattice vectors "),
+        (
+            Atoms("Cu2", positions=np.zeros((2, 3)), cell=[3, 3, 3], pbc=True),
+            "no symmetry can be found at a tolerance of 0.001 Å: ",
+        ),
+    ],
+)
+def test_what_is_no_crystal(atoms, message):
+    assert [fault[: len(message)] for fault in Elastic().faults(atoms, 5.0)] == [message]
+
+
 def test_scores_and_curves(hexagonal):
     found = Elastic().compute(EMT(), hexagonal)
     json.dumps(found, allow_nan=False)

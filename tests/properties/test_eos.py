@@ -213,4 +213,4 @@ def test_settings_that_are_wrong(settings, message):
 
 def test_what_is_no_crystal():
     dimer = Atoms("Cu2", positions=[(0, 0, 0), (2, 0, 0)])
-    assert Eos().faults(dimer, 5.0) == ["an equation of state needs a crystal that is periodic in all directions"]
+    assert Eos().faults(dimer, 5.0) == ["equations of state need a crystal that is periodic in all directions"]
