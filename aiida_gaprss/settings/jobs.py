@@ -166,10 +166,13 @@ class MdJobSettings(MdSettings):
 
     @model_validator(mode="after")
     def _each(self) -> MdJobSettings:
-        common = self.model_dump(exclude={"tasks"})
-        for own in self.tasks.values():
-            MdSettings(**{**common, **own})
+        self.complete()
         return self
+
+    def complete(self) -> dict[str, Any]:
+        """Return the settings as the script reads them: those of each frame whole, also within their programs."""
+        common = self.model_dump(exclude={"tasks"})
+        return common | {"tasks": {name: MdSettings(**{**common, **own}).model_dump() for name, own in self.tasks.items()}}
 
 
 class EvaluateSettings(Model):
