@@ -107,7 +107,7 @@ def test_a_property_of_another_package(other_package):
     copper = crystal_of(bulk("Cu", cubic=True))
     found = property_of({"kind": "compressibility", "strain": 0.001}).compute(EMT(), copper)
     assert found["compressibility_1/GPa"] == pytest.approx(1 / elastic_constants(copper).bulk_modulus, rel=1e-3)
-    with pytest.raises(PropertyError, match="expected one of compressibility, .*elastic"):
+    with pytest.raises(PropertyError, match=r"expected one of compressibility, .*elastic"):
         property_of({"kind": "nothing"})
 
 
