@@ -35,4 +35,4 @@ class MdCalculation(FramesCalculation):
     def task_settings(self) -> dict[str, Any]:
         """Return the settings of the trajectories with the calculator."""
         given = self.inputs.settings.get_dict() if "settings" in self.inputs else {}
-        return MdJobSettings(**given).model_dump() | potential_calculator(self.inputs.potential)
+        return MdJobSettings(**given).complete() | potential_calculator(self.inputs.potential)

@@ -144,9 +144,9 @@ def unfolded(snapshots: Sequence[Atoms]) -> np.ndarray:
 def diffusion(snapshots: Sequence[Atoms]) -> dict[str, Any]:
     """Return the mean squared displacement, averaged over atoms and origins in time, and what follows from it.
 
-    The diffusion coefficient is a sixth of the slope (A. Einstein) from a tenth to a half of the trajectory. In a crystal that
-    is small and means nothing: there the mean distance of atoms from where they are on the average tells more, relative to the
-    nearest neighbours as Lindemann's index (F. A. Lindemann, Phys. Z. 11, 609, 1910).
+    The diffusion coefficient is a sixth of the slope (A. Einstein) from a tenth to a half of the trajectory. In a crystal that is
+    small and means nothing: there the root mean square distance of atoms from where they are on the average tells more, relative
+    to the nearest neighbours as Lindemann's index (F. A. Lindemann, Phys. Z. 11, 609, 1910).
 
     :param snapshots: at equal distances in time; four at least.
     """
@@ -208,7 +208,7 @@ def end_of(snapshots: Sequence[Atoms], timestep: float) -> dict[str, Any]:
     :param timestep: fs.
     """
     last = snapshots[-1].info
-    step = int(last.get("md_end_step", last["step"]))
+    step = int(last["md_end_step"] if "md_end_step" in last else last["step"])
     return {"status": str(last.get("md_status", "unknown")), "end_step": step, "end_ps": round(step * timestep / 1000, 9)}
 
 

@@ -83,7 +83,7 @@ class Steering(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
         """Return what has changed since the last calculation: positions or cell; ASE's own asks much more, four times a step."""
-        known = self.atoms
+        known: Any = self.atoms
         same = known is not None and np.array_equal(known.positions, atoms.positions)
         return [] if same and np.array_equal(known.cell.array, atoms.cell.array) else all_changes
 
@@ -111,9 +111,9 @@ class Steering(Calculator):
 class SparingBerendsen(NPTBerendsen):
     """ASE's, with the cell scaled every few steps by as much as in so many: each time the forces must be calculated anew."""
 
-    def __init__(self, *args: Any, taup: float, timestep: float, **given: Any) -> None:
+    def __init__(self, atoms: Atoms, timestep: float, *, taup: float, **given: Any) -> None:
         self.every = int(np.clip(taup / timestep / 20, 1, BAROSTAT_EVERY))
-        super().__init__(*args, taup=taup / self.every, timestep=timestep, **given)
+        super().__init__(atoms, timestep, taup=taup / self.every, **given)
 
     def scale_positions_and_cell(self) -> None:
         if self.nsteps % self.every == 0:
@@ -191,10 +191,10 @@ def highest(segment: dict[str, Any]) -> float:
     return float(max(segment["start_K"], segment["end_K"] or 0.0))
 
 
-def moves(work: Atoms, settings: dict[str, Any], rng: np.random.Generator) -> Iterator[MolecularDynamics]:
+def moves(work: Atoms, settings: dict[str, Any], rng: np.random.Generator) -> Iterator[Any]:
     """Yield for each step what makes it, with the temperature that it is to have in the end."""
     for segment in settings["program"]:
-        dynamics = integrator(work, segment["ensemble"] or settings["ensemble"], segment["start_K"], settings, rng)
+        dynamics: Any = integrator(work, segment["ensemble"] or settings["ensemble"], segment["start_K"], settings, rng)
         start, end = segment["start_K"], segment["end_K"] or segment["start_K"]
         steps = max(1, round(1000 * segment["ps"] / settings["timestep_fs"]))
         for number in range(1, steps + 1):

@@ -95,11 +95,14 @@ class WithTasks(Model):
 
     @model_validator(mode="after")
     def _each(self) -> Self:
+        self.complete()
+        return self
+
+    def complete(self) -> dict[str, Any]:
+        """Return the settings as the script reads them: those of each frame whole, also within lists."""
         common = self.model_dump(exclude={"tasks"})
         of_one = next(kind for kind in type(self).__mro__ if issubclass(kind, Model) and "tasks" not in kind.model_fields)
-        for own in self.tasks.values():
-            of_one(**{**common, **own})
-        return self
+        return common | {"tasks": {name: of_one(**{**common, **own}).model_dump() for name, own in self.tasks.items()}}
 
 
 class RelaxJobSettings(WithTasks, RelaxSettings):

@@ -227,7 +227,7 @@ def test_trajectories_with_a_gap(run, python_code, potential, gap, evaluated):
     settings = Dict({**common, "tasks": {"si-1": own}})
     outputs, node = run(MdCalculation, code=python_code, potential=potential, frames=Dataset(cells), settings=settings)
     assert node.is_finished_ok, node.exit_message
-    assert outputs["summary"]["status"] == {"finished": 2}
+    assert outputs["summary"]["status"] == {"finished": 2}, node.outputs.retrieved.get_object_content("stderr.txt")
     assert outputs["frames"].level_of_theory == "unlabelled"
     assert_cats(node)
     frames = outputs["frames"].get_frames()
