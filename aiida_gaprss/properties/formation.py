@@ -319,7 +319,7 @@ def _of_start(steps: Sequence[Atoms], perfect: float, prefix: str) -> dict[str, 
     energy = steps[-1].info.get(f"{prefix}_energy")
     status = str(steps[-1].info.get("relax_status"))
     known = energy is not None and status in ENDS
-    return {"relax_status": status, "energy_change_eV": float(energy) - perfect if known else None}
+    return {"relax_status": status, "energy_change_eV": float(energy or 0.0) - perfect if known else None}
 
 
 def _start(name: str, number: int) -> str:

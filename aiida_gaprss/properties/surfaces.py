@@ -1,8 +1,8 @@
 """Surface energies of a crystal: slabs of all Miller indices up to a maximum, relaxed in their cells.
 
-γ = (E(slab) − N e(bulk)) / 2A, with the energy per atom of the oriented unit cell from which the slab is cut: its k-points go
-with those of the slab, so that γ converges with the thickness (W. Sun and G. Ceder, Surf. Sci. 617, 53 (2013)). Slabs are pymatgen's
-(R. Tran et al., Sci. Data 3, 160080 (2016)); no surface is reconstructed beyond the cell that it has there.
+γ = (E(slab) − N e(bulk)) / 2A, with the energy per atom of the oriented unit cell from which the slab is cut. Its k-points go with
+those of the slab, so that γ converges with the thickness (W. Sun and G. Ceder, Surf. Sci. 617, 53 (2013)). Slabs are pymatgen's (R.
+Tran et al., Sci. Data 3, 160080 (2016)); no surface is reconstructed beyond the cell that it has there.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Cut:
 class Surfaces(Property):
     """Energies of the surfaces of a crystal that symmetry tells apart, of all terminations whose slabs have two equal sides.
 
-    Frames: for each set of indices the oriented unit cell and a slab for each termination, that with the fewest broken bonds first. ``result`` gives γ relaxed and as
-    cut. Miller indices are those of the conventional standard cell.
+    Frames: for each set of indices the oriented unit cell, and a slab for each termination, that with the fewest broken bonds
+    first. ``result`` gives γ relaxed and as cut. Miller indices are those of the conventional standard cell.
     """
 
     kind: Literal["surfaces"] = "surfaces"
