@@ -281,6 +281,24 @@ def test_a_potential_that_falls_apart():
         assert kind.LIMITS[name].light(scores[name]) == "bad"
 
 
+def test_relaxations_that_were_given_up():
+    """They have no energies, and no label is paid for; without the perfect supercell there is nothing to tell."""
+    crystal, kind = bulk("Cu"), Vacancy(repeat=(2, 2, 2), max_steps=2)
+    done = kind.computed(EMT(), crystal)
+    last = max(number for number, atoms in enumerate(done) if atoms.info["part"] == "vacancy_Cu_0")
+    done[last].info["relax_status"] = "evaporated"
+    assert [done[number].info["part"] for number in kind.to_label(done)] == ["perfect", "vacancy_Cu_0_start_1"]
+    one = kind.result(crystal, done, "PRED")["defects"]["vacancy_Cu_0"]
+    assert [start["relax_status"] for start in one["starts"]] == ["evaporated", "max_steps"]
+    assert one["relax_status"] == "max_steps"
+    done[-1].info["relax_status"] = "collapsed"
+    one = kind.result(crystal, done, "PRED")["defects"]["vacancy_Cu_0"]
+    assert (one["relax_status"], one["formation_energy_eV"], one["intact"]) == ("evaporated", None, None)
+    done[0].info["relax_status"] = "collapsed"
+    with pytest.raises(PropertyError, match="frame perfect: its relaxation ended as collapsed"):
+        kind.result(crystal, done, "PRED")
+
+
 def test_a_potential_without_numbers():
     with pytest.raises(PropertyError, match="frame perfect: not_finite"):
         Vacancy(repeat=(2, 2, 2)).compute(LennardJones(epsilon=math.nan, sigma=2.3, rc=4.0), bulk("Cu"))

@@ -88,8 +88,8 @@ def test_calculators_that_give_no_numbers(hexagonal):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "elastc"}, "kind is 'elastc', expected one of elastic"),
-        ({}, "kind is 'None', expected one of elastic"),
+        ({"kind": "elastc"}, "kind is 'elastc', expected one of .*elastic"),
+        ({}, "kind is 'None', expected one of .*elastic"),
         ({"kind": "elastic", "strain": -1}, "elastic.strain: .*greater than 0"),
         ({"kind": "elastic", "amount": 1}, "elastic.amount: unknown key"),
     ],
@@ -107,7 +107,7 @@ def test_a_property_of_another_package(other_package):
     copper = crystal_of(bulk("Cu", cubic=True))
     found = property_of({"kind": "compressibility", "strain": 0.001}).compute(EMT(), copper)
     assert found["compressibility_1/GPa"] == pytest.approx(1 / elastic_constants(copper).bulk_modulus, rel=1e-3)
-    with pytest.raises(PropertyError, match="expected one of compressibility, elastic"):
+    with pytest.raises(PropertyError, match=r"expected one of .*compressibility, .*elastic"):
         property_of({"kind": "nothing"})
 
 
