@@ -37,6 +37,9 @@ START = "_start_"
 #: An atom that has moved by this part of the distance of nearest neighbours is on the way to another site.
 LOST = 0.5
 
+#: eV, in the place of a formation energy of zero.
+TINY = 1e-6
+
 #: Of a part of which there are no frames.
 NOTHING = "nothing came out"
 
@@ -82,7 +85,7 @@ class Defects(Property):
     """
 
     run: ClassVar[str] = "relax"
-    length_A: Length = Field(11.0, description="shortest that each vector of the supercell may be, Å")
+    length_A: Length = Field(10.0, description="shortest that each vector of the supercell may be, Å")
     repeat: tuple[AtomCount, AtomCount, AtomCount] | None = Field(
         None, description="repetitions of the crystal along its vectors, instead of length_A"
     )
@@ -161,7 +164,7 @@ class Defects(Property):
         lowest: dict[str, int] = {}
         for number in ends(done):
             name = str(done[number].info["part"]).partition(START)[0]
-            if name not in lowest or _height(done[number]) < _height(done[lowest[name]]):
+            if name not in lowest or done[number].info["PRED_energy"] < done[lowest[name]].info["PRED_energy"]:
                 lowest[name] = number
         return sorted(lowest.values())
 
@@ -173,9 +176,7 @@ class Defects(Property):
         steps: dict[str, list[Atoms]] = {}
         for atoms in done:
             steps.setdefault(str(atoms.info["part"]), []).append(atoms)
-        if "perfect" not in steps:
-            raise PropertyError("frame perfect: nothing came out of its relaxation")
-        perfect = steps["perfect"][-1]
+        perfect = end_of(steps, "perfect")
         energy = float(value_of(perfect, "energy", prefix))
         potentials, source = self._potentials(crystal, steps, energy / len(perfect), prefix)
         found, lost = {}, LOST * nearest_distance(crystal)
@@ -205,12 +206,8 @@ class Defects(Property):
         if isinstance(self.chemical_potentials, dict):
             return dict(self.chemical_potentials), "given"
         if self.chemical_potentials == "elements":
-            last = {symbol: steps.get(f"element_{symbol}", [None])[-1] for symbol in symbols}
-            if missing := [symbol for symbol, atoms in last.items() if atoms is None]:
-                raise PropertyError(f"frame element_{missing[0]}: nothing came out of its relaxation")
-            energies = {
-                s: float(value_of(atoms, "energy", prefix)) / len(atoms) for s, atoms in last.items() if atoms is not None
-            }
+            last = {symbol: end_of(steps, f"element_{symbol}") for symbol in symbols}
+            energies = {symbol: float(value_of(atoms, "energy", prefix)) / len(atoms) for symbol, atoms in last.items()}
             return energies, "crystals of the elements"
         if len(symbols) == 1:
             return {symbols[0]: energy}, OWN
@@ -234,7 +231,7 @@ class Defects(Property):
         pairs = [(ours, other) for ours, other in pairs if ours is not None]
         if pairs:
             out["formation_energy_error_eV"] = worst([ours - other for ours, other in pairs])
-            out["formation_energy_error_percent"] = worst([100 * (ours - other) / abs(other) for ours, other in pairs if other])
+            out["formation_energy_error_percent"] = worst([100 * (ours - other) / (abs(other) or TINY) for ours, other in pairs])
         if left := [one["residual_force_eV_per_A"] for one in theirs.values() if one["residual_force_eV_per_A"] is not None]:
             out["residual_force_eV_per_A"] = max(left)
         return out
@@ -270,8 +267,22 @@ def element(symbol: str) -> Atoms:
 
 
 def ends(done: Sequence[Atoms]) -> list[int]:
-    """Return the number of the last frame of each part."""
-    return sorted({str(atoms.info["part"]): number for number, atoms in enumerate(done)}.values())
+    """Return the number of the last frame of each part whose relaxation was not given up."""
+    last = {str(atoms.info["part"]): number for number, atoms in enumerate(done)}
+    return sorted(number for number in last.values() if done[number].info.get("relax_status") in ENDS)
+
+
+def end_of(steps: Mapping[str, Sequence[Atoms]], part: str) -> Atoms:
+    """Return the relaxed frame of a part without which nothing can be said.
+
+    :raises PropertyError: if there is none, or its relaxation was given up.
+    """
+    if part not in steps:
+        raise PropertyError(f"frame {part}: {NOTHING} of its relaxation")
+    last = steps[part][-1]
+    if last.info.get("relax_status") not in ENDS:
+        raise PropertyError(f"frame {part}: its relaxation ended as {last.info.get('relax_status')}")
+    return last
 
 
 def worst(values: Sequence[float]) -> float:
@@ -319,16 +330,11 @@ def _of_start(steps: Sequence[Atoms], perfect: float, prefix: str) -> dict[str, 
     energy = steps[-1].info.get(f"{prefix}_energy")
     status = str(steps[-1].info.get("relax_status"))
     known = energy is not None and status in ENDS
-    return {"relax_status": status, "energy_change_eV": float(energy) - perfect if known else None}
+    return {"relax_status": status, "energy_change_eV": float(energy or 0.0) - perfect if known else None}
 
 
 def _start(name: str, number: int) -> str:
     return f"{name}{START}{number}" if number else name
-
-
-def _height(atoms: Atoms) -> float:
-    """Return the energy of an end point, eV, by the potential; infinite if its relaxation was given up."""
-    return float(atoms.info["PRED_energy"]) if atoms.info.get("relax_status") in ENDS else np.inf
 
 
 def _lowest(starts: Sequence[Sequence[Atoms]], prefix: str) -> Sequence[Atoms]:

@@ -37,7 +37,8 @@ def holes(crystal: Atoms, tolerance: float, radius: float) -> list[Hole]:
 
     :param tolerance: of the symmetry, Å; ``radius``: shortest distance from the atoms, Å.
     """
-    symmetry, found = Symmetry(crystal, tolerance), []
+    symmetry = Symmetry(crystal, tolerance)
+    found: list[Hole] = []
     surroundings = _surroundings(symmetry.primitive)
     tree = cKDTree(surroundings)
     corners = Voronoi(surroundings).vertices

@@ -57,7 +57,7 @@ class Migration(Property):
 
     kind: Literal["migration"] = "migration"
     run: ClassVar[str] = "neb"
-    length_A: Length = Field(11.0, description="shortest that each vector of the supercell may be, Å")
+    length_A: Length = Field(10.0, description="shortest that each vector of the supercell may be, Å")
     repeat: tuple[AtomCount, AtomCount, AtomCount] | None = Field(
         None, description="repetitions of the crystal along its vectors, instead of length_A"
     )

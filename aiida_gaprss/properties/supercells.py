@@ -125,5 +125,6 @@ class Symmetry:
         return np.asarray(find_mic(vectors, self.primitive.cell, True)[1])
 
 
-def _cell(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cell(atoms: Atoms) -> Any:
+    """Return a cell as spglib takes it."""
     return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers

@@ -1,8 +1,8 @@
 """Surface energies of a crystal: slabs of all Miller indices up to a maximum, relaxed in their cells.
 
-γ = (E(slab) − N e(bulk)) / 2A, with the energy per atom of the oriented unit cell from which the slab is cut: its k-points go
-with those of the slab, so that γ converges with the thickness (W. Sun and G. Ceder, Surf. Sci. 617, 53 (2013)). Slabs are pymatgen's
-(R. Tran et al., Sci. Data 3, 160080 (2016)); no surface is reconstructed beyond the cell that it has there.
+γ = (E(slab) − N e(bulk)) / 2A, with the energy per atom of the oriented unit cell from which the slab is cut. Its k-points go
+with those of the slab, so that γ converges with the thickness (W. Sun and G. Ceder, Surf. Sci. 617, 53 (2013)). Slabs are those
+of pymatgen (R. Tran et al., Sci. Data 3, 160080 (2016)); no surface is reconstructed beyond the cell that it has there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from aiida_gaprss.frames import dumps, loads
 from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
-from aiida_gaprss.properties.formation import NOTHING, ends, worst
+from aiida_gaprss.properties.formation import NOTHING, end_of, ends, worst
 from aiida_gaprss.properties.supercells import moves, nearest_distance
 from aiida_gaprss.runners.status import CONVERGED, ENDS
 from aiida_gaprss.settings.jobs import RelaxSettings
@@ -61,7 +61,7 @@ class Cut:
 class Surfaces(Property):
     """Energies of the surfaces of a crystal that symmetry tells apart, of all terminations whose slabs have two equal sides.
 
-    Frames: for each set of indices the oriented unit cell and a slab for each termination, that with the fewest broken bonds
+    Frames: for each set of indices the oriented unit cell, and a slab for each termination, that with the fewest broken bonds
     first. ``result`` gives γ relaxed and as cut. Miller indices are those of the conventional standard cell.
     """
 
@@ -153,9 +153,7 @@ class Surfaces(Property):
         for cut in self.cuts(crystal):
             left_out += cut.left_out
             for number, slab in enumerate(cut.slabs):
-                if f"bulk_{cut.name}" not in steps:
-                    raise PropertyError(f"frame bulk_{cut.name}: nothing came out of its relaxation")
-                bulk = steps[f"bulk_{cut.name}"][-1]
+                bulk = end_of(steps, f"bulk_{cut.name}")
                 energy = float(value_of(bulk, "energy", prefix)) / len(bulk)
                 told = _told(slab, steps.get(f"slab_{cut.name}_{number}", []), energy, prefix)
                 found[f"{cut.name}_{number}"] = {"miller": list(cut.miller), "atoms": len(slab), "area_A2": _area(slab), **told}

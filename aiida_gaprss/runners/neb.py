@@ -61,7 +61,7 @@ class Band(NEB):
             if distances.too_close(image):
                 raise GiveUp(COLLAPSED)
         forces = np.asarray(super().get_forces())
-        if not (np.isfinite(forces).all() and np.isfinite(self.energies).all()):
+        if not (np.isfinite(forces).all() and np.isfinite(np.asarray(self.energies)).all()):
             raise GiveUp(NOT_FINITE)
         return forces
 

@@ -138,8 +138,8 @@ class RestartingWorkChain(SubmitOnceWorkChain):
         metadata = {"call_link_label": joined(self._label(name))}
         if "vectors" in parts[0].outputs:
             return Outcome(jobs[-1], dict(join_vectors(jobs[0].inputs.frames, metadata=metadata, **given)))
-        kind: Any = jobs[0].process_class
-        return Outcome(jobs[-1], dict(join_frames(jobs[0].inputs.frames, Str(kind.NAMED_BY), metadata=metadata, **given)))
+        key = Str(jobs[0].process_class.NAMED_BY)  # type: ignore[attr-defined]  # FramesCalculation
+        return Outcome(jobs[-1], dict(join_frames(jobs[0].inputs.frames, key, metadata=metadata, **given)))
 
     def _jobs(self, name: str) -> list[CalcJobNode]:
         return [cast(CalcJobNode, load_node(pk)) for pk in self.ctx.jobs[name]]
