@@ -144,7 +144,7 @@ def property_results(settings: Dict, crystals: Dataset, index: Dict, prefix: Str
 
     :param prefix: of its energies, forces and virials.
     :param nodes: ``planned_evaluate``; ``done_<task>``; ``test_…``, labelled frames; ``labels`` of the reference for what tasks
-        have made, without such for the planned frames; ``solved_<number of the crystal>__<property>``, results that jobs have made.
+        have made, without such for the planned frames; ``solved_<number of the crystal>__<property>``, what jobs have made.
     """
     suite = Suite(**settings.get_dict())
     planned = nodes[f"{PLANNED}evaluate"].get_frames() if f"{PLANNED}evaluate" in nodes else []
