@@ -71,15 +71,15 @@ def reference_crystals(crystals: Dataset, failure: Str, relaxed: Dataset | None 
     return named(Dataset(out, level_of_theory="unlabelled"), "crystals as the reference has them")
 
 
-def residuals(crystals: Dataset, labels: Dataset) -> dict[str, dict[str, Any]]:
+def residuals(crystals: Dataset, labels: Dataset | None) -> dict[str, dict[str, Any]]:
     """Return what is left at the crystals that a reference has relaxed: pressure, largest stress and force of its labels there.
 
     The label is a single point with the plane waves and k-points of the relaxed cell, as all labels that it is compared with.
     """
-    known = {fr.structure_key(a): a for a in labels.get_frames() if fr.is_labelled(a)}
+    known = {fr.structure_key(a): a for a in (labels.get_frames() if labels is not None else ()) if fr.is_labelled(a)}
     out: dict[str, dict[str, Any]] = {}
     for atoms in crystals.get_frames():
-        found: dict[str, Any] = {"status": atoms.info["relax_status"]}
+        found: dict[str, Any] = {"status": atoms.info["relax_status"], "volume_A3": float(atoms.get_volume())}
         label = known.get(fr.structure_key(atoms))
         if label is not None:
             stress = fr.stress_from_virial(label.info[f"{fr.REFERENCE}_virial"], label.get_volume()) / GPa

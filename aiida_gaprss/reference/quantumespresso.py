@@ -44,6 +44,9 @@ BUNDLE_INPUT, BUNDLE_OUTPUT = "aiida.in", "aiida.out"
 BUNDLE_STDOUT = BUNDLE_OUTPUT
 BUNDLE_KEEP = (BUNDLE_INPUT, BUNDLE_OUTPUT, "CRASH", "stderr.txt")
 
+#: What pw.x does if nothing is said. The plugin wants it said: else it takes filled bands for too few, and runs pw.x twice.
+FIXED: dict[str, Any] = {"SYSTEM": {"occupations": "fixed"}}
+
 #: Of a relaxation: thresholds in Ry, Ry/Bohr and kbar, if the parameters have none. The plugin looks for these namelists.
 RELAXATION: dict[str, Any] = {
     "CONTROL": {"etot_conv_thr": 1e-6, "forc_conv_thr": 1e-4},
@@ -224,12 +227,12 @@ def _level(parameters: dict[str, Any]) -> dict[str, Any]:
 def _single_point(parameters: dict[str, Any]) -> dict[str, Any]:
     """Return the namelists of a label: an SCF with forces and stress."""
     namelists = {key.upper(): value for key, value in parameters.items() if key.upper() not in ("IONS", "CELL")}
-    return common.merged(namelists, {"CONTROL": {"calculation": "scf", "tprnfor": True, "tstress": True}})
+    return common.merged(common.merged(FIXED, namelists), {"CONTROL": {"calculation": "scf", "tprnfor": True, "tstress": True}})
 
 
 def _relaxation(parameters: dict[str, Any]) -> dict[str, Any]:
     """Return the namelists of a relaxation of cell and atoms at zero pressure."""
-    namelists = common.merged(RELAXATION, {key.upper(): value for key, value in parameters.items()})
+    namelists = common.merged({**FIXED, **RELAXATION}, {key.upper(): value for key, value in parameters.items()})
     set_here = {"CONTROL": {"calculation": "vc-relax", "tprnfor": True, "tstress": True}, "CELL": {"press": 0.0}}
     return common.merged(namelists, set_here)
 
@@ -261,8 +264,8 @@ def relaxation(inputs: Any, structure: StructureData, attempt: int = 0) -> tuple
     """Return the process class and inputs that relax a crystal.
 
     pw.x keeps the plane waves of the cell that it begins with, so that the cell where it ends has a stress in its own basis
-    (Pulay). The work chain of the plugin therefore begins again from there, with the k-points of that cell if they are more, until
-    the stress of the last SCF, which is of the basis of the relaxed cell, is below the threshold, too.
+    (Pulay). The work chain of the plugin therefore begins again from there, also if that cell has more k-points, until the
+    stress of the last SCF, which is of the basis of the relaxed cell, is below the threshold, too.
     """
     base: dict[str, Any] = {
         "pw": {
