@@ -14,9 +14,10 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.common import frames_of, named
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.levels import OUR_SETTINGS, Level, attempts_at_another, level_of_content
-from aiida_gaprss.reference import reference_named, set_sorted_labels
+from aiida_gaprss.reference import LABELS, RELAXATION, Asked, reference_named
 from aiida_gaprss.reference.common import level_of_content as level_of_reference
 from aiida_gaprss.reference.common import sorted_by_number
+from aiida_gaprss.runners.status import CONVERGED
 from aiida_gaprss.selection.sanity import Limits, shortest_distances, why_absurd
 
 
@@ -108,6 +109,25 @@ def gather_labels(frames: Dataset, indices: List, reference: Str, level: Dict, f
     ``outputs`` are the nodes named in ``OUTPUTS`` of the reference as ``f<index>_a<attempt>_<name>``;
     ``failures`` says per index why there are none.
     """
+    out = _gathered(LABELS, frames, indices, reference, failures, outputs)
+    return named(Dataset(out, level_of_theory=level_of_reference(level.get_dict())), "some labels", out)
+
+
+@calcfunction
+def gather_relaxed(frames: Dataset, indices: List, reference: Str, failures: Dict, **outputs: Any) -> Dataset:
+    """Put the crystals ``indices`` where single calculations have relaxed them to; see ``gather_labels``.
+
+    What a program says at the end of a relaxation need not be a label: its k-points may be those of the cell where it began.
+    """
+    out = _gathered(RELAXATION, frames, indices, reference, failures, outputs)
+    for atoms in (atoms for atoms in out if fr.is_labelled(atoms)):
+        atoms.info["relax_status"] = CONVERGED
+    return named(Dataset(out, level_of_theory="unlabelled"), "some crystals that the reference has relaxed", out)
+
+
+def _gathered(
+    asked: Asked, frames: Dataset, indices: List, reference: Str, failures: Dict, outputs: dict[str, Any]
+) -> list[Atoms]:
     module = reference_named(reference.value)
     given: dict[int, dict[str, Any]] = {}
     attempt: dict[int, int] = {}
@@ -123,16 +143,16 @@ def gather_labels(frames: Dataset, indices: List, reference: Str, level: Dict, f
         reason = failures.get_dict().get(str(index))
         if index in given:
             nodes = given[index]
-            atoms.info["label_uuid"] = nodes[module.OUTPUTS[0]].creator.uuid
+            atoms.info["label_uuid"] = nodes[asked.outputs(module)[0]].creator.uuid
             try:
-                set_sorted_labels(module, nodes, atoms)
+                asked.put(module, nodes, atoms)
             except (ValueError, KeyError) as exception:
                 reason = f"failed: {exception}"
             if attempt[index]:
                 atoms.info["label_attempt"] = attempt[index] + 1
         atoms.info["label_status"] = reason or "ok"
         out.append(atoms)
-    return named(Dataset(out, level_of_theory=level_of_reference(level.get_dict())), "some labels", out)
+    return out
 
 
 @calcfunction

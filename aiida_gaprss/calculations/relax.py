@@ -1,15 +1,16 @@
-"""Relax many cells with a potential, each at its own pressure."""
+"""Relax many cells with a potential or an ASE calculator, each at its own pressure."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from aiida.engine import CalcJobProcessSpec
+from aiida.orm import Dict
 
 from aiida_gaprss.calculations.frames import FramesCalculation, potential_calculator
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.models.base import PotentialError
-from aiida_gaprss.settings.jobs import RelaxJobSettings
+from aiida_gaprss.settings.jobs import LabelSettings, RelaxJobSettings
 from aiida_gaprss.settings.model import model_validator_for
 
 
@@ -17,7 +18,7 @@ class RelaxCalculation(FramesCalculation):
     """Relax the cells of a dataset with a potential, keeping snapshots.
 
     Output frames: for every cell the snapshots that were asked for and the last step, with ``parent``, ``step``, ``relax_status``
-    and the potential's energy, forces and virial (``PRED_*``).
+    and energy, forces and virial (``PRED_*``) of the potential, or of the ASE calculator that is given in its place.
     """
 
     TASK = "relax"
@@ -26,16 +27,37 @@ class RelaxCalculation(FramesCalculation):
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
-        """Define the potential and the settings."""
+        """Define what drives the relaxations, and the settings."""
         super().define(spec)
-        spec.input("potential", valid_type=Potential, validator=check_potential, help="Drives the relaxations.")
+        spec.input("potential", valid_type=Potential, required=False, validator=check_potential, help="Drives the relaxations.")
+        spec.input(
+            "calculator",
+            valid_type=Dict,
+            required=False,
+            validator=model_validator_for(LabelSettings),
+            help="An ASE calculator that drives them, as in the settings of gaprss.label; it must know the stress.",
+        )
         spec.inputs["settings"].validator = model_validator_for(RelaxJobSettings)
-        spec.inputs.validator = validate_potential
+        spec.inputs.validator = _validate
 
     def task_settings(self) -> dict[str, Any]:
         """Return the relaxation settings with the calculator."""
         given = self.inputs.settings.get_dict() if "settings" in self.inputs else {}
-        return RelaxJobSettings(**given).model_dump() | potential_calculator(self.inputs.potential)
+        return RelaxJobSettings(**given).model_dump() | self.calculator_settings()
+
+    def calculator_settings(self) -> dict[str, Any]:
+        """Return the part of the settings that makes the calculator."""
+        if "calculator" in self.inputs:
+            return LabelSettings(**self.inputs.calculator.get_dict()).model_dump(include={"calculator", "arguments"})
+        return potential_calculator(self.inputs.potential)
+
+
+def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
+    drivers = ("potential", "calculator")
+    given = [name for name in drivers if inputs.get(name) is not None]
+    if set(drivers) <= set(ports) and len(given) != 1:  # where it is exposed, others may give the potential
+        return f"give one of {' and '.join(drivers)}, got {' and '.join(given) or 'none'}"
+    return validate_potential(inputs, ports)
 
 
 def check_potential(potential: Potential | None, _: Any) -> str | None:

@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 from aiida.engine import calcfunction
 from aiida.orm import Dict, List, Str
 from ase import Atoms
+from ase.units import GPa
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.common import frames_of, named, process_uuid
@@ -20,6 +22,9 @@ from aiida_gaprss.runners.status import CONVERGED, MAX_STEPS, NOT_REACHED
 
 #: Names of outputs of the plan, and of inputs that are of one task.
 PLANNED, TASKS, DONE, TEST, INDEX = "planned_", "tasks_", "done_", "test_", "index"
+
+#: How the status begins of a crystal that the reference could not relax.
+AS_GIVEN = "as given"
 
 
 @calcfunction
@@ -41,6 +46,47 @@ def relaxed_crystals(crystals: Dataset, relaxed: Dataset) -> dict[str, Any]:
         "crystals": named(Dataset(out, level_of_theory="unlabelled"), "relaxed crystals"),
         "lost": named(Dict(lost), "crystals that were not relaxed"),
     }
+
+
+@calcfunction
+def reference_crystals(crystals: Dataset, failure: Str, relaxed: Dataset | None = None) -> Dataset:
+    """Return the crystals as the reference has relaxed them, and as they are given where it could not.
+
+    :param failure: why crystals are missing among the relaxed ones.
+    :param relaxed: frames with ``parent``, of which the last of each counts, or with the ``frame_id`` of the crystal.
+    :return: under their own names; ``relax_status`` says how it ended, or that, and why, a crystal is as it is given.
+    """
+    ends = {a.info.get("parent", a.info["frame_id"]): a for a in (relaxed.get_frames() if relaxed is not None else ())}
+    out = []
+    for name, atoms in crystals_by_name(crystals.get_frames()).items():
+        said = ends[name].info if name in ends else {}
+        status = said.get("relax_status") or said.get("label_status") or failure.value or NOT_REACHED
+        if status in (CONVERGED, MAX_STEPS):
+            atoms.set_cell(ends[name].cell)
+            atoms.positions = ends[name].positions
+        else:
+            status = f"{AS_GIVEN}: {status}"
+        atoms.info = {"frame_id": name, "relax_status": status}
+        out.append(atoms)
+    return named(Dataset(out, level_of_theory="unlabelled"), "crystals as the reference has them")
+
+
+def residuals(crystals: Dataset, labels: Dataset | None) -> dict[str, dict[str, Any]]:
+    """Return what is left at the crystals that a reference has relaxed: pressure, largest stress and force of its labels there.
+
+    The label is a single point with the plane waves and k-points of the relaxed cell, as all labels that it is compared with.
+    """
+    known = {fr.structure_key(a): a for a in (labels.get_frames() if labels is not None else ()) if fr.is_labelled(a)}
+    out: dict[str, dict[str, Any]] = {}
+    for atoms in crystals.get_frames():
+        found: dict[str, Any] = {"status": atoms.info["relax_status"], "volume_A3": float(atoms.get_volume())}
+        label = known.get(fr.structure_key(atoms))
+        if label is not None:
+            stress = fr.stress_from_virial(label.info[f"{fr.REFERENCE}_virial"], label.get_volume()) / GPa
+            found |= {"pressure_GPa": -float(np.trace(stress)) / 3, "largest_stress_GPa": float(np.abs(stress).max())}
+            found["largest_force_eV/A"] = float(np.linalg.norm(label.arrays[f"{fr.REFERENCE}_forces"], axis=1).max())
+        out[atoms.info["frame_id"]] = found
+    return out
 
 
 @calcfunction

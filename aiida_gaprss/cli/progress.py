@@ -38,7 +38,8 @@ INTERRUPTIONS: dict[int, str] = {
 
 #: Reports of our own work chains; those of the plugins beneath, and of AiiDA where a fit is begun, would drown them.
 OURS = re.compile(
-    r"\[\d+\|(Rss|Label|LabelLane|BundleLane|Search|Validate|Fit|LearningCurve|Hyperparameters|Committee)WorkChain\|"
+    r"\[\d+\|(Rss|Label|LabelLane|BundleLane|RelaxCrystals|RelaxLane|Search|Validate|Fit"
+    r"|LearningCurve|Hyperparameters|Committee)WorkChain\|"
     r"(?!run_process\b|on_terminated\b)"
 )
 

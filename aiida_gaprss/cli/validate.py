@@ -151,7 +151,7 @@ def _tell_cost(inputs: dict[str, Any]) -> None:
 
     suite = Suite(**inputs["settings"].get_dict())
     others = {"reference": inputs["reference_potential"]} if "reference_potential" in inputs else {}
-    if faults := faults_of(suite, inputs["crystals"], {**inputs["potentials"], **others}):
+    if faults := faults_of(suite, inputs["crystals"], {**inputs["potentials"], **others}, inputs.get("label")):
         raise click.ClickException("\n".join(shown(fault, 500) for fault in faults))
     cost = cost_of(suite, inputs["crystals"])
     for run, number in cost.frames.items():

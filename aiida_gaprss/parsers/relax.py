@@ -49,7 +49,8 @@ class RelaxParser(FramesParser):
             atoms.info["config_type"] = "minimum" if atoms.info["relax_status"] == CONVERGED else "snapshot"
             atoms.info["parent"] = parent
             atoms.info["origin"] = self.node.uuid
-            atoms.info["potential"] = self.potential
+            if "potential" in self.node.inputs:
+                atoms.info["potential"] = self.potential
         return results
 
     def level_of_theory(self) -> str:

@@ -40,7 +40,12 @@ class Suite(Model):
     description: Line = ""
     geometry: Literal["given", "relaxed"] = Field(
         "relaxed",
-        description="of the crystals: as they are given, or relaxed by each potential; the reference takes them as given",
+        description="of the crystals: as they are given, or relaxed by each potential",
+    )
+    reference_geometry: Literal["given", "relaxed"] = Field(
+        "given",
+        description="of the crystals for the reference: as they are given, or as it relaxes them itself, cell and atoms at zero "
+        "pressure; a DFT code does that by its own means and thresholds, an ASE calculator or a potential as relax says",
     )
     relax: RelaxSettings = Field(
         default_factory=lambda: RelaxSettings(fmax=5e-4, max_steps=500, snapshot_steps=[], symmetry="kept"),

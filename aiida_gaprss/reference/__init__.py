@@ -7,6 +7,8 @@ they need, and what is said where one is missing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from aiida_gaprss.io.common import Step
 from aiida_gaprss.io.placeholders import not_calculated
 from aiida_gaprss.levels import Level
 from aiida_gaprss.reference import ase
-from aiida_gaprss.reference.base import Bundled, BundledReference, Reference, lacks
+from aiida_gaprss.reference.base import Bundled, BundledReference, Reference, Relaxing, RelaxingReference, lacks
 from aiida_gaprss.reference.common import level_of_content, sorted_by_number, unsorted
 from aiida_gaprss.settings.plugins import REFERENCES, KindError, installed, loaded
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from aiida_gaprss.reference import castep, quantumespresso, vasp
 
     _OURS: tuple[BundledReference, ...] = (castep, quantumespresso, vasp)
+    _RELAXING: tuple[RelaxingReference, ...] = (quantumespresso,)
 
 #: The reference of ASE calculators, all frames in one job.
 ASE = "ase"
@@ -64,6 +67,30 @@ def bundled(name: str) -> BundledReference:
     if not isinstance(found, BundledReference):
         raise KindError(f"{name} offers no bundles: it has no {', '.join(lacks(found, Bundled))}")
     return found
+
+
+def relaxing(name: str) -> RelaxingReference:
+    """Return the reference of a name if it relaxes crystals.
+
+    :raises KindError: if it does not, with those that do, or as :func:`reference_named`.
+    """
+    found = reference_named(name)
+    if not isinstance(found, RelaxingReference):
+        lack = ", ".join(lacks(found, Relaxing))
+        raise KindError(f"{name} relaxes no crystals (it has no {lack}); references that do: {', '.join(_that_relax())}")
+    return found
+
+
+def _that_relax() -> list[str]:
+    """Return the names of the references that relax crystals; what cannot be used is left out."""
+    out = [ASE]
+    for name in per_frame():
+        try:
+            relaxes = isinstance(reference_named(name), RelaxingReference)
+        except KindError:
+            continue
+        out += [name] if relaxes else []
+    return out
 
 
 def define(namespace: PortNamespace, with_bundles: bool = False) -> None:
@@ -140,3 +167,36 @@ def _set(atoms: Atoms, order: np.ndarray, energy: float, forces: np.ndarray, str
         raise ValueError("; ".join(notes))
     virial = None if stress is None else fr.virial_from_stress(stress, atoms.get_volume())
     fr.set_labels(atoms, energy, unsorted(forces, order), virial)
+
+
+def set_relaxed(module: RelaxingReference, outputs: dict[str, Any], atoms: Atoms) -> None:
+    """Put ``atoms`` where ``outputs`` say that their sorted structure was relaxed to, with the labels there.
+
+    :raises ValueError: if the outputs hold no crystal of these atoms with valid labels.
+    """
+    structure, order = sorted_by_number(atoms)
+    step = module.relaxed(outputs, structure.get_chemical_symbols())
+    moved = Atoms(atoms.numbers, unsorted(step.atoms.positions, order), cell=step.atoms.cell, pbc=True)
+    set_labels_of_step(step, moved)
+    atoms.set_cell(moved.cell)
+    atoms.positions = moved.positions
+    fr.take_labels(atoms, moved)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a reference for a frame: the process that does it, and what becomes of the frame."""
+
+    #: From reference, inputs, sorted structure, whether it is isolated, and attempt to process class and inputs.
+    submission: Callable[[Any, Any, Any, bool, int], tuple[Any, dict[str, Any]]]
+    outputs: Callable[[Any], tuple[str, ...]]
+    #: Changes the frame by the outputs; raises ValueError if they do not serve.
+    put: Callable[[Any, dict[str, Any], Atoms], None]
+
+
+LABELS = Asked(lambda module, *given: module.submission(*given), lambda module: module.OUTPUTS, set_sorted_labels)
+RELAXATION = Asked(
+    lambda module, inputs, structure, _, attempt: module.relaxation(inputs, structure, attempt),
+    lambda module: module.RELAXED_OUTPUTS,
+    set_relaxed,
+)

@@ -135,6 +135,34 @@ class BundledReference(Reference, Bundled, Protocol):
     """A reference that offers bundles."""
 
 
+@runtime_checkable
+class Relaxing(Protocol):
+    """What a reference has besides if its program relaxes crystals: cell and atoms at zero pressure, with their symmetry."""
+
+    @property
+    def RELAXED_OUTPUTS(self) -> tuple[str, ...]:
+        """The outputs of the process that hold the relaxed crystal."""
+
+    def relaxation(self, inputs: Any, structure: StructureData, attempt: int = 0) -> tuple[Any, dict[str, Any]]:
+        """Return process class and inputs that relax one crystal.
+
+        :param structure: its atoms are sorted by atomic number.
+        :param attempt: 1 is the first retry.
+        """
+
+    def relaxed(self, outputs: dict[str, Any], symbols: list[str]) -> Step:
+        """Return the relaxed crystal in the order of the sorted structure, with what the program says of it at the end.
+
+        :param outputs: the nodes of ``RELAXED_OUTPUTS``; :param symbols: of the sorted structure, to be compared.
+        :raises ValueError: with the reason, if there is none that may be used.
+        """
+
+
+@runtime_checkable
+class RelaxingReference(Reference, Relaxing, Protocol):
+    """A reference that relaxes crystals."""
+
+
 def lacks(found: object, protocol: type) -> list[str]:
     """Return the names of a protocol that an object does not have."""
     return sorted(name for name in vars(protocol) if not (name.startswith("_") or hasattr(found, name)))

@@ -1,7 +1,8 @@
-"""Labels from Quantum ESPRESSO through aiida-quantumespresso's ``PwBaseWorkChain``."""
+"""Labels and relaxed crystals from Quantum ESPRESSO through aiida-quantumespresso's work chains."""
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from aiida.engine import PortNamespace
-from aiida.orm import Bool, Dict, Int, StructureData, load_group
+from aiida.orm import Bool, Dict, Float, Int, StructureData, load_group
 from aiida.plugins import CalculationFactory, WorkflowFactory
 from ase import Atoms
 from pydantic import AfterValidator, Field
@@ -33,6 +34,7 @@ PLUGINS = (
     plugins.Plugin("aiida-pseudo", "aiida-pseudo>=1.7", ("aiida_pseudo.data.pseudo.upf",)),
 )
 OUTPUTS = ("output_parameters", "output_trajectory")
+RELAXED_OUTPUTS = (*OUTPUTS, "output_structure")
 
 #: What isolated atoms share with the cells.
 BASIS = ("ecutwfc", "ecutrho", "ecutfock", "input_dft", "vdw_corr")
@@ -41,6 +43,16 @@ BASIS = ("ecutwfc", "ecutrho", "ecutfock", "input_dft", "vdw_corr")
 BUNDLE_INPUT, BUNDLE_OUTPUT = "aiida.in", "aiida.out"
 BUNDLE_STDOUT = BUNDLE_OUTPUT
 BUNDLE_KEEP = (BUNDLE_INPUT, BUNDLE_OUTPUT, "CRASH", "stderr.txt")
+
+#: What pw.x does if nothing is said. The plugin wants it said: else it takes filled bands for too few, and runs pw.x twice.
+FIXED: dict[str, Any] = {"SYSTEM": {"occupations": "fixed"}}
+
+#: Of a relaxation: thresholds in Ry, Ry/Bohr and kbar, if the parameters have none. The plugin looks for these namelists.
+RELAXATION: dict[str, Any] = {
+    "CONTROL": {"etot_conv_thr": 1e-6, "forc_conv_thr": 1e-4},
+    "IONS": {"ion_dynamics": "bfgs"},
+    "CELL": {"cell_dynamics": "bfgs", "press_conv_thr": 0.1},
+}
 
 #: Of SYSTEM: does not change what is computed.
 NOT_THE_LEVEL = {"nbnd", "ibrav", "nat", "ntyp"}
@@ -62,7 +74,7 @@ class QuantumEspressoReference(PseudosSettings):
 
     code: Label = Field(description="label of the pw.x code, e.g. pw@localhost")
     pseudos: dict[str, Line] | Line = Field(description="UPF file per element, or the label of a pseudopotential family")
-    parameters: dict[str, dict[str, Any]] = Field(description="namelists of pw.x")
+    parameters: dict[str, dict[str, Any]] = Field(description="namelists of pw.x; IONS and CELL are for relaxed crystals")
     isolated_parameters: dict[str, dict[str, Any]] | None = Field(None, description="merged into them for isolated atoms")
     retries: list[Annotated[dict[str, Any], AfterValidator(_namelists)]] = Field(
         default_factory=list, description="merged into them, one after another, when a frame has failed"
@@ -100,7 +112,7 @@ def define(namespace: PortNamespace) -> None:
         namespace,
         "parameters",
         Dict,
-        "Namelists of pw.x; calculation, tprnfor and tstress are set here.",
+        "Namelists of pw.x; calculation, tprnfor and tstress are set here, IONS and CELL are for relaxed crystals.",
         validator=_validate_parameters,
     )
     common.define_common(namespace, BASIS)
@@ -214,8 +226,15 @@ def _level(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _single_point(parameters: dict[str, Any]) -> dict[str, Any]:
     """Return the namelists of a label: an SCF with forces and stress."""
-    namelists = {key.upper(): value for key, value in parameters.items()}
-    return {**namelists, "CONTROL": {**namelists.get("CONTROL", {}), "calculation": "scf", "tprnfor": True, "tstress": True}}
+    namelists = {key.upper(): value for key, value in parameters.items() if key.upper() not in ("IONS", "CELL")}
+    return common.merged(common.merged(FIXED, namelists), {"CONTROL": {"calculation": "scf", "tprnfor": True, "tstress": True}})
+
+
+def _relaxation(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the namelists of a relaxation of cell and atoms at zero pressure."""
+    namelists = common.merged({**FIXED, **RELAXATION}, {key.upper(): value for key, value in parameters.items()})
+    set_here = {"CONTROL": {"calculation": "vc-relax", "tprnfor": True, "tstress": True}, "CELL": {"press": 0.0}}
+    return common.merged(namelists, set_here)
 
 
 @plugins.needs(PLUGINS)
@@ -238,6 +257,41 @@ def submission(inputs: Any, structure: StructureData, isolated: bool, attempt: i
     if isolated:
         process_inputs["pw"]["settings"] = common.shared(Dict({"gamma_only": True}))
     return WorkflowFactory("quantumespresso.pw.base"), process_inputs
+
+
+@plugins.needs(PLUGINS)
+def relaxation(inputs: Any, structure: StructureData, attempt: int = 0) -> tuple[Any, dict[str, Any]]:
+    """Return the process class and inputs that relax a crystal.
+
+    pw.x keeps the plane waves of the cell that it begins with, so that the cell where it ends has a stress in its own basis
+    (Pulay). The work chain of the plugin therefore begins again from there, also if that cell has more k-points, until the
+    stress of the last SCF, which is of the basis of the relaxed cell, is below the threshold, too.
+    """
+    base: dict[str, Any] = {
+        "pw": {
+            "code": inputs["code"],
+            "parameters": common.shared(Dict(_relaxation(common.parameters_of(inputs, False, attempt)))),
+            "pseudos": {kind.symbol: inputs["pseudos"][kind.symbol] for kind in structure.kinds},
+            "metadata": {"options": common.job_options(inputs)},
+        },
+        "kpoints_distance": common.shared(Float(2 * math.pi * inputs["kpoint_spacing"].value)),
+    }
+    if "max_iterations" in inputs:
+        base["max_iterations"] = inputs["max_iterations"]
+    return WorkflowFactory("quantumespresso.pw.relax"), {
+        "structure": structure,
+        "base_relax": base,
+        "clean_workdir": common.shared(Bool(True)),
+    }
+
+
+def relaxed(outputs: dict[str, Any], symbols: list[str]) -> Step:
+    """Return the relaxed crystal with energy, forces and stress of the last SCF, as of a single point there.
+
+    :param symbols: of the atoms that were sent, in their order.
+    :raises ValueError: as :func:`labels`.
+    """
+    return Step(outputs["output_structure"].get_ase(), *labels(outputs, symbols))
 
 
 def bundle_command(inputs: Any) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from aiida.orm import CalcJobNode, WorkChainNode
 from matplotlib.figure import Figure
 
+from aiida_gaprss.calculations.validate_functions import residuals
 from aiida_gaprss.campaign.stages import generation_of
 from aiida_gaprss.outside import shown
 from aiida_gaprss.properties.local_energies import LocalEnergies, structure
@@ -40,6 +41,7 @@ def record_of(node: WorkChainNode) -> dict[str, Any]:
         "state": "finished" if node.is_finished_ok else f"failed: {node.exit_message or node.process_state}",
         "suite": node.inputs.settings.get_dict(),
         "reference": _reference_in_words(node),
+        "reference_crystals": _reference_crystals(node),
         "potentials": {name: _potential(node.inputs.potentials[name]) for name in node.inputs.potentials},
         "crystals": [atoms.info["frame_id"] for atoms in node.inputs.crystals.get_frames()],
         "scorecard": card,
@@ -59,6 +61,14 @@ def _reference_in_words(node: WorkChainNode) -> str:
     if "labels" in node.outputs:
         return str(node.outputs.labels.level_of_theory)
     return "none"
+
+
+def _reference_crystals(node: WorkChainNode) -> dict[str, dict[str, Any]]:
+    """Return how the reference has relaxed the crystals, and what its labels leave there; nothing if it has not."""
+    outputs = node.outputs
+    if "crystals" not in outputs or REFERENCE not in outputs.crystals:
+        return {}
+    return residuals(outputs.crystals[REFERENCE], outputs.labels if "labels" in outputs else None)
 
 
 def seconds_of(node: WorkChainNode) -> dict[str, float]:

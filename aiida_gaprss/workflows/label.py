@@ -84,6 +84,10 @@ class LabelWorkChain(RestartingWorkChain):
     the work chain end with an error, and then, too, its output holds everything that was labelled.
     """
 
+    #: What does it frame by frame, and how that is called.
+    LANE: type[LabelLaneWorkChain] = LabelLaneWorkChain
+    DOES, DONE = "labelling", "labelled"
+
     @classmethod
     def define(cls, spec: Any) -> None:
         """Define ports, outline and exit codes."""
@@ -258,13 +262,13 @@ class LabelWorkChain(RestartingWorkChain):
         # The largest first, so that the lanes end together.
         order = sorted(sizes, key=lambda index: (-sizes[index], index))
         per_job, where, more = 1, "", {}
-        lane_class: type[WorkChain] = LabelLaneWorkChain
+        lane_class: type[WorkChain] = self.LANE
         if "bundle" in self.inputs:
             per_job = self.inputs.bundle.get("frames_per_job", FRAMES_PER_JOB)
             where = f"{per_job} in a job, "
             lane_class, more = BundleLaneWorkChain, {"bundle": self.inputs.bundle}
         lanes = min(self.inputs.max_concurrent, -(-len(order) // per_job))
-        self.report(f"labelling {len(order)} frames with {reference_named(name).NAME}, {where}{lanes} at a time")
+        self.report(f"{self.DOES} {len(order)} frames with {reference_named(name).NAME}, {where}{lanes} at a time")
         links = [f"lane_{lane + 1}" + (f"_round_{self.ctx.rounds}" if self.ctx.rounds > 1 else "") for lane in range(lanes)]
         # If this step is done again, lanes draw from the same queue as those that there are.
         first = called(self.node, links[0])
@@ -314,9 +318,10 @@ class LabelWorkChain(RestartingWorkChain):
             jobs = [job for job in lane.called if job.process_label == BundleCalculation.__name__ and "frames" in job.outputs]
             return [job.outputs.frames for job in jobs]
         gathered = {a.info["frame_id"] for shard in shards for a in shard.get_frames()}
-        results = results_of_lane(lane, name, self.ctx.left, attempts(self.inputs[name]))
+        asked = self.LANE.ASKED
+        results = results_of_lane(lane, name, self.ctx.left, attempts(self.inputs[name]), asked)
         rest = {i: result for i, result in results.items() if self.ctx.left.frame(i).info["frame_id"] not in gathered}
-        return [gather(self.ctx.left, rest, name, self.inputs[name])] if rest else []
+        return [gather(self.ctx.left, rest, name, self.inputs[name], asked)] if rest else []
 
     def finish(self) -> ExitCode | None:
         """Merge the parts and count."""
@@ -342,7 +347,7 @@ class LabelWorkChain(RestartingWorkChain):
         reasons: list[str] = []
         if labelled < parts[0].n_frames:
             reasons = [str(a.info.get("label_status")) for a in parts[0].get_frames() if not fr.is_labelled(a)]
-        self.report(f"{labelled} of {total} frames labelled, {total - labelled} failed")
+        self.report(f"{labelled} of {total} frames {self.DONE}, {total - labelled} failed")
         first = reasons[0] if reasons else self.ctx.get("failure", "unknown")
         if labelled == 0:
             return self.exit_codes.ERROR_NOTHING_LABELLED.format(message=first)

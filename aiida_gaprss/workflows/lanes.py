@@ -13,11 +13,12 @@ from aiida_gaprss.calculations.bundle import BundleCalculation
 from aiida_gaprss.calculations.label_functions import (
     frame_structure,
     gather_labels,
+    gather_relaxed,
     pick_frames,
 )
 from aiida_gaprss.campaign.stages import frame_link, frame_of
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.reference import define, reference_named, reference_of, set_sorted_labels
+from aiida_gaprss.reference import LABELS, RELAXATION, Asked, define, reference_named, reference_of
 from aiida_gaprss.reference.common import attempts, level_node, shared
 from aiida_gaprss.runners.status import NOT_REACHED
 from aiida_gaprss.workflows.jobs.failure import reason_of_failure
@@ -38,16 +39,16 @@ def is_not_reached(atoms: Any) -> bool:
     return bool(atoms.info["label_status"] == NOT_REACHED)
 
 
-def result_of(process: ProcessNode, name: str, frame: Any) -> str | None:
-    """Return why a calculation gave no labels for ``frame``, or None if it did."""
+def result_of(process: ProcessNode, name: str, frame: Any, asked: Asked = LABELS) -> str | None:
+    """Return why a calculation did not give what was asked for ``frame``, or None if it did."""
     module = reference_named(name)
     if not process.is_finished_ok:
         return reason_of_failure(process)
-    absent = [output for output in module.OUTPUTS if output not in process.outputs]
+    absent = [output for output in asked.outputs(module) if output not in process.outputs]
     if absent:
         return f"{process.process_label} has no output {', '.join(absent)}"
     try:
-        set_sorted_labels(module, {output: process.outputs[output] for output in module.OUTPUTS}, frame.copy())
+        asked.put(module, {output: process.outputs[output] for output in asked.outputs(module)}, frame.copy())
     except (ValueError, KeyError) as exception:
         return str(exception)
     return None
@@ -57,7 +58,7 @@ def result_of(process: ProcessNode, name: str, frame: Any) -> str | None:
 Result = tuple[Any, int, "str | None"]
 
 
-def results_of_lane(lane: ProcessNode, name: str, frames: Dataset, tries: int) -> dict[int, Result]:
+def results_of_lane(lane: ProcessNode, name: str, frames: Dataset, tries: int, asked: Asked = LABELS) -> dict[int, Result]:
     """Return by frame number what a lane that broke down had finished: labels, and frames that failed in every attempt."""
     results: dict[int, Result] = {}
     for link in lane.base.links.get_outgoing(node_class=ProcessNode).all():
@@ -65,20 +66,23 @@ def results_of_lane(lane: ProcessNode, name: str, frames: Dataset, tries: int) -
         if found is None or not link.node.is_terminated or never_begun(link.node):
             continue
         index, attempt = found
-        failure = result_of(link.node, name, frames.frame(index))
+        failure = result_of(link.node, name, frames.frame(index), asked)
         if failure is None or attempt + 1 == tries:
             results[index] = (link.node, attempt, failure)
     return results
 
 
-def gather(frames: Dataset, results: dict[int, Result], name: str, inputs: Any) -> Dataset:
-    """Return the frames of ``results`` with their labels, or with the reason why they have none."""
+def gather(frames: Dataset, results: dict[int, Result], name: str, inputs: Any, asked: Asked = LABELS) -> Dataset:
+    """Return the frames of ``results`` as was asked, or with the reason why not."""
     outputs, failures = {}, {}
     for index, (process, attempt, failure) in sorted(results.items()):
         if failure is None:
-            outputs.update({f"f{index}_a{attempt}_{key}": process.outputs[key] for key in reference_named(name).OUTPUTS})
+            keys = asked.outputs(reference_named(name))
+            outputs.update({f"f{index}_a{attempt}_{key}": process.outputs[key] for key in keys})
         else:
             failures[str(index)] = f"failed: {failure}" + (f" (attempt {attempt + 1})" if attempt else "")
+    if asked is RELAXATION:
+        return gather_relaxed(frames, List(sorted(results)), Str(name), Dict(failures), **outputs)
     level = level_node(reference_named(name).level_of_theory(inputs))
     return gather_labels(frames, List(sorted(results)), Str(name), level, Dict(failures), **outputs)
 
@@ -137,6 +141,8 @@ class LaneWorkChain(SubmitOnceWorkChain):
 class LabelLaneWorkChain(LaneWorkChain):
     """Label frames one after another, each in a calculation of its own."""
 
+    ASKED = LABELS
+
     @classmethod
     def define(cls, spec: Any) -> None:
         """Define the outline."""
@@ -176,8 +182,12 @@ class LabelLaneWorkChain(LaneWorkChain):
             return ToContext(current=process)
         if self.ctx.attempt == 0:
             self.ctx.structure = frame_structure(self.inputs.frames, shared(Int(self.ctx.index)))
-        process_class, inputs = reference_named(self.ctx.name).submission(
-            self.inputs[self.ctx.name], self.ctx.structure, fr.is_in_vacuum(frame), self.ctx.attempt
+        process_class, inputs = self.ASKED.submission(
+            reference_named(self.ctx.name),
+            self.inputs[self.ctx.name],
+            self.ctx.structure,
+            fr.is_in_vacuum(frame),
+            self.ctx.attempt,
         )
         inputs["metadata"] = {**inputs.get("metadata", {}), "call_link_label": link, "label": frame.info["frame_id"]}
         return ToContext(current=self.submit(process_class, **inputs))
@@ -186,7 +196,7 @@ class LabelLaneWorkChain(LaneWorkChain):
         """Remember the calculation and whether it gave labels; a failed one is tried again while there are settings to try."""
         process: ProcessNode = self.ctx.current
         self.ctx.ended.append(process.pk)
-        failure = result_of(process, self.ctx.name, self.inputs.frames.frame(self.ctx.index))
+        failure = result_of(process, self.ctx.name, self.inputs.frames.frame(self.ctx.index), self.ASKED)
         if failure is not None:
             again = self.ctx.attempt + 1 < attempts(self.inputs[self.ctx.name])
             self.report(f"frame {process.label} <{process.pk}>: {failure}" + ("; tried again" if again else ""))
@@ -210,13 +220,19 @@ class LabelLaneWorkChain(LaneWorkChain):
         results: dict[int, Result] = {
             int(index): (load_node(pk), attempt, failure) for index, (pk, attempt, failure) in self.ctx.shard.items()
         }
-        shard = gather(self.inputs.frames, results, self.ctx.name, self.inputs[self.ctx.name])
+        shard = gather(self.inputs.frames, results, self.ctx.name, self.inputs[self.ctx.name], self.ASKED)
         self.out(f"shards.shard_{self.ctx.shards:04d}", shard)
         clean_scratch(self, [load_node(pk) for pk in self.ctx.ended])
         self.ctx.ended = []
         self.ctx.shards += 1
         self.ctx.shard = {}
         self.report(f"{self.ctx.drawn} frames of this lane done, {self.ctx.failed} failed")
+
+
+class RelaxLaneWorkChain(LabelLaneWorkChain):
+    """Let the program of a reference relax crystals one after another, each in a process of its own."""
+
+    ASKED = RELAXATION
 
 
 class BundleLaneWorkChain(LaneWorkChain, RestartingWorkChain):

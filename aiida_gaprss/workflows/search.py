@@ -80,7 +80,7 @@ def expose_relaxations(spec: Any) -> None:
     spec.expose_inputs(
         RelaxCalculation,
         namespace="relax",
-        exclude=("frames", "potential", "settings"),
+        exclude=("frames", "potential", "calculator", "settings"),
         namespace_options={"help": "Jobs of relaxations: python of the compute machine, options."},
     )
 

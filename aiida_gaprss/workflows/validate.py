@@ -35,11 +35,9 @@ from aiida_gaprss.properties.suite import Suite
 from aiida_gaprss.runners.status import CONVERGED
 from aiida_gaprss.selection.sanity import shortest_distances
 from aiida_gaprss.settings.model import model_validator_for
-from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 from aiida_gaprss.workflows.label import LabelWorkChain
-
-#: What the reference is called among the participants.
-REFERENCE = "reference"
+from aiida_gaprss.workflows.reference_crystals import REFERENCE, ReferenceCrystalsWorkChain
+from aiida_gaprss.workflows.relax_crystals import why_not
 
 #: Tasks that are timed run after all others, alone.
 TIMED = ("speed",)
@@ -64,7 +62,7 @@ def validate_validation(inputs: dict[str, Any], ports: Any) -> str | None:
     suite = Suite(**inputs["settings"].get_dict())
     if lack := lack_of_tests(suite, inputs.get("test", {})):
         return lack
-    faults = faults_of(suite, inputs["crystals"], {**potentials, **others})
+    faults = faults_of(suite, inputs["crystals"], {**potentials, **others}, inputs.get("label"))
     return "; ".join(faults) or None
 
 
@@ -76,9 +74,13 @@ def lack_of_tests(suite: Suite, tests: Any) -> str | None:
     return "test: no property of the suite is of labelled frames, expected errors among them" if tests and not asked else None
 
 
-def faults_of(suite: Suite, crystals: Dataset, potentials: dict[str, Potential]) -> list[str]:
-    """Return what is wrong with crystals for potentials and properties."""
-    out = []
+def faults_of(suite: Suite, crystals: Dataset, potentials: dict[str, Potential], label: Any = None) -> list[str]:
+    """Return what is wrong with crystals for potentials and properties, and with a reference that is to relax them.
+
+    :param label: the inputs of the reference, if it labels frames.
+    """
+    lack = why_not(label) if label and suite.reference_geometry == "relaxed" else None
+    out = [f"reference_geometry is relaxed, but {lack}"] if lack else []
     for name, node in potentials.items():
         unknown = sorted(set(crystals.elements) - set(node.elements))
         if unknown:
@@ -90,12 +92,12 @@ def faults_of(suite: Suite, crystals: Dataset, potentials: dict[str, Potential])
     return out
 
 
-class ValidateWorkChain(RestartingWorkChain):
+class ValidateWorkChain(ReferenceCrystalsWorkChain):
     """Compute the properties of crystals with potentials, and with a reference, by the same plan, and judge them.
 
     All frames of all properties of a potential are one job, however many crystals; another one for each other task: relaxations,
-    paths, molecular dynamics. The reference labels each frame once. It takes the crystals as given, potentials too or as they
-    relax them; what a potential has relaxed, or run through, the reference labels as it is.
+    paths, molecular dynamics. The reference labels each frame once. Potentials and reference take the crystals as given, or as
+    each of them relaxes them; what a potential has relaxed, or run through, the reference labels as it is.
     """
 
     @classmethod
@@ -153,7 +155,7 @@ class ValidateWorkChain(RestartingWorkChain):
         spec.output_namespace("beside", valid_type=Dict, dynamic=True, help="Of the reference, for what each potential has made.")
         spec.output("reference", valid_type=Dict, required=False, help="Properties of the reference.")
         spec.output("labels", valid_type=Dataset, required=False, help="All frames that the reference has labelled.")
-        spec.output_namespace("crystals", valid_type=Dataset, dynamic=True, help="As each potential has relaxed them.")
+        spec.output_namespace("crystals", valid_type=Dataset, dynamic=True, help="As potentials and reference have relaxed them.")
         spec.output_namespace("frames", valid_type=Dataset, dynamic=True, help="What came out of the tasks of each potential.")
         spec.exit_code(400, "ERROR_NOTHING", message="nothing could be computed: {message}")
         spec.exit_code(
@@ -180,15 +182,20 @@ class ValidateWorkChain(RestartingWorkChain):
     # --- crystals ---
 
     def relaxes(self) -> bool:
-        """Tell whether potentials relax the crystals."""
-        return self.suite.geometry == "relaxed"
+        """Tell whether anyone relaxes the crystals, and who."""
+        self.ctx.relaxing = list(self.inputs.potentials) if self.suite.geometry == "relaxed" else []
+        if self.suite.reference_geometry == "relaxed" and self.has_labels():
+            self.ctx.relaxing = [*self.ctx.relaxing, REFERENCE]
+        return bool(self.ctx.relaxing)
 
-    def relax_crystals(self) -> None:
-        """Let each potential relax the crystals."""
+    def relax_crystals(self) -> Any:
+        """Let each potential relax the crystals, and the reference."""
         settings = {**self.suite.relax.model_dump(), "min_distance": self.hard_core(self.suite.relax.min_distance)}
-        for name, potential in self.ctx.potentials.items():
-            inputs = {**self.job(f"{name}_crystals"), "frames": self.inputs.crystals, "potential": potential}
+        for name in (name for name in self.ctx.relaxing if name in self.ctx.potentials):
+            inputs = {**self.job(f"{name}_crystals"), "frames": self.inputs.crystals, "potential": self.ctx.potentials[name]}
             self.submit_job(f"{name}_crystals", RelaxCalculation, settings=Dict(settings), **inputs)
+        by_label = REFERENCE in self.ctx.relaxing and REFERENCE not in self.ctx.potentials
+        return self.relax_by_reference(Dict(settings)) if by_label else None
 
     def hard_core(self, given: Any = None) -> Any:
         """Return the shortest distances (Å) below which atoms are in a hole of a potential."""
@@ -201,8 +208,12 @@ class ValidateWorkChain(RestartingWorkChain):
         return {"code": inputs.code, "metadata": {"call_link_label": link, "label": link.replace("_", " "), "options": options}}
 
     def collect_crystals(self) -> None:
-        """Take the relaxed crystals; one that could not be relaxed is told, and has no properties."""
-        for name in list(self.ctx.potentials):
+        """Take the relaxed crystals; one that a potential could not relax is told, and has no properties."""
+        for name in self.ctx.relaxing:
+            if name == REFERENCE:
+                self.ctx.crystals[name] = self.collect_reference_crystals()
+                self.out(f"crystals.{name}", self.ctx.crystals[name])
+                continue
             batch = self.outcome(f"{name}_crystals")
             frames = batch.outputs["frames"].get_frames() if "frames" in batch.outputs else []
             for atoms in (atoms for atoms in frames if atoms.info["relax_status"] != CONVERGED):
@@ -298,6 +309,11 @@ class ValidateWorkChain(RestartingWorkChain):
                 called = {"metadata": {"call_link_label": f"{name}_beside"}}
                 index = self.ctx.plans[name][INDEX]
                 frames[f"of_{name}"] = frames_beside(self.inputs.settings, index, Str(name), **called, **given)
+        if REFERENCE in self.ctx.crystals:
+            called = {"metadata": {"call_link_label": f"{REFERENCE}_beside"}}
+            given = {"crystals": self.ctx.crystals[REFERENCE]}
+            index = self.ctx.plans[REFERENCE][INDEX]
+            frames[f"of_{REFERENCE}"] = frames_beside(self.inputs.settings, index, Str(REFERENCE), **called, **given)
         to_label = frames_to_label(self.inputs.settings, metadata={"call_link_label": "to_label"}, **frames)
         self.report(f"{to_label.n_frames} frames for the reference")
         if "reference_potential" in self.inputs:
@@ -334,6 +350,8 @@ class ValidateWorkChain(RestartingWorkChain):
             self.report(f"reference: {self.ctx.label_failure}")
         if self.ctx.labels is not None:
             self.out("labels", self.ctx.labels)
+            if REFERENCE in self.ctx.crystals:
+                self.tell_residuals(self.ctx.crystals[REFERENCE], self.ctx.labels)
 
     # --- results ---
 

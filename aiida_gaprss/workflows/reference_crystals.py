@@ -1,0 +1,73 @@
+"""The part of a validation in which the reference relaxes the crystals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.common import AttributeDict
+from aiida.engine import ToContext
+from aiida.orm import Dict, Str, WorkChainNode
+
+from aiida_gaprss.calculations.relax import RelaxCalculation
+from aiida_gaprss.calculations.validate_functions import AS_GIVEN, reference_crystals, residuals
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.reference import ASE
+from aiida_gaprss.workflows.jobs.failure import reason_of_failure
+from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
+from aiida_gaprss.workflows.label import LabelWorkChain
+from aiida_gaprss.workflows.relax_crystals import RelaxCrystalsWorkChain
+
+#: What the reference is called among the participants, and the link to what relaxes its crystals.
+REFERENCE = "reference"
+LINK = f"{REFERENCE}_crystals"
+
+
+class ReferenceCrystalsWorkChain(RestartingWorkChain):
+    """Has crystals and, as ``label``, the inputs of the reference."""
+
+    def relax_by_reference(self, settings: Dict) -> Any:
+        """Let the reference relax the crystals: an ASE calculator in one job, the program of a plugin in one process for each.
+
+        :param settings: those of the one job (RelaxSettings).
+        """
+        inputs = AttributeDict(self.exposed_inputs(LabelWorkChain, namespace="label"))
+        if ASE in inputs:
+            options = {key: value for key, value in inputs.ase.metadata.options.items() if not key.endswith("_name")}
+            metadata = {"call_link_label": LINK, "label": LINK.replace("_", " "), "options": options}
+            given = {"code": inputs.ase.code, "calculator": inputs.ase.settings, "frames": self.inputs.crystals}
+            self.submit_job(LINK, RelaxCalculation, settings=settings, metadata=metadata, **given)
+            return None
+        for key in ("bundle", "known"):
+            inputs.pop(key, None)
+        inputs |= {"frames": self.inputs.crystals, "scratch": self.inputs.scratch, "max_failed_fraction": 1.0}
+        inputs.metadata = {**inputs.get("metadata", {}), "call_link_label": LINK}
+        return ToContext(relaxed_by_program=self.submit(RelaxCrystalsWorkChain, **inputs))
+
+    def collect_reference_crystals(self) -> Dataset:
+        """Return the crystals as the reference has them; one that it could not relax is told, and is as it was given."""
+        if LINK in self.ctx.get("jobs", {}):
+            batch = self.outcome(LINK)
+            frames, failure = batch.outputs.get("frames"), batch.failure
+        else:
+            process: WorkChainNode = self.ctx.relaxed_by_program
+            frames = process.outputs.frames if "frames" in process.outputs else None
+            failure = None if process.is_finished_ok else reason_of_failure(process)
+        found: Dataset = reference_crystals(
+            self.inputs.crystals,
+            Str(failure or ""),
+            metadata={"call_link_label": f"{REFERENCE}_relaxed"},
+            **({"relaxed": frames} if frames is not None else {}),
+        )
+        for atoms in found.get_frames():
+            if atoms.info["relax_status"].startswith(AS_GIVEN):
+                self.report(f"{REFERENCE}: crystal {atoms.info['frame_id']}: {atoms.info['relax_status']}")
+        return found
+
+    def tell_residuals(self, crystals: Dataset, labels: Dataset) -> None:
+        """Report pressure, stress and forces that the labels of the reference leave at the crystals that it has relaxed."""
+        for name, found in residuals(crystals, labels).items():
+            if "pressure_GPa" in found:
+                self.report(
+                    f"{REFERENCE}: crystal {name} ({found['status']}): pressure {found['pressure_GPa']:.3f} GPa, "
+                    f"largest stress {found['largest_stress_GPa']:.3f} GPa, force {found['largest_force_eV/A']:.4f} eV/Å"
+                )
