@@ -39,7 +39,7 @@ def frames_of(line):
 def test_every_job_is_read(done, kind, tmp_path):
     code, outputs = done(kind).parse(tmp_path)
     assert code is None
-    assert len(content(outputs)) == {"relax": 15, "neb": 18, "buildcell": 4}.get(kind, 7)
+    assert len(content(outputs)) == {"relax": 15, "md": 9, "neb": 18, "buildcell": 4}.get(kind, 7)
     assert outputs["summary"]["complete"]
 
 
@@ -124,6 +124,27 @@ FRAMES = [
     (lambda line: line.update(status="max_steps", frames=""), "neb", "status is 'max_steps', but there is no frame"),
     (lambda line: line.update(seconds=-1), "label", "seconds is -1, expected a number of seconds"),
     (lambda line: line.update(index=7), "label", "index is 7, expected a number from 0 to 6"),
+    (*changed_frame(set_info("step", 3), "md"), "step of frame 2 is 2, expected a number of 4 or more"),
+    (*changed_frame(set_info("step", "first"), "md"), "step of frame 1 is 'first', expected a number of 0 or more"),
+    (*changed_frame(set_info("md_status", "finished"), "md"), "md_status of frame 1 is 'finished', expected 'on_the_way'"),
+    (*changed_frame(set_info("temperature_K", -5.0), "md"), "temperature_K of frame 1 is -5, expected nothing below zero"),
+    (*changed_frame(lambda a: a.info.pop("time_ps"), "md"), "time_ps is null, expected a finite number"),
+    (*changed_frame(lambda a: a.info.pop("PRED_virial"), "md"), "the frame has no PRED_virial, expected one"),
+    (
+        lambda line: line.update(frames=line["frames"].replace("md_end_step=4", "md_end_step=3")),
+        "md",
+        "md_end_step of the last frame is 3, expected a number of 4 or more",
+    ),
+    (
+        lambda line: line.update(frames=line["frames"].replace("md_end_step=4", "md_end_step=9")),
+        "md",
+        "md_end_step is 9, expected 4, the step of the last frame of what is 'finished'",
+    ),
+    (lambda line: line.update(status="sleeping"), "md", "status is 'sleeping' with 3 frames, expected finished, time_limit"),
+    (lambda line: line.update(status="finished", frames=""), "md", "status is 'finished', but there is no frame"),
+    (*changed_frame(set_info("seconds", -0.1), "speed"), "seconds is -0.1, expected seconds"),
+    (*changed_frame(lambda a: a.info.pop("processor_seconds"), "speed"), "processor_seconds is null, expected a finite number"),
+    (*changed_frame(lambda a: a.positions.__setitem__((0, 1), 0.5), "speed"), r"atom 1 is .* as it was sent"),
 ]
 
 
