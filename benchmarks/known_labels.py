@@ -82,9 +82,10 @@ def main() -> None:
 
 def ask(what: str, frames: Any, settings: Any, search: Any) -> None:
     """Look for frames, and print how long it took."""
-    started = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     found = search(frames, {"ase": {"settings": settings}})
-    print(f"{what}: {time.perf_counter() - started:.2f} s, {len(found)} datasets", flush=True)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(f"{what}: {wall:.2f} s, {cpu:.2f} s of CPU, {len(found)} datasets", flush=True)
 
 
 if __name__ == "__main__":
