@@ -12,6 +12,7 @@ from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.calculations.validate_functions import AS_GIVEN, reference_crystals, residuals
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.reference import ASE
+from aiida_gaprss.runners.status import ENDS
 from aiida_gaprss.workflows.jobs.failure import reason_of_failure
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 from aiida_gaprss.workflows.label import LabelWorkChain
@@ -20,6 +21,12 @@ from aiida_gaprss.workflows.relax_crystals import RelaxCrystalsWorkChain
 #: What the reference is called among the participants, and the link to what relaxes its crystals.
 REFERENCE = "reference"
 LINK = f"{REFERENCE}_crystals"
+
+
+def _why_absent(summary: Dict | None) -> str | None:
+    """Return how relaxations ended that gave no step at all, as of crystals in which atoms overlap."""
+    ends = [status for status in (summary["status"] if summary is not None else {}) if status not in ENDS]
+    return f"no step was made ({', '.join(ends)})" if ends else None
 
 
 class ReferenceCrystalsWorkChain(RestartingWorkChain):
@@ -37,7 +44,7 @@ class ReferenceCrystalsWorkChain(RestartingWorkChain):
             given = {"code": inputs.ase.code, "calculator": inputs.ase.settings, "frames": self.inputs.crystals}
             self.submit_job(LINK, RelaxCalculation, settings=settings, metadata=metadata, **given)
             return None
-        for key in ("bundle", "known"):
+        for key in ("bundle", "known", "reuse"):  # labels of the crystals as they are given are not what is asked for
             inputs.pop(key, None)
         inputs |= {"frames": self.inputs.crystals, "scratch": self.inputs.scratch, "max_failed_fraction": 1.0}
         inputs.metadata = {**inputs.get("metadata", {}), "call_link_label": LINK}
@@ -47,7 +54,7 @@ class ReferenceCrystalsWorkChain(RestartingWorkChain):
         """Return the crystals as the reference has them; one that it could not relax is told, and is as it was given."""
         if LINK in self.ctx.get("jobs", {}):
             batch = self.outcome(LINK)
-            frames, failure = batch.outputs.get("frames"), batch.failure
+            frames, failure = batch.outputs.get("frames"), batch.failure or _why_absent(batch.outputs.get("summary"))
         else:
             process: WorkChainNode = self.ctx.relaxed_by_program
             frames = process.outputs.frames if "frames" in process.outputs else None

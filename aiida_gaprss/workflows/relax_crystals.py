@@ -43,6 +43,8 @@ class RelaxCrystalsWorkChain(LabelWorkChain):
     def define(cls, spec: Any) -> None:
         """Add that the reference must be able to."""
         super().define(spec)
+        if "reuse" in spec.inputs:  # labels that there are of a crystal are of another one than the relaxed
+            spec.inputs["reuse"].default = False
         of_labels = spec.inputs.validator
         spec.inputs.validator = lambda inputs, ports: of_labels(inputs, ports) or _fault(inputs)
         spec.exit_code(400, "ERROR_NOTHING_LABELLED", message="No crystal could be relaxed; the first one {message}")

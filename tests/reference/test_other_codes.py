@@ -1,15 +1,18 @@
 """A DFT code that another package adds: its ports, its part of a campaign file, its labels."""
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from aiida.orm import Bool
+from aiida.orm import Bool, Dict
 from aiida.plugins.entry_point import eps
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS
 from helpers import label
 
 from aiida_gaprss import frames as fr
@@ -17,12 +20,50 @@ from aiida_gaprss.calculations.bundle import BundleCalculation
 from aiida_gaprss.campaign.file import check_campaign
 from aiida_gaprss.campaign.inputs import builder_inputs
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.models.families import fit_settings
+from aiida_gaprss.models.pair.fit import fit_pairs
+from aiida_gaprss.properties.base import property_of
+from aiida_gaprss.properties.suite import suite_of
+from aiida_gaprss.reference import RELAXATION
 from aiida_gaprss.settings.yamlfile import ConfigError
 from aiida_gaprss.workflows.label import LabelWorkChain
-from aiida_gaprss.workflows.lanes import BundleLaneWorkChain, LabelLaneWorkChain
+from aiida_gaprss.workflows.lanes import BundleLaneWorkChain, LabelLaneWorkChain, RelaxLaneWorkChain, gather, results_of_lane
+from aiida_gaprss.workflows.relax_crystals import RelaxCrystalsWorkChain
 from aiida_gaprss.workflows.rss import RssWorkChain
+from aiida_gaprss.workflows.validate import ValidateWorkChain
 
 PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text("utf-8")
+#: What makes the code of the page relax crystals.
+RELAXING = """
+from ase import Atoms
+from aiida_gaprss.io.common import Step
+
+RUN = "from ase.filters import FrechetCellFilter; from ase.optimize import BFGS; BFGS(FrechetCellFilter(atoms)).run(fmax=1e-4)"
+SAVE = 'results |= {"cell": atoms.cell.tolist(), "positions": atoms.positions.tolist()}'
+
+
+class EmtRelaxation(EmtCalculation):
+    def prepare_for_submission(self, folder):
+        info = super().prepare_for_submission(folder)
+        with folder.open("emt.py", "w") as script:
+            script.write(SCRIPT.replace("results = {", RUN + "\\nresults = {", 1).replace("json.dump", SAVE + "\\njson.dump"))
+        return info
+
+
+RELAXED_OUTPUTS = ("results",)
+
+
+def relaxation(inputs, structure, attempt=0):
+    return EmtRelaxation, submission(inputs, structure, False, attempt)[1]
+
+
+def relaxed(outputs, symbols):
+    results = outputs["results"].get_dict()
+    atoms = Atoms(results["symbols"], results["positions"], cell=results["cell"], pbc=True)
+    return Step(atoms, *labels(outputs, symbols))
+"""
+
 GROUP = '[project.entry-points."aiida_gaprss.references"]'
 
 
@@ -39,7 +80,8 @@ def install(other_package, monkeypatch):
         other_package(name, text, entries)
         eps.cache_clear()
 
-    processes = (BundleCalculation, LabelLaneWorkChain, BundleLaneWorkChain, LabelWorkChain, RssWorkChain)
+    lanes = (LabelLaneWorkChain, BundleLaneWorkChain, RelaxLaneWorkChain)
+    processes = (BundleCalculation, *lanes, LabelWorkChain, RelaxCrystalsWorkChain, ValidateWorkChain, RssWorkChain)
     for process in processes:
         process.spec()
     for process in processes:
@@ -177,3 +219,79 @@ def test_ports_that_cannot_be_defined(emt, install, monkeypatch):
     monkeypatch.setattr(my_emt, "define", lambda namespace: namespace.nonsense())
     with pytest.raises(ValueError, match="nonsense"):
         LabelWorkChain.get_builder().emt = {"code": emt}
+
+
+def crystals_of(**named):
+    """A dataset of crystals by their names."""
+    for name, atoms in named.items():
+        atoms.info = {"frame_id": name}
+    return Dataset(list(named.values()), level_of_theory="unlabelled")
+
+
+@pytest.fixture
+def relaxing_emt(install, code_here, python_code):
+    """The package of the page with that, and the property of the page, which needs two frames only."""
+    install("my_emt", block_of("python", "my_emt.py") + RELAXING, block_of("toml", "my_emt"))
+    install("my_properties", block_of("python", "my_properties.py"), block_of("toml", "my_properties"))
+    return code_here("emt", python_code.filepath_executable, "my_emt")
+
+
+@pytest.fixture
+def validation(relaxing_emt, python_code, alloy, alloy_frames, tmp_path):
+    """Inputs of a validation with two crystals that it relaxes, and one with overlapping atoms."""
+    overlap = bulk("Cu", cubic=True)
+    overlap.positions[1] = overlap.positions[0] + 0.1
+    alloy[1].symbols[3] = "Cu"
+    (tmp_path / "pair").mkdir()
+    content = fit_pairs(alloy_frames, fit_settings(family="pair", cutoff=4.5)).content
+    (tmp_path / "pair" / "pair.json").write_text(json.dumps(content))
+    suite = {"properties": {"compressibility": None}, "geometry": "given", "reference_geometry": "relaxed"}
+    return {
+        "settings": Dict(suite_of(suite).model_dump()),
+        "crystals": crystals_of(first=alloy[0], second=alloy[1], overlap=overlap),
+        "potentials": {"pair": Potential(tmp_path / "pair", family="pair")},
+        "jobs": {"code": python_code},
+        "label": {"emt": {"code": relaxing_emt, "asap_cutoff": Bool(True)}, "max_concurrent": 2, "max_failed_fraction": 0.5},
+    }
+
+
+def test_it_relaxes_the_crystals_of_a_validation(validation, alloy, run):
+    """As ASE does in this process; where it cannot, its crystal is the one that was given, and the reason is told."""
+    _, node = run(ValidateWorkChain, **validation)
+    assert node.is_finished_ok, node.exit_message
+    first, second, overlap = node.outputs.crystals.reference.get_frames()
+    for ours, given in zip((first, second), alloy, strict=False):
+        theirs = given.copy()
+        theirs.calc = EMT(asap_cutoff=True)
+        BFGS(FrechetCellFilter(theirs), logfile=None).run(fmax=1e-4, steps=300)
+        assert ours.get_chemical_symbols() == given.get_chemical_symbols()
+        assert ours.info["relax_status"] == "converged"
+        assert np.allclose(ours.cell, theirs.cell, atol=1e-3)
+        assert np.allclose(ours.positions, theirs.positions, atol=1e-3)
+        found = node.outputs.reference[ours.info["frame_id"]]["compressibility"]
+        alone = property_of({"kind": "compressibility"}).compute(EMT(asap_cutoff=True), ours)
+        assert found["compressibility_1/GPa"] == pytest.approx(alone["compressibility_1/GPa"], rel=1e-4)
+    assert overlap.info["relax_status"].startswith("as given: failed: absurd, not calculated")
+    chain = next(child for child in node.called if child.process_label == "RelaxCrystalsWorkChain")
+    assert len([child for child in chain.called if child.process_label == "RelaxLaneWorkChain"]) == 2
+
+
+def test_relaxed_crystals_of_a_lane_that_broke_down(validation, run):
+    """Are found again by the links of the lane."""
+    frames, emt = validation["crystals"], validation["label"]["emt"]
+    _, node = run(RelaxCrystalsWorkChain, frames=frames, emt=emt, max_concurrent=1, max_failed_fraction=1.0)
+    (lane,) = (child for child in node.called if child.process_label == "RelaxLaneWorkChain")
+    left = lane.inputs.frames
+    results = results_of_lane(lane, "emt", left, 1, RELAXATION)
+    found = gather(left, results, "emt", emt, RELAXATION).get_frames()
+    known = {atoms.info["frame_id"]: atoms for atoms in node.outputs.frames.get_frames()}
+    assert {atoms.info["frame_id"] for atoms in found} == {"first", "second"}
+    for atoms in found:
+        assert np.allclose(atoms.positions, known[atoms.info["frame_id"]].positions)
+        assert atoms.info["relax_status"] == "converged"
+
+
+def test_a_code_that_does_not_relax(emt, run):
+    frames = crystals_of(copper=bulk("Cu"))
+    with pytest.raises(ValueError, match=r"emt relaxes no crystals .*relaxation, relaxed.*; references that do: ase, quantum"):
+        run(RelaxCrystalsWorkChain, frames=frames, emt={"code": emt, "asap_cutoff": Bool(True)})
