@@ -27,6 +27,9 @@ SAME_PLACE = 1e-5
 #: Å, of the search for symmetry in a cell that has it to the last digit.
 SYMMETRY = 1e-5
 
+#: µm, of phonons between walls: a crystal of one metre, as phono3py's own program has it.
+LONGEST_PATH = 1e6
+
 
 class UnsolvableError(ValueError):
     """Frames, or settings, of which there is no conductivity."""
@@ -119,6 +122,7 @@ def solved(crystal: Atoms, done: Sequence[Atoms], prefix: str, settings: Mapping
         is_LBTE=settings["method"] == "lbte",
         temperatures=list(settings["temperatures_K"]),
         is_isotope=settings["isotopes"],
+        boundary_mfp=LONGEST_PATH,
     )
     return {**_told(found, settings), "residual_force_eV/A": residual}
 

@@ -35,7 +35,7 @@ def silicon(sw):
 
 def by_program(folder, calculator, supercell, *options):
     """Conductivities of silicon by ``phono3py-load``, of forces in supercells made here."""
-    diamond = bulk("Si", "diamond", 5.431, cubic=True)
+    diamond = bulk("Si", "diamond", 5.431)
     cell, places, numbers = standardize_cell((diamond.cell.array, diamond.get_scaled_positions(), diamond.numbers))
     unit = PhonopyAtoms(numbers=numbers, cell=cell, scaled_positions=places)
     phono3py = Phono3py(unit, supercell_matrix=np.diag(supercell), primitive_matrix="F")
@@ -61,17 +61,25 @@ def test_silicon_as_by_phono3py_itself(silicon, sw, tmp_path):
     options = ("--mesh", "5", "5", "5", "--br")
     temperatures, kappa = by_program(tmp_path, sw, (1, 1, 1), *options)
     assert found["temperatures_K"] == temperatures.tolist()
-    assert np.allclose(found["kappa_tensor_W/mK"], kappa, rtol=1e-6, atol=1e-6)
-    assert found["kappa_W/mK"] == pytest.approx(kappa[:, 0], rel=1e-6)
+    assert np.allclose(found["kappa_tensor_W/mK"], kappa, rtol=1e-9, atol=1e-9)
+    assert found["kappa_W/mK"] == pytest.approx(kappa[:, 0], rel=1e-9)
     assert found["imaginary_modes"] == 0
+
+
+def test_isotopes_as_by_phono3py_itself(silicon, sw, tmp_path):
+    """To what its scattering by isotopes is reproducible: that has no mean over degenerate modes."""
+    crystal, done = silicon
+    found = Conductivity(**SMALL, isotopes=True).result(crystal, done, fr.PREDICTION)
+    _, kappa = by_program(tmp_path, sw, (1, 1, 1), "--mesh", "5", "5", "5", "--br", "--isotope")
+    assert found["kappa_W/mK"] == pytest.approx(kappa[:, 0], rel=0.01)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize(("method", "option"), [("rta", "--br"), ("lbte", "--lbte")])
 def test_silicon_on_the_mesh_of_the_paper(sw, tmp_path, method, option):
-    settings = Conductivity(supercell=(2, 2, 2), method=method, isotopes=True)
+    settings = Conductivity(supercell=(2, 2, 2), method=method)
     found = settings.compute(sw, bulk("Si", "diamond", 5.431))
-    options = ("--mesh", "11", "11", "11", option, "--isotope")
+    options = ("--mesh", "11", "11", "11", option)
     _, kappa = by_program(tmp_path, sw, (2, 2, 2), *options)
     assert np.allclose(found["kappa_tensor_W/mK"], np.reshape(kappa, (3, 6)), rtol=1e-6, atol=1e-5)
 
@@ -180,7 +188,11 @@ def test_the_arrays_that_are_forecast(silicon):
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    "settings", [{"supercell": (3, 3, 3), "mesh": (3, 3, 3)}, {"supercell": (1, 1, 1), "mesh": (17, 17, 17), "method": "lbte"}]
+    "settings",
+    [
+        {"supercell": (3, 3, 3), "mesh": (3, 3, 3)},
+        {"supercell": (1, 1, 1), "mesh": (9, 9, 9), "method": "lbte", "temperatures_K": range(300, 700, 10)},
+    ],
 )
 def test_the_memory_that_is_forecast(sw, tmp_path, settings):
     """Of the script as a job runs it: at least what it takes, at most a quarter more."""
@@ -188,13 +200,13 @@ def test_the_memory_that_is_forecast(sw, tmp_path, settings):
     frames = [crystal, *settings.computed(sw, crystal)]
     (tmp_path / "input.extxyz").write_text(fr.dumps(frames))
     (tmp_path / "settings.json").write_text(json.dumps({**settings.model_dump(mode="json"), "prefix": fr.PREDICTION}))
-    peak = "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3 * 1.024"
-    code = f"import resource, runpy; runpy.run_path({runner.__file__!r}, run_name='__main__'); print({peak})"
+    peak = "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    code = f"import runpy; runpy.run_path({runner.__file__!r}, run_name='__main__'); {peak}"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=800, check=True)
     assert "failure" not in json.loads((tmp_path / "results.json").read_text())
-    measured = float(done.stdout.split()[-1])
+    measured = float(done.stdout.split()[-1]) * 1024 / 1e6
     print(f"measured {measured:.0f} MB, forecast {settings.memory_MB(crystal):.0f} MB")
-    assert 0.97 * measured < settings.memory_MB(crystal) < 1.25 * measured
+    assert 0.95 * measured < settings.memory_MB(crystal) < 1.25 * measured
 
 
 # --- as a job ---
