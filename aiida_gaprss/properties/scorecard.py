@@ -14,6 +14,9 @@ from aiida_gaprss.properties.suite import Suite
 #: From the best to the worst; what has no limits has no light.
 LIGHTS = ("good", "look", "bad")
 
+#: Scores with a reason instead of a number: the property of the potential, or of the reference, could not be had.
+REFERENCE_ERROR = "reference_error"
+
 #: Of numbers of a file, percent.
 STORED = Limits(5.0, 10.0, "%", "5 % and 10 % of the stored value")
 
@@ -47,8 +50,7 @@ def worst(rows: list[dict[str, Any]]) -> str | None:
 
 def _of_reference(suite: Suite, crystal: str, name: str, reference: Results, beside: Results) -> Mapping[str, Any] | None:
     found = reference if suite.properties[name].run == "evaluate" or name in reference.get(crystal, {}) else beside
-    result = found.get(crystal, {}).get(name)
-    return None if result is None or ERROR in result else result
+    return found.get(crystal, {}).get(name)
 
 
 def _rows(
@@ -58,8 +60,12 @@ def _rows(
     if ERROR in result:
         return [{**start, "score": ERROR, "value": None, "light": "bad", "why": result[ERROR]}]
     wanted, limits = suite.properties[name], suite.limits_of(name)
+    rows = []
+    if reference is not None and ERROR in reference:  # what the potential gives cannot be held to it
+        rows.append({**start, "score": REFERENCE_ERROR, "value": None, "light": "look", "why": reference[ERROR]})
+        reference = None
     scores = wanted.scores(result, None if stored else reference)
-    rows = [_row(start, score, value, limits.get(score)) for score, value in scores.items()]
+    rows += [_row(start, score, value, limits.get(score)) for score, value in scores.items()]
     if stored and reference is not None:
         rows += [_row(start, score, value, limits.get(score, STORED)) for score, value in percents(result, reference).items()]
     return rows

@@ -132,7 +132,7 @@ def score_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         for row in card["rows"]:
             key = (row["property"], row["crystal"], row["score"])
             out = rows.setdefault(key, dict(zip(("property", "crystal", "score"), key, strict=True)))
-            out[potential] = shown(row["why"], 300) if row["score"] == ERROR else row["value"]
+            out[potential] = shown(row["why"], 300) if "why" in row else row["value"]
             out[f"{potential} light"] = row["light"]
             out |= {name: row[name] for name in ("good", "look", "unit", "source") if name in row}
     return list(rows.values())

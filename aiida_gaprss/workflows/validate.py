@@ -350,6 +350,8 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
             self.report(f"reference: {self.ctx.label_failure}")
         if self.ctx.labels is not None:
             self.out("labels", self.ctx.labels)
+            if not self.ctx.labels.base.attributes.get("energies"):
+                self.ctx.labels = None
             if REFERENCE in self.ctx.crystals:
                 self.tell_residuals(self.ctx.crystals[REFERENCE], self.ctx.labels)
 

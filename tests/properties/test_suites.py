@@ -119,6 +119,10 @@ def test_lights(suite):
         "source": "a test",
     }
     assert card(0.0)["lights"]["elastic"] == "bad", "what could not be computed is bad"
+    mine, failed = {"copper": {"pressure": {"energies_eV": [1.0]}}}, {"copper": {"pressure": {ERROR: "scf"}}}
+    found = scorecard(suite, {"a": mine}, failed, {"a": {}})["potentials"]["a"]
+    assert found["lights"]["pressure"] == "look", "nothing tells that it is good"
+    assert found["rows"][0]["why"] == "scf"
     assert worst([{"light": None}]) is None
 
 
