@@ -12,12 +12,18 @@ from matplotlib.figure import Figure
 from aiida_gaprss.calculations.validate_functions import residuals
 from aiida_gaprss.campaign.stages import generation_of
 from aiida_gaprss.outside import shown
+from aiida_gaprss.properties.errors import Errors
 from aiida_gaprss.properties.local_energies import LocalEnergies, structure
 from aiida_gaprss.properties.planning import ERROR
 from aiida_gaprss.properties.scorecard import curves
+from aiida_gaprss.properties.speed import Speed
 from aiida_gaprss.properties.suite import Suite
 from aiida_gaprss.report.curves import REFERENCE, draw, draw_together
+from aiida_gaprss.report.fit_figures import error_cost
 from aiida_gaprss.report.local_figures import local_energies
+
+#: What the Pareto front of several potentials is made of, beside the time of the largest cell.
+ERROR_OF_FRONT = "energy_rmse_meV_per_atom"
 
 #: How a light is shown, never by its colour alone.
 SIGNS = {"good": "● good", "look": "▲ look", "bad": "✖ bad", None: "–"}
@@ -102,6 +108,20 @@ def figures_of(record: Mapping[str, Any], name: str) -> dict[str, Figure | None]
         else:
             out |= {f"{title}, {crystal}": draw(of) for crystal, of in by_crystal.items()}
     return out | (_pictures(record, name) if isinstance(wanted, LocalEnergies) else {})
+
+
+def pareto_of(record: Mapping[str, Any]) -> Figure | None:
+    """Return the error of energies on labelled frames against the time an atom takes, if several potentials have both."""
+    suite = Suite(**record["suite"])
+    names = {kind: [name for name, one in suite.properties.items() if isinstance(one, kind)] for kind in (Speed, Errors)}
+    points: dict[str, tuple[float, float]] = {}
+    for maker, crystals in record["results"].items():
+        of = {kind: [row[name] for row in crystals.values() for name in names[kind] if name in row] for kind in names}
+        times = [result["ms_per_atom"][-1] for result in of[Speed] if "ms_per_atom" in result]
+        errors = [result.get(ERROR_OF_FRONT) for result in of[Errors]]
+        if times and errors and errors[0]:
+            points[maker] = (min(times), errors[0])
+    return error_cost(points, "Energy RMSE (meV/atom)") if len(points) > 1 else None
 
 
 def _pictures(record: Mapping[str, Any], name: str) -> dict[str, Figure | None]:

@@ -9,8 +9,10 @@ from typing import Any
 
 from aiida.orm import WorkChainNode
 
+from aiida_gaprss.properties.speed import Speed
+from aiida_gaprss.properties.suite import Suite
 from aiida_gaprss.report.folder import REPORT, claim
-from aiida_gaprss.report.validation import SIGNS, figures_of, number_rows, record_of, score_rows
+from aiida_gaprss.report.validation import SIGNS, figures_of, number_rows, pareto_of, record_of, score_rows
 from aiida_gaprss.report.write import page_environment, save_figure, write_csv
 
 FILES = ("index.html", "scores.csv", "numbers.csv", REPORT, "curve_*.png")
@@ -45,7 +47,10 @@ def write_validation(node: WorkChainNode, folder: Path, force: bool = False) -> 
 def section_of(record: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
     """Return what the page shows of one property; its figures are written into the folder."""
     images = {}
-    for title, figure in figures_of(record, name).items():
+    figures = figures_of(record, name)
+    if isinstance(Suite(**record["suite"]).properties[name], Speed):
+        figures["error and cost"] = pareto_of(record)
+    for title, figure in figures.items():
         if figure is not None:
             file = "curve_" + "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{name}_{title}") + ".png"
             images[title] = save_figure(figure, folder / file)
