@@ -189,7 +189,7 @@ def check_given(data: dict[str, Any]) -> Campaign:
 
 
 #: Keys of a campaign file that say how frames are labelled.
-OF_REFERENCE = ("reference", "codes", "options", "max_concurrent", "bundle", "max_failed_fraction")
+OF_REFERENCE = ("reference", "codes", "options", "max_concurrent", "bundle", "max_failed_fraction", "reuse_labels")
 
 
 def check_reference(data: dict[str, Any], lines: Lines, path: Path, elements: Collection[str]) -> Campaign:
