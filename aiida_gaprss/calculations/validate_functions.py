@@ -90,17 +90,21 @@ def residuals(crystals: Dataset, labels: Dataset | None) -> dict[str, dict[str, 
 
 
 @calcfunction
-def validation_plan(settings: Dict, crystals: Dataset, lost: Dict | None = None, **tests: Dataset) -> dict[str, Any]:
+def validation_plan(
+    settings: Dict, crystals: Dataset, lost: Dict | None = None, given: Dataset | None = None, **tests: Dataset
+) -> dict[str, Any]:
     """Plan the frames of all properties of all crystals, by task, each once.
 
     :param lost: why there are no others, by name.
+    :param given: the crystals as they were given.
     :param tests: labelled frames, ``test_…``.
     :return: ``index``; ``planned_<task>`` frames and ``tasks_<task>``, settings of single frames.
     """
     suite = Suite(**settings.get_dict())
-    plan = plan_of(suite, crystals_by_name(crystals.get_frames()), frames_of(tests))
+    before = crystals_by_name(given.get_frames()) if given is not None else None
+    plan = plan_of(suite, crystals_by_name(crystals.get_frames()), frames_of(tests), before)
     for name, why in (lost.get_dict() if lost is not None else {}).items():
-        plan.index[name] = {wanted: {ERROR: why} for wanted in suite.properties}
+        plan.index[name] = {wanted: {ERROR: why} for wanted, one in suite.properties.items() if one.per_crystal}
     out: dict[str, Any] = {INDEX: named(Dict(plan.index), "frames of each property")}
     for run, frames in plan.frames.items():
         for atoms in frames:
@@ -190,7 +194,8 @@ def property_results(settings: Dict, crystals: Dataset, index: Dict, prefix: Str
 
     :param prefix: of its energies, forces and virials.
     :param nodes: ``planned_evaluate``; ``done_<task>``; ``test_…``, labelled frames; ``labels`` of the reference for what tasks
-        have made, without such for the planned frames; ``solved_<number of the crystal>__<property>``, what jobs have made.
+        have made, without such for the planned frames; ``solved_<crystal>__<property>``, by their numbers, what jobs
+        have made; ``given``, the crystals as they were given.
     """
     suite = Suite(**settings.get_dict())
     planned = nodes[f"{PLANNED}evaluate"].get_frames() if f"{PLANNED}evaluate" in nodes else []
@@ -203,10 +208,11 @@ def property_results(settings: Dict, crystals: Dataset, index: Dict, prefix: Str
     for key, node in nodes.items():
         if key.startswith("solved_"):
             crystal, _, name = key.removeprefix("solved_").partition("__")
-            solved[list(index)[int(crystal)], name] = node.get_dict()
+            solved[list(index)[int(crystal)], list(suite.properties)[int(name)]] = node.get_dict()
     known = crystals_by_name(crystals.get_frames())
     tests = frames_of({key: cast(Dataset, node) for key, node in nodes.items() if key.startswith(TEST)})
-    found = results_of(suite, known, index.get_dict(), done, prefix.value, planned, solved, runs, tests)
+    before = crystals_by_name(cast(Dataset, nodes["given"]).get_frames()) if "given" in nodes else None
+    found = results_of(suite, known, index.get_dict(), done, prefix.value, planned, solved, runs, tests, before)
     return named(Dict(plain(found)), "properties")
 
 

@@ -50,9 +50,12 @@ def suite_from(name: str, path: Path | None) -> Suite:
         raise ConfigError(str(path), lines.located([Fault(("suite",), str(error))])) from error
 
 
-def reference_from(path: Path, elements: Collection[str]) -> dict[str, Any]:
+def reference_from(
+    path: Path, elements: Collection[str], crystals: Collection[str] = (), suite: Suite | None = None
+) -> dict[str, Any]:
     """Return the inputs that a file with a reference becomes: ``label``, or ``values``.
 
+    :param crystals: names of crystals that numbers may be of, and ``suite``: whose properties; default: any.
     :raises ConfigError: with what is wrong, and its line.
     """
     data, lines = parse(read(path), path, "reference: {ase: {calculator: emt}}")
@@ -62,6 +65,20 @@ def reference_from(path: Path, elements: Collection[str]) -> dict[str, Any]:
         stored = StoredValues(**data)
     except ValidationError as error:
         raise ConfigError(str(path), lines.located(complaints(error))) from error
+    faults = [
+        Fault(("values", name), f"no crystal is called so, but {', '.join(crystals)}")
+        for name in stored.values
+        if crystals and name not in crystals
+    ]
+    for name, numbers in stored.values.items():
+        known = suite.properties if suite is not None else numbers
+        faults += [
+            Fault(("values", name, key), f"no property of the suite, which has {', '.join(known)}")
+            for key in numbers
+            if key not in known
+        ]
+    if faults:
+        raise ConfigError(str(path), lines.located(faults))
     return {"values": Dict({"source": stored.source, "crystals": stored.values})}
 
 

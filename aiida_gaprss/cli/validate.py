@@ -108,7 +108,7 @@ def potentials_of(identifiers: tuple[str, ...]) -> dict[str, Potential]:
                 raise click.ClickException(f"<{node.pk}> has no potential: {node.exit_message or node.process_state}")
             node = node.outputs.potential
         node = _load(str(node.pk), "gaprss.potential")
-        name = re.sub(r"\W+|__+", "_", node.label.removesuffix(" potential")).strip("_") or f"potential_{node.pk}"
+        name = re.sub(r"[^A-Za-z0-9]+", "_", node.label.removesuffix(" potential")).strip("_") or f"potential_{node.pk}"
         name = name if name[0].isalpha() else f"p_{name}"
         if any(other.uuid == node.uuid for other in found.values()):
             raise click.ClickException(f"potential <{node.pk}> is given twice")
@@ -129,7 +129,8 @@ def inputs_of_validation(identifiers: tuple[str, ...], options: dict[str, Any]) 
     reference: dict[str, Any] = {}
     given = options["reference"]
     if given is not None and Path(given).is_file():
-        reference = reference_from(Path(given), crystals.elements)
+        names = [atoms.info["frame_id"] for atoms in crystals.get_frames()]
+        reference = reference_from(Path(given), crystals.elements, names, suite)
     elif given is not None and re.fullmatch(r"\d+|[0-9a-fA-F-]{8,}", given):
         reference = {"reference_potential": next(iter(potentials_of((given,)).values()))}
     elif given is not None:
@@ -147,13 +148,19 @@ def _tell_cost(inputs: dict[str, Any]) -> None:
     """
     from aiida_gaprss.campaign.validation import cost_of
     from aiida_gaprss.properties.suite import Suite
-    from aiida_gaprss.workflows.validate import faults_of
+    from aiida_gaprss.workflows.validate import faults_of, lack_of_tests
 
     suite = Suite(**inputs["settings"].get_dict())
     others = {"reference": inputs["reference_potential"]} if "reference_potential" in inputs else {}
-    if faults := faults_of(suite, inputs["crystals"], {**inputs["potentials"], **others}, inputs.get("label")):
+    if faults := faults_of(
+        suite, inputs["crystals"], {**inputs["potentials"], **others}, inputs.get("label"), inputs.get("test")
+    ):
         raise click.ClickException("\n".join(shown(fault, 500) for fault in faults))
+    if lack := lack_of_tests(suite, inputs.get("test", {})):
+        raise click.ClickException(lack)
     cost = cost_of(suite, inputs["crystals"])
+    if "test" in inputs:
+        click.echo(f"each potential, evaluate: {sum(node.n_frames for node in inputs['test'].values())} labelled frames")
     for run, number in cost.frames.items():
         click.echo(f"each potential, {run}: {number} frames, {cost.atoms[run]} atoms, the largest has {cost.largest[run]}")
     for name, memory in cost.memory.items():

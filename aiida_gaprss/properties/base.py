@@ -82,6 +82,8 @@ class Property(Model):
     local: ClassVar[bool] = False
     #: Whether the reference is asked for it at all.
     referenced: ClassVar[bool] = True
+    #: Whether it begins with the crystal as it is given, also where potentials relax the crystals first.
+    from_given: ClassVar[bool] = False
     #: A job (CalcJob ``gaprss.<solver>``) that makes the result of the frames where that takes long; None: ``result`` does.
     solver: ClassVar[str | None] = None
     #: What is good, by the names of the scores; a suite may say something else.
@@ -126,6 +128,10 @@ class Property(Model):
 
         :param reference: the result of the reference, if there is one.
         """
+        return {}
+
+    def incomparable(self, result: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, str]:
+        """Return why parts of a result have no score though there is a reference; it is told beside the scores."""
         return {}
 
     def curves(self, result: Mapping[str, Any]) -> dict[str, Curve]:

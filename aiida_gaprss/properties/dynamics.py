@@ -16,7 +16,7 @@ from pydantic import Field
 from aiida_gaprss import frames as fr
 from aiida_gaprss.properties import trajectories as tr
 from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError
-from aiida_gaprss.runners.status import GIVEN_UP
+from aiida_gaprss.runners.status import FINISHED, GIVEN_UP, NOT_REACHED
 from aiida_gaprss.settings.jobs import Ensemble, MdSegment, MdSettings
 from aiida_gaprss.settings.model import Count, Fraction, Length, Positive, PositiveOrZero, Pressure, SeedNumber
 from aiida_gaprss.structures.seeding import stage_seed
@@ -32,6 +32,7 @@ class Dynamics(Property):
     run: ClassVar[str] = "md"
     LIMITS: ClassVar[Mapping[str, Limits]] = {
         "exploded": Limits(0, 0, "trajectories", "a potential that cannot run MD is of no use for it"),
+        "unfinished": Limits(0, 0, "trajectories", "what was cut off, or did not begin, says nothing"),
         "energy_mae_meV/atom": Limits(5, 20, "meV/atom", "chosen: k_B T at 300 K is 26, and errors should be far below it"),
         "force_mae_eV/A": Limits(0.15, 0.3, "eV/Å", "chosen after George 2020, table II: 0.07 to 0.21, overfit 0.3 and more"),
         "drift_meV/atom/ps": Limits(0.26, 2.6, "meV/atom/ps", "chosen: 3 k_B times 1 and 10 K, by which a crystal warms each ps"),
@@ -104,7 +105,9 @@ class Dynamics(Property):
         if prefix == fr.PREDICTION:
             if not parts:
                 raise PropertyError(tr.NOTHING)
-            return {"trajectories": {part: self._trajectory(snapshots, prefix) for part, snapshots in parts.items()}}
+            told = {part: self._trajectory(snapshots, prefix) for part, snapshots in parts.items()}
+            absent = [atoms.info["part"] for atoms in self.plan(crystal) if atoms.info["part"] not in told]
+            return {"trajectories": told | {part: {"status": NOT_REACHED} for part in absent}}
         found = {part: tr.errors(snapshots, prefix) for part, snapshots in parts.items()}
         found = {part: errors for part, errors in found.items() if errors["time_ps"]}
         if not found:
@@ -140,9 +143,10 @@ class Dynamics(Property):
         return chosen
 
     def scores(self, result: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, float]:
-        """Return how many trajectories exploded, the worst drift, and the errors on the snapshots."""
+        """Return how many trajectories exploded or are not whole, the worst drift, and the errors on the snapshots."""
         found = result.get("trajectories", {}).values()
         out: dict[str, float] = {"exploded": sum(one["status"] in GIVEN_UP for one in found)}
+        out["unfinished"] = sum(one["status"] not in (*GIVEN_UP, FINISHED) for one in found)
         drifts = [one["drift_meV/atom/ps"] for one in found if "drift_meV/atom/ps" in one]
         if drifts:
             out["drift_meV/atom/ps"] = max(drifts, key=abs)
@@ -154,6 +158,8 @@ class Dynamics(Property):
         """Return g(r), mean squared displacements and temperatures, and the errors along the trajectories."""
         out = {}
         for part, one in result.get("trajectories", {}).items():
+            if "series" not in one:
+                continue
             found = one["series"]
             out[f"temperature {part}"] = Curve(found["time_ps"], [found["temperature_K"]], "time (ps)", "temperature (K)")
             if "structure" in one:

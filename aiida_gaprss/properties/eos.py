@@ -130,6 +130,12 @@ class Eos(Property):
             out["E0_meV_per_atom"] = 1000 * (result["E0_eV_per_atom"] - reference["E0_eV_per_atom"])
         return out
 
+    def incomparable(self, result: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, str]:
+        """Return why there is no Δ."""
+        if "relative_meV_per_atom" in result or reference["V0_A3_per_atom"] is not None:
+            return {}
+        return {"curve": f"no minimum of the reference: {reference['note']}"}
+
     def curves(self, result: Mapping[str, Any]) -> dict[str, Curve]:
         """Return the energies above the minimum of the curve; of several phases together, above that of the lowest one.
 

@@ -41,6 +41,7 @@ class Errors(Property):
     )
 
     LIMITS: ClassVar[Mapping[str, Limits]] = {
+        "not_predicted": Limits(0, 0, "frames", "what a potential cannot compute is no small error"),
         "energy_rmse_meV_per_atom": Limits(5.0, 20.0, "meV/atom", _ZUO),
         "forces_rmse_eV_per_A": Limits(0.15, 0.4, "eV/Å", _ZUO),
         "virial_rmse_meV_per_atom": Limits(
@@ -100,7 +101,7 @@ class Errors(Property):
 
     def scores(self, result: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, float]:
         """Return RMSE and largest errors, of those quantities that were compared."""
-        return {name: result[name] for name in self.LIMITS if result.get(name) is not None}
+        return {name: float(result[name]) for name in self.LIMITS if result.get(name) is not None}
 
 
 def _merged(atoms: Atoms, done: Atoms, prefix: str) -> Atoms:

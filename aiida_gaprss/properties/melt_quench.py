@@ -17,7 +17,7 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.properties import trajectories as tr
 from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError
 from aiida_gaprss.properties.dynamics import error_curves
-from aiida_gaprss.runners.status import GIVEN_UP
+from aiida_gaprss.runners.status import FINISHED, GIVEN_UP
 from aiida_gaprss.settings.jobs import MdSegment, MdSettings
 from aiida_gaprss.settings.model import Count, CountOrZero, Fraction, Length, Positive, Pressure, SeedNumber
 from aiida_gaprss.structures.seeding import stage_seed
@@ -36,6 +36,7 @@ class MeltQuench(Property):
     run: ClassVar[str] = "md"
     LIMITS: ClassVar[Mapping[str, Limits]] = {
         "exploded": Limits(0, 0, "trajectories", "a potential that cannot run MD is of no use for it"),
+        "unfinished": Limits(0, 0, "trajectories", "what was cut off, or did not begin, says nothing"),
         "liquid_energy_mae_meV/atom": Limits(12.5, 25, "meV/atom", "George 2020, table II: 8 to 12; bad is twice that"),
         "amorphous_energy_mae_meV/atom": Limits(4.5, 10, "meV/atom", "George 2020, table II: 3 to 4; bad is twice that"),
         "liquid_force_rmse_eV/A": Limits(0.21, 0.4, "eV/Å", "George 2020, table II: 0.19 and 0.21; 0.65 with an overfit"),
@@ -152,7 +153,8 @@ class MeltQuench(Property):
 
     def scores(self, result: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, float]:
         """Return whether it exploded, and the errors by stage."""
-        out: dict[str, float] = {"exploded": int(result.get("status") in GIVEN_UP)}
+        status = result.get("status")
+        out: dict[str, float] = {"exploded": int(status in GIVEN_UP), "unfinished": int(status not in (*GIVEN_UP, FINISHED))}
         for stage, errors in (reference or {}).get("errors", {}).items():
             out |= {f"{stage}_{key}": errors[key] for key in ("energy_mae_meV/atom", "force_rmse_eV/A")}
         return out

@@ -248,7 +248,8 @@ class Phonons(Property):
     def scores(self, result: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, float]:
         """Return errors against a reference; without one, how many modes are imaginary.
 
-        What cannot be compared has no score; :meth:`incomparable` says why.
+        What cannot be compared has no score; :meth:`incomparable` says why. Paths are the same whose segments have the same
+        names: where their ends depend on the shape of the cell, each is at its own.
         """
         out = {"acoustic_at_gamma_THz": result["acoustic_at_gamma_THz"]}
         if reference is None:

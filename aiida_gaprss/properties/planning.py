@@ -18,6 +18,9 @@ ERROR = "error"
 #: Results by crystal and property.
 Results = dict[str, dict[str, dict[str, Any]]]
 
+#: Of labelled frames: for how many of them a potential gave nothing.
+NOT_PREDICTED = "not_predicted"
+
 #: What stands in the place of a crystal for what is told of several together, and of labelled frames.
 TOGETHER, TESTS = "all crystals", "test frames"
 
@@ -59,27 +62,35 @@ def crystals_by_name(frames: Sequence[Atoms]) -> dict[str, Atoms]:
     return {str(a.info["frame_id"]): Atoms(a.numbers, a.positions, cell=a.cell, pbc=True) for a in frames}
 
 
-def plan_of(suite: Suite, crystals: Mapping[str, Atoms], tests: Sequence[Atoms] = ()) -> Plan:
+def plan_of(
+    suite: Suite, crystals: Mapping[str, Atoms], tests: Sequence[Atoms] = (), given: Mapping[str, Atoms] | None = None
+) -> Plan:
     """Return what is to be computed; a crystal that has no such property is told in the index.
 
     :param tests: labelled frames, for properties that are of many frames together.
+    :param given: the crystals as they were given, if a potential has relaxed them since.
     """
     plan = Plan()
     asked = {name: wanted for name, wanted in suite.properties.items() if wanted.per_crystal}
-    for number, (crystal, atoms) in enumerate(crystals.items()):
+    for number, crystal in enumerate(crystals):
         plan.index[crystal] = {}
         for name, wanted in asked.items():
             try:
-                frames = wanted.plan(atoms)
+                frames = wanted.plan(as_begun(wanted, crystal, crystals, given))
             except PropertyError as error:
                 plan.index[crystal][name] = {ERROR: str(error)}
                 continue
             ids = [(plan.add(wanted.run, a, f"c{number:02d}-{name}-{i:04d}"), a.info["part"]) for i, a in enumerate(frames)]
             plan.index[crystal][name] = [list(pair) for pair in ids]
     if others := [name for name in suite.properties if name not in asked]:
-        entries = [[plan.add("evaluate", _bare(a), f"t-test-{i:05d}"), str(a.info["frame_id"])] for i, a in enumerate(tests)]
+        entries = [[plan.add("evaluate", _bare(a), f"t-test-{i:05d}"), str(i)] for i, a in enumerate(tests)]
         plan.index[TESTS] = {name: entries or {ERROR: "no labelled frames are given for it"} for name in others}
     return plan
+
+
+def as_begun(wanted: Property, name: str, crystals: Mapping[str, Atoms], given: Mapping[str, Atoms] | None) -> Atoms:
+    """Return the crystal that a property begins with."""
+    return given[name] if given is not None and wanted.from_given else crystals[name]
 
 
 def _bare(atoms: Atoms) -> Atoms:
@@ -122,12 +133,14 @@ def results_of(
     solved: Mapping[tuple[str, str], dict[str, Any]] | None = None,
     runs: Collection[str] | None = None,
     tests: Sequence[Atoms] = (),
+    given: Mapping[str, Atoms] | None = None,
 ) -> Results:
     """Return all properties, each with its numbers, or with the reason why there are none.
 
     :param done: what came out, by task; ``planned``: the frames that were to be evaluated.
     :param solved: results that a job has made, by crystal and property.
     :param tests: labelled frames, for properties that are of many frames together.
+    :param given: the crystals as they were given.
     :param runs: tasks whose properties are asked for; default: all.
     """
     out: Results = {}
@@ -147,7 +160,7 @@ def results_of(
                 out[crystal][name] = solved[crystal, name]
                 continue
             frames = came_out(wanted, entries, done.get(wanted.run, ()), planned)
-            out[crystal][name] = _result(wanted, crystals[crystal], frames, prefix)
+            out[crystal][name] = _result(wanted, as_begun(wanted, crystal, crystals, given), frames, prefix)
     _add_across(suite, out)
     return out
 
@@ -155,12 +168,11 @@ def results_of(
 def _result_of_tests(
     wanted: Any, entries: Sequence[Sequence[str]], done: Sequence[Atoms], tests: Sequence[Atoms]
 ) -> dict[str, Any]:
-    known = {str(a.info["frame_id"]): a for a in tests}
     by_id = {str(a.info["frame_id"]): a for a in done}
     frames = []
-    for name, original in entries:
+    for name, number in entries:
         if name in by_id:
-            frame, source = known[original].copy(), by_id[name]
+            frame, source = tests[int(number)].copy(), by_id[name]
             what = {key: store.get(f"{fr.PREDICTION}_{key}") for key, store in _stores(source)}
             fr.set_labels(frame, **what, prefix=fr.PREDICTION)
             frames.append(frame)
@@ -168,7 +180,7 @@ def _result_of_tests(
         found: dict[str, Any] = wanted.of(frames)
     except PropertyError as error:
         return {ERROR: str(error)}
-    return found
+    return {**found, NOT_PREDICTED: len(entries) - len(frames)}
 
 
 def _stores(atoms: Atoms) -> list[tuple[str, Any]]:
@@ -182,7 +194,7 @@ def _result(wanted: Property, crystal: Atoms, frames: Sequence[Atoms], prefix: s
         return wanted.result(crystal, frames, prefix)
     except PropertyError as error:
         return {ERROR: str(error)}
-    except (ArithmeticError, ValueError, LookupError) as error:  # what libraries raise of numbers that make no sense
+    except Exception as error:  # what libraries raise of numbers that make no sense; the other properties go on
         return {ERROR: f"{type(error).__name__}: {error}"}
 
 

@@ -37,6 +37,7 @@ class Relaxation(Property):
 
     kind: Literal["relaxation"] = "relaxation"
     run: ClassVar[str] = "relax"
+    from_given: ClassVar[bool] = True
     referenced: ClassVar[bool] = False
     disturbed: CountOrZero = Field(3, description="copies that are strained and displaced")
     displacement_A: LengthOrZero = Field(0.05, description="standard deviation of their atoms")

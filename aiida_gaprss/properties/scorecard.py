@@ -64,10 +64,21 @@ def _rows(
     if reference is not None and ERROR in reference:  # what the potential gives cannot be held to it
         rows.append({**start, "score": REFERENCE_ERROR, "value": None, "light": "look", "why": reference[ERROR]})
         reference = None
-    scores = wanted.scores(result, None if stored else reference)
+    try:
+        scores = wanted.scores(result, None if stored else reference)
+        if reference is not None and not stored:
+            told = wanted.incomparable(result, reference).items()
+            rows += [
+                {**start, "score": f"{REFERENCE_ERROR} {part}", "value": None, "light": "look", "why": why} for part, why in told
+            ]
+    except Exception as error:  # of another package
+        return [{**start, "score": ERROR, "value": None, "light": "bad", "why": f"{type(error).__name__}: {error}"}]
     rows += [_row(start, score, value, limits.get(score)) for score, value in scores.items()]
     if stored and reference is not None:
         rows += [_row(start, score, value, limits.get(score, STORED)) for score, value in percents(result, reference).items()]
+        absent = [key for key in reference if f"{key}_percent" not in percents(result, reference)]
+        why = "the result has no such number other than zero"
+        rows += [{**start, "score": f"{REFERENCE_ERROR} {key}", "value": None, "light": "look", "why": why} for key in absent]
     return rows
 
 

@@ -36,7 +36,7 @@ from aiida_gaprss.campaign.stages import (
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.outside import shown
 from aiida_gaprss.report.record import CampaignRecord, Counts, Failure, GenerationRecord
-from aiida_gaprss.report.validation import record_of
+from aiida_gaprss.report.validation import first_and_last, record_of
 from aiida_gaprss.structures.compositions import text as formula_text
 from aiida_gaprss.workflows.rss import RssWorkChain
 
@@ -114,9 +114,14 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
     if "minima" in outputs:
         frames = outputs.minima_frames.get_frames()
         record.minima = [Minimum.from_row(row, atoms) for row, atoms in zip(outputs.minima["minima"], frames, strict=True)]
-    for tag, card in _namespace(outputs, "validations").items():
-        record.validations[tag] = card.get_dict()
-        record.validation = record_of(called[link(tag, VALIDATE)])
+    cards = _namespace(outputs, "validations")
+    for tag in sorted(cards, key=lambda tag: (generation_of(tag) is None, tag)):
+        record.validations[tag] = cards[tag].get_dict()
+    if cards:
+        first, last = (
+            record_of(called[link(tag, VALIDATE)]) for tag in (*list(record.validations)[:1], *list(record.validations)[-1:])
+        )
+        record.validation = first_and_last(first, last)
     if "search" in outputs and "found" in outputs.search:
         record.found = outputs.search.found["targets"]
     return record

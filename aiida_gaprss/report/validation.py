@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -196,6 +197,21 @@ def in_a_row(cards: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[di
     names = sorted(potentials, key=lambda name: (generation_of(name) is None, name))
     ordered = {name: potentials[name] for name in names}
     return names, score_rows({"scorecard": {"potentials": ordered, "properties": properties}})
+
+
+def file_name(title: str, others: Collection[str]) -> str:
+    """Return the name of a file for a figure that none of the others has."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", title)
+    return plain if plain not in others else f"{plain}_{len(others)}"
+
+
+def first_and_last(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told of the last validation of a campaign, and of the potential of the first one."""
+    return {
+        **last,
+        "potentials": {**first["potentials"], **last["potentials"]},
+        "results": {**first["results"], **last["results"]},
+    }
 
 
 def shown_in_campaign(record: Mapping[str, Any]) -> dict[str, Any]:

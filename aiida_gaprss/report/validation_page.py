@@ -12,7 +12,7 @@ from aiida.orm import WorkChainNode
 from aiida_gaprss.properties.speed import Speed
 from aiida_gaprss.properties.suite import Suite
 from aiida_gaprss.report.folder import REPORT, claim
-from aiida_gaprss.report.validation import SIGNS, figures_of, number_rows, pareto_of, record_of, score_rows
+from aiida_gaprss.report.validation import SIGNS, figures_of, file_name, number_rows, pareto_of, record_of, score_rows
 from aiida_gaprss.report.write import page_environment, save_figure, write_csv
 
 FILES = ("index.html", "scores.csv", "numbers.csv", REPORT, "curve_*.png")
@@ -46,14 +46,15 @@ def write_validation(node: WorkChainNode, folder: Path, force: bool = False) -> 
 
 def section_of(record: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
     """Return what the page shows of one property; its figures are written into the folder."""
-    images = {}
+    images, files = {}, set[str]()
     figures = figures_of(record, name)
     if isinstance(Suite(**record["suite"]).properties[name], Speed):
         figures["error and cost"] = pareto_of(record)
     for title, figure in figures.items():
         if figure is not None:
-            file = "curve_" + "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{name}_{title}") + ".png"
-            images[title] = save_figure(figure, folder / file)
+            file = file_name(f"curve_{name}_{title}", files)
+            files.add(file)
+            images[title] = save_figure(figure, folder / f"{file}.png")
     potentials = list(record["scorecard"]["potentials"])
     rows = [row for row in score_rows(record) if row["property"] == name]
     numbers = [row for row in number_rows(record) if row["property"] == name]

@@ -6,7 +6,6 @@ import base64
 import csv
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from aiida_gaprss.report.folder import REPORT, claim
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.structures import structure
 from aiida_gaprss.report.style import png
-from aiida_gaprss.report.validation import SIGNS, figures_of, in_a_row, shown_in_campaign
+from aiida_gaprss.report.validation import SIGNS, figures_of, file_name, in_a_row, shown_in_campaign
 
 #: Rows of the table of minima on the page, and structures drawn; the CSV has all.
 MINIMA_ON_PAGE = 20
@@ -236,7 +235,7 @@ def _validation_sections(record: CampaignRecord) -> list[Section]:
     drawings: dict[str, Callable[[], Figure | None]] = {}
     for name in told["scorecard"]["properties"]:
         for title, figure in figures_of(told, name).items():
-            file = re.sub(r"[^A-Za-z0-9_-]+", "_", f"validation_{name}_{title}")
+            file = file_name(f"validation_{name}_{title}", drawings)
             drawings[file] = lambda figure=figure: figure  # type: ignore[misc]
     caption = (
         "Properties of the known crystals, or of the lowest minima where none were given, by potentials and by the reference. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiida.common import AttributeDict
@@ -62,7 +63,7 @@ def validate_validation(inputs: dict[str, Any], ports: Any) -> str | None:
     suite = Suite(**inputs["settings"].get_dict())
     if lack := lack_of_tests(suite, inputs.get("test", {})):
         return lack
-    faults = faults_of(suite, inputs["crystals"], {**potentials, **others}, inputs.get("label"))
+    faults = faults_of(suite, inputs["crystals"], {**potentials, **others}, inputs.get("label"), inputs.get("test"))
     return "; ".join(faults) or None
 
 
@@ -74,15 +75,24 @@ def lack_of_tests(suite: Suite, tests: Any) -> str | None:
     return "test: no property of the suite is of labelled frames, expected errors among them" if tests and not asked else None
 
 
-def faults_of(suite: Suite, crystals: Dataset, potentials: dict[str, Potential], label: Any = None) -> list[str]:
+def faults_of(
+    suite: Suite,
+    crystals: Dataset,
+    potentials: dict[str, Potential],
+    label: Any = None,
+    tests: Mapping[str, Dataset] | None = None,
+) -> list[str]:
     """Return what is wrong with crystals for potentials and properties, and with a reference that is to relax them.
 
-    :param label: the inputs of the reference, if it labels frames.
+    :param label: the inputs of the reference, if it labels frames; ``tests``: labelled frames.
     """
+    tests = tests or {}
     lack = why_not(label) if label and suite.reference_geometry == "relaxed" else None
     out = [f"reference_geometry is relaxed, but {lack}"] if lack else []
     for name, node in potentials.items():
-        unknown = sorted(set(crystals.elements) - set(node.elements))
+        unknown = sorted(
+            {*crystals.elements, *(symbol for test in tests.values() for symbol in test.elements)} - set(node.elements)
+        )
         if unknown:
             out.append(f"crystals: potential {name} knows {', '.join(node.elements)}, but not {', '.join(unknown)}")
     reach = max((float(node.facts.get("cutoff") or 0.0) for node in potentials.values()), default=0.0)
@@ -243,7 +253,9 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
             if crystals.uuid not in plans:
                 called = {"metadata": {"call_link_label": f"{name if name in self.ctx.crystals else 'given'}_plan"}}
                 lost = {"lost": self.ctx.lost[name]} if name in self.ctx.lost else {}
-                plans[crystals.uuid] = validation_plan(self.inputs.settings, crystals, **lost, **self.tests, **called)
+                plans[crystals.uuid] = validation_plan(
+                    self.inputs.settings, crystals, **lost, **self.given(name), **self.tests, **called
+                )
             self.ctx.plans[name] = plans[crystals.uuid]
         if not alive:
             return self.exit_codes.ERROR_NOTHING.format(message="; ".join(self.ctx.failures.values()))
@@ -251,14 +263,18 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
         self.ctx.queue = [[(name, run) for name in alive if self.computes(name, run)] for run in (*runs[0], *runs[1])]
         return None
 
+    def given(self, name: str) -> dict[str, Dataset]:
+        """The crystals as they were given, as an input of calcfunctions, where a participant has others."""
+        return {"given": self.inputs.crystals} if name in self.ctx.crystals else {}
+
     @property
     def tests(self) -> dict[str, Dataset]:
         """The labelled frames, as inputs of calcfunctions."""
         return {f"{TEST}{key}": node for key, node in self.inputs.get("test", {}).items()}
 
     def computes(self, name: str, run: str) -> bool:
-        """Tell whether a potential does a task: the one that is the reference evaluates only."""
-        return f"{PLANNED}{run}" in self.ctx.plans[name] and (name != REFERENCE or run == "evaluate")
+        """Tell whether a potential does a task: the one that is the reference labels all its frames at once, later."""
+        return f"{PLANNED}{run}" in self.ctx.plans[name] and name != REFERENCE
 
     def has_jobs(self) -> bool:
         """Tell whether tasks are left."""
@@ -352,6 +368,7 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
             self.out("labels", self.ctx.labels)
             if not self.ctx.labels.base.attributes.get("energies"):
                 self.ctx.labels = None
+                self.ctx.label_failure = self.ctx.label_failure or "no frame could be labelled"
             if REFERENCE in self.ctx.crystals:
                 self.tell_residuals(self.ctx.crystals[REFERENCE], self.ctx.labels)
 
@@ -373,11 +390,12 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
     def solve_one(self, who: str, name: str, number: int, crystal: str) -> None:
         """Submit the job that makes one result."""
         plan, wanted = self.ctx.plans[who], self.suite.properties[name]
-        entries = plan[INDEX][crystal][name]
+        entries = plan[INDEX][crystal].get(name)
         done = self.ctx.labels if who == REFERENCE else self.ctx.outputs.get(who, {}).get("evaluate")
-        if isinstance(entries, dict) or done is None:
+        if not isinstance(entries, list) or done is None:
             return
-        link = f"{who}_{wanted.solver}_{number:02d}_{name}"
+        of_suite = list(self.suite.properties).index(name)
+        link = f"{who}_{wanted.solver}_{number:02d}_{of_suite:02d}"
         frames = solver_frames(
             self.crystals_of(who),
             plan[f"{PLANNED}evaluate"],
@@ -392,7 +410,7 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
         self.submit_job(
             link, CalculationFactory(f"gaprss.{wanted.solver}"), frames=frames, settings=Dict(settings), **self.job(link)
         )
-        self.ctx.solving.append((who, f"solved_{number:02d}__{name}", link))
+        self.ctx.solving.append((who, f"solved_{number:02d}__{of_suite:02d}", link))
 
     def collect_solved(self) -> None:
         """Keep the results of these jobs, or why there are none."""
@@ -419,20 +437,27 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
         if self.ctx.labels is not None and self.has_plan:
             found[REFERENCE] = self.results(REFERENCE, fr.REFERENCE, "reference_results", labels=self.ctx.labels)
             self.out(REFERENCE, found[REFERENCE])
+        elif self.has_labels() and (why := self.why_no_reference()):
+            found[REFERENCE] = self.without_results(why)
         if "values" in self.inputs:
             found["values"] = self.inputs["values"]
         card = validation_scorecard(self.inputs.settings, metadata={"call_link_label": "scorecard"}, **found)
         self.out("scorecard", card)
         for name, row in card["potentials"].items():
             self.report(f"{name}: {', '.join(f'{key} {light or chr(8211)}' for key, light in row['lights'].items())}")
-        if self.has_labels() and self.ctx.labels is None:
-            return self.exit_codes.ERROR_LABELS.format(message=self.ctx.label_failure or "unknown")
+        if self.has_labels() and self.ctx.labels is None and self.ctx.label_failure:
+            return self.exit_codes.ERROR_LABELS.format(message=self.ctx.label_failure)
         return None
 
+    def why_no_reference(self) -> str:
+        """Return why there is nothing of a reference that was to label frames; empty if it was asked for none."""
+        return self.ctx.failures.get(REFERENCE) or self.ctx.label_failure
+
     def without_results(self, why: str) -> Dict:
-        """Return what stands in the place of the properties of a potential that relaxed nothing."""
+        """Return what stands in the place of the properties of a participant that gave nothing."""
         names = crystals_by_name(self.inputs.crystals.get_frames())
-        return Dict({crystal: {name: {ERROR: why} for name in self.suite.properties} for crystal in names}).store()
+        asked = [name for name, one in self.suite.properties.items() if one.per_crystal]
+        return Dict({crystal: {name: {ERROR: why} for name in asked} for crystal in names}).store()
 
     def results(self, name: str, prefix: str, link: str, **nodes: Any) -> Dict:
         """Return the properties of a participant."""
@@ -441,6 +466,7 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
             nodes[f"{PLANNED}evaluate"] = plan[f"{PLANNED}evaluate"]
         if name == REFERENCE or prefix == fr.PREDICTION:
             nodes |= self.ctx.solved.get(name, {})
+        nodes |= self.given(name)
         if prefix == fr.PREDICTION:
             nodes |= self.tests
         called = {"metadata": {"call_link_label": link}}

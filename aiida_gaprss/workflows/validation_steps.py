@@ -68,8 +68,9 @@ class ValidatedWorkChain(GenerationWorkChain):
         process: WorkChainNode | None = self.ctx.validation
         if process is None:
             return
-        if "scorecard" not in process.outputs:
+        if not process.is_finished_ok:
             self.report(f"{self.stage}: validation <{process.pk}>: {process.exit_message or process.process_state}")
+        if "scorecard" not in process.outputs:
             return
         tag = self.ctx.validating
         self.out(f"validations.{tag}", process.outputs.scorecard)
