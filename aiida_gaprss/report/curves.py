@@ -85,7 +85,8 @@ def _labels(axes: Axes, curve: Mapping[str, Any]) -> None:
     if curve["ticks"]:
         places = [place for place, _ in curve["ticks"]]
         axes.set_xticks(places, [name for _, name in curve["ticks"]])
-        axes.set_xlim(min(places), max(places))
+        if len(set(places)) > 1:
+            axes.set_xlim(min(places), max(places))
         axes.grid(True, axis="x", color="#9ca3af")
 
 
