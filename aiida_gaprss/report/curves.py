@@ -86,7 +86,8 @@ def _labels(axes: Axes, curve: Mapping[str, Any]) -> None:
         places = [place for place, _ in curve["ticks"]]
         axes.set_xticks(places, [name for _, name in curve["ticks"]])
         if len(set(places)) > 1:
-            axes.set_xlim(min(places), max(places))
+            room = 0.05 * (max(places) - min(places)) if curve["points"] else 0.0
+            axes.set_xlim(min(places) - room, max(places) + room)
         axes.grid(True, axis="x", color="#9ca3af")
 
 
