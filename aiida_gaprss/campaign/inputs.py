@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -184,6 +184,8 @@ def _look_ahead(campaign: Campaign, inputs: dict[str, Any], findings: Findings) 
             findings.remarks.append(f"settings.seeds.{made.name}: cells are hard to make: {made.fault}")
         elif made.fault:
             findings.fault(("settings", "seeds", made.name), made.fault)
+    for fault in _lacks_of_validation(settings, inputs):
+        findings.fault(("settings", "validate"), fault)
     if findings.faults:
         return
     findings.needs = list(needs_of(settings, inputs, [atoms for made in findings.cells for atoms in made.cells]))
@@ -198,6 +200,20 @@ def _look_ahead(campaign: Campaign, inputs: dict[str, Any], findings: Findings) 
             findings.remarks.append(f"{'; '.join(texts)}: it will be adapted")
         else:
             findings.fault(("settings", key), f"{'; '.join(texts)}: take fewer sparse points, or say adapt: true")
+
+
+def _lacks_of_validation(settings: RssSettings, inputs: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with known crystals for the validations of a campaign."""
+    if settings.validation is None:
+        return
+    reach = max(model.reach for model in settings.fits)
+    for key in ("crystals", "targets"):
+        for atoms in inputs[key].get_frames() if key in inputs else ():
+            for name, wanted in settings.validation.properties.items():
+                if not wanted.per_crystal:
+                    yield f"{name} is of labelled frames, which a campaign does not hand to its validations (test_fraction tests)"
+                else:
+                    yield from (f"{name} of {atoms.info['frame_id']}: {fault}" for fault in wanted.faults(atoms, reach))
 
 
 def label_inputs(campaign: Campaign) -> dict[str, Any]:

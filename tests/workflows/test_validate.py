@@ -136,6 +136,21 @@ def test_a_reference_that_fails_leaves_what_the_potential_gives(run, inputs, pyt
     assert "scorecard" in node.outputs
 
 
+def test_a_potential_that_explodes_is_red(run, inputs):
+    """Far above what it was fitted to; it is told at which step, and what else there is goes on."""
+    hot = {"temperatures_K": [300.0, 200_000.0], "equilibration_ps": 0.0, "time_ps": 0.03, "snapshot_fs": 5.0, "length_A": 5.0}
+    suite = {"properties": {"dynamics": hot, "elastic": None}, "geometry": "given"}
+    _, node = run(ValidateWorkChain, **inputs(suite))
+    assert node.is_finished_ok, node.exit_message
+    told = node.outputs.results.small["diamond"]["dynamics"]["trajectories"]["200000K"]
+    assert told["status"] in ("exploded", "collapsed", "not_finite")
+    assert 0 <= told["end_step"] <= 30
+    rows = {row["score"]: row for row in node.outputs.scorecard["potentials"]["small"]["rows"]}
+    assert rows["exploded"]["value"] >= 1
+    assert rows["exploded"]["light"] == "bad"
+    assert "bulk_modulus_GPa" in node.outputs.results.small["diamond"]["elastic"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
