@@ -159,7 +159,9 @@ def test_a_potential_that_explodes():
     assert 0 < found["end_step"] < 60
     assert found["end_ps"] == pytest.approx(found["end_step"] * 0.002)
     assert "means" not in found, "there is nothing to be averaged"
-    assert prop.scores(result, None) == {"exploded": 1}
+    assert prop.scores(result, None) == {"exploded": 1, "unfinished": 0}
+    cut = {"trajectories": {"300K": {"status": "time_limit"}, "900K": {"status": "not_reached"}}}
+    assert prop.scores(cut, None) == {"exploded": 0, "unfinished": 2}, "what was cut off is not good"
     assert prop.LIMITS["exploded"].light(1) == "bad"
     with pytest.raises(PropertyError, match="frame 300K: not_finite"):
         prop.compute(LennardJones(epsilon=float("nan")), bulk("Cu", a=3.6, cubic=True))
