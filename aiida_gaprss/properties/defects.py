@@ -13,7 +13,7 @@ from aiida_gaprss.properties.base import PropertyError
 from aiida_gaprss.properties.formation import Defect, Defects, elements_of
 from aiida_gaprss.properties.holes import holes
 from aiida_gaprss.properties.supercells import Symmetry, nearest_distance
-from aiida_gaprss.settings.model import AtomCount, Length, Real
+from aiida_gaprss.settings.model import AtomCount, Integer, Length, Real
 
 #: Distance of the two atoms of a dumbbell, before it is relaxed, relative to that of nearest neighbours.
 DUMBBELL = 0.8
@@ -75,7 +75,7 @@ class Interstitial(Defects):
     holes: AtomCount = Field(2, description="so many of the largest holes that symmetry tells apart")
     hole_radius_A: Length = Field(1.0, description="shortest distance of a hole from the atoms, Å")
     elements: list[str] | None = Field(None, description="what is put in; default: each element of the crystal")
-    dumbbells: list[tuple[int, int, int]] = Field(
+    dumbbells: list[tuple[Integer, Integer, Integer]] = Field(
         default=[], description="directions [u, v, w], of the vectors of the crystal, along which two atoms share a site"
     )
 
