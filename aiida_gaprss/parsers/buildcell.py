@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import spglib
@@ -35,7 +36,9 @@ class BuildcellParser(FramesParser):
         """Return the cell; one that failed is left out."""
         for atoms in results:
             printed = atoms.info.get("n_operations")
-            found = spglib.get_symmetry_dataset((atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), PRECISION)
+            found = None
+            with suppress(spglib.SpglibError):  # raised, or not, as whatever else has been imported wants it
+                found = spglib.get_symmetry_dataset((atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), PRECISION)
             atoms.info = {**source.info, "config_type": "random", "origin": self.node.uuid}
             if found is not None:
                 atoms.info.update(n_operations=len(found.rotations), space_group=int(found.number))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -78,23 +78,26 @@ class Symmetry:
 
         :raises PropertyError: if it finds no symmetry, as where two atoms are at one place.
         """
-        return self._found(spglib.get_symmetry_dataset(_cell(self.crystal), symprec=self.tolerance))
+        return self._found(spglib.get_symmetry_dataset, self.crystal)
 
     @cached_property
     def primitive(self) -> Atoms:
         """The primitive cell, as it lies in the crystal."""
-        cell = spglib.standardize_cell(_cell(self.crystal), to_primitive=True, no_idealize=True, symprec=self.tolerance)
-        vectors, scaled, numbers = self._found(cell)
+        vectors, scaled, numbers = self._found(spglib.standardize_cell, self.crystal, to_primitive=True, no_idealize=True)
         return Atoms(numbers, scaled_positions=scaled, cell=vectors, pbc=True)
 
     @cached_property
     def operations(self) -> tuple[np.ndarray, np.ndarray]:
         """Rotations, shape (operations, 3, 3), and translations, (operations, 3), of the primitive cell, for columns of Å."""
-        found = self._found(spglib.get_symmetry_dataset(_cell(self.primitive), symprec=self.tolerance))
+        found = self._found(spglib.get_symmetry_dataset, self.primitive)
         vectors = self.primitive.cell.array.T
         return vectors @ found.rotations @ np.linalg.inv(vectors), found.translations @ vectors.T
 
-    def _found(self, found: Any) -> Any:
+    def _found(self, look: Callable[..., Any], atoms: Atoms, **how: Any) -> Any:
+        try:
+            found = look(_cell(atoms), symprec=self.tolerance, **how)
+        except spglib.SpglibError:  # raised, or not, as whatever else has been imported wants it
+            found = None
         if found is None:
             raise PropertyError(f"spglib finds no symmetry of the crystal to {self.tolerance:g} Å: are two atoms at one place?")
         return found

@@ -41,12 +41,15 @@ def conventional(crystal: Atoms, tolerance: float) -> Atoms:
     :param tolerance: of the symmetry, Å.
     :raises UnsolvableError: if no symmetry is found.
     """
-    from spglib import standardize_cell
+    from spglib import SpglibError, standardize_cell
 
     atoms = Atoms(
         crystal.numbers, np.round(crystal.positions, POSITION_DECIMALS), cell=np.round(crystal.cell.array, CELL_DECIMALS)
     )
-    found = standardize_cell((atoms.cell.array, atoms.get_scaled_positions(wrap=False), atoms.numbers), symprec=tolerance)
+    try:
+        found = standardize_cell((atoms.cell.array, atoms.get_scaled_positions(wrap=False), atoms.numbers), symprec=tolerance)
+    except SpglibError:
+        found = None
     if found is None:
         raise UnsolvableError(f"no symmetry is found with a tolerance of {tolerance:g} Å; are there atoms closer?")
     cell, places, numbers = found

@@ -11,11 +11,14 @@ import spglib
 from ase.io import read
 
 from aiida_gaprss.campaign.file import load_campaign
+from aiida_gaprss.campaign.validation import suite_from
 from aiida_gaprss.settings.computer import ComputerSettings
-from aiida_gaprss.settings.yamlfile import load
+from aiida_gaprss.settings.yamlfile import load, parse
+from aiida_gaprss.settings.yamlfile import read as read_text
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-CAMPAIGNS = sorted(path for path in EXAMPLES.glob("*/*.yaml") if path.name != "computer.yaml")
+OTHERS = ("computer.yaml", "reference.yaml", "validate.yaml")
+CAMPAIGNS = sorted(path for path in EXAMPLES.glob("*/*.yaml") if path.name not in OTHERS)
 
 
 @pytest.mark.parametrize("path", CAMPAIGNS, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -23,9 +26,18 @@ def test_campaigns(path, tmp_path):
     shutil.copy(path, tmp_path)
     (tmp_path / "pseudo").mkdir()
     # What the scripts of the examples make.
-    for name in ("pseudo/B.pbe-n-paw-ld1.UPF", "alpha-B12.cif", "crystals.extxyz", "targets.extxyz"):
+    for name in ("pseudo/B.pbe-n-paw-ld1.UPF", "pseudo/Si.pz-vbc.UPF", "alpha-B12.cif", "crystals.extxyz", "targets.extxyz"):
         (tmp_path / name).touch()
     assert load_campaign(tmp_path / path.name).settings.label_budget() > 10
+
+
+def test_suite_and_reference_of_silicon():
+    """What the potential of the example is put to, and the reference, which is that of its campaign."""
+    folder = EXAMPLES / "silicon_qe"
+    suite = suite_from("", folder / "validate.yaml")
+    assert {"eos", "elastic", "relaxation", "phonons"} == set(suite.properties)
+    campaign, reference = (parse(read_text(folder / name), folder / name, "")[0] for name in ("campaign.yaml", "reference.yaml"))
+    assert {key: campaign[key] for key in reference} == reference
 
 
 def test_computer():
