@@ -138,6 +138,14 @@ class RssSettings(Model):
     isolated_atom_box: Length = Field(15.0, ge=ISOLATED, description="Å, edge of the box of the isolated atoms; vacuum of dimers")
     dimers: DimerSettings | None = Field(None, description="dimer curves of every pair of elements, 0.65 to 2.5 bond lengths")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_validation(cls, given: Any) -> Any:
+        """Let ``validate``, which a file says, go before ``validation``, which a node has."""
+        if isinstance(given, dict) and {"validate", "validation"} <= set(given):
+            return {key: value for key, value in given.items() if key != "validation"}
+        return given
+
     @field_validator("formula")
     @classmethod
     def _formula(cls, value: dict[str, int]) -> dict[str, int]:
