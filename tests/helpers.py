@@ -174,3 +174,29 @@ def tiny_gap(folder, edit=str, sparse=TINY_SPARSE):
     text = TINY_GAP.format(md5=hashlib.md5(TINY_SPARSE.encode(), usedforsecurity=False).hexdigest())
     (folder / "gap.xml").write_text(edit(text), encoding="utf-8")
     return folder
+
+
+#: Norm-conserving PBE pseudopotentials of silicon and carbon: good enough for energies and forces that belong together.
+LD1 = """&input
+  title='{symbol}', zed={number}, rel=1, config='{core} {n}s2 {n}p2', iswitch=3, dft='PBE'
+/
+&inputp
+  pseudotype=1, tm=.true., lloc=1, file_pseudopw='{symbol}.UPF'
+/
+2
+{n}S 1 0 2.00 0.00 {radius} {radius} 0.0
+{n}P 2 1 2.00 0.00 {radius} {radius} 0.0
+"""
+
+
+def silicon_and_carbon(folder):
+    """Let ld1.x make the pseudopotentials of silicon and carbon; return their nodes by symbol."""
+    from aiida_pseudo.data.pseudo.upf import UpfData
+
+    pseudos = {}
+    for symbol, number, core, n, radius in (("Si", 14, "[Ne]", 3, 1.9), ("C", 6, "[He]", 2, 1.4)):
+        text = LD1.format(symbol=symbol, number=number, core=core, n=n, radius=radius)
+        subprocess.run(["ld1.x"], input=text, cwd=folder, check=True, capture_output=True, text=True)
+        with (folder / f"{symbol}.UPF").open("rb") as handle:
+            pseudos[symbol] = UpfData(handle)
+    return pseudos

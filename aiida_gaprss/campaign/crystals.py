@@ -19,10 +19,11 @@ from aiida_gaprss.structures.checks import MOST_ATOMS
 MOST_BYTES, MOST_CRYSTALS = 20_000_000, 1000
 
 
-def structures_of(path: Path, known: Collection[str] = ()) -> list[Atoms]:
+def structures_of(path: Path, known: Collection[str] = (), periodic: bool = False) -> list[Atoms]:
     """Return the structures of a file.
 
     :param known: elements that a campaign has; default: any.
+    :param periodic: refuse what does not say that it repeats in all directions.
     :raises ValueError: if they cannot be read, or are no crystals, or have other elements.
     """
     lack = lack_of_file(path)
@@ -42,15 +43,18 @@ def structures_of(path: Path, known: Collection[str] = ()) -> list[Atoms]:
             raise ValueError(f"{path} holds a structure of {len(atoms)} atoms, expected 1 to {MOST_ATOMS}")
         if not atoms.cell.volume > 0:
             raise ValueError(f"{path} holds a structure without a cell, expected a crystal")
+        if periodic and not atoms.pbc.all():
+            raise ValueError(f"{path} holds a structure that does not repeat in all directions, expected a crystal")
     return list(found)
 
 
-def named_crystals(path: Path, known: Collection[str] = ()) -> dict[str, Atoms]:
+def named_crystals(path: Path, known: Collection[str] = (), periodic: bool = False) -> dict[str, Atoms]:
     """Return the crystals of a file, called by their ``name`` in the file, or after it; bare and periodic.
 
+    :param periodic: as of :func:`structures_of`.
     :raises ValueError: as :func:`structures_of`.
     """
-    found, out = structures_of(path, known), {}
+    found, out = structures_of(path, known, periodic), {}
     for number, atoms in enumerate(found):
         label = str(atoms.info.get("name", path.stem + (f"-{number}" if len(found) > 1 else "")))
         label = plain_name(re.sub(r"[^\w.+-]+", "-", label), "crystal")
@@ -68,7 +72,7 @@ def crystals_of(paths: Sequence[Path]) -> Dataset:
     """
     frames: dict[str, Atoms] = {}
     for path in paths:
-        for label, crystal in named_crystals(path).items():
+        for label, crystal in named_crystals(path, periodic=True).items():
             if label in frames:
                 raise ValueError(f"{path}: there is another crystal {label}; call its file otherwise")
             frames[label] = crystal

@@ -16,7 +16,7 @@ from aiida_gaprss.campaign.inputs import label_inputs
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.properties.base import PropertyError
-from aiida_gaprss.properties.planning import ERROR, Plan, asked_of_reference, crystals_by_name, plan_of
+from aiida_gaprss.properties.planning import Plan, asked_of_reference, crystals_by_name, plan_of
 from aiida_gaprss.properties.suite import Suite, suite_of
 from aiida_gaprss.settings.computer import job_options
 from aiida_gaprss.settings.faults import Fault
@@ -114,12 +114,11 @@ def validation_inputs(
 
 @dataclass
 class Cost:
-    """What a validation asks for, by task: frames and atoms; and what cannot be done."""
+    """What a validation asks for, by task: frames and atoms."""
 
     frames: dict[str, int] = field(default_factory=dict)
     atoms: dict[str, int] = field(default_factory=dict)
     largest: dict[str, int] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
     labels: int = 0  #: of frames that are planned, by the reference
     made: list[str] = field(default_factory=list)  #: properties whose frames the reference labels when they have been made
     memory: dict[str, float] = field(default_factory=dict)  #: MB of jobs that make results, by property
@@ -136,8 +135,6 @@ def cost_of(suite: Suite, crystals: Dataset) -> Cost:
         cost.largest[run] = max(len(atoms) for atoms in frames)
     cost.labels = len(asked_of_reference(suite, plan.index))
     cost.made = [name for name, wanted in suite.properties.items() if wanted.run != "evaluate" and wanted.referenced]
-    for crystal, asked in plan.index.items():
-        cost.faults += [f"{name} of {crystal}: {entry[ERROR]}" for name, entry in asked.items() if isinstance(entry, dict)]
     for name, wanted in suite.properties.items():
         needed = getattr(wanted, "memory_MB", None)
         if wanted.solver and needed is not None:

@@ -24,15 +24,24 @@ def _profile() -> None:
     load_or_make_profile(make=False)
 
 
-def _load(identifier: str, kind: str) -> Any:
+def any_node(identifier: str) -> Any:
+    """Return a node of any kind.
+
+    :raises click.ClickException: if there is none, or several.
+    """
     from aiida.common.exceptions import MultipleObjectsError, NotExistent
     from aiida.orm import load_node
-    from aiida.plugins import DataFactory
 
     try:
-        node = load_node(identifier)
+        return load_node(identifier)
     except (NotExistent, MultipleObjectsError, ValueError) as exception:
         raise click.ClickException(f"no node {identifier}: {exception}") from exception
+
+
+def _load(identifier: str, kind: str) -> Any:
+    from aiida.plugins import DataFactory
+
+    node = any_node(identifier)
     if not isinstance(node, DataFactory(kind)):
         raise click.ClickException(f"<{identifier}> is a {type(node).__name__}, expected a {kind.split('.')[1]}")
     return node

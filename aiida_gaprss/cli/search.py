@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiida_gaprss.cli.fit import read_yaml, run_or_submit
-from aiida_gaprss.cli.nodes import _load, _profile
+from aiida_gaprss.cli.nodes import _load, _profile, any_node
 from aiida_gaprss.cli.told import tell_search
 
 if TYPE_CHECKING:
@@ -42,15 +42,11 @@ def search(potential: str, **options: Any) -> None:
     With the pk of a finished search instead of a potential, its results are told and written again.
     """
     _profile()
-    from aiida.common.exceptions import MultipleObjectsError, NotExistent
-    from aiida.orm import WorkChainNode, load_node
+    from aiida.orm import WorkChainNode
 
     from aiida_gaprss.workflows.search import SearchWorkChain
 
-    try:
-        node = load_node(potential)
-    except (NotExistent, MultipleObjectsError, ValueError) as exception:
-        raise click.ClickException(f"no node {potential}: {exception}") from exception
+    node = any_node(potential)
     if isinstance(node, WorkChainNode) and node.process_label == SearchWorkChain.__name__:
         if not node.is_terminated:
             raise click.ClickException(

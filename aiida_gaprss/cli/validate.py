@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiida_gaprss.cli.fit import run_or_submit
-from aiida_gaprss.cli.nodes import _load, _profile
+from aiida_gaprss.cli.nodes import _load, _profile, any_node
 from aiida_gaprss.cli.told import tell_validation
 from aiida_gaprss.outside import shown
 
@@ -75,7 +75,7 @@ def _list_suites() -> None:
 
 def _finished(identifiers: tuple[str, ...]) -> Any:
     """Return the node of a validation, if it is the only thing that is named."""
-    node = _node(identifiers[0])
+    node = any_node(identifiers[0])
     if getattr(node, "process_label", None) != "ValidateWorkChain":
         return None
     if len(identifiers) > 1:
@@ -85,16 +85,6 @@ def _finished(identifiers: tuple[str, ...]) -> Any:
     return node
 
 
-def _node(identifier: str) -> Any:
-    from aiida.common.exceptions import MultipleObjectsError, NotExistent
-    from aiida.orm import load_node
-
-    try:
-        return load_node(identifier)
-    except (NotExistent, MultipleObjectsError, ValueError) as exception:
-        raise click.ClickException(f"no node {identifier}: {exception}") from exception
-
-
 def potentials_of(identifiers: tuple[str, ...]) -> dict[str, Potential]:
     """Return potentials by names that links can have: of their labels, of campaigns the last one.
 
@@ -102,7 +92,7 @@ def potentials_of(identifiers: tuple[str, ...]) -> dict[str, Potential]:
     """
     found: dict[str, Any] = {}
     for identifier in identifiers:
-        node = _node(identifier)
+        node = any_node(identifier)
         if getattr(node, "process_label", None) in ("RssWorkChain", "FitWorkChain"):
             if "potential" not in node.outputs:
                 raise click.ClickException(f"<{node.pk}> has no potential: {node.exit_message or node.process_state}")

@@ -24,6 +24,10 @@ from aiida_gaprss.runners.status import NOT_REACHED, NOT_REACHED_WORD, TIME_LIMI
 SUMMARY = {"frames": int, "done": int, "processes": int, "wall_s": float, "python": str, "complete": bool}
 
 
+#: What holds of all that is made of a cell.
+INHERITED = ("generation", "seed", "pressure_GPa", "n_operations", "space_group")
+
+
 class FramesParser(Parser):
     """Collect what a batched job finished, whether or not it came to its end.
 
@@ -57,6 +61,18 @@ class FramesParser(Parser):
     def merge(self, source: Atoms, status: str, results: list[Atoms]) -> list[Atoms]:
         """Return the output frames for one input frame."""
         raise NotImplementedError
+
+    def name_children(self, source: Atoms, results: list[Atoms], inherited: tuple[str, ...] = ()) -> None:
+        """Name what a potential has made of a frame after that frame and the step, and say where it is from.
+
+        :param inherited: keys of the frame that hold for them, too.
+        """
+        parent = source.info["frame_id"]
+        for atoms in results:
+            atoms.info.update({key: source.info[key] for key in inherited if key in source.info})
+            atoms.info.update(frame_id=f"{parent}-s{atoms.info['step']}", parent=parent, origin=self.node.uuid)
+            if "potential" in self.node.inputs:
+                atoms.info["potential"] = self.potential
 
     def level_of_theory(self) -> Level | str:
         """Return the level of theory of the output dataset."""

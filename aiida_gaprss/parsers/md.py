@@ -6,11 +6,9 @@ import numpy as np
 from ase import Atoms
 
 from aiida_gaprss.outside import shown
-from aiida_gaprss.parsers.frames import FramesParser
+from aiida_gaprss.parsers.frames import INHERITED, FramesParser
 from aiida_gaprss.parsers.results import DamageError, has_labels, number, same_species
 from aiida_gaprss.runners.status import FINISHED, GIVEN_UP, NOT_REACHED_WORD, ON_THE_WAY, TIME_LIMIT
-
-INHERITED = ("generation", "seed", "pressure_GPa", "n_operations", "space_group")
 
 #: How a trajectory ends that has a last frame of its own.
 ENDS = (FINISHED, TIME_LIMIT)
@@ -48,14 +46,9 @@ class MdParser(FramesParser):
 
     def merge(self, source: Atoms, status: str, results: list[Atoms]) -> list[Atoms]:
         """Return the snapshots of one trajectory."""
-        parent = source.info["frame_id"]
+        self.name_children(source, results, INHERITED)
         for atoms in results:
-            atoms.info.update({key: source.info[key] for key in INHERITED if key in source.info})
-            atoms.info["frame_id"] = f"{parent}-s{atoms.info['step']}"
             atoms.info["config_type"] = "md"
-            atoms.info["parent"] = parent
-            atoms.info["origin"] = self.node.uuid
-            atoms.info["potential"] = self.potential
         return results
 
     def level_of_theory(self) -> str:

@@ -34,13 +34,9 @@ class NebParser(FramesParser):
 
     def merge(self, source: Atoms, status: str, results: list[Atoms]) -> list[Atoms]:
         """Return the images of one path."""
-        parent = source.info["frame_id"]
+        self.name_children(source, results)
         for atoms in results:
-            atoms.info["frame_id"] = f"{parent}-s{atoms.info['step']}"
             atoms.info["config_type"] = "path"
-            atoms.info["parent"] = parent
-            atoms.info["origin"] = self.node.uuid
-            atoms.info["potential"] = self.potential
         return results
 
     def level_of_theory(self) -> str:

@@ -6,11 +6,9 @@ import numpy as np
 from ase import Atoms
 
 from aiida_gaprss.outside import shown
-from aiida_gaprss.parsers.frames import FramesParser
+from aiida_gaprss.parsers.frames import INHERITED, FramesParser
 from aiida_gaprss.parsers.results import DamageError, has_labels, same_species
 from aiida_gaprss.runners.status import CONVERGED, ENDS, GIVEN_UP, NOT_REACHED_WORD, ON_THE_WAY
-
-INHERITED = ("generation", "seed", "pressure_GPa", "n_operations", "space_group")
 
 
 class RelaxParser(FramesParser):
@@ -42,15 +40,9 @@ class RelaxParser(FramesParser):
 
     def merge(self, source: Atoms, status: str, results: list[Atoms]) -> list[Atoms]:
         """Return the snapshots of one cell."""
-        parent = source.info["frame_id"]
+        self.name_children(source, results, INHERITED)
         for atoms in results:
-            atoms.info.update({key: source.info[key] for key in INHERITED if key in source.info})
-            atoms.info["frame_id"] = f"{parent}-s{atoms.info['step']}"
             atoms.info["config_type"] = "minimum" if atoms.info["relax_status"] == CONVERGED else "snapshot"
-            atoms.info["parent"] = parent
-            atoms.info["origin"] = self.node.uuid
-            if "potential" in self.node.inputs:
-                atoms.info["potential"] = self.potential
         return results
 
     def level_of_theory(self) -> str:

@@ -15,24 +15,22 @@ from pydantic import Field
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.properties import trajectories as tr
-from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError
+from aiida_gaprss.properties.base import Curve, Limits, PropertyError
 from aiida_gaprss.runners.status import FINISHED, GIVEN_UP, NOT_REACHED
 from aiida_gaprss.settings.jobs import Ensemble, MdSegment, MdSettings
 from aiida_gaprss.settings.model import Count, Fraction, Length, Positive, PositiveOrZero, Pressure, SeedNumber
 from aiida_gaprss.structures.seeding import stage_seed
 
 
-class Dynamics(Property):
+class Dynamics(tr.OfTrajectories):
     """Trajectories of a supercell at several temperatures, and the errors on their own snapshots.
 
     Of a potential ``result`` gives by temperature how the trajectory ended, means with standard errors, radial distribution
     function, diffusion; of the reference the errors of the potential at the snapshots that it has labelled.
     """
 
-    run: ClassVar[str] = "md"
     LIMITS: ClassVar[Mapping[str, Limits]] = {
-        "exploded": Limits(0, 0, "trajectories", "a potential that cannot run MD is of no use for it"),
-        "unfinished": Limits(0, 0, "trajectories", "what was cut off, or did not begin, says nothing"),
+        **tr.WHOLE,
         "energy_mae_meV/atom": Limits(5, 20, "meV/atom", "chosen: k_B T at 300 K is 26, and errors should be far below it"),
         "force_mae_eV/A": Limits(0.15, 0.3, "eV/Å", "chosen after George 2020, table II: 0.07 to 0.21, overfit 0.3 and more"),
         "drift_meV/atom/ps": Limits(0.26, 2.6, "meV/atom/ps", "chosen: 3 k_B times 1 and 10 K, by which a crystal warms each ps"),
@@ -83,18 +81,6 @@ class Dynamics(Property):
             min_distance=self.closest * tr.nearest(cell),
             seed=stage_seed(self.seed, 0, f"{kelvin:g}K"),
         )
-
-    def faults(self, crystal: Atoms, reach: float) -> list[str]:
-        """Return what is wrong, also with a supercell in which an atom is within the cutoff of its own image."""
-        try:
-            return tr.reach_fault(self.plan(crystal)[0], reach)
-        except PropertyError as error:
-            return [str(error)]
-
-    @staticmethod
-    def task_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all settings of a trajectory."""
-        return MdSettings(**given).model_dump()
 
     def result(self, crystal: Atoms, done: Sequence[Atoms], prefix: str) -> dict[str, Any]:
         """Return what the trajectories tell, or, for the labels of a reference, the errors of the potential at them.

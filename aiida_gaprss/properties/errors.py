@@ -82,7 +82,7 @@ class Errors(Property):
 
         :raises PropertyError: if it fails for one.
         """
-        return [_merged(atoms, labelled(atoms, calculator, fr.PREDICTION), fr.PREDICTION) for atoms in frames]
+        return [with_predictions(atoms, labelled(atoms, calculator, fr.PREDICTION), fr.PREDICTION) for atoms in frames]
 
     def plan(self, crystal: Atoms) -> list[Atoms]:
         """Return a labelled frame as it is.
@@ -97,14 +97,14 @@ class Errors(Property):
     def result(self, crystal: Atoms, done: Sequence[Atoms], prefix: str) -> dict[str, Any]:
         """Return the errors of this one frame; of many, use :meth:`of`."""
         value_of(done[0], "energy", prefix)
-        return self.of([_merged(crystal, done[0], prefix)])
+        return self.of([with_predictions(crystal, done[0], prefix)])
 
     def scores(self, result: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, float]:
         """Return RMSE and largest errors, of those quantities that were compared."""
         return {name: float(result[name]) for name in self.LIMITS if result.get(name) is not None}
 
 
-def _merged(atoms: Atoms, done: Atoms, prefix: str) -> Atoms:
+def with_predictions(atoms: Atoms, done: Atoms, prefix: str) -> Atoms:
     """Return a labelled frame with the results of another one as predictions."""
     out = atoms.copy()
     found = {name: value_of(done, name, prefix) for name in QUANTITIES if f"{prefix}_{name}" in {**done.info, **done.arrays}}

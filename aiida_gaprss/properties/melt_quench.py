@@ -15,7 +15,7 @@ from pydantic import Field
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.properties import trajectories as tr
-from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError
+from aiida_gaprss.properties.base import Curve, Limits, PropertyError
 from aiida_gaprss.properties.dynamics import error_curves
 from aiida_gaprss.runners.status import FINISHED, GIVEN_UP
 from aiida_gaprss.settings.jobs import MdSegment, MdSettings
@@ -26,17 +26,15 @@ from aiida_gaprss.structures.seeding import stage_seed
 STAGES = ("crystal", "heating", "liquid", "cooling", "amorphous")
 
 
-class MeltQuench(Property):
+class MeltQuench(tr.OfTrajectories):
     """One trajectory of a crystal with vacancies: held, heated, held, cooled, held.
 
     Of a potential ``result`` gives densities and energies by stage, and of the liquid and the glass the radial distribution
     function and the coordination; of the reference the errors of the potential by stage at the snapshots that it has labelled.
     """
 
-    run: ClassVar[str] = "md"
     LIMITS: ClassVar[Mapping[str, Limits]] = {
-        "exploded": Limits(0, 0, "trajectories", "a potential that cannot run MD is of no use for it"),
-        "unfinished": Limits(0, 0, "trajectories", "what was cut off, or did not begin, says nothing"),
+        **tr.WHOLE,
         "liquid_energy_mae_meV/atom": Limits(12.5, 25, "meV/atom", "George 2020, table II: 8 to 12; bad is twice that"),
         "amorphous_energy_mae_meV/atom": Limits(4.5, 10, "meV/atom", "George 2020, table II: 3 to 4; bad is twice that"),
         "liquid_force_rmse_eV/A": Limits(0.21, 0.4, "eV/Å", "George 2020, table II: 0.19 and 0.21; 0.65 with an overfit"),
@@ -97,18 +95,6 @@ class MeltQuench(Property):
             min_distance=min_distance,
             seed=stage_seed(self.seed, 0, "momenta"),
         )
-
-    def faults(self, crystal: Atoms, reach: float) -> list[str]:
-        """Return what is wrong, also with a supercell in which an atom is within the cutoff of its own image."""
-        try:
-            return tr.reach_fault(self.plan(crystal)[0], reach)
-        except PropertyError as error:
-            return [str(error)]
-
-    @staticmethod
-    def task_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all settings of a trajectory."""
-        return MdSettings(**given).model_dump()
 
     def stages(self, done: Sequence[Atoms]) -> dict[str, list[Atoms]]:
         """Return the snapshots of each stage; one at the end of a stage is of that stage, the first one of the first."""

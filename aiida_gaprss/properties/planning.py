@@ -10,6 +10,7 @@ from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.properties.base import Property, PropertyError
+from aiida_gaprss.properties.errors import with_predictions
 from aiida_gaprss.properties.suite import Suite
 
 #: Under it a result says why there is none.
@@ -172,19 +173,12 @@ def _result_of_tests(
     frames = []
     for name, number in entries:
         if name in by_id:
-            frame, source = tests[int(number)].copy(), by_id[name]
-            what = {key: store.get(f"{fr.PREDICTION}_{key}") for key, store in _stores(source)}
-            fr.set_labels(frame, **what, prefix=fr.PREDICTION)
-            frames.append(frame)
+            frames.append(with_predictions(tests[int(number)], by_id[name], fr.PREDICTION))
     try:
         found: dict[str, Any] = wanted.of(frames)
     except PropertyError as error:
         return {ERROR: str(error)}
     return {**found, NOT_PREDICTED: len(entries) - len(frames)}
-
-
-def _stores(atoms: Atoms) -> list[tuple[str, Any]]:
-    return [("energy", atoms.info), ("forces", atoms.arrays), ("virial", atoms.info)]
 
 
 def _result(wanted: Property, crystal: Atoms, frames: Sequence[Atoms], prefix: str) -> dict[str, Any]:

@@ -5,8 +5,8 @@ Units: ps, K, GPa, Å, eV. Positions are not folded back into the cell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms, units
@@ -16,7 +16,14 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.properties.base import value_of
+from aiida_gaprss.properties.base import Limits, Property, PropertyError, value_of
+from aiida_gaprss.settings.jobs import MdSettings
+
+#: Of all properties that are made of trajectories.
+WHOLE: Mapping[str, Limits] = {
+    "exploded": Limits(0, 0, "trajectories", "a potential that cannot run MD is of no use for it"),
+    "unfinished": Limits(0, 0, "trajectories", "what was cut off, or did not begin, says nothing"),
+}
 
 #: Blocks of a trajectory, whose means are taken as independent.
 BLOCKS = 5
@@ -34,6 +41,24 @@ IMAGES, FARTHEST = 50, 10.0
 DENSITY, DIFFUSION = 1e24 / units.mol, 1e-4
 
 NOTHING = "no snapshot came back: the potential gives no finite number for the first step, or its job has failed"
+
+
+class OfTrajectories(Property):
+    """A property that is made of trajectories of a supercell."""
+
+    run: ClassVar[str] = "md"
+
+    def faults(self, crystal: Atoms, reach: float) -> list[str]:
+        """Return what is wrong, also with a supercell in which an atom is within the cutoff of its own image."""
+        try:
+            return reach_fault(self.plan(crystal)[0], reach)
+        except PropertyError as error:
+            return [str(error)]
+
+    @staticmethod
+    def task_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all settings of a trajectory."""
+        return MdSettings(**given).model_dump()
 
 
 def supercell(crystal: Atoms, length: float, repetitions: Sequence[int] | None) -> Atoms:

@@ -118,10 +118,8 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
     for tag in sorted(cards, key=lambda tag: (generation_of(tag) is None, tag)):
         record.validations[tag] = cards[tag].get_dict()
     if cards:
-        first, last = (
-            record_of(called[link(tag, VALIDATE)]) for tag in (*list(record.validations)[:1], *list(record.validations)[-1:])
-        )
-        record.validation = first_and_last(first, last)
+        first, *others = (called[link(tag, VALIDATE)] for tag in record.validations)
+        record.validation = first_and_last(record_of(first), record_of(others[-1])) if others else record_of(first)
     if "search" in outputs and "found" in outputs.search:
         record.found = outputs.search.found["targets"]
     return record

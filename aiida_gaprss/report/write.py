@@ -64,11 +64,12 @@ def write_report(record: CampaignRecord, folder: str | Path, force: bool = False
     :param force: replace files that are there and not of an earlier state of the campaign.
     :raises FolderError: if there are such.
     """
-    patterns = [*FILES, *(f"{name}.png" for section in _sections(record) for name in section.drawings)]
+    groups = _sections(record)
+    patterns = [*FILES, *(f"{name}.png" for section in groups for name in section.drawings)]
     target = claim(folder, patterns, (record.uuid, record.label), force)
     for old in target.glob("structure_*.png"):  # of an earlier state of a running campaign
         old.unlink()
-    drawn = [_draw(section, target) for section in _sections(record)]
+    drawn = [_draw(section, target) for section in groups]
     sections = [section for section in drawn if section["images"] or section["missing"]]
     structures = []
     for minimum in record.minima[:STRUCTURES_DRAWN]:

@@ -259,8 +259,8 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
             self.ctx.plans[name] = plans[crystals.uuid]
         if not alive:
             return self.exit_codes.ERROR_NOTHING.format(message="; ".join(self.ctx.failures.values()))
-        runs = [run for run in self.suite.runs if run not in TIMED], [run for run in self.suite.runs if run in TIMED]
-        self.ctx.queue = [[(name, run) for name in alive if self.computes(name, run)] for run in (*runs[0], *runs[1])]
+        runs = sorted(self.suite.runs, key=lambda run: run in TIMED)
+        self.ctx.queue = [[(name, run) for name in alive if self.computes(name, run)] for run in runs]
         return None
 
     def given(self, name: str) -> dict[str, Dataset]:
@@ -305,8 +305,7 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
                 self.report(f"{name}, {run} <{batch.job.pk}>: {batch.failure}")
             if "frames" in batch.outputs:
                 self.ctx.outputs.setdefault(name, {})[run] = batch.outputs["frames"]
-                if name != REFERENCE:
-                    self.out(f"frames.{name}_{run}", batch.outputs["frames"])
+                self.out(f"frames.{name}_{run}", batch.outputs["frames"])
 
     # --- reference ---
 
@@ -318,7 +317,7 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
         """Hand the reference all frames, each once: those of its own plan, and those that potentials have made."""
         plan = self.ctx.plans.get(REFERENCE, {})
         frames = {"index": plan[INDEX], "planned": plan[f"{PLANNED}evaluate"]} if self.has_plan else {}
-        for name in (name for name in self.ctx.outputs if name != REFERENCE):
+        for name in self.ctx.outputs:
             done = self.done_of(name, but="evaluate")
             given = {**done, **({"crystals": self.ctx.crystals[name]} if name in self.ctx.crystals else {})}
             if given:

@@ -97,6 +97,7 @@ def test_a_validation(call, silicon_frames, sw, tmp_path):
             ),
             "knows Si, but not Cu",
         ),
+        (("--crystals", "slab.xyz"), "slab.xyz holds a structure that does not repeat in all directions"),
     ],
 )
 def test_what_is_refused(call, tmp_path, more, message):
@@ -105,5 +106,8 @@ def test_what_is_refused(call, tmp_path, more, message):
     (tmp_path / "wrong_reference.yaml").write_text("seed: 3\nreference: {ase: {calculator: emt}}\n")
     (tmp_path / "values.yaml").write_text("source: a paper\nvalues: {diamond: {eos: 3}}\n")
     write("copper.cif", bulk("Cu"))
+    slab = bulk("Si")
+    slab.pbc = (True, True, False)
+    write("slab.xyz", slab, format="extxyz")
     text = call(*more, "--check", ok=False)
     assert re.search(message, text, flags=re.S), text

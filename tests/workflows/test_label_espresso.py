@@ -11,7 +11,7 @@ import pytest
 from aiida.orm import Dict, Float, load_node
 from ase import Atoms
 from ase.units import GPa
-from helpers import three_cells
+from helpers import silicon_and_carbon, three_cells
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.cli.environment import PW_PREPEND
@@ -54,36 +54,15 @@ def espresso(aiida_code_installed, aiida_localhost, tmp_path):
     }
 
 
-#: Norm-conserving PBE pseudopotentials of silicon and carbon: good enough for energies and forces that belong together.
-LD1 = """&input
-  title='{symbol}', zed={number}, rel=1, config='{core} {n}s2 {n}p2', iswitch=3, dft='PBE'
-/
-&inputp
-  pseudotype=1, tm=.true., lloc=1, file_pseudopw='{symbol}.UPF'
-/
-2
-{n}S 1 0 2.00 0.00 {radius} {radius} 0.0
-{n}P 2 1 2.00 0.00 {radius} {radius} 0.0
-"""
-
-
 @pytest.fixture
 def silicon_carbide(espresso, tmp_path):
-    from aiida_pseudo.data.pseudo.upf import UpfData
-
-    pseudos = {}
-    for symbol, number, core, n, radius in (("Si", 14, "[Ne]", 3, 1.9), ("C", 6, "[He]", 2, 1.4)):
-        text = LD1.format(symbol=symbol, number=number, core=core, n=n, radius=radius)
-        subprocess.run(["ld1.x"], input=text, cwd=tmp_path, check=True, capture_output=True, text=True)
-        with (tmp_path / f"{symbol}.UPF").open("rb") as handle:
-            pseudos[symbol] = UpfData(handle)
     parameters = Dict({"SYSTEM": {"ecutwfc": 70.0}, "ELECTRONS": {"conv_thr": 1e-9}})
     atom = Dict(
         {"SYSTEM": {"occupations": "smearing", "smearing": "gaussian", "degauss": 0.005}}
     )  # two electrons in three p states
     return {
         "code": espresso["code"],
-        "pseudos": pseudos,
+        "pseudos": silicon_and_carbon(tmp_path),
         "parameters": parameters,
         "isolated_parameters": atom,
         "kpoint_spacing": Float(0.21),

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from ase.units import GPa
+from helpers import silicon_and_carbon
 from scipy.optimize import minimize_scalar
 
 from aiida_gaprss.calculations.relax import RelaxCalculation
@@ -157,32 +157,12 @@ needs_pw = [
     pytest.mark.skipif(importlib.util.find_spec("aiida_quantumespresso") is None, reason="needs pip install 'aiida-gaprss[qe]'"),
 ]
 
-#: A norm-conserving PBE pseudopotential.
-LD1 = """&input
-  title='{symbol}', zed={number}, rel=1, config='{core} {n}s2 {n}p2', iswitch=3, dft='PBE'
-/
-&inputp
-  pseudotype=1, tm=.true., lloc=1, file_pseudopw='{symbol}.UPF'
-/
-2
-{n}S 1 0 2.00 0.00 {radius} {radius} 0.0
-{n}P 2 1 2.00 0.00 {radius} {radius} 0.0
-"""
-
 
 @pytest.fixture
 def espresso(code_here, tmp_path):
-    from aiida_pseudo.data.pseudo.upf import UpfData
-
-    pseudos = {}
-    for symbol, number, core, n, radius in (("Si", 14, "[Ne]", 3, 1.9), ("C", 6, "[He]", 2, 1.4)):
-        text = LD1.format(symbol=symbol, number=number, core=core, n=n, radius=radius)
-        subprocess.run(["ld1.x"], input=text, cwd=tmp_path, check=True, capture_output=True, text=True)
-        with (tmp_path / f"{symbol}.UPF").open("rb") as handle:
-            pseudos[symbol] = UpfData(handle)
     return {
         "code": code_here("pw-real", shutil.which("pw.x"), "quantumespresso.pw", PW_PREPEND),
-        "pseudos": pseudos,
+        "pseudos": silicon_and_carbon(tmp_path),
         "parameters": Dict({"SYSTEM": {"ecutwfc": 20.0}, "ELECTRONS": {"conv_thr": 1e-10}}),
         "kpoint_spacing": Float(0.12),
         "max_iterations": Int(2),
