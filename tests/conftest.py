@@ -36,7 +36,15 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     """Put the tests last that empty the profile: others look at what one test has made."""
-    items.sort(key=lambda item: "aiida_profile_clean" in getattr(item, "fixturenames", ()))
+    items.sort(key=_empties)
+    for item in items:
+        # With several processes (-n): a file stays together, as its tests look at what others of it have made.
+        name = "cluster" if item.get_closest_marker("cluster") else f"{item.path}, emptied: {_empties(item)}"
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
+def _empties(item):
+    return "aiida_profile_clean" in getattr(item, "fixturenames", ())
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -104,6 +112,26 @@ def written(tmp_path):
         return path
 
     return written
+
+
+class Clocks:
+    """Stands still until it is told what has passed, on the wall and of the processor."""
+
+    def __init__(self):
+        self.wall = self.processor = 0.0
+
+    def pass_by(self, wall: float, processor: float) -> None:
+        self.wall += wall
+        self.processor += processor
+
+
+@pytest.fixture
+def clocks(monkeypatch):
+    """Replace the clocks that measure calls: what a busy machine takes is not in any test."""
+    clocks = Clocks()
+    monkeypatch.setattr("time.perf_counter", lambda: clocks.wall)
+    monkeypatch.setattr("time.process_time", lambda: clocks.processor)
+    return clocks
 
 
 @pytest.fixture

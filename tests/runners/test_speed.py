@@ -15,19 +15,19 @@ from aiida_gaprss.runners import task_of
 from aiida_gaprss.runners.status import STOPPED
 from aiida_gaprss.settings.jobs import SpeedJobSettings, SpeedSettings
 
-SLEEP = 0.05
+WALL, PROCESSOR = (5.0, 0.7, 0.1, 0.3, 0.2), (4.0, 0.4, 0.1, 0.2, 0.3)
 
 
 class Slow(EMT):
-    """Sleeps, and remembers what it was asked for."""
+    """Takes a time of its own for each call, and remembers what it was asked for."""
 
-    def __init__(self):
+    def __init__(self, clocks):
         super().__init__()
-        self.seen = []
+        self.seen, self.clocks = [], clocks
 
     def calculate(self, atoms=None, *args, **kwargs):
         # The first call takes longest, as with potentials that prepare something.
-        time.sleep(SLEEP if self.seen else 10 * SLEEP)
+        self.clocks.pass_by(WALL[len(self.seen)], PROCESSOR[len(self.seen)])
         self.seen.append(atoms.positions.copy())
         super().calculate(atoms, *args, **kwargs)
 
@@ -39,18 +39,18 @@ def speed(calculator, deadline=np.inf, **settings):
     return task.run(bulk("Cu", cubic=True), deadline)
 
 
-def test_the_time_of_a_call():
-    slow = Slow()
+def test_the_time_of_a_call(clocks):
+    slow = Slow(clocks)
     status, (out,) = speed(slow, calls=4)
     assert status == "ok"
-    assert SLEEP < out.info["seconds"] < 5 * SLEEP, "without the first call"
-    assert out.info["processor_seconds"] < out.info["seconds"] / 2, "who sleeps needs no processor"
+    assert out.info["seconds"] == pytest.approx(np.median(WALL[1:])), "without the first call"
+    assert out.info["processor_seconds"] == pytest.approx(np.median(PROCESSOR[1:]))
     assert len(slow.seen) == 5
     assert np.array_equal(slow.seen[0], bulk("Cu", cubic=True).positions)
     moves = np.array(slow.seen[1:]) - slow.seen[0]
     assert len({move.tobytes() for move in moves}) == 4
     assert 0.005 < moves.std() < 0.015
-    again = Slow()
+    again = Slow(clocks)
     speed(again, calls=4)
     assert np.array_equal(slow.seen, again.seen)
     crystal = bulk("Cu", cubic=True)
