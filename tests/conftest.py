@@ -34,13 +34,25 @@ def pytest_addoption(parser):
     parser.addoption("--fuzz", type=float, default=1.0, metavar="N", help="N times as many inputs for the fuzzers (tests/fuzz)")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items):
     """Put the tests last that empty the profile: others look at what one test has made."""
     items.sort(key=_empties)
     for item in items:
-        # With several processes (-n): a file stays together, as its tests look at what others of it have made.
-        name = "cluster" if item.get_closest_marker("cluster") else f"{item.path}, emptied: {_empties(item)}"
-        item.add_marker(pytest.mark.xdist_group(name))
+        item.add_marker(pytest.mark.xdist_group(_together(item)))
+
+
+def _together(item):
+    """Return the name of what is run by one process, where there are several (-n).
+
+    A file, as its tests look at what others of it have made, but for those that empty the profile; all tests of the cluster, of
+    which there is one; all that look at the campaign that takes longest.
+    """
+    if item.get_closest_marker("cluster"):
+        return "cluster"
+    if "looped_campaign" in item.fixturenames and not _empties(item):
+        return "looped campaign"
+    return f"{item.path.parent.name}/{item.path.stem}{' emptied' * _empties(item)}"
 
 
 def _empties(item):
