@@ -40,7 +40,7 @@ from aiida_gaprss.workflows.label import LabelWorkChain
 from aiida_gaprss.workflows.reference_crystals import REFERENCE, ReferenceCrystalsWorkChain
 from aiida_gaprss.workflows.relax_crystals import why_not
 
-#: Tasks that are timed run after all others, alone.
+#: Tasks that are timed run when all others have ended.
 TIMED = ("speed",)
 
 #: Two atoms closer than this times the sum of their covalent radii are in a hole.
@@ -259,8 +259,8 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
             self.ctx.plans[name] = plans[crystals.uuid]
         if not alive:
             return self.exit_codes.ERROR_NOTHING.format(message="; ".join(self.ctx.failures.values()))
-        runs = sorted(self.suite.runs, key=lambda run: run in TIMED)
-        self.ctx.queue = [[(name, run) for name in alive if self.computes(name, run)] for run in runs]
+        together = [[run for run in self.suite.runs if run not in TIMED], [run for run in self.suite.runs if run in TIMED]]
+        self.ctx.queue = [[(name, run) for run in runs for name in alive if self.computes(name, run)] for runs in together]
         return None
 
     def given(self, name: str) -> dict[str, Dataset]:
@@ -282,7 +282,7 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
         return bool(self.ctx.queue)
 
     def run_jobs(self) -> None:
-        """Submit the jobs of the next task, one for each potential."""
+        """Submit the jobs that may run beside each other: of each task one for each potential."""
         self.ctx.running, self.ctx.queue = self.ctx.queue[0], self.ctx.queue[1:]
         for name, run in self.ctx.running:
             plan = self.ctx.plans[name]
