@@ -39,6 +39,7 @@ INFO_KEYS: dict[str, str] = {
     "generation": "generation of the search that made the frame",
     "origin": "uuid of the process that made the frame",
     "parent": "frame_id of the frame it was relaxed from, or with which its trajectory began",
+    "parameters": "what its strategy has chosen for the frame, in words",
     "step": "step of the relaxation or trajectory at which it was taken",
     "potential": "uuid of the potential that drove the relaxation or trajectory",
     "seed": "seed of the random generator that made the frame",

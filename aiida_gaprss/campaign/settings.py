@@ -234,7 +234,8 @@ class RssSettings(Model):
         chosen = sum(self.recipe(number).most_labels() for number in range(1, self.n_generations + 1))
         cells = sum(number * self.seeds[kind].most(crystals, self.formula) for kind, number in self.initial.items())
         start, end = (
-            sum(strategy.most(crystals, self.formula) for strategy in self.strategies(when).values()) for when in ("start", "end")
+            sum(strategy.most(crystals, self.formula) or 0 for strategy in self.strategies(when).values())
+            for when in ("start", "end")
         )
         most = len(self.formula) + start + cells + relabel + chosen
         return min(most, self.max_labels or most) + end + (self.search.label if self.search else 0)

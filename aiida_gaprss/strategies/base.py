@@ -31,8 +31,11 @@ class Strategy(Model):
     needs: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
-    def most(self, crystals: int, formula: CampaignFormula) -> int:
-        """Return the largest number of frames it makes, of so many crystals: labels that are budgeted before."""
+    def most(self, crystals: int, formula: CampaignFormula) -> int | None:
+        """Return the largest number of frames it makes, of so many crystals: labels that are budgeted before.
+
+        None, if that depends on the crystals: how many there are is known when they are made.
+        """
 
     @abstractmethod
     def frames(self, crystals: Sequence[Atoms], formula: CampaignFormula, seed: int) -> list[Atoms]:
@@ -51,7 +54,7 @@ class Strategy(Model):
         if "crystals" in self.needs and not crystals:
             raise StrategyError(f"{self.kind}: needs crystals, got none")
         made, most = self.frames(crystals, formula, seed), self.most(len(crystals), formula)
-        if len(made) > most:
+        if most is not None and len(made) > most:
             raise StrategyError(f"{self.kind}: made {len(made)} frames, expected at most {most} as it said before")
         if any("config_type" not in atoms.info for atoms in made):
             raise StrategyError(f"{self.kind}: a frame has no config_type")

@@ -1,0 +1,176 @@
+"""Non-diagonal supercells: the smallest cells in which a wave of a given wavevector fits.
+
+J. H. Lloyd-Williams and B. Monserrat, Phys. Rev. B 92, 184301 (2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+from typing import Any, TypeAlias
+
+import numpy as np
+import spglib
+from ase import Atoms
+from ase.build import make_supercell
+from ase.geometry import minkowski_reduce
+
+#: How far atoms may be from where symmetry has them, Å.
+SYMMETRY = 1e-5
+
+#: How far a number may be from a whole one that it is meant to be.
+WHOLE = 1e-6
+
+
+#: In the reciprocal vectors of a crystal.
+Wavevector: TypeAlias = tuple[Fraction, Fraction, Fraction]
+
+
+class GridError(ValueError):
+    """A grid of wavevectors that cannot be, or a crystal that has none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Supercell:
+    """One supercell: ``matrix`` S (3, 3), whose rows are its vectors in those of the crystal; wavevectors that fit into it.
+
+    ``q``: irreducible wavevectors, in the reciprocal vectors of the crystal; ``weights``: how many of the grid each stands for.
+    """
+
+    matrix: np.ndarray
+    q: tuple[Wavevector, ...]
+    weights: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of primitive cells."""
+        return round(np.linalg.det(self.matrix))
+
+    def words(self) -> str:
+        """Return the wavevectors in words."""
+        return "; ".join(" ".join(map(str, q)) for q in self.q)
+
+    def holds(self, q: np.ndarray) -> np.ndarray:
+        """Tell which wavevectors fit: S·q whole; q has shape (n, 3)."""
+        waves = np.asarray(q, dtype=float) @ self.matrix.T
+        return np.asarray(np.abs(waves - np.rint(waves)).max(axis=1) < WHOLE)
+
+    def build(self, crystal: Atoms) -> Atoms:
+        """Return the supercell of a crystal."""
+        return make_supercell(Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True), self.matrix)
+
+
+def primitive(crystal: Atoms, tolerance: float) -> Atoms:
+    """Return the primitive cell of a crystal, with its shortest vectors, as it lies there.
+
+    :param tolerance: of the symmetry, Å.
+    :raises GridError: if no symmetry is found.
+    """
+    vectors, scaled, numbers = _by_spglib(spglib.standardize_cell, crystal, tolerance, to_primitive=True, no_idealize=True)
+    out = Atoms(numbers, scaled_positions=scaled, cell=vectors, pbc=True)
+    out.set_cell(compact(out, np.eye(3, dtype=int)) @ out.cell.array)
+    out.wrap()
+    return out
+
+
+def _by_spglib(look: Callable[..., Any], crystal: Atoms, tolerance: float, *args: Any, **how: Any) -> Any:
+    cell = (crystal.cell.array, crystal.get_scaled_positions(), crystal.numbers)
+    try:
+        found = look(*args, cell, symprec=tolerance, **how)
+    except spglib.SpglibError:  # raised, or not, as whatever else has been imported wants it
+        found = None
+    if found is None:
+        raise GridError(f"spglib finds no symmetry of the crystal to {tolerance:g} Å: are two atoms at one place?")
+    return found
+
+
+def _mesh(crystal: Atoms, grid: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each wavevector of a grid with Γ in it the number of the one that stands for it, and all of them as integers.
+
+    :return: shapes (n,), (n, 3).
+    """
+    if len(grid) != 3 or min(grid) < 1:
+        raise GridError(f"the grid is {list(grid)}, expected three whole numbers above 0")
+    mapping, addresses = _by_spglib(spglib.get_ir_reciprocal_mesh, crystal, SYMMETRY, list(grid), is_shift=[0, 0, 0])
+    return mapping, addresses
+
+
+def irreducible(crystal: Atoms, grid: Sequence[int]) -> list[tuple[Wavevector, int]]:
+    """Return the irreducible wavevectors of a grid with Γ in it, and how many of the grid each stands for.
+
+    Related are those that an operation of the space group, or the reversal of time, carries into each other (spglib).
+
+    :param crystal: a primitive cell; of another one, the wavevectors are those of the other one.
+    :raises GridError: if the grid has not three numbers above 0, or no space group is found.
+    """
+    mapping, addresses = _mesh(crystal, grid)
+    out: list[tuple[Wavevector, int]] = []
+    for number, weight in zip(*np.unique(mapping, return_counts=True), strict=True):
+        a, b, c = (Fraction(int(k), int(n)) for k, n in zip(addresses[number], grid, strict=True))
+        out.append(((a, b, c), int(weight)))
+    return out
+
+
+def hermite_forms(size: int) -> Iterator[np.ndarray]:
+    """Yield the Hermite normal forms of a determinant: every lattice of supercells of so many cells once.
+
+    G. L. W. Hart and R. W. Forcade, Phys. Rev. B 77, 224115 (2008), eq. 1; upper triangles here, as in PRB 92, 184301, eq. 8.
+    """
+    for a in (n for n in range(1, size + 1) if size % n == 0):
+        for d in (n for n in range(1, size // a + 1) if (size // a) % n == 0):
+            f = size // (a * d)
+            for b in range(d):
+                for c in range(f):
+                    for e in range(f):
+                        yield np.array([[a, b, c], [0, d, e], [0, 0, f]])
+
+
+def smallest(q: Sequence[Fraction]) -> np.ndarray:
+    """Return the Hermite normal form S of the smallest supercell into which a wave fits: S·q whole, of lcm(denominators) cells.
+
+    There is one only: its reciprocal lattice is that of the crystal and q.
+    """
+    size = lcm(*(part.denominator for part in q))
+    whole = [int(part * size) for part in q]
+    return next(form for form in hermite_forms(size) if not (form @ whole % size).any())
+
+
+def compact(crystal: Atoms, matrix: np.ndarray) -> np.ndarray:
+    """Return the matrix of the same supercell with the shortest vectors (Minkowski), right-handed."""
+    _, operation = minkowski_reduce(matrix @ crystal.cell.array)
+    reduced = operation @ matrix
+    return reduced if np.linalg.det(reduced @ crystal.cell.array) * np.linalg.det(crystal.cell.array) > 0 else -reduced
+
+
+def supercells(crystal: Atoms, grid: Sequence[int]) -> list[Supercell]:
+    """Return one supercell for every irreducible wavevector of a grid, the smallest first.
+
+    :param crystal: a primitive cell.
+    :param grid: numbers of wavevectors along the reciprocal vectors.
+    :raises GridError: as :func:`irreducible`.
+    """
+    found = [Supercell(compact(crystal, smallest(q)), (q,), (weight,)) for q, weight in irreducible(crystal, grid)]
+    return sorted(found, key=lambda one: one.size)
+
+
+def fewest(found: Sequence[Supercell], crystal: Atoms, grid: Sequence[int]) -> list[Supercell]:
+    """Return those supercells that are needed: a wave that fits into a larger one, or its image, needs none of its own.
+
+    There is one way to do it: a supercell can be left out if its wavevector, or an image of it, is a multiple of another one.
+
+    :param found: of :func:`supercells`, for the same crystal and grid.
+    """
+    mapping, addresses = _mesh(crystal, grid)
+    q = addresses / np.asarray(grid)
+    left, out = set(mapping.tolist()), []
+    for one in sorted(found, key=lambda one: -one.size):
+        held = np.unique(mapping[one.holds(q)])
+        if left & set(held.tolist()):
+            left -= set(held.tolist())
+            wavevectors, weights = zip(
+                *(pair for pair in irreducible(crystal, grid) if one.holds(np.array([pair[0]]))[0]), strict=True
+            )
+            out.append(Supercell(one.matrix, wavevectors, weights))
+    return sorted(out, key=lambda one: one.size)
