@@ -11,6 +11,7 @@ from aiida_gaprss import __version__
 from aiida_gaprss.cli import audit as _audit  # noqa: F401  registers "dataset audit"
 from aiida_gaprss.cli import datasets as _datasets  # noqa: F401  registers "dataset filter" and its like
 from aiida_gaprss.cli import evaluate as _evaluate  # noqa: F401  registers "potential evaluate"
+from aiida_gaprss.cli.build import build
 from aiida_gaprss.cli.campaign import demo, report, run, status, stop, trace
 from aiida_gaprss.cli.fit import fit
 from aiida_gaprss.cli.nodes import dataset
@@ -59,6 +60,7 @@ COMMANDS = (
     tune,
     committee,
     search,
+    build,
     validate,
     dataset,
     potential,

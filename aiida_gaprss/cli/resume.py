@@ -13,6 +13,7 @@ from aiida_gaprss.cli.told import (
     finish,
     how_to_go_on,
     named,
+    tell_build,
     tell_committee,
     tell_curve,
     tell_fit,
@@ -134,6 +135,9 @@ def _tell(node: WorkChainNode, folder: Path | None) -> None:
     """Print and write what the command does that was interrupted."""
     if node.process_label == "RssWorkChain":
         finish(node, folder or Path(f"gaprss-report-{node.pk}"))
+        return
+    if node.process_label == "BuildWorkChain":
+        tell_build(node)
         return
     others: dict[str, tuple[str, Any]] = {
         "FitWorkChain": ("fit", tell_fit),

@@ -19,6 +19,7 @@ WHAT = {
     "FitWorkChain": "fit",
     "SearchWorkChain": "structure search",
     "ValidateWorkChain": "validation",
+    "BuildWorkChain": "database",
     "LearningCurveWorkChain": "learning curve",
     "HyperparametersWorkChain": "search",
     "CommitteeWorkChain": "committee",
@@ -221,6 +222,28 @@ def tell_search(node: WorkChainNode, folder: Path) -> None:
         console.print(f"{job}: {reason}")
     write_search(node, folder)
     console.print(f"Search <{node.pk}>; minima.csv, minima.xyz, report.json: {folder}")
+
+
+def tell_build(node: WorkChainNode) -> None:
+    """Print the datasets.
+
+    :raises click.ClickException: if something failed.
+    """
+    from rich.table import Table
+
+    from aiida_gaprss.outside.terminal import wide_console
+
+    told = node.outputs.results["strategies"] if "results" in node.outputs else {}
+    table = Table("strategy", "dataset", "frames", "labelled", "atoms", "largest", box=None)
+    for name, one in told.items():
+        dataset = node.outputs.datasets[name] if "frames" in one else None
+        numbers = [str(one.get(key, "–")) for key in ("frames", "labelled", "atoms", "largest")]
+        table.add_row(name, f"<{dataset.pk}>" if dataset is not None else "–", *numbers)
+    wide_console().print(table)
+    click.echo(f"Database <{node.pk}>; export a dataset with: aiida-gaprss dataset export PK FILE")
+    failed = [f"{name}: {one['failure']}" for name, one in told.items() if "failure" in one]
+    if failed or not node.is_finished_ok:
+        raise click.ClickException("; ".join(failed) or f"<{node.pk}>: {node.exit_message or node.process_state}")
 
 
 def tell_validation(node: WorkChainNode, folder: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from ase import Atoms
-from pydantic import ValidationError
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 
 from aiida_gaprss.settings.model import Model, in_words
-from aiida_gaprss.settings.plugins import STRATEGIES, KindError, kind_of
+from aiida_gaprss.settings.plugins import STRATEGIES, KindError, by_kind, kind_of
 
 #: Atoms per formula unit of a campaign.
 CampaignFormula: TypeAlias = Mapping[str, int]
@@ -29,6 +29,9 @@ class Strategy(Model):
     kind: str
     #: What it cannot do without: ``crystals``; ``potential``.
     needs: ClassVar[frozenset[str]] = frozenset()
+    #: The task of a potential (``gaprss.<run>``) that its frames are handed to, each with its settings under ``task`` in
+    #: ``info``; what that leaves is labelled, as far as it is :meth:`taken`. None: the frames themselves are labelled.
+    run: ClassVar[str | None] = None
 
     @abstractmethod
     def most(self, crystals: int, formula: CampaignFormula) -> int | None:
@@ -46,6 +49,10 @@ class Strategy(Model):
         :raises StrategyError: if they cannot be made.
         """
 
+    def taken(self, done: Sequence[Atoms]) -> list[Atoms]:
+        """Return those frames that are labelled, of what its task has left; each knows its ``parent``."""
+        return list(done)
+
     def apply(self, crystals: Sequence[Atoms], formula: CampaignFormula, seed: int) -> list[Atoms]:
         """Return the frames, which are as agreed.
 
@@ -61,6 +68,10 @@ class Strategy(Model):
         if len({atoms.info.get("frame_id") for atoms in made} - {None}) < len(made):
             raise StrategyError(f"{self.kind}: a frame has no frame_id of its own")
         return made
+
+
+#: A strategy by its settings, as it stands in a file.
+AnyStrategy: TypeAlias = Annotated[SerializeAsAny[Strategy], BeforeValidator(by_kind(STRATEGIES, Strategy))]
 
 
 def strategy_of(settings: Mapping[str, Any]) -> Strategy:

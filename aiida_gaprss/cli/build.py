@@ -1,0 +1,85 @@
+"""``aiida-gaprss build``: databases of crystals by strategies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aiida_gaprss.cli.nodes import _profile
+from aiida_gaprss.cli.told import tell_build
+from aiida_gaprss.outside import shown
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, exists=True, path_type=Path), required=False)
+@click.option("--check", "only_check", is_flag=True, help="Say what it will cost and what is wrong, and stop.")
+@click.option("--submit", is_flag=True, help="Hand it to the daemon and return.")
+@click.option("--list", "only_list", is_flag=True, help="List the strategies that there are, and stop.")
+def build(file: Path | None, only_check: bool, submit: bool, only_list: bool) -> None:
+    """Make frames of crystals by the strategies in FILE, let the reference label them, and give each strategy a dataset."""
+    if only_list:
+        _list_strategies()
+        return
+    if file is None:
+        raise click.UsageError("give a file, as in docs/strategies/index.md; aiida-gaprss build --list shows the strategies")
+    _profile()
+    from aiida_gaprss.campaign.build import build_from
+    from aiida_gaprss.workflows.build import BuildWorkChain
+
+    inputs = build_from(file)
+    _tell_cost(inputs)
+    if only_check:
+        return
+    if submit:
+        from aiida.engine import submit as hand_over
+
+        node = hand_over(BuildWorkChain, **inputs)
+        click.echo(f"submitted <{node.pk}>; follow it with: verdi process status {node.pk}")
+        return
+    from aiida_gaprss.cli.progress import run_with_progress
+
+    tell_build(run_with_progress(BuildWorkChain, inputs))
+
+
+def _list_strategies() -> None:
+    from aiida_gaprss.settings.plugins import STRATEGIES, kind_of, kinds_of
+    from aiida_gaprss.strategies.base import Strategy
+
+    for name in kinds_of(STRATEGIES, Strategy):
+        found = kind_of(STRATEGIES, name, Strategy)
+        needs = f" (needs {' and '.join(sorted(found.needs))})" if found.needs else ""
+        click.echo(f"{name:16s} {(found.__doc__ or '').strip().splitlines()[0]}{needs}")
+
+
+def _tell_cost(inputs: dict[str, Any]) -> None:
+    """Print what each strategy asks for.
+
+    :raises click.ClickException: with what is wrong.
+    """
+    from rich.table import Table
+
+    from aiida_gaprss.calculations.build_functions import crystals_in
+    from aiida_gaprss.campaign.build import costs_of, spacing_of
+    from aiida_gaprss.outside.terminal import wide_console
+    from aiida_gaprss.strategies.lists import StrategyList
+    from aiida_gaprss.workflows.build import faults_of
+
+    strategies = StrategyList(**inputs["settings"].get_dict())
+    if faults := faults_of(strategies, inputs.get("crystals"), inputs.get("potential")):
+        raise click.ClickException("\n".join(shown(fault, 500) for fault in faults))
+    spacing = spacing_of(inputs.get("label"))
+    costs = costs_of(strategies, crystals_in(inputs.get("crystals")), spacing)
+    total = sum(cost.plane_waves for cost in costs.values()) or 1.0
+    table = Table("strategy", "kind", "frames", "atoms", "largest", "share of the cost", box=None)
+    for name, cost in costs.items():
+        numbers = (str(cost.frames), str(cost.atoms), str(cost.largest), f"{100 * cost.plane_waves / total:.1f} %")
+        table.add_row(name, strategies.strategies[name].kind, *numbers)
+    wide_console().print(table)
+    points = "" if spacing is None else f", k-points {spacing:g} 1/Å apart"
+    click.echo(f"cost: N³ n_k of each frame, N atoms, n_k k-points{points}: {total:.3g} in all")
+    if strategies.runs:
+        click.echo(f"{', '.join(strategies.runs)}: frames here are where the potential begins; the snapshots are counted later")
+    if "label" not in inputs:
+        click.echo("no reference: the datasets will have no labels")

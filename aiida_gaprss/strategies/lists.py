@@ -1,0 +1,62 @@
+"""A list of strategies, each with a name, and the frames that they make of crystals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ase import Atoms
+from pydantic import Field, field_validator
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.settings.model import Count, Model, SeedNumber
+from aiida_gaprss.strategies.base import AnyStrategy, Strategy, StrategyError
+from aiida_gaprss.structures.seeding import stage_seed
+
+
+class StrategyList(Model):
+    """Strategies by names of your choice, which become names of outputs and, unless a strategy says otherwise, config types."""
+
+    strategies: dict[str, AnyStrategy] = Field(min_length=1, description="each with its kind and its settings")
+    formula: dict[str, Count] | None = Field(
+        None, description="elements, for strategies without crystals; default: the crystals'"
+    )
+    seed: SeedNumber = 1
+
+    @field_validator("strategies")
+    @classmethod
+    def _names(cls, value: dict[str, Strategy]) -> dict[str, Strategy]:
+        if wrong := [name for name in value if not re.fullmatch(r"[A-Za-z]\w{0,49}", name, flags=re.ASCII) or "__" in name]:
+            raise ValueError(f"{wrong[0]!r} is no name: expected a letter, then letters, digits and single _, 50 at most")
+        return value
+
+    @property
+    def runs(self) -> dict[str, str]:
+        """The tasks of a potential that strategies need, by their names."""
+        return {name: one.run for name, one in self.strategies.items() if one.run is not None}
+
+    def elements(self, crystals: Sequence[Atoms]) -> dict[str, int]:
+        """Return the formula: what is given, or one atom of each element of the crystals."""
+        return self.formula or dict.fromkeys(sorted({symbol for atoms in crystals for symbol in atoms.symbols}), 1)
+
+    def frames(self, name: str, crystals: Sequence[Atoms]) -> list[Atoms]:
+        """Return the frames of one strategy, under names that no other has, with its seed.
+
+        :raises StrategyError: with the name of the strategy, if it has none.
+        """
+        strategy, seed = self.strategies[name], stage_seed(self.seed, 0, name)
+        try:
+            made = strategy.apply(crystals, self.elements(crystals), seed)
+            for atoms in made:
+                self._called(atoms, name, strategy, seed)
+                fr.check(atoms, f"frame {atoms.info['frame_id']}")
+        except (StrategyError, fr.FrameError) as error:
+            raise StrategyError(f"strategies.{name}: {error}") from error
+        return made
+
+    @staticmethod
+    def _called(atoms: Atoms, name: str, strategy: Strategy, seed: int) -> None:
+        rest = str(atoms.info["frame_id"]).removeprefix(f"{strategy.kind}-")
+        atoms.info.update(frame_id=f"{name}-{rest}", seed=seed)
+        if atoms.info["config_type"] == strategy.kind and getattr(strategy, "config_type", None) is None:
+            atoms.info["config_type"] = name
