@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from aiida_gaprss.campaign.build import BuildFile, Found
 from aiida_gaprss.campaign.file import CampaignConfig, Reference, settings_of
 from aiida_gaprss.campaign.settings import PROTOCOLS, RssSettings
 from aiida_gaprss.models.base import BaseFit
@@ -37,11 +39,24 @@ Protocols: {protocols}.
 """
 
 
-def kinds_of_cells() -> list[type[BaseModel]]:
-    """Return our own kinds of random cells; other packages may be installed here."""
+HEAD_OF_BUILD = """# Database file and strategies: all options
+
+Made by `docs/make_reference.py` from the models that check the file of `aiida-gaprss build` ([strategies](index.md)). The keys of
+the reference (`reference`, `codes`, `options`, `max_concurrent`, `bundle`, `max_failed_fraction`, `reuse_labels`) are those of a
+[campaign file](../reference.md). Under `strategies` stand names of your choice, each with the keys of one of the kinds below; kinds of
+random cells, of which each makes one cell, are in [the reference of campaigns](../reference.md).
+"""
+
+
+def kinds_of_strategies() -> list[type[BaseModel]]:
+    """Return our own strategies; other packages may be installed here."""
     own = [name for name, (entry, *_) in installed(STRATEGIES).items() if entry.module.startswith("aiida_gaprss.")]
-    kinds = [kind_of(STRATEGIES, name, Strategy) for name in own]
-    return [kind for kind in kinds if issubclass(kind, CellStrategy)]
+    return [kind_of(STRATEGIES, name, Strategy) for name in own]
+
+
+def kinds_of_cells() -> list[type[BaseModel]]:
+    """Return our own kinds of random cells."""
+    return [kind for kind in kinds_of_strategies() if issubclass(kind, CellStrategy)]
 
 
 def fits() -> list[type[BaseModel]]:
@@ -129,5 +144,16 @@ def reference() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def of_build() -> str:
+    """Return the page of files that ask for databases."""
+    others = [kind for kind in kinds_of_strategies() if not issubclass(kind, CellStrategy)]
+    lines = [*HEAD_OF_BUILD.splitlines(), "", *table(BuildFile), *table(Found)]
+    for kind in others:
+        lines += [f"## {kind.model_fields['kind'].default}", *table(kind)[1:]]
+    text = "\n".join(lines).rstrip() + "\n"
+    return re.sub(r"\]\(#(codes|options|coordinates)\)", r"](../reference.md#\1)", text)
+
+
 if __name__ == "__main__":
     Path(__file__).with_name("reference.md").write_text(reference(), encoding="utf-8")
+    (Path(__file__).parent / "strategies" / "settings.md").write_text(of_build(), encoding="utf-8")

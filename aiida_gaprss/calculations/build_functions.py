@@ -10,7 +10,7 @@ from aiida.orm import Dict, Str
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.calculations.common import frames_of, named, process_uuid
+from aiida_gaprss.calculations.common import named, process_uuid
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.strategies.lists import StrategyList
 
@@ -54,12 +54,11 @@ def taken_frames(settings: Dict, name: Str, made: Dataset, done: Dataset) -> Dat
 
 
 @calcfunction
-def frames_of_strategies(**made: Dataset) -> Dataset:
-    """Join what is to be labelled; of the same structure the first only."""
-    known: dict[bytes, Atoms] = {}
-    for atoms in frames_of(made):
-        known.setdefault(fr.label_key(atoms), atoms)
-    return named(Dataset(known.values(), level_of_theory="unlabelled"), "frames of strategies")
+def frames_of_strategies(settings: Dict, **made: Dataset) -> Dataset:
+    """Join what is to be labelled; of the same structure the first only, and no more than was said."""
+    frames = {name: made[name].get_frames() for name in sorted(made)}
+    chosen = StrategyList(**settings.get_dict()).shared(frames)
+    return named(Dataset(chosen, level_of_theory="unlabelled"), "frames of strategies")
 
 
 @calcfunction
@@ -69,16 +68,11 @@ def labels_of_strategy(name: Str, made: Dataset, labels: Dataset) -> Dataset:
 
 
 def labelled(frames: Sequence[Atoms], labels: Dataset) -> list[Atoms]:
-    """Return frames with the labels of the same structures; one that has none says why."""
+    """Return those frames that the reference was handed, with the labels of the same structures, or why there are none."""
     known = {fr.label_key(atoms): atoms for atoms in labels.get_frames()}
     out = []
     for atoms in frames:
-        source = known.get(fr.label_key(atoms))
-        if source is None:
-            atoms.info["label_status"] = "not reached"
-        elif fr.is_labelled(source):
+        if (source := known.get(fr.label_key(atoms))) is not None:
             fr.take_labels(atoms, source)
-        else:
-            atoms.info["label_status"] = source.info.get("label_status", "not reached")
-        out.append(atoms)
+            out.append(atoms)
     return out

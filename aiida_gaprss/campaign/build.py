@@ -55,6 +55,10 @@ class BuildFile(Model):
     potential: Identifier | None = Field(None, description="runs molecular dynamics; of a campaign or fit, its last one")
     codes: Codes = Field(default_factory=Codes, description="python runs the potential")
     options: Options = Field(default_factory=Options, description="relax are those of the potential's jobs")
+    max_labels: Count | None = Field(
+        None,
+        description="so many frames are labelled at most: the same number of each strategy, as far as it has them, at random",
+    )
     strategies: dict[str, Any] = Field(min_length=1, description="each with its kind and its settings")
     reference: dict[str, Any] | None = Field(None, description="as in a campaign file; none: frames without labels")
 
@@ -117,7 +121,7 @@ def _strategies(file: BuildFile, lines: Lines, path: Path) -> StrategyList:
                 continue
             given[name] = {**{key: value for key, value in settings.items() if key != "file"}, "text": text}
     try:
-        found = StrategyList(strategies=given, formula=file.formula, seed=file.seed)
+        found = StrategyList(strategies=given, formula=file.formula, seed=file.seed, max_labels=file.max_labels)
     except ValidationError as error:
         faults += complaints(error)
     if faults:

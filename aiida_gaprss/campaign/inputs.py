@@ -56,7 +56,12 @@ def campaign_name(campaign: Campaign) -> str:
         return campaign.config.name
     config = campaign.config
     reference = {config.reference.name: config.reference.settings.model_dump()}
-    parts = [campaign.settings.model_dump(exclude={"validation"}), reference, config.start.model_dump(), config.crystals]
+    parts = [
+        campaign.settings.model_dump(exclude={"validation", "refine"}),
+        reference,
+        config.start.model_dump(),
+        config.crystals,
+    ]
     content = json.dumps(parts, sort_keys=True, default=str)
     return f"{campaign.settings.formula_text}-s{campaign.config.seed}-{hashlib.sha256(content.encode()).hexdigest()[:4]}"
 

@@ -38,6 +38,7 @@ from aiida_gaprss.strategies.base import Strategy
 from aiida_gaprss.strategies.cells import Seed
 from aiida_gaprss.strategies.dimers import Dimers, DimerSettings
 from aiida_gaprss.strategies.distort import Distort, DistortSettings
+from aiida_gaprss.strategies.lists import Strategies, StrategyList
 from aiida_gaprss.structures.compositions import text
 from aiida_gaprss.structures.random_cells import RandomCellError
 
@@ -102,6 +103,19 @@ class CrystalSettings(DistortSettings):
     when: Literal["start", "end"] = "end"
 
 
+class RefineSettings(Model):
+    """What is done with the minima that the last search has found, so that the potential has their properties right."""
+
+    lowest: Count = Field(1, description="so many of the lowest minima")
+    strategies: Strategies = Field(min_length=1, description="as in the file of aiida-gaprss build")
+    max_labels: Count = Field(300, description="so many frames are labelled at most, the same number of each strategy")
+    fit: FitSettings | None = Field(None, description="of the fit to everything; default: final_fit, or fit")
+
+    def list_of(self, seed: int) -> StrategyList:
+        """Return the strategies with a seed."""
+        return StrategyList(strategies=dict(self.strategies), max_labels=self.max_labels, seed=seed)
+
+
 class RssSettings(Model):
     """A whole campaign."""
 
@@ -134,6 +148,9 @@ class RssSettings(Model):
         alias="validate",
         description="a suite by its name, or its settings: every potential is put to the known crystals (crystals, targets); "
         "without any, those of all generations to the lowest minima of the last search",
+    )
+    refine: RefineSettings | None = Field(
+        None, description="strategies that are applied to the lowest minima of the search, and a fit to all that comes of it"
     )
     isolated_atom_box: Length = Field(15.0, ge=ISOLATED, description="Å, edge of the box of the isolated atoms; vacuum of dimers")
     dimers: DimerSettings | None = Field(None, description="dimer curves of every pair of elements, 0.65 to 2.5 bond lengths")
@@ -238,7 +255,8 @@ class RssSettings(Model):
             for when in ("start", "end")
         )
         most = len(self.formula) + start + cells + relabel + chosen
-        return min(most, self.max_labels or most) + end + (self.search.label if self.search else 0)
+        after = (self.search.label if self.search else 0) + (self.refine.max_labels if self.refine else 0)
+        return min(most, self.max_labels or most) + end + after
 
 
 def consistency(data: dict[str, Any]) -> list[Fault]:
@@ -277,6 +295,8 @@ def consistency(data: dict[str, Any]) -> list[Fault]:
     if isinstance(generations, list) and isinstance(most, int) and most < len(generations):
         message = f"{most} is less than the {len(generations)} generations there are recipes for"
         faults.append(Fault(("max_generations",), message))
+    if data.get("refine") and not data.get("search"):
+        faults.append(Fault(("refine",), "needs settings.search, whose lowest minima it refines"))
     if most and not generations:
         faults.append(Fault(("max_generations",), "there is no generation to be repeated"))
     box = data.get("isolated_atom_box", 15.0)

@@ -1,8 +1,9 @@
 """Names of the parts of a campaign, and of the links in its provenance graph: they are made here, and read here.
 
-A campaign has parts: generations (``g00``, ``g01``, …), known crystals, and the last search. What a part calls is a stage; the
-label of its link is the tag of the part and the name of the stage (``g03_relax``). Jobs that follow one that was cut off have a
-number behind it, the calcfunction that joins them a word. Inputs of one kind have one prefix, and a name of their own.
+A campaign has parts: generations (``g00``, ``g01``, …), known crystals, the last search, and what refines its minima. What a
+part calls is a stage; the label of its link is the tag of the part and the name of the stage (``g03_relax``). Jobs that follow
+one that was cut off have a number behind it, the calcfunction that joins them a word. Inputs of one kind have one prefix, and a
+name of their own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 #: Tags of the parts that are no generations, and of the first one.
-DATABASE, CRYSTALS, SEARCH, INITIAL = "database", "crystals", "search", "g00"
+DATABASE, CRYSTALS, SEARCH, REFINE, INITIAL = "database", "crystals", "search", "refine", "g00"
 #: The outputs of the last fit have this tag, not that of a part.
 FINAL = "final"
 
@@ -22,6 +23,8 @@ RELAX, DESCRIBE, VARIANCES, SELECT, LABEL = "relax", "describe", "variances", "s
 FIT, FINAL_FIT, LOW_MINIMA, EVALUATE, PROGRESS = "fit", "final_fit", "low_minima", "evaluate", "progress"
 #: Stages of the last search.
 SETTINGS, LOWEST, LOWEST_MINIMA, MINIMA = "settings", "lowest", "lowest_minima", "minima"
+#: Frames made by strategies of the lowest minima.
+BUILD = "build"
 #: Validations, and the crystals that they are of.
 VALIDATE, KNOWN = "validate", "known_crystals"
 #: A stage of what is called as LABEL: frames that need no calculation are set aside.
@@ -32,7 +35,7 @@ RELABEL, BUILT, SEEN = "relabel", "built", "seen"
 #: Suffix of the vectors of a dataset.
 VECTORS = "vectors"
 
-_WORDS = {DATABASE: "begun with", INITIAL: "initial", CRYSTALS: "known crystals", SEARCH: "final search"}
+_WORDS = {DATABASE: "begun with", INITIAL: "initial", CRYSTALS: "known crystals", SEARCH: "final search", REFINE: "refined"}
 _FRAME = re.compile(r"frame_(\d+)(?:_retry_(\d+))?")
 
 Node = TypeVar("Node")

@@ -22,6 +22,7 @@ from aiida_gaprss.campaign.stages import (
     INITIAL,
     INITIAL_CELLS,
     LABEL,
+    REFINE,
     RELAX,
     SEARCH,
     SETTLE,
@@ -138,7 +139,7 @@ def training_labels(node: WorkChainNode) -> int:
 def _tags(called: Mapping[str, ProcessNode]) -> list[str]:
     """Return the tags of the parts that have begun, in order: the first word of the labels of their links."""
     found = {part_of(label) for label in called}
-    last = [tag for tag in (CRYSTALS, SEARCH) if tag in found]
+    last = [tag for tag in (CRYSTALS, SEARCH, REFINE) if tag in found]
     return [*sorted(tag for tag in found if generation_of(tag) is not None), *last]
 
 

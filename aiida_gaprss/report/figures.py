@@ -21,10 +21,22 @@ from aiida_gaprss.analysis.errors import UNITS
 from aiida_gaprss.analysis.hull import phase_name
 from aiida_gaprss.analysis.numbers import number, subscripts
 from aiida_gaprss.analysis.zero import bulk_frames
-from aiida_gaprss.campaign.stages import CRYSTALS, DATABASE
+from aiida_gaprss.campaign.stages import CRYSTALS, DATABASE, REFINE
 from aiida_gaprss.outside import harmless
 from aiida_gaprss.report.record import CampaignRecord, GenerationRecord
-from aiida_gaprss.report.style import BLUE, GREY, PANEL, VERMILION, WHAT, WIDE, axis_limits, house_style, log_axis, note_outside
+from aiida_gaprss.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    PANEL,
+    VERMILION,
+    WHAT,
+    WIDE,
+    axis_limits,
+    house_style,
+    log_axis,
+    note_outside,
+)
 from aiida_gaprss.report.tables import progress_of
 
 #: At most so many rows in the box plot before it falls back to one per generation.
@@ -39,7 +51,7 @@ def generation_colours(n: int) -> list[tuple[float, float, float, float]]:
 def part_colours(generations: Sequence[GenerationRecord]) -> list[Any]:
     """Return a colour for every part of a campaign: sequential for generations, grey for what it began with."""
     sequence = iter(generation_colours(sum(g.index is not None for g in generations)))
-    others = {DATABASE: "#9ca3af", CRYSTALS: VERMILION}
+    others = {DATABASE: "#9ca3af", CRYSTALS: VERMILION, REFINE: GREEN}
     return [others.get(g.tag) or next(sequence) for g in generations]
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Annotated, TypeAlias
 
+import numpy as np
 from ase import Atoms
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.settings.model import Count, Model, SeedNumber
@@ -14,21 +17,28 @@ from aiida_gaprss.strategies.base import AnyStrategy, Strategy, StrategyError
 from aiida_gaprss.structures.seeding import stage_seed
 
 
+def _named(value: dict[str, Strategy]) -> dict[str, Strategy]:
+    if wrong := [name for name in value if not re.fullmatch(r"[A-Za-z]\w{0,49}", name, flags=re.ASCII) or "__" in name]:
+        raise ValueError(f"{wrong[0]!r} is no name: expected a letter, then letters, digits and single _, 50 at most")
+    return value
+
+
+#: Strategies by names that links and outputs can have.
+Strategies: TypeAlias = Annotated[dict[str, AnyStrategy], AfterValidator(_named)]
+
+
 class StrategyList(Model):
     """Strategies by names of your choice, which become names of outputs and, unless a strategy says otherwise, config types."""
 
-    strategies: dict[str, AnyStrategy] = Field(min_length=1, description="each with its kind and its settings")
+    strategies: Strategies = Field(min_length=1, description="each with its kind and its settings")
     formula: dict[str, Count] | None = Field(
         None, description="elements, for strategies without crystals; default: the crystals'"
     )
     seed: SeedNumber = 1
-
-    @field_validator("strategies")
-    @classmethod
-    def _names(cls, value: dict[str, Strategy]) -> dict[str, Strategy]:
-        if wrong := [name for name in value if not re.fullmatch(r"[A-Za-z]\w{0,49}", name, flags=re.ASCII) or "__" in name]:
-            raise ValueError(f"{wrong[0]!r} is no name: expected a letter, then letters, digits and single _, 50 at most")
-        return value
+    max_labels: Count | None = Field(
+        None,
+        description="so many frames are labelled at most: the same number of each strategy, as far as it has them, at random",
+    )
 
     @property
     def runs(self) -> dict[str, str]:
@@ -53,6 +63,28 @@ class StrategyList(Model):
         except (StrategyError, fr.FrameError) as error:
             raise StrategyError(f"strategies.{name}: {error}") from error
         return made
+
+    def shared(self, made: Mapping[str, Sequence[Atoms]]) -> list[Atoms]:
+        """Return what is to be labelled of the frames of all strategies: of the same structure the first, ``max_labels`` at most.
+
+        Isolated atoms come first; then one frame of each strategy, drawn at random, after another.
+        """
+        known: dict[bytes, Atoms] = {}
+        for frames in made.values():
+            for atoms in frames:
+                known.setdefault(fr.label_key(atoms), atoms)
+        if self.max_labels is None or len(known) <= self.max_labels:
+            return list(known.values())
+        ids = {atoms.info["frame_id"] for atoms in known.values()}
+        queues = []
+        for name, frames in made.items():
+            mine = [atoms for atoms in frames if atoms.info["frame_id"] in ids]
+            order = np.random.default_rng(stage_seed(self.seed, 0, f"{name} shared")).permutation(len(mine))
+            queues.append([mine[number] for number in order])
+        turns = [atoms for turn in zip_longest(*queues) for atoms in turn if atoms is not None]
+        chosen = sorted(turns, key=lambda atoms: not fr.is_isolated_atom(atoms))[: self.max_labels]
+        wanted = {atoms.info["frame_id"] for atoms in chosen}
+        return [atoms for atoms in known.values() if atoms.info["frame_id"] in wanted]
 
     @staticmethod
     def _called(atoms: Atoms, name: str, strategy: Strategy, seed: int) -> None:

@@ -108,6 +108,7 @@ class BuildWorkChain(RestartingWorkChain):
         spec.output_namespace(
             "datasets", valid_type=Dataset, dynamic=True, help="Of each strategy, labelled if a reference was given."
         )
+        spec.output("labels", valid_type=Dataset, required=False, help="All frames that the reference was handed, each once.")
         spec.output("results", valid_type=Dict, help="What each strategy made and cost.")
         spec.exit_code(400, "ERROR_NOTHING", message="nothing could be made: {message}")
         spec.exit_code(410, "ERROR_LABELS", message="labels: {message}; the datasets have what there is")
@@ -162,7 +163,7 @@ class BuildWorkChain(RestartingWorkChain):
 
     def label(self) -> Any:
         """Hand the reference all frames, each structure once."""
-        to_label = frames_of_strategies(metadata={"call_link_label": "to_label"}, **self.ctx.made)
+        to_label = frames_of_strategies(self.inputs.settings, metadata={"call_link_label": "to_label"}, **self.ctx.made)
         self.report(f"{to_label.n_frames} frames for the reference")
         inputs = AttributeDict(self.exposed_inputs(LabelWorkChain, namespace="label"))
         inputs |= {"frames": to_label, "scratch": self.inputs.scratch}
@@ -176,6 +177,7 @@ class BuildWorkChain(RestartingWorkChain):
             self.ctx.label_failure = str(process.exit_message or process.process_state)
             self.report(f"reference: {self.ctx.label_failure}")
         if "frames" in process.outputs:
+            self.out("labels", process.outputs.frames)
             for name, made in self.ctx.made.items():
                 called = {"metadata": {"call_link_label": f"{name}_labels"}}
                 self.ctx.made[name] = labels_of_strategy(Str(name), made, process.outputs.frames, **called)

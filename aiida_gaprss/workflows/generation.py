@@ -43,7 +43,11 @@ class GenerationWorkChain(RestartingWorkChain):
     """One generation of a campaign: make cells, relax, select, label, fit, judge; what is common to the parts of a campaign."""
 
     #: What the parts that are no generations are called.
-    IN_WORDS: ClassVar[dict[str, str]] = {stages.CRYSTALS: "known crystals", stages.SEARCH: "search"}
+    IN_WORDS: ClassVar[dict[str, str]] = {
+        stages.CRYSTALS: "known crystals",
+        stages.SEARCH: "search",
+        stages.REFINE: "refinement",
+    }
 
     def build_cells(self) -> None:
         """Let buildcell make the cells of AIRSS seeds, if there is one."""
@@ -325,7 +329,8 @@ class GenerationWorkChain(RestartingWorkChain):
         """
         self.ctx.final = stage == stages.FINAL_FIT
         may_end = self.settings.stop is not None or self.ctx.generation == self.settings.n_generations
-        self.ctx.keep = self.ctx.final or (may_end and not self.asks_for_final_fit)  # predictions, those of the last fit
+        last = self.ctx.final or self.tag == stages.REFINE
+        self.ctx.keep = last or (may_end and not self.asks_for_final_fit)  # predictions, those of the last fit
         try:
             return ToContext(fit=self.submit(FitWorkChain, **self.fit_inputs(settings, stage)))
         except ValueError as error:  # what the ports refuse, as a fit that is too large

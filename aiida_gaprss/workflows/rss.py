@@ -33,11 +33,11 @@ from aiida_gaprss.settings.model import model_validator_for
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.workflows.jobs.lock import alone
 from aiida_gaprss.workflows.label import LabelWorkChain
+from aiida_gaprss.workflows.refine import RefinedWorkChain
 from aiida_gaprss.workflows.search import SearchWorkChain, expose_relaxations, validate_search
-from aiida_gaprss.workflows.validation_steps import ValidatedWorkChain
 
 
-class RssWorkChain(ValidatedWorkChain):
+class RssWorkChain(RefinedWorkChain):
     """Make a potential from random cells and single-point labels alone.
 
     The outline is the method: random cells are labelled and fitted; then, generation by generation, new random cells are
@@ -147,6 +147,15 @@ class RssWorkChain(ValidatedWorkChain):
                 cls.choose_lowest,
                 cls.label,
                 cls.collect_minima,
+            ),
+            if_(cls.refines)(
+                cls.build_database,
+                cls.collect_database,
+                if_(cls.is_refined)(
+                    cls.fit_refined,
+                    cls.collect_refined,
+                    validation,
+                ),
             ),
             if_(cls.validates_minima)(cls.validate_minima, cls.collect_validation),
             cls.finish,

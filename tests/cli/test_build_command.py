@@ -1,0 +1,137 @@
+"""``aiida-gaprss build`` as a user types it: a database of silicon from a file, what it costs, and what it refuses."""
+
+import re
+
+import pytest
+from aiida.orm import load_node
+from ase import Atoms
+from ase.build import bulk
+from ase.io import write
+from click.testing import CliRunner
+from pymatgen.core import Structure
+from ruamel.yaml import YAML
+
+from aiida_gaprss.campaign.build import build_from, costs_of, kpoints_of
+from aiida_gaprss.cli import cli
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.settings.yamlfile import ConfigError
+from aiida_gaprss.strategies.lists import StrategyList
+
+WAVES = {"kind": "nondiagonal", "grid": [2, 2, 2], "volumes": [1.0], "copies": 2}
+
+
+@pytest.fixture
+def file(python_code, sw_settings, tmp_path, monkeypatch):
+    """Write a file with these strategies, or other keys; return its path."""
+    monkeypatch.chdir(tmp_path)
+    write("diamond.cif", bulk("Si", a=5.431))
+
+    def file(strategies=None, **keys):
+        codes = {"label_python": python_code.full_label, "python": python_code.full_label}
+        data = {"crystals": ["diamond.cif"], "strategies": strategies or {"waves": WAVES}, "reference": {"ase": sw_settings}}
+        data |= {"codes": codes, "reuse_labels": False, **keys}
+        with open(tmp_path / "build.yaml", "w") as handle:
+            YAML().dump({key: value for key, value in data.items() if value is not None}, handle)
+        return tmp_path / "build.yaml"
+
+    return file
+
+
+def call(*arguments, ok=True):
+    result = CliRunner().invoke(cli, ["build", *map(str, arguments)], env={"COLUMNS": "200"})
+    message = result.output + ("" if result.exception is None else f"{result.exception}")
+    assert (result.exit_code == 0) == ok, message
+    return message
+
+
+def test_a_database(file):
+    path = file({"atoms": {"kind": "isolated_atoms"}, "waves": WAVES}, name="of diamond")
+    told = call(path, "--check")
+    assert re.search(r"waves +nondiagonal +7 +22 +4 ", told), told
+    assert "Database" not in told
+    done = call(path)
+    found = dict(re.findall(r"^ (\w+) +<(\d+)>", done, flags=re.M))
+    assert set(found) == {"atoms", "waves"}
+    waves = load_node(int(found["waves"]))
+    assert waves.n_frames == waves.base.attributes.get("energies") == 7
+    assert waves.label == "labelled frames of waves (of diamond)"
+
+
+def test_the_lowest_minima(file):
+    frames = [bulk("Si", a=a) for a in (5.4, 5.2, 5.6)]
+    for number, (atoms, energy) in enumerate(zip(frames, (-8.6, -8.0, -8.4), strict=True)):
+        atoms.info.update(frame_id=f"minimum-{number}", REF_energy=energy)
+    atom = Atoms("Si", cell=[12] * 3, pbc=True, info={"frame_id": "atom", "REF_energy": -100.0, "config_type": "isolated_atom"})
+    node = Dataset([*frames, atom], level_of_theory="a test").store()
+    inputs = build_from(file(crystals=None, minima={"of": node.pk, "lowest": 2}))
+    crystals = inputs["crystals"].get_frames()
+    assert [atoms.info["frame_id"] for atoms in crystals] == ["minimum-0", "minimum-2"]
+
+
+def test_a_crystal_of_the_materials_project(file, monkeypatch):
+    """Which is asked for by its number, and refused in words without a key."""
+
+    class Project:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def get_structure_by_material_id(self, identifier):
+            assert identifier == "mp-149"
+            return Structure.from_spacegroup("Fd-3m", [[5.43, 0, 0], [0, 5.43, 0], [0, 0, 5.43]], ["Si"], [[0, 0, 0]])
+
+    with pytest.raises(ConfigError, match=r"line \d+, materials_project\.0: mp-149: .*MP_API_KEY"):
+        build_from(file(crystals=None, materials_project=["mp-149"]))
+    monkeypatch.setattr("pymatgen.ext.matproj.MPRester", Project)
+    (crystal,) = build_from(file(crystals=None, materials_project=["mp-149"]))["crystals"].get_frames()
+    assert crystal.info["frame_id"] == "mp-149"
+    assert len(crystal) == 8
+
+
+def test_the_cost(file):
+    strategies = StrategyList(strategies={"waves": {**WAVES, "copies": 1}, "atoms": {"kind": "isolated_atoms"}})
+    crystal = bulk("Si", a=5.431)
+    crystal.info["frame_id"] = "diamond"
+    costs = costs_of(strategies, [crystal], None)
+    assert (costs["waves"].frames, costs["waves"].atoms, costs["waves"].largest) == (4, 12, 4)
+    assert costs["waves"].plane_waves == 2**3 + 2**3 + 4**3 + 4**3
+    assert kpoints_of(crystal, 0.1) == 4**3 // 2 + 1, "reciprocal vectors of √3/a = 0.319 1/Å"
+    assert kpoints_of(Atoms("Si", cell=[12] * 3, pbc=True, info={"config_type": "isolated_atom"}), 0.01) == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"strategies": {"waves": {"kind": "wave"}}}, r"line \d+, strategies\.waves\.kind: .*expected one of airss"),
+        ({"strategies": {"waves": {**WAVES, "copies": 0}}}, r"line \d+, strategies\.waves\.copies: .*greater than 0 \(got 0\)"),
+        ({"strategies": {"β": {"kind": "occupancy", "file": "no.cif"}}}, r"line \d+, strategies\.β\.file: .*no\.cif"),
+        ({"crystals": ["no.cif"]}, r"line \d+, crystals\.0: .*no\.cif"),
+        ({"crystals": ["diamond.cif", "diamond.cif"]}, r"line \d+, crystals\.1: there are two crystals diamond"),
+        ({"minima": {"of": 999999}}, r"line \d+, minima: no node 999999"),
+        ({"crystals": None}, "give crystals, or a formula"),
+        ({"strategy": {}}, r"line \d+, strategy: unknown key, expected one of name, seed"),
+        ({"seed": 0}, r"line \d+, seed: "),
+        ({"strategies": {"hot": {"kind": "md"}}}, r"potential: hot need a potential"),
+        ({"strategies": {"hot": {"kind": "md"}}, "potential": 999999}, "potential: no node 999999"),
+        ({"reference": {"ase": {"calculator": "os.system", "level_of_theory": "x"}}}, r"os\.system is no calculator"),
+    ],
+)
+def test_what_is_wrong_with_a_file(file, keys, message):
+    strategies = keys.pop("strategies", None)
+    with pytest.raises(ConfigError, match=message):
+        build_from(file(strategies, **keys))
+
+
+def test_what_a_user_does_wrong(file, diamond_folder):
+    assert "aiida-gaprss build --list" in call(ok=False)
+    assert re.search(r"^nondiagonal +Supercells .*\(needs crystals\)", call("--list"), flags=re.M)
+    assert "strategies.waves: nondiagonal: crystal diamond: grid" in call(
+        file({"waves": {**WAVES, "grid": [30, 30, 30]}}), ok=False
+    )
+    node = Potential(diamond_folder).store()
+    write("copper.cif", bulk("Cu"))
+    path = file({"hot": {"kind": "md"}}, crystals=["copper.cif"], potential=node.pk, reference=None)
+    assert "the potential knows Si, but not Cu" in call(path, ok=False)

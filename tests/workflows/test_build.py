@@ -1,0 +1,129 @@
+"""Databases: every strategy has a dataset, every structure is labelled once, and what fails takes nothing else with it."""
+
+import numpy as np
+import pytest
+from aiida.orm import CalcJobNode, Dict
+from ase.build import bulk
+from helpers import label
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.strategies.lists import StrategyList
+from aiida_gaprss.workflows.build import BuildWorkChain
+
+WAVES = {"kind": "nondiagonal", "grid": [2, 2, 2], "volumes": [1.0], "copies": 1}
+MD = {"kind": "md", "temperatures_K": [300.0], "snapshots": 3, "every_ps": 0.01, "equilibration_ps": 0.01}
+
+
+def crystals(**named):
+    for name, atoms in named.items():
+        atoms.info = {"frame_id": name}
+    return Dataset(named.values(), level_of_theory="unlabelled")
+
+
+@pytest.fixture
+def build(run, python_code, sw_settings):
+    """Build a database of silicon with Stillinger-Weber labels."""
+
+    def build(strategies, **more):
+        given = {
+            "settings": Dict(StrategyList(strategies=strategies).model_dump()),
+            "crystals": crystals(diamond=bulk("Si", a=5.431)),
+            "label": {"ase": {"code": python_code, "settings": Dict(sw_settings)}, "reuse": False},
+            **more,
+        }
+        return run(BuildWorkChain, **{key: value for key, value in given.items() if value is not None})
+
+    return build
+
+
+def test_a_dataset_for_each_strategy(build, sw, diamond_folder, python_code):
+    outputs, node = build(
+        {
+            "atoms": {"kind": "isolated_atoms"},
+            "waves": WAVES,
+            "twice": {**WAVES, "displacement_A": 0.0, "strain": 0.0},
+            "hot": MD,
+        },
+        potential=Potential(diamond_folder),
+        jobs={"code": python_code},
+    )
+    assert node.is_finished_ok, node.exit_message
+    told = node.outputs.results["strategies"]
+    assert {name: (one["frames"], one["labelled"]) for name, one in told.items()} == {
+        "atoms": (1, 1),
+        "waves": (4, 4),
+        "twice": (4, 4),
+        "hot": (3, 3),
+    }
+    assert set(outputs["datasets"]) == set(told)
+    frames = [atoms for dataset in outputs["datasets"].values() for atoms in dataset.get_frames()]
+    for atoms in frames:
+        again = atoms.copy()
+        fr.drop_labels(again)
+        label(again, sw)
+        assert atoms.info["REF_energy"] == pytest.approx(again.info["REF_energy"], abs=1e-6)
+        assert atoms.arrays["REF_forces"] == pytest.approx(again.arrays["REF_forces"], abs=1e-6)
+    (labelling,) = (job for job in node.called_descendants if isinstance(job, CalcJobNode) and "label" in str(job.process_type))
+    assert labelling.inputs.frames.n_frames == len({fr.structure_key(atoms) for atoms in frames}) < len(frames)
+    hot = outputs["datasets"]["hot"].get_frames()
+    assert {atoms.info["parent"] for atoms in hot} == {"hot-diamond-0000"}
+    assert {atoms.info["parameters"] for atoms in hot} == {"300 K"}
+    assert {atoms.info["config_type"] for atoms in hot} == {"hot"}
+    assert all("PRED_energy" in atoms.info for atoms in hot), "what the potential said stays beside the labels"
+
+
+def test_without_a_reference(build):
+    outputs, node = build({"waves": WAVES}, label=None)
+    assert node.is_finished_ok
+    assert node.outputs.results["strategies"]["waves"] == {"frames": 4, "labelled": 0, "atoms": 12, "largest": 4}
+    assert not any(fr.is_labelled(atoms) for atoms in outputs["datasets"]["waves"].get_frames())
+
+
+def test_the_same_seed_gives_the_same_frames(build):
+    one, again = (build({"waves": WAVES}, label=None)[0]["datasets"]["waves"].get_frames() for _ in range(2))
+    assert all(np.array_equal(a.positions, b.positions) for a, b in zip(one, again, strict=True))
+
+
+def test_labels_that_fail_are_told(build, python_code):
+    broken = {"calculator": "ase.calculators.emt.EMT", "arguments": {}, "level_of_theory": "EMT"}  # which knows no silicon
+    label_by = {"ase": {"code": python_code, "settings": Dict(broken)}, "reuse": False}
+    outputs, node = build({"waves": WAVES}, label=label_by)
+    assert node.exit_status == BuildWorkChain.exit_codes.ERROR_LABELS.status
+    assert node.outputs.results["strategies"]["waves"]["labelled"] == 0
+    frames = outputs["datasets"]["waves"].get_frames()
+    assert len(frames) == 4
+    assert all(atoms.info["label_status"] != "ok" for atoms in frames)
+
+
+def test_a_potential_that_explodes_takes_no_other_with_it(build, potential, python_code):
+    """The job of the small potential ends at once far above the melting point; the other strategy has its labels."""
+    _, node = build(
+        {"waves": WAVES, "wild": {**MD, "temperatures_K": [1e5], "closest": 0.99}},
+        potential=potential,
+        jobs={"code": python_code},
+    )
+    told = node.outputs.results["strategies"]
+    assert told["waves"]["labelled"] == 4
+    assert told["wild"].get("frames", 0) < 3
+
+
+@pytest.mark.parametrize(
+    ("strategies", "given", "message"),
+    [
+        ({"hot": MD}, {}, "jobs.code: hot run a potential, expected a python"),
+        ({"waves": WAVES}, {"crystals": None}, "strategies.waves: nondiagonal: needs crystals, got none"),
+        ({"cold": {**WAVES, "grid": [0, 1, 1]}}, {}, "grid"),
+    ],
+)
+def test_what_is_refused_before_anything_runs(build, strategies, given, message):
+    with pytest.raises(ValueError, match=message):
+        build(strategies, **given)
+
+
+def test_elements_that_the_potential_does_not_know(build, potential, python_code):
+    with pytest.raises(ValueError, match=r"strategies\.hot: the potential knows Si, but not Cu"):
+        build({"hot": MD}, crystals=crystals(copper=bulk("Cu")), potential=potential, jobs={"code": python_code})
+    with pytest.raises(ValueError, match=r"strategies\.hot: md needs a potential, got none"):
+        build({"hot": MD}, jobs={"code": python_code})
