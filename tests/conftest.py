@@ -592,7 +592,7 @@ def campaign(run, campaign_codes, campaign_text, remembered, tmp_path):
 
 @pytest.fixture
 def looped_campaign(run, campaign_codes, campaign_text, dataset, remembered, tmp_path):
-    """The node of one with all parts: a dataset, generations that are measured, known crystals, a search; it runs once.
+    """The node of one with all parts: a dataset, generations that are measured, known crystals, a search, refinement; it runs once.
 
     Its thresholds are so wide that it ends after two generations of three.
     """
@@ -613,6 +613,9 @@ def looped_campaign(run, campaign_codes, campaign_text, dataset, remembered, tmp
         text += f"""
   stop: {{energy_change: 20.0, distribution: 20.0, discovery: 1.0, new_error: 20.0, patience: 1, at_least: 2}}
   crystals: {{number: 3}}
+  refine:
+    max_labels: 4
+    strategies: {{waves: {{kind: nondiagonal, grid: [1, 1, 2], volumes: [0.98, 1.0], copies: 2}}}}
 start: {{database: [{dataset.pk}]}}
 crystals: [{tmp_path / "diamond.cif"}]
 """

@@ -14,7 +14,7 @@ from aiida_gaprss.report.write import write_report
 
 pytestmark = pytest.mark.slow
 
-TAGS = ["database", "g00", "g01", "g02", "crystals", "search"]
+TAGS = ["database", "g00", "g01", "g02", "crystals", "search", "refine"]
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def looped(node, remembered):
 
 def test_the_parts_in_their_order(looped, node):
     assert [g.tag for g in looped.generations] == TAGS
-    names = ["begun with", "initial", "generation 1", "generation 2", "known crystals", "final search"]
+    names = ["begun with", "initial", "generation 1", "generation 2", "known crystals", "final search", "refined"]
     assert [g.name for g in looped.generations] == names
-    begun, initial, first, _, crystals, search = looped.generations
+    begun, initial, first, _, crystals, search, refined = looped.generations
     assert begun.counts.labelled == 15
     assert len(begun.frames) == 14, "without the isolated atom"
     assert initial.counts.made == initial.counts.labelled == 4
@@ -43,8 +43,10 @@ def test_the_parts_in_their_order(looped, node):
     assert search.counts.made == 4
     assert sum(search.counts.relax_status.values()) == 4
     assert search.frames == []
-    assert crystals.potential == looped.final_potential
-    assert crystals.training_errors["energy_rmse"] == node.outputs.results["errors"]["energy"]["rmse"]
+    assert refined.counts.labelled == 4
+    assert {a.info["config_type"] for a in refined.frames} == {"waves"}
+    assert crystals.potential != refined.potential == looped.final_potential == node.outputs.potential.uuid
+    assert refined.training_errors["energy_rmse"] == node.outputs.results["errors"]["energy"]["rmse"]
     assert len(looped.training_set()) == len(looped.final_frames) + 1, "with the isolated atom"
     assert len(looped.training_set()) == training_labels(node) == node.outputs.results["frames"]
     assert len(looped.training_set()) == sum(g.labelled for g in looped.generations if g.tag != "search")
@@ -63,14 +65,14 @@ def test_the_parts_in_their_order(looped, node):
 
 def test_every_generation_is_validated(looped, node, tmp_path):
     """Against the known crystal; the reference labels its frames once."""
-    assert set(looped.validations) == {"g00", "g01", "g02", "final"}
+    assert set(looped.validations) == {"g00", "g01", "g02", "final", "refine"}
     processes = [p for p in node.called if p.process_label == "ValidateWorkChain"]
     assert len(processes) == len(looped.validations)
     labels = [p for validation in processes for p in validation.called if p.process_label == "LabelWorkChain"]
     jobs = [job for chain in labels for job in chain.called if job.process_label == "LabelCalculation"]
     assert len(jobs) == 1, "the first one; the others know what it has labelled"
     names, rows = in_a_row(looped.validations)
-    assert names[-1] == "final"
+    assert names[-2:] == ["final", "refine"]
     assert all(isinstance(row[name], float | str) for row in rows for name in names)
     page = write_report(looped, tmp_path).read_text()
     assert "May the potential be used?" in page
@@ -111,7 +113,7 @@ def test_the_page(looped, tmp_path):
     assert float(rows[3]["progress_new_error_meV/atom"]) == pytest.approx(1000 * measured["new_error"])
     assert rows[0]["progress_discovery_%"] == rows[5]["median_energy_eV/atom"] == ""
     lines = plain(generations_table(looped)).splitlines()
-    assert [sum(name in line for line in lines) for name in ("begun with", "known crystals", "final search")] == [1, 1, 1]
+    assert [sum(name in line for line in lines) for name in ("begun with", "known crystals", "final search", "refined")] == [1] * 4
 
 
 def test_what_the_labels_tell_by_themselves(looped):
@@ -121,7 +123,7 @@ def test_what_the_labels_tell_by_themselves(looped):
     for generation in record.generations:
         generation.progress = {}
     rows = {g.tag: row for g, row in zip(record.generations, progress_of(record), strict=True)}
-    assert rows["database"] == rows["g00"] == rows["crystals"] == rows["search"] == {}
+    assert rows["database"] == rows["g00"] == rows["crystals"] == rows["search"] == rows["refine"] == {}
     for generation in looped.generations[2:4]:
         row = rows[generation.tag]
         assert row["labelled_end_points"] == generation.progress["labelled_end_points"]
