@@ -13,6 +13,7 @@ from pydantic import Field
 from aiida_gaprss.settings.model import Name
 from aiida_gaprss.strategies.base import CampaignFormula, Strategy, StrategyError
 from aiida_gaprss.structures.seeding import stage_seed
+from aiida_gaprss.structures.symmetry import CrystalError
 
 
 class OfCrystals(Strategy):
@@ -29,7 +30,7 @@ class OfCrystals(Strategy):
     def of_crystal(self, crystal: Atoms, rng: np.random.Generator) -> list[Atoms]:
         """Return the frames of a crystal, which is periodic and has nothing but atoms; ``parameters`` in ``info`` says how made.
 
-        :raises StrategyError: if there are none of this crystal.
+        :raises StrategyError: if there are none of this crystal; a ``CrystalError`` of the geometry becomes one.
         """
 
     def frames(self, crystals: Sequence[Atoms], formula: CampaignFormula, seed: int) -> list[Atoms]:
@@ -46,7 +47,7 @@ class OfCrystals(Strategy):
             rng = np.random.default_rng(stage_seed(seed, 0, f"{self.kind} {name}"))
             try:
                 made = self.of_crystal(plain, rng)
-            except StrategyError as error:
+            except (CrystalError, StrategyError) as error:
                 raise StrategyError(f"{self.kind}: crystal {name}: {error}") from error
             for number, atoms in enumerate(made):
                 atoms.info.update(frame_id=f"{self.kind}-{name}-{number:04d}", parent=name)

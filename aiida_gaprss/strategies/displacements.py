@@ -18,7 +18,7 @@ from aiida_gaprss.runners.conductivity import SYMMETRY, ase_atoms, diagonal, pho
 from aiida_gaprss.settings.model import AtomCount, Count, Length, Positive
 from aiida_gaprss.strategies.base import StrategyError
 from aiida_gaprss.strategies.crystals import OfCrystals, displaced, scaled
-from aiida_gaprss.structures.nondiagonal import GridError, primitive
+from aiida_gaprss.structures.nondiagonal import primitive
 
 
 class _Supercells(OfCrystals):
@@ -34,10 +34,7 @@ class _Supercells(OfCrystals):
 
         :raises StrategyError: if there is no symmetry, or too many atoms.
         """
-        try:
-            cell = primitive(crystal, self.symmetry_A)
-        except GridError as error:
-            raise StrategyError(str(error)) from error
+        cell = primitive(crystal, self.symmetry_A)
         matrix = diagonal(cell, self.length_A) if self.supercell is None else np.diag(self.supercell)
         if (number := len(cell) * int(np.prod(np.diag(matrix)))) > self.most_atoms:
             raise StrategyError(f"the supercell has {number} atoms, expected at most {self.most_atoms} (most_atoms)")

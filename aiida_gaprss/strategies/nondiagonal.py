@@ -15,7 +15,7 @@ from pydantic import Field
 from aiida_gaprss.settings.model import AtomCount, Count, LengthOrZero, Positive, PositiveOrZero
 from aiida_gaprss.strategies.base import StrategyError
 from aiida_gaprss.strategies.crystals import OfCrystals, displaced, random_strain, scaled, strained
-from aiida_gaprss.structures.nondiagonal import GridError, fewest, primitive, supercells
+from aiida_gaprss.structures.nondiagonal import fewest, primitive, supercells
 
 #: Wavevectors of a grid at most: what a setting of three numbers may ask for by mistake.
 MOST_WAVEVECTORS = 8000
@@ -44,11 +44,8 @@ class NonDiagonal(OfCrystals):
         """Return the primitive cell at each volume, and the displaced supercells of one wavevector after another."""
         if (number := int(np.prod(self.grid))) > MOST_WAVEVECTORS:
             raise StrategyError(f"grid {list(self.grid)} has {number} wavevectors, expected at most {MOST_WAVEVECTORS}")
-        try:
-            cell = primitive(crystal, self.symmetry_A)
-            found = supercells(cell, self.grid)
-        except GridError as error:
-            raise StrategyError(str(error)) from error
+        cell = primitive(crystal, self.symmetry_A)
+        found = supercells(cell, self.grid)
         frames = []
         for volume in self.volumes:
             frames.append(scaled(cell, volume))
