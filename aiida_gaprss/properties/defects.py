@@ -8,7 +8,7 @@ from ase import Atoms
 from pydantic import Field
 
 from aiida_gaprss.properties.formation import Defects
-from aiida_gaprss.settings.model import AtomCount, Integer, Length, Real
+from aiida_gaprss.settings.model import Real
 from aiida_gaprss.structures.point_defects import Additions, Defect, antisites, interstitials, vacancies
 
 
@@ -40,7 +40,7 @@ class Antisite(Defects):
         return antisites(crystal, self.perfect(crystal), self.symmetry_A)
 
 
-class Interstitial(Defects):
+class Interstitial(Additions, Defects):
     """Interstitials in the holes of a crystal, the largest first, and dumbbells.
 
     In fcc the holes are the octahedral and the tetrahedral one, in bcc the tetrahedral one, in diamond the tetrahedral and the
@@ -48,17 +48,10 @@ class Interstitial(Defects):
     """
 
     kind: Literal["interstitial"] = "interstitial"
-    holes: AtomCount = Field(2, description="so many of the largest holes that symmetry tells apart")
-    hole_radius_A: Length = Field(1.0, description="shortest distance of a hole from the atoms, Å")
-    elements: list[str] | None = Field(None, description="what is put in; default: each element of the crystal")
-    dumbbells: list[tuple[Integer, Integer, Integer]] = Field(
-        default=[], description="directions [u, v, w], of the vectors of the crystal, along which two atoms share a site"
-    )
 
     def defects(self, crystal: Atoms) -> list[Defect]:
         """Return the supercell with one atom more, in each hole and on each kind of site.
 
         :raises CrystalError: if there is no hole of that size.
         """
-        added = Additions(self.holes, self.hole_radius_A, self.elements, self.dumbbells)
-        return interstitials(crystal, self.perfect(crystal), self.symmetry_A, added)
+        return interstitials(crystal, self.perfect(crystal), self.symmetry_A, self)

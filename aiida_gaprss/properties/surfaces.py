@@ -83,7 +83,7 @@ class Surfaces(Property):
         if not crystal.pbc.all():
             raise PropertyError("surfaces need a crystal that is periodic in all directions")
         planes = planes_of_lattice(crystal, self.max_index, self.symmetry_A)
-        cutter = Cutter(self.thickness_A, self.vacuum_A, self.symmetry_A, symmetric=True, stoichiometric=True)
+        cutter = Cutter(self.thickness_A, self.vacuum_A, self.symmetry_A, symmetric=True)
         return cutter.cuts(crystal, planes)
 
     def plan(self, crystal: Atoms) -> list[Atoms]:

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from pydantic import Field
 
+from aiida_gaprss.settings.model import AtomCount, Integer, Length, Model
 from aiida_gaprss.structures.holes import holes
 from aiida_gaprss.structures.supercells import nearest_distance
 from aiida_gaprss.structures.symmetry import CrystalError, Symmetry
@@ -87,20 +89,15 @@ def antisites(crystal: Atoms, perfect: Atoms, tolerance: float) -> list[Defect]:
     return out
 
 
-@dataclass(frozen=True)
-class Additions:
-    """What is put into a crystal; the names are those of the settings.
+class Additions(Model):
+    """What is put into a crystal: settings of all that makes interstitials."""
 
-    :param holes: so many of the largest holes that symmetry tells apart.
-    :param hole_radius_A: shortest distance of a hole from the atoms, Å.
-    :param elements: of the crystal, that are put into holes; None: each of them.
-    :param dumbbells: directions [u, v, w], of the vectors of the crystal, along which two atoms share a site.
-    """
-
-    holes: int
-    hole_radius_A: float
-    elements: Sequence[str] | None = None
-    dumbbells: Sequence[Sequence[int]] = ()
+    holes: AtomCount = Field(2, description="so many of the largest holes that symmetry tells apart")
+    hole_radius_A: Length = Field(1.0, description="shortest distance of a hole from the atoms, Å")
+    elements: list[str] | None = Field(None, description="what is put in; default: each element of the crystal")
+    dumbbells: list[tuple[Integer, Integer, Integer]] = Field(
+        default=[], description="directions [u, v, w], of the vectors of the crystal, along which two atoms share a site"
+    )
 
 
 def interstitials(crystal: Atoms, perfect: Atoms, tolerance: float, added: Additions) -> list[Defect]:

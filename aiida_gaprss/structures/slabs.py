@@ -56,14 +56,13 @@ class Cutter:
     """How a crystal is cut.
 
     :param thickness: of slabs at least, Å; ``vacuum``: between them at least, Å; ``tolerance``: of the symmetry, Å.
-    :param symmetric: only slabs with two equal sides; ``stoichiometric``: only those with the composition of the crystal.
+    :param symmetric: only slabs that have a surface energy: with two equal sides, and the composition of the crystal.
     """
 
     thickness: float
     vacuum: float
     tolerance: float = 0.01
     symmetric: bool = False
-    stoichiometric: bool = False
 
     def cuts(self, crystal: Atoms, planes: Sequence[Miller]) -> list[Cut]:
         """Return the slabs of one set of indices after another, with their bulk cells; they take seconds, and are kept.
@@ -139,7 +138,7 @@ def _cut(cutter: Cutter, crystal: str, miller: Miller) -> Cut:
     name, slabs, left_out = word(miller), [], []
     found = sorted(generator.get_slabs(tol=SAME_SLAB), key=lambda slab: -_bonds(slab))
     for number, slab in enumerate(found):
-        if reason := _unwanted(slab, standard, cutter):
+        if cutter.symmetric and (reason := _useless(slab, standard)):
             left_out.append(f"{name}, termination {number}: {reason}")
         else:
             slabs.append(_upright(slab))
@@ -178,12 +177,10 @@ def _upright(slab: Slab) -> Atoms:
     return atoms
 
 
-def _unwanted(slab: Slab, standard: Structure, cutter: Cutter) -> str | None:
-    """Return why a slab is none of those that are asked for, which would have a surface energy of their own; or None."""
-    if cutter.stoichiometric and slab.composition.reduced_formula != standard.composition.reduced_formula:
+def _useless(slab: Slab, standard: Structure) -> str | None:
+    """Return why a slab has no surface energy of its own, or None."""
+    if slab.composition.reduced_formula != standard.composition.reduced_formula:
         return f"not stoichiometric ({slab.composition.reduced_formula}), its energy depends on chemical potentials"
-    if not cutter.symmetric:
-        return None
     operations = SpacegroupAnalyzer(slab, symprec=0.1).get_symmetry_operations()
     if not any(np.allclose(operation.rotation_matrix[2], (0, 0, -1)) for operation in operations):
         return "its two sides differ, only the sum of their energies is known"

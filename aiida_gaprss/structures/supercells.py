@@ -12,20 +12,29 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.structures.symmetry import CrystalError
 
 
-def supercell(crystal: Atoms, length: float, repeat: Sequence[int] | None = None) -> Atoms:
-    """Return a crystal repeated along its vectors; the atoms of the first cell come first.
+def repetitions(crystal: Atoms, length: float, repeat: Sequence[int] | None = None) -> tuple[Atoms, tuple[int, int, int]]:
+    """Return a cell of a crystal, with the atoms where they are, and how often it is repeated along its vectors.
 
-    :param length: shortest that each vector may be, Å; those of the crystal are the shortest that its lattice has.
+    :param length: shortest that each vector may be, Å; those of the cell are the shortest that its lattice has.
     :param repeat: so many times along the vectors as they are given, instead.
     :raises CrystalError: if the crystal is not periodic in all directions.
     """
     if not crystal.pbc.all():
         raise CrystalError("defects need a crystal that is periodic in all directions")
     base = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
-    if repeat is not None:
-        return base.repeat(tuple(repeat))
-    base.set_cell(minkowski_reduce(base.cell.array)[0])
-    return base.repeat(tuple(int(np.ceil(length / vector - 1e-6)) for vector in base.cell.lengths()))
+    if repeat is None:
+        base.set_cell(minkowski_reduce(base.cell.array)[0])
+        repeat = [int(np.ceil(length / vector - 1e-6)) for vector in base.cell.lengths()]
+    return base, (repeat[0], repeat[1], repeat[2])
+
+
+def supercell(crystal: Atoms, length: float, repeat: Sequence[int] | None = None) -> Atoms:
+    """Return a crystal repeated along its vectors, as :func:`repetitions` says; the atoms of the first cell come first.
+
+    :raises CrystalError: if the crystal is not periodic in all directions.
+    """
+    base, times = repetitions(crystal, length, repeat)
+    return base.repeat(times)
 
 
 def too_small(cell: Atoms, reach: float) -> list[str]:
