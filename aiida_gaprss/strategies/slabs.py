@@ -78,14 +78,15 @@ class Slabs(OfCrystals):
             found = planes_of_crystal(crystal, self.max_index, self.symmetry_A)
         else:
             found = one_of_each(crystal, self.miller, self.symmetry_A)
+        out: set[Miller] = set()
         for miller in self.without:
-            left = [plane for plane in found if plane not in family(crystal, miller, self.symmetry_A)]
-            if len(left) == len(found):
+            equal = family(crystal, miller, self.symmetry_A)
+            if equal.isdisjoint(found):
                 raise StrategyError(f"without has {word(miller)}, expected some of {' '.join(map(word, found))}")
-            found = left
-        if not found:
+            out |= equal
+        if not (left := [miller for miller in found if miller not in out]):
             raise StrategyError("without leaves no plane, expected one at least")
-        return found
+        return left
 
     def _check(self, slab: Atoms, cut: Cut) -> None:
         if len(slab) > self.most_atoms:

@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_frames():
 
 def test_which_planes_and_terminations():
     assert planes(made("copper", miller=[[0, 1, 0], [1, 0, 0], [1, -1, 0]], thickness_A=4)) == ["010", "1-10"]
-    assert planes(made("copper", max_index=1, without=[[0, 0, -1]], thickness_A=4)) == ["110", "111"]
+    assert planes(made("copper", max_index=1, without=[[0, 0, -1], [1, 0, 0]], thickness_A=4)) == ["110", "111"]
     settings = {"miller": [[1, 1, 1]], "thickness_A": 6}
     assert len(made("silicon", **settings)) == 2
     (one,) = made("silicon", terminations="fewest", **settings)
