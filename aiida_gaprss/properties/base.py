@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import wraps
 from typing import Any, ClassVar
 
 from ase import Atoms
@@ -17,6 +18,7 @@ from aiida_gaprss.runners import task_of
 from aiida_gaprss.runners.common import CalculatorTask
 from aiida_gaprss.settings.model import Model, in_words
 from aiida_gaprss.settings.plugins import PROPERTIES, KindError, kind_of
+from aiida_gaprss.structures.symmetry import CrystalError
 
 
 class PropertyError(ValueError):
@@ -88,6 +90,12 @@ class Property(Model):
     solver: ClassVar[str | None] = None
     #: What is good, by the names of the scores; a suite may say something else.
     LIMITS: ClassVar[Mapping[str, Limits]] = {}
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Let each property tell as its own what geometry says of a crystal (``structures/``), wherever it looks at it."""
+        super().__init_subclass__(**given)
+        for name in {"plan", "result"} & set(vars(cls)):
+            setattr(cls, name, _told_as_property(vars(cls)[name]))
 
     def faults(self, crystal: Atoms, reach: float) -> list[str]:
         """Return what is wrong with a crystal, or with these settings for it, before anything runs.
@@ -175,6 +183,19 @@ class Property(Model):
     def task_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         """Return all settings of the task, of those that a frame of the plan has; a property with another task makes its own."""
         return dict(given)
+
+
+def _told_as_property(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function whose ``CrystalError`` is a ``PropertyError`` with the same words."""
+
+    @wraps(function)
+    def told(*given: Any, **named: Any) -> Any:
+        try:
+            return function(*given, **named)
+        except CrystalError as error:
+            raise PropertyError(str(error)) from error
+
+    return told
 
 
 def labelled(atoms: Atoms, calculator: Calculator, prefix: str = fr.REFERENCE, local: bool = False) -> Atoms:

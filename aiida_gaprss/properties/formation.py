@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -20,10 +19,12 @@ from ase.geometry import find_mic
 from pydantic import Field
 
 from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
-from aiida_gaprss.properties.supercells import SAME_PLACE, moves, nearest_distance, supercell, too_small
 from aiida_gaprss.runners.status import CONVERGED, ENDS
 from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.settings.model import AtomCount, Count, Length, Positive, Real
+from aiida_gaprss.structures.point_defects import Defect, elements_of
+from aiida_gaprss.structures.supercells import moves, nearest_distance, supercell, too_small
+from aiida_gaprss.structures.symmetry import SAME_PLACE
 
 #: Atoms within so many times the distance of the nearest are the neighbours of a defect.
 NEIGHBOURS = 1.1
@@ -48,32 +49,6 @@ OWN = "the perfect supercell"
 
 #: Source of limits.
 ZUO = "Y. Zuo et al., J. Phys. Chem. A 124, 731 (2020), Table II and its discussion: most errors of GAP and MTP are within 10 %"
-
-
-@dataclass(frozen=True)
-class Defect:
-    """A defect in its supercell.
-
-    :param change: atoms that it has more than the perfect supercell, by element.
-    :param place: where it is, Å.
-    :param told: what is said of it besides, as plain data.
-    """
-
-    name: str
-    atoms: Atoms
-    change: Mapping[str, int]
-    place: np.ndarray
-    told: Mapping[str, Any] = field(default_factory=dict)
-
-    def started(self, part: float) -> Atoms:
-        """Return it with its nearest neighbours moved toward it, by a part of their distance, and a little out of symmetry."""
-        atoms = self.atoms.copy()
-        vectors, distances = find_mic(atoms.positions - self.place, atoms.cell, True)
-        nearest = distances[distances > SAME_PLACE].min()
-        near = (distances > SAME_PLACE) & (distances < NEIGHBOURS * nearest)
-        shaken = SHAKEN * np.random.default_rng(1).standard_normal((int(near.sum()), 3))
-        atoms.positions[near] += shaken - part * vectors[near]
-        return atoms
 
 
 class Defects(Property):
@@ -122,7 +97,7 @@ class Defects(Property):
     def defects(self, crystal: Atoms) -> list[Defect]:
         """Return the defects of a crystal in their supercells.
 
-        :raises PropertyError: if it has none of this kind.
+        :raises CrystalError: if it has none of this kind.
         """
 
     def perfect(self, crystal: Atoms) -> Atoms:
@@ -144,7 +119,7 @@ class Defects(Property):
         frames = [self._part("perfect", self.perfect(crystal))]
         for defect in self.defects(crystal):
             for number, part in enumerate(self.starts):
-                frames.append(self._part(_start(defect.name, number), defect.started(part) if part else defect.atoms))
+                frames.append(self._part(_start(defect.name, number), _started(defect, part) if part else defect.atoms))
         if self.chemical_potentials == "elements":
             frames += [self._part(f"element_{symbol}", element(symbol), cell="free") for symbol in elements_of(crystal)]
         return frames
@@ -247,11 +222,6 @@ class Defects(Property):
         return {"formation energies": Curve(x, [[v for _, v in values]], "", "formation energy (eV)", ticks, points=True)}
 
 
-def elements_of(crystal: Atoms) -> list[str]:
-    """Return the elements in the order of their names."""
-    return sorted(set(crystal.symbols))
-
-
 def element(symbol: str) -> Atoms:
     """Return the crystal of an element as ASE knows it.
 
@@ -331,6 +301,17 @@ def _of_start(steps: Sequence[Atoms], perfect: float, prefix: str) -> dict[str, 
     status = str(steps[-1].info.get("relax_status"))
     known = energy is not None and status in ENDS
     return {"relax_status": status, "energy_change_eV": float(energy or 0.0) - perfect if known else None}
+
+
+def _started(defect: Defect, part: float) -> Atoms:
+    """Return a defect with its nearest neighbours moved toward it, by a part of their distance, and a little out of symmetry."""
+    atoms = defect.atoms.copy()
+    vectors, distances = find_mic(atoms.positions - defect.place, atoms.cell, True)
+    nearest = distances[distances > SAME_PLACE].min()
+    near = (distances > SAME_PLACE) & (distances < NEIGHBOURS * nearest)
+    shaken = SHAKEN * np.random.default_rng(1).standard_normal((int(near.sum()), 3))
+    atoms.positions[near] += shaken - part * vectors[near]
+    return atoms
 
 
 def _start(name: str, number: int) -> str:

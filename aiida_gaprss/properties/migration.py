@@ -20,11 +20,13 @@ from pydantic import Field
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.properties.base import Curve, Limits, Property, value_of
-from aiida_gaprss.properties.formation import NOTHING, ZUO, elements_of, worst
-from aiida_gaprss.properties.supercells import SAME_PLACE, Symmetry, supercell, too_small
+from aiida_gaprss.properties.formation import NOTHING, ZUO, worst
 from aiida_gaprss.runners.status import CONVERGED
 from aiida_gaprss.settings.jobs import NebSettings
 from aiida_gaprss.settings.model import AtomCount, Count, Length, Positive
+from aiida_gaprss.structures.point_defects import elements_of
+from aiida_gaprss.structures.supercells import supercell, too_small
+from aiida_gaprss.structures.symmetry import SAME_PLACE, Symmetry
 
 
 @dataclass(frozen=True)

@@ -8,54 +8,26 @@ of pymatgen (R. Tran et al., Sci. Data 3, 160080 (2016)); no surface is reconstr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms, units
-from ase.geometry import minkowski_reduce
-from ase.neighborlist import neighbor_list
 from pydantic import Field
-from pymatgen.core import Structure
-from pymatgen.core.surface import Slab, SlabGenerator, get_symmetrically_distinct_miller_indices
-from pymatgen.io.ase import AseAtomsAdaptor
-from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from aiida_gaprss.frames import dumps, loads
 from aiida_gaprss.properties.base import Curve, Limits, Property, PropertyError, value_of
 from aiida_gaprss.properties.formation import NOTHING, end_of, ends, worst
-from aiida_gaprss.properties.supercells import moves, nearest_distance
 from aiida_gaprss.runners.status import CONVERGED, ENDS
 from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.settings.model import Count, Length, Positive
+from aiida_gaprss.structures.slabs import Cut, Cutter, planes_of_lattice
+from aiida_gaprss.structures.supercells import moves
 
 #: J/m² in an eV/Å².
 J_PER_M2 = 1e20 / units.J
 
-#: Relative to the length per atom: terminations that differ by less are one.
-SAME_SLAB = 0.01
-
-#: Times the distance of the nearest neighbours, up to where atoms are bound.
-BONDS = 1.2
-
 #: Surface energies that differ by less, J/m², have no order.
 EQUAL = 0.01
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Slabs of one set of Miller indices, and the cell that they are cut from.
-
-    :param left_out: terminations that were not taken, and why.
-    """
-
-    name: str
-    miller: tuple[int, int, int]
-    bulk: Atoms
-    slabs: tuple[Atoms, ...]
-    left_out: tuple[str, ...]
 
 
 class Surfaces(Property):
@@ -106,11 +78,13 @@ class Surfaces(Property):
         """Return bulk cells and slabs of all Miller indices.
 
         :raises PropertyError: if the crystal is not periodic in all directions.
+        :raises CrystalError: if no symmetry of it is found.
         """
         if not crystal.pbc.all():
             raise PropertyError("surfaces need a crystal that is periodic in all directions")
-        lines = dumps([Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)])
-        return list(_cuts(lines, self.max_index, self.thickness_A, self.vacuum_A, self.symmetry_A))
+        planes = planes_of_lattice(crystal, self.max_index, self.symmetry_A)
+        cutter = Cutter(self.thickness_A, self.vacuum_A, self.symmetry_A, symmetric=True)
+        return cutter.cuts(crystal, planes)
 
     def plan(self, crystal: Atoms) -> list[Atoms]:
         """Return oriented unit cells and slabs.
@@ -186,69 +160,6 @@ class Surfaces(Property):
         x = list(range(len(values)))
         ticks = [(float(at), name) for at, (name, _) in enumerate(values)]
         return {"surface energies": Curve(x, [[v for _, v in values]], "", "surface energy (J/m²)", ticks, points=True)}
-
-
-@lru_cache(maxsize=32)
-def _cuts(crystal: str, max_index: int, thickness: float, vacuum: float, tolerance: float) -> tuple[Cut, ...]:
-    """Return the cuts of a crystal, given as extended XYZ; they take seconds, and are asked for by plan and results.
-
-    :param thickness: of slabs, Å; ``vacuum``, Å; ``tolerance``: of the symmetry, Å.
-    """
-    analyzer = SpacegroupAnalyzer(AseAtomsAdaptor.get_structure(loads(crystal)[0]), symprec=tolerance)
-    standard = analyzer.get_conventional_standard_structure()
-    indices = sorted(get_symmetrically_distinct_miller_indices(standard, max_index), key=_simplest)
-    return tuple(_cut(standard, miller, thickness, vacuum) for miller in indices)
-
-
-def _cut(standard: Structure, miller: tuple[int, int, int], thickness: float, vacuum: float) -> Cut:
-    generator = SlabGenerator(standard, miller, thickness, vacuum, center_slab=True)
-    name, slabs, left_out = _name(miller), [], []
-    found = sorted(generator.get_slabs(tol=SAME_SLAB), key=lambda slab: -_bonds(slab))
-    for number, slab in enumerate(found):
-        if reason := _useless(slab, standard):
-            left_out.append(f"{name}, termination {number}: {reason}")
-        else:
-            slabs.append(_upright(slab))
-    indices = (int(miller[0]), int(miller[1]), int(miller[2]))
-    return Cut(name, indices, _atoms(generator.oriented_unit_cell), tuple(slabs), tuple(left_out))
-
-
-def _simplest(miller: Sequence[int]) -> tuple[int, ...]:
-    return (max(abs(i) for i in miller), sum(abs(i) for i in miller), *(-i for i in miller))
-
-
-def _name(miller: Sequence[int]) -> str:
-    """Return Miller indices as a word: 110, 1-10."""
-    return "".join(str(int(i)) for i in miller)
-
-
-def _atoms(structure: Structure) -> Atoms:
-    """Return a structure as atoms alone."""
-    found = AseAtomsAdaptor.get_atoms(structure)
-    return Atoms(found.numbers, found.positions, cell=found.cell, pbc=True)
-
-
-def _bonds(slab: Slab) -> float:
-    """Return how many neighbours an atom of a slab has on average, of those that are not much farther away than the nearest."""
-    atoms = _atoms(slab)
-    return float(len(neighbor_list("i", atoms, BONDS * nearest_distance(atoms))) / len(atoms))
-
-
-def _upright(slab: Slab) -> Atoms:
-    """Return a slab in a cell whose third vector is along its normal, and whose first two are the shortest."""
-    atoms = _atoms(slab.get_orthogonal_c_slab())
-    atoms.set_cell(minkowski_reduce(atoms.cell.array, pbc=(True, True, False))[0])
-    return atoms
-
-
-def _useless(slab: Slab, standard: Structure) -> str | None:
-    """Return why a slab has no surface energy of its own, or None."""
-    if slab.composition.reduced_formula != standard.composition.reduced_formula:
-        return f"not stoichiometric ({slab.composition.reduced_formula}), its energy depends on chemical potentials"
-    operations = SpacegroupAnalyzer(slab, symprec=0.1).get_symmetry_operations()
-    if not any(np.allclose(operation.rotation_matrix[2], (0, 0, -1)) for operation in operations):
-        return "its two sides differ, only the sum of their energies is known"
-    return None
 
 
 def _area(slab: Atoms) -> float:

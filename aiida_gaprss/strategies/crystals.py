@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar, TypeAlias
 
 import numpy as np
 from ase import Atoms
 from pydantic import Field
 
-from aiida_gaprss.settings.model import Name
+from aiida_gaprss.settings.model import Name, Positive
 from aiida_gaprss.strategies.base import CampaignFormula, Strategy, StrategyError
 from aiida_gaprss.structures.seeding import stage_seed
+from aiida_gaprss.structures.symmetry import CrystalError
+
+#: Of a cell to that of its crystal.
+RelativeVolume: TypeAlias = Annotated[Positive, Field(ge=0.3, le=3)]
 
 
 class OfCrystals(Strategy):
@@ -29,7 +33,7 @@ class OfCrystals(Strategy):
     def of_crystal(self, crystal: Atoms, rng: np.random.Generator) -> list[Atoms]:
         """Return the frames of a crystal, which is periodic and has nothing but atoms; ``parameters`` in ``info`` says how made.
 
-        :raises StrategyError: if there are none of this crystal.
+        :raises StrategyError: if there are none of this crystal; a ``CrystalError`` of the geometry becomes one.
         """
 
     def frames(self, crystals: Sequence[Atoms], formula: CampaignFormula, seed: int) -> list[Atoms]:
@@ -46,7 +50,7 @@ class OfCrystals(Strategy):
             rng = np.random.default_rng(stage_seed(seed, 0, f"{self.kind} {name}"))
             try:
                 made = self.of_crystal(plain, rng)
-            except StrategyError as error:
+            except (CrystalError, StrategyError) as error:
                 raise StrategyError(f"{self.kind}: crystal {name}: {error}") from error
             for number, atoms in enumerate(made):
                 atoms.info.update(frame_id=f"{self.kind}-{name}-{number:04d}", parent=name)
@@ -60,6 +64,26 @@ def displaced(atoms: Atoms, deviation: float, rng: np.random.Generator) -> Atoms
     out = atoms.copy()
     out.positions += rng.normal(0.0, deviation, out.positions.shape)
     return out
+
+
+def with_copies(atoms: Atoms, copies: int, deviation: float, words: str, rng: np.random.Generator) -> list[Atoms]:
+    """Return atoms as they are, and copies whose coordinates are displaced normally; both with parameters in words.
+
+    :param deviation: standard deviation of the displacements, Å.
+    """
+    frames = [atoms.copy()] + [displaced(atoms, deviation, rng) for _ in range(copies)]
+    for number, frame in enumerate(frames):
+        frame.info["parameters"] = f"{words}, displaced" if number else f"{words}, as made"
+    return frames
+
+
+def refuse_larger(number: int, most: int) -> None:
+    """Refuse a supercell of so many atoms.
+
+    :raises StrategyError: if they are more than the setting ``most_atoms`` allows.
+    """
+    if number > most:
+        raise StrategyError(f"the supercell has {number} atoms, expected at most {most} (most_atoms)")
 
 
 def strained(atoms: Atoms, strain: np.ndarray) -> Atoms:

@@ -7,7 +7,7 @@ volumes. The paper finds that both together do best.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
@@ -17,8 +17,8 @@ from pydantic import Field
 from aiida_gaprss.runners.conductivity import SYMMETRY, ase_atoms, diagonal, phonopy_atoms
 from aiida_gaprss.settings.model import AtomCount, Count, Length, Positive
 from aiida_gaprss.strategies.base import StrategyError
-from aiida_gaprss.strategies.crystals import OfCrystals, displaced, scaled
-from aiida_gaprss.structures.nondiagonal import GridError, primitive
+from aiida_gaprss.strategies.crystals import OfCrystals, RelativeVolume, displaced, refuse_larger, scaled
+from aiida_gaprss.structures.nondiagonal import primitive
 
 
 class _Supercells(OfCrystals):
@@ -34,13 +34,9 @@ class _Supercells(OfCrystals):
 
         :raises StrategyError: if there is no symmetry, or too many atoms.
         """
-        try:
-            cell = primitive(crystal, self.symmetry_A)
-        except GridError as error:
-            raise StrategyError(str(error)) from error
+        cell = primitive(crystal, self.symmetry_A)
         matrix = diagonal(cell, self.length_A) if self.supercell is None else np.diag(self.supercell)
-        if (number := len(cell) * int(np.prod(np.diag(matrix)))) > self.most_atoms:
-            raise StrategyError(f"the supercell has {number} atoms, expected at most {self.most_atoms} (most_atoms)")
+        refuse_larger(len(cell) * int(np.prod(np.diag(matrix))), self.most_atoms)
         return cell, matrix
 
 
@@ -73,9 +69,7 @@ class Rattled(_Supercells):
 
     kind: Literal["rattled"] = "rattled"
     #: About as many for each crystal as in the paper, where the volumes are said to differ by a few percent in the lattice.
-    volumes: list[Annotated[Positive, Field(ge=0.3, le=3)]] = Field(
-        [0.94, 0.97, 1.0, 1.03, 1.06], min_length=1, description="relative to the crystal's"
-    )
+    volumes: list[RelativeVolume] = Field([0.94, 0.97, 1.0, 1.03, 1.06], min_length=1, description="relative to the crystal's")
     copies: Count = Field(2, description="at each volume")
     displacement_A: Positive = Field(0.01, description="standard deviation of the displacement of each coordinate, Å")
 

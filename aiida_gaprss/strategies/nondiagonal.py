@@ -6,7 +6,7 @@ irreducible wavevectors of a 4×4×4 grid, scaled, strained and with displaced a
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
@@ -14,8 +14,8 @@ from pydantic import Field
 
 from aiida_gaprss.settings.model import AtomCount, Count, LengthOrZero, Positive, PositiveOrZero
 from aiida_gaprss.strategies.base import StrategyError
-from aiida_gaprss.strategies.crystals import OfCrystals, displaced, random_strain, scaled, strained
-from aiida_gaprss.structures.nondiagonal import GridError, fewest, primitive, supercells
+from aiida_gaprss.strategies.crystals import OfCrystals, RelativeVolume, displaced, random_strain, scaled, strained
+from aiida_gaprss.structures.nondiagonal import fewest, primitive, supercells
 
 #: Wavevectors of a grid at most: what a setting of three numbers may ask for by mistake.
 MOST_WAVEVECTORS = 8000
@@ -29,7 +29,7 @@ class NonDiagonal(OfCrystals):
 
     kind: Literal["nondiagonal"] = "nondiagonal"
     grid: tuple[AtomCount, AtomCount, AtomCount] = Field((4, 4, 4), description="wavevectors along the reciprocal vectors")
-    volumes: list[Annotated[Positive, Field(ge=0.3, le=3)]] = Field(
+    volumes: list[RelativeVolume] = Field(
         [0.94, 0.97, 1.0, 1.03, 1.06], min_length=1, description="relative to the crystal's; the paper does not say which"
     )
     copies: Count = Field(5, description="of each supercell at each volume; Allen has about 100 of each in all")
@@ -44,11 +44,8 @@ class NonDiagonal(OfCrystals):
         """Return the primitive cell at each volume, and the displaced supercells of one wavevector after another."""
         if (number := int(np.prod(self.grid))) > MOST_WAVEVECTORS:
             raise StrategyError(f"grid {list(self.grid)} has {number} wavevectors, expected at most {MOST_WAVEVECTORS}")
-        try:
-            cell = primitive(crystal, self.symmetry_A)
-            found = supercells(cell, self.grid)
-        except GridError as error:
-            raise StrategyError(str(error)) from error
+        cell = primitive(crystal, self.symmetry_A)
+        found = supercells(cell, self.grid)
         frames = []
         for volume in self.volumes:
             frames.append(scaled(cell, volume))

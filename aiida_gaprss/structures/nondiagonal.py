@@ -5,17 +5,19 @@ J. H. Lloyd-Williams and B. Monserrat, Phys. Rev. B 92, 184301 (2015).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import spglib
 from ase import Atoms
 from ase.build import make_supercell
 from ase.geometry import minkowski_reduce
+
+from aiida_gaprss.structures.symmetry import CrystalError, Symmetry, spglib_finds
 
 #: How far atoms may be from where symmetry has them, Å.
 SYMMETRY = 1e-5
@@ -26,10 +28,6 @@ WHOLE = 1e-6
 
 #: In the reciprocal vectors of a crystal.
 Wavevector: TypeAlias = tuple[Fraction, Fraction, Fraction]
-
-
-class GridError(ValueError):
-    """A grid of wavevectors that cannot be, or a crystal that has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,24 +64,12 @@ def primitive(crystal: Atoms, tolerance: float) -> Atoms:
     """Return the primitive cell of a crystal, with its shortest vectors, as it lies there.
 
     :param tolerance: of the symmetry, Å.
-    :raises GridError: if no symmetry is found.
+    :raises CrystalError: if no symmetry is found.
     """
-    vectors, scaled, numbers = _by_spglib(spglib.standardize_cell, crystal, tolerance, to_primitive=True, no_idealize=True)
-    out = Atoms(numbers, scaled_positions=scaled, cell=vectors, pbc=True)
+    out = Symmetry(crystal, tolerance).primitive.copy()
     out.set_cell(compact(out, np.eye(3, dtype=int)) @ out.cell.array)
     out.wrap()
     return out
-
-
-def _by_spglib(look: Callable[..., Any], crystal: Atoms, tolerance: float, *args: Any, **how: Any) -> Any:
-    cell = (crystal.cell.array, crystal.get_scaled_positions(), crystal.numbers)
-    try:
-        found = look(*args, cell, symprec=tolerance, **how)
-    except spglib.SpglibError:  # raised, or not, as whatever else has been imported wants it
-        found = None
-    if found is None:
-        raise GridError(f"spglib finds no symmetry of the crystal to {tolerance:g} Å: are two atoms at one place?")
-    return found
 
 
 def _mesh(crystal: Atoms, grid: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -92,8 +78,8 @@ def _mesh(crystal: Atoms, grid: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     :return: shapes (n,), (n, 3).
     """
     if len(grid) != 3 or min(grid) < 1:
-        raise GridError(f"the grid is {list(grid)}, expected three whole numbers above 0")
-    mapping, addresses = _by_spglib(spglib.get_ir_reciprocal_mesh, crystal, SYMMETRY, list(grid), is_shift=[0, 0, 0])
+        raise CrystalError(f"the grid is {list(grid)}, expected three whole numbers above 0")
+    mapping, addresses = spglib_finds(spglib.get_ir_reciprocal_mesh, crystal, SYMMETRY, list(grid), is_shift=[0, 0, 0])
     return mapping, addresses
 
 
@@ -103,7 +89,7 @@ def irreducible(crystal: Atoms, grid: Sequence[int]) -> list[tuple[Wavevector, i
     Related are those that an operation of the space group, or the reversal of time, carries into each other (spglib).
 
     :param crystal: a primitive cell; of another one, the wavevectors are those of the other one.
-    :raises GridError: if the grid has not three numbers above 0, or no space group is found.
+    :raises CrystalError: if the grid has not three numbers above 0, or no space group is found.
     """
     mapping, addresses = _mesh(crystal, grid)
     out: list[tuple[Wavevector, int]] = []
@@ -149,7 +135,7 @@ def supercells(crystal: Atoms, grid: Sequence[int]) -> list[Supercell]:
 
     :param crystal: a primitive cell.
     :param grid: numbers of wavevectors along the reciprocal vectors.
-    :raises GridError: as :func:`irreducible`.
+    :raises CrystalError: as :func:`irreducible`.
     """
     found = [Supercell(compact(crystal, smallest(q)), (q,), (weight,)) for q, weight in irreducible(crystal, grid)]
     return sorted(found, key=lambda one: one.size)

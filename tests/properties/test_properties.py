@@ -10,8 +10,9 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
-from aiida_gaprss.properties.base import PropertyError, labelled, property_of
+from aiida_gaprss.properties.base import Property, PropertyError, labelled, property_of
 from aiida_gaprss.properties.elastic import Elastic, elastic_constants, relaxed
+from aiida_gaprss.structures.symmetry import Symmetry
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
@@ -125,3 +126,31 @@ def test_packages_that_are_wrong(other_package, text, entry, message):
     other_package("my_properties", text, f'[project.entry-points."aiida_gaprss.properties"]\n{entry}')
     with pytest.raises(PropertyError, match=message):
         property_of({"kind": entry.split()[0]})
+
+
+class Sites(Property):
+    """Of somebody who asks geometry, and knows nothing of its errors."""
+
+    kind: str = "sites"
+
+    def plan(self, crystal):
+        return [crystal[Symmetry(crystal).sites]]
+
+    def result(self, crystal, done, prefix):
+        return {"sites": len(Symmetry(crystal).sites)}
+
+
+class MoreSites(Sites):
+    """Nothing of its own."""
+
+
+@pytest.mark.parametrize("kind", [Sites, MoreSites])
+def test_what_geometry_says_is_said_by_the_property(kind):
+    twice = Atoms("Cu2", positions=[(0, 0, 0), (0, 0, 0)], cell=[3, 3, 3], pbc=True)
+    message = "spglib finds no symmetry of the crystal to 0.01 Å: are two atoms at one place?"
+    assert kind().faults(twice, 1.0) == [message]
+    for ask in (lambda: kind().plan(twice), lambda: kind().result(twice, [], "REF")):
+        with pytest.raises(PropertyError, match=re.escape(message)):
+            ask()
+    assert kind().result(bulk("Cu"), [], "REF") == {"sites": 1}
+    assert Sites.plan.__name__ == "plan"

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from scipy.spatial import Voronoi, cKDTree
 
-from aiida_gaprss.properties.supercells import Symmetry
+from aiida_gaprss.structures.symmetry import Symmetry
 
 #: Å; holes nearer to each other than this are one.
 ONE_HOLE = 0.5
