@@ -6,16 +6,18 @@ distributed over the others.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
 from pydantic import Field, model_validator
 from pymatgen.core import Structure
+from pymatgen.io.cif import CifFile
 
 from aiida_gaprss.settings.model import AtomCount, AtomCountOrZero, Count
 from aiida_gaprss.strategies.base import CampaignFormula, Strategy, StrategyError
@@ -81,12 +83,7 @@ class Occupancy(Strategy):
         """
         if self.text is None:
             raise StrategyError(f"{self.kind}: {self.file!r} has not been read (see with_texts)")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that occupancies are no whole numbers, which is what is wanted
-                structure = Structure.from_str(self.text, fmt="cif", primitive=False)
-        except Exception as error:  # the reader raises what its parts happen to raise
-            raise StrategyError(f"{self.kind}: the CIF is not readable: {error}") from error
+        structure = self._read(self.text)
         check_total(round(structure.composition.num_atoms * np.prod(self.supercell)), "supercell")
         structure.make_supercell(self.supercell)
         occupancies = []
@@ -100,6 +97,20 @@ class Occupancy(Strategy):
             raise StrategyError(f"{self.kind}: all {len(structure)} sites of the CIF are full, expected some occupied in part")
         return sites
 
+    def _read(self, text: str) -> Structure:
+        """Return what is in the CIF, whose occupancies are numbers: the reader takes all else for full sites."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that occupancies are no whole numbers, which is what is wanted
+                structure = Structure.from_str(text, fmt="cif", primitive=False)
+                told = [part for block in CifFile.from_str(text).data.values() for part in _column(block.data)]
+        except Exception as error:  # the reader raises what its parts happen to raise
+            raise StrategyError(f"{self.kind}: the CIF is not readable: {error}") from error
+        for part in told:
+            if not re.fullmatch(r"(0?\.\d+|0|[01]\.\d*|1)(\(\d+\))?", part):
+                raise StrategyError(f"{self.kind}: the CIF has an occupancy {part!r}, expected a number between 0 and 1")
+        return structure
+
     def separations(self, symbols: Sequence[str]) -> dict[tuple[str, str], float]:
         """Return the shortest distance of each pair, Å, under both orders."""
         if self.min_separation is not None:
@@ -108,3 +119,9 @@ class Occupancy(Strategy):
             return estimated_separations({symbol: low for symbol, (low, _) in estimated_volumes(symbols).items()})
         except RandomCellError as error:  # an element of which no density is known
             raise RandomCellError(f"min_separation: cannot be estimated, give it ({error.message})") from error
+
+
+def _column(block: Mapping[str, Any]) -> list[str]:
+    """Return the occupancies of a CIF as they stand there."""
+    told = block.get("_atom_site_occupancy", [])
+    return [told] if isinstance(told, str) else list(told)
