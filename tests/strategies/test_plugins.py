@@ -26,7 +26,27 @@ from aiida_gaprss.structures.elements import atomic_volume
 from aiida_gaprss.workflows.search import validate_search
 
 PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
-OURS = ["airss", "dimers", "distort", "fragments", "random"]
+OURS = [
+    *("airss", "bain", "dimers", "displacements", "distort", "fragments"),
+    *("nondiagonal", "occupancy", "random", "rattled", "strained"),
+]
+HALF = """\
+data_half
+_cell_length_a 4
+_cell_length_b 4
+_cell_length_c 4
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Si1 0 0 0 0.5
+Si2 0.5 0.5 0.5 0.5
+"""
 
 
 @pytest.fixture
@@ -80,6 +100,7 @@ def test_ours_are_installed():
         ({"kind": "fragments", "fragment": "1\nProperties=species:S:1:pos:R:3\nSi 0 0 0", "n_fragments": [2, 4]}, 1, {"random"}),
         ({"kind": "dimers", "points": 4}, 3 * 4, {"dimer"}),
         ({"kind": "distort", "number": 3}, 2 * 4, {"crystal"}),
+        ({"kind": "occupancy", "text": HALF, "number": 3}, 3, {"occupancy"}),
     ],
 )
 def test_each_makes_what_it_says(settings, number, types):
@@ -89,6 +110,26 @@ def test_each_makes_what_it_says(settings, number, types):
     assert len(made) == strategy.most(2, formula) == number
     assert {atoms.info["config_type"] for atoms in made} == types
     assert fr.dumps(made) == fr.dumps(strategy_of(strategy.model_dump()).apply(crystals(), formula, 7))
+
+
+@pytest.mark.parametrize(
+    ("settings", "number"),
+    [
+        ({"kind": "nondiagonal", "grid": [2, 2, 2], "copies": 2, "volumes": [1.0]}, 2 * (1 + 3 * 2)),
+        ({"kind": "bain", "grid": [1, 1, 1], "copies": 2, "volumes": [1.0], "etas": [0.5]}, 2 * (1 + 2)),
+        ({"kind": "displacements", "supercell": [2, 2, 2]}, 2 * (1 + 1)),
+        ({"kind": "rattled", "supercell": [2, 2, 2], "volumes": [0.98, 1.02]}, 2 * 2 * 2),
+        ({"kind": "strained", "supercell": [1, 1, 1], "strains": [-0.02, 0.02]}, 2 * (1 + 6 * 2)),
+    ],
+)
+def test_as_many_as_the_crystals_make(settings, number):
+    """Those whose number is known when they are made; the same from what a record has of their settings."""
+    strategy = strategy_of(settings)
+    made = strategy.apply(crystals(), {"Si": 1}, 7)
+    assert strategy.most(2, {"Si": 1}) is None
+    assert len(made) == number
+    assert {atoms.info["config_type"] for atoms in made} == {settings["kind"]}
+    assert fr.dumps(made) == fr.dumps(strategy_of(strategy.model_dump()).apply(crystals(), {"Si": 1}, 7))
 
 
 def test_distorted_cells_know_their_crystal():
@@ -103,7 +144,7 @@ def test_distorted_cells_know_their_crystal():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "distrot"}, r"kind is 'distrot', expected one of airss, dimers, distort, fragments, random \(installed for"),
+        ({"kind": "distrot"}, rf"kind is 'distrot', expected one of {', '.join(OURS)} \(installed for"),
         ({}, "kind is 'None', expected one of airss"),
         ({"kind": "distort", "number": 0}, "distort.number: .*greater than 0"),
         ({"kind": "dimers", "range": [2, 1]}, r"dimers.*: range is \[2.0, 1.0\]"),
@@ -137,7 +178,7 @@ def test_a_package_of_somebody_else(of_page):
     assert strategy.most(2, {"Si": 1}) == 6
     with pytest.raises(StrategyError, match="vacancies: needs crystals"):
         strategy.apply([], {"Si": 1}, seed=1)
-    with pytest.raises(StrategyError, match="expected one of airss, dense, dimers"):
+    with pytest.raises(StrategyError, match="expected one of airss, bain, dense, dimers"):
         strategy_of({"kind": "nothing"})
 
 
