@@ -592,7 +592,7 @@ def campaign(run, campaign_codes, campaign_text, remembered, tmp_path):
 
 @pytest.fixture
 def looped_campaign(run, campaign_codes, campaign_text, dataset, remembered, tmp_path):
-    """The node of one with all parts: a dataset, generations that are measured, known crystals, a search, refinement; it runs once.
+    """The node of one with all parts, which runs once: a dataset, measured generations, crystals, a search, refinement.
 
     Its thresholds are so wide that it ends after two generations of three.
     """

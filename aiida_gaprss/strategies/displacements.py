@@ -14,7 +14,7 @@ from ase import Atoms
 from phonopy import Phonopy
 from pydantic import Field
 
-from aiida_gaprss.runners.conductivity import SYMMETRY, ase_atoms, diagonal, phonopy_atoms
+from aiida_gaprss.runners.conductivity import ase_atoms, diagonal, phonopy_atoms
 from aiida_gaprss.settings.model import AtomCount, Count, Length, Positive
 from aiida_gaprss.strategies.base import StrategyError
 from aiida_gaprss.strategies.crystals import OfCrystals, RelativeVolume, displaced, refuse_larger, scaled
@@ -51,7 +51,7 @@ class Displacements(_Supercells):
         """Return the supercells, the undisplaced one first; nothing is random."""
         cell, matrix = self.cell(crystal)
         try:
-            found = Phonopy(phonopy_atoms(cell), matrix, primitive_matrix=np.eye(3), symprec=SYMMETRY, log_level=0)
+            found = Phonopy(phonopy_atoms(cell), matrix, primitive_matrix=np.eye(3), symprec=self.symmetry_A, log_level=0)
         except (RuntimeError, ValueError) as error:
             raise StrategyError(f"phonopy: {error}") from error
         found.generate_displacements(distance=self.displacement_A)

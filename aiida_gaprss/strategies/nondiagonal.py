@@ -38,6 +38,7 @@ class NonDiagonal(OfCrystals):
     cover: Literal["each", "fewest"] = Field(
         "each", description="a supercell for each wavevector, as in the paper, or the fewest in which all of them fit"
     )
+    most_atoms: Count = Field(1000, description="a supercell of more atoms is refused")
     symmetry_A: Positive = Field(1e-2, description="to which the symmetry of the crystal is looked for, Å")
 
     def of_crystal(self, crystal: Atoms, rng: np.random.Generator) -> list[Atoms]:
@@ -45,12 +46,14 @@ class NonDiagonal(OfCrystals):
         if (number := int(np.prod(self.grid))) > MOST_WAVEVECTORS:
             raise StrategyError(f"grid {list(self.grid)} has {number} wavevectors, expected at most {MOST_WAVEVECTORS}")
         cell = primitive(crystal, self.symmetry_A)
-        found = supercells(cell, self.grid)
+        found = supercells(cell, self.grid, self.symmetry_A)
+        if (largest := found[-1].size * len(cell)) > self.most_atoms:
+            raise StrategyError(f"grid {list(self.grid)} needs {largest} atoms, expected at most {self.most_atoms} (most_atoms)")
         frames = []
         for volume in self.volumes:
             frames.append(scaled(cell, volume))
             frames[-1].info["parameters"] = f"volume {volume:g}"
-        for one in found if self.cover == "each" else fewest(found, cell, self.grid):
+        for one in found if self.cover == "each" else fewest(found, cell, self.grid, self.symmetry_A):
             supercell = one.build(cell)
             for volume in self.volumes:
                 for _ in range(self.copies):

@@ -6,15 +6,18 @@ distributed over the others.
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
 from pydantic import Field, model_validator
 from pymatgen.core import Structure
+from pymatgen.io.cif import CifFile
 
 from aiida_gaprss.settings.model import AtomCount, AtomCountOrZero, Count
 from aiida_gaprss.strategies.base import CampaignFormula, Strategy, StrategyError
@@ -59,7 +62,9 @@ class Occupancy(Strategy):
         try:
             sites = self.sites
             composition = self.composition or rounded(sites.expected)
-            check_total(sum(composition.values()), "the composition")
+            for symbol in composition:
+                check_element("composition", symbol)
+            check_total(sum(composition.values()), "composition")
             table = self.separations(sorted({*composition, *sites.expected}))
             frames = []
             for number in range(self.number):
@@ -77,23 +82,46 @@ class Occupancy(Strategy):
         :raises StrategyError: if the CIF cannot be read.
         """
         if self.text is None:
-            raise StrategyError(f"{self.kind}: {self.file!r} has not been read")
+            raise StrategyError(f"{self.kind}: {self.file!r} has not been read (see with_texts)")
+        structure = self._read(self.text)
+        check_total(round(structure.composition.num_atoms * np.prod(self.supercell)), "supercell")
+        structure.make_supercell(self.supercell)
+        occupancies = []
+        for site in structure:
+            occupancies.append(Counter[str]())
+            for kind, part in site.species.items():  # also of one element in two states of oxidation
+                check_element("text", symbol := str(getattr(kind, "symbol", kind)))
+                occupancies[-1][symbol] += float(part)  # type: ignore[assignment]
+        sites = Sites(structure.cart_coords, structure.lattice.matrix, tuple(occupancies))
+        if not sites.choices:
+            raise StrategyError(f"{self.kind}: all {len(structure)} sites of the CIF are full, expected some occupied in part")
+        return sites
+
+    def _read(self, text: str) -> Structure:
+        """Return what is in the CIF, whose occupancies are numbers: the reader takes all else for full sites."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that occupancies are no whole numbers, which is what is wanted
-                structure = Structure.from_str(self.text, fmt="cif", primitive=False)
+                structure = Structure.from_str(text, fmt="cif", primitive=False)
+                told = [part for block in CifFile.from_str(text).data.values() for part in _column(block.data)]
         except Exception as error:  # the reader raises what its parts happen to raise
             raise StrategyError(f"{self.kind}: the CIF is not readable: {error}") from error
-        structure.make_supercell(self.supercell)
-        occupancies = tuple(
-            {str(getattr(kind, "symbol", kind)): float(part) for kind, part in site.species.items()} for site in structure
-        )
-        for symbol in {symbol for site in occupancies for symbol in site}:
-            check_element(self.kind, symbol)
-        return Sites(structure.cart_coords, structure.lattice.matrix, occupancies)
+        for part in told:
+            if not re.fullmatch(r"(0?\.\d+|0|[01]\.\d*|1)(\(\d+\))?", part):
+                raise StrategyError(f"{self.kind}: the CIF has an occupancy {part!r}, expected a number between 0 and 1")
+        return structure
 
     def separations(self, symbols: Sequence[str]) -> dict[tuple[str, str], float]:
         """Return the shortest distance of each pair, Å, under both orders."""
         if self.min_separation is not None:
             return pair_separations(self.min_separation, symbols)
-        return estimated_separations({symbol: low for symbol, (low, _) in estimated_volumes(symbols).items()})
+        try:
+            return estimated_separations({symbol: low for symbol, (low, _) in estimated_volumes(symbols).items()})
+        except RandomCellError as error:  # an element of which no density is known
+            raise RandomCellError(f"min_separation: cannot be estimated, give it ({error.message})") from error
+
+
+def _column(block: Mapping[str, Any]) -> list[str]:
+    """Return the occupancies of a CIF as they stand there."""
+    told = block.get("_atom_site_occupancy", [])
+    return [told] if isinstance(told, str) else list(told)

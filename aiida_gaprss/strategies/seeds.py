@@ -190,15 +190,21 @@ def _fragment(text: str, edge: float) -> Atoms:
     return atoms
 
 
+#: Kinds of strategies whose ``text`` may be given as a ``file``.
+WITH_TEXT = ("airss", "occupancy")
+
+
 def with_texts(seeds: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the settings of seeds, every file of an AIRSS seed read into its text, and by name why a file cannot be read.
+    """Return settings of strategies, every file of a kind that has a text read into it, and by name why a file cannot be read.
 
     :param seeds: by name, as they stand in a campaign file; what is wrong in itself is passed over.
     :param folder: what the files are relative to.
     """
     out, faults = dict(seeds), {}
     for name, seed in seeds.items():
-        if isinstance(seed, Mapping) and seed.get("kind") == "airss" and isinstance(seed.get("file"), str) and "text" not in seed:
+        if not isinstance(seed, Mapping) or seed.get("kind") not in WITH_TEXT:
+            continue
+        if isinstance(seed.get("file"), str) and "text" not in seed:
             try:
                 text = read_text(folder / seed["file"], MOST_BYTES)
             except OutsideError as exception:

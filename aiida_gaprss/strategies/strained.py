@@ -1,4 +1,9 @@
-"""Strained supercells: six modes, from compressed to stretched (Zuo et al., J. Phys. Chem. A 124, 731 (2020))."""
+"""Strained supercells: six modes, from compressed to stretched.
+
+Y. Zuo et al., J. Phys. Chem. A 124, 731 (2020), who refer to M. de Jong et al., Sci. Data 2, 150009 (2015). What was labelled for
+that paper is not of one kind: in the published data of silicon one component of the Green–Lagrange strain has each amount; those
+of molybdenum are stretched by it, or sheared by it at constant volume.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,9 @@ from aiida_gaprss.strategies.crystals import OfCrystals, strained
 #: Mode by mode, in Voigt's order: xx yy zz yz xz xy.
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
+#: What a strain is: see :func:`stretch`.
+Measure = Literal["green-lagrange", "simple", "engineering"]
+
 #: Strain of a mode at most: beyond it a cell is another crystal.
 Strain = Annotated[Real, Field(gt=-0.5, lt=0.5)]
 
@@ -28,17 +36,22 @@ class Strained(OfCrystals):
         description="of each mode; 0 is made once",
     )
     modes: list[Annotated[Count, Field(le=6)]] = Field(
-        [1, 2, 3, 4, 5, 6], min_length=1, description="1 to 3: along x, y, z; 4 to 6: engineering shear strains yz, xz, xy"
+        [1, 2, 3, 4, 5, 6], min_length=1, description="1 to 3: along x, y, z; 4 to 6: shear yz, xz, xy"
+    )
+    measure: Measure = Field(
+        "green-lagrange",
+        description="of which a component has each amount: green-lagrange (published Si); simple: stretched or sheared by it "
+        "(published Mo); engineering: the small strain, shear counted twice",
     )
     supercell: tuple[AtomCount, AtomCount, AtomCount] = Field(
         (3, 3, 3), description="repetitions of the crystal as it is given; Zuo: 3 of conventional cells, 2 of diamond"
     )
 
-    @field_validator("modes")
+    @field_validator("modes", "strains")
     @classmethod
-    def _once(cls, value: list[int]) -> list[int]:
+    def _once(cls, value: list[float]) -> list[float]:
         if len(set(value)) < len(value):
-            raise ValueError(f"modes are {value}, expected each once")
+            raise ValueError(f"{value} has the same number twice, expected each once")
         return value
 
     def of_crystal(self, crystal: Atoms, rng: np.random.Generator) -> list[Atoms]:
@@ -49,14 +62,31 @@ class Strained(OfCrystals):
         for mode in self.modes:
             for amount in self.strains:
                 if amount:
-                    frames.append(strained(supercell, voigt(mode, amount)))
+                    frames.append(strained(supercell, stretch(mode, amount, self.measure) - np.eye(3)))
                     frames[-1].info["parameters"] = f"mode {mode}, strain {amount:g}"
         return frames
 
 
-def voigt(mode: int, amount: float) -> np.ndarray:
-    """Return the strain tensor of one of Voigt's six components; of shear, half of it on either side; shape (3, 3)."""
+def stretch(mode: int, amount: float, measure: Measure) -> np.ndarray:
+    """Return the symmetric matrix U, shape (3, 3), that turns vectors r of a cell into U r: a strain without a rotation.
+
+    green-lagrange: U² = 1 + 2 E, with Eᵢⱼ = Eⱼᵢ = amount; a shear strain is half of the engineering one, and shear makes the
+    cell smaller. simple: U² = Fᵀ F, F = 1 + amount eⱼ eᵢᵀ; shear keeps the volume. engineering: U = 1 + ε, εᵢⱼ = εⱼᵢ = amount, or
+    half of it in shear. To the first order in the amount the last two are the same.
+
+    :param mode: component in Voigt's order, from 1: ij is xx, yy, zz, yz, xz, xy.
+    """
     i, j = VOIGT[mode - 1]
-    strain = np.zeros((3, 3))
-    strain[i, j] = strain[j, i] = amount if i == j else amount / 2
-    return strain
+    unit = np.zeros((3, 3))
+    unit[j, i] = amount
+    if measure == "engineering":
+        return np.eye(3) + (unit + unit.T) / 2
+    if measure == "simple":
+        return _root((np.eye(3) + unit).T @ (np.eye(3) + unit))
+    return _root(np.eye(3) + 2 * np.where(np.eye(3, dtype=bool), unit, unit + unit.T))
+
+
+def _root(matrix: np.ndarray) -> np.ndarray:
+    """Return the positive square root of a positive matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * np.sqrt(values)) @ vectors.T)

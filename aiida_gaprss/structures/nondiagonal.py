@@ -5,10 +5,10 @@ J. H. Lloyd-Williams and B. Monserrat, Phys. Rev. B 92, 184301 (2015).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import lcm
+from math import gcd, lcm
 from typing import TypeAlias
 
 import numpy as np
@@ -72,26 +72,27 @@ def primitive(crystal: Atoms, tolerance: float) -> Atoms:
     return out
 
 
-def _mesh(crystal: Atoms, grid: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _mesh(crystal: Atoms, grid: Sequence[int], tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """Return for each wavevector of a grid with Γ in it the number of the one that stands for it, and all of them as integers.
 
     :return: shapes (n,), (n, 3).
     """
     if len(grid) != 3 or min(grid) < 1:
         raise CrystalError(f"the grid is {list(grid)}, expected three whole numbers above 0")
-    mapping, addresses = spglib_finds(spglib.get_ir_reciprocal_mesh, crystal, SYMMETRY, list(grid), is_shift=[0, 0, 0])
+    mapping, addresses = spglib_finds(spglib.get_ir_reciprocal_mesh, crystal, tolerance, list(grid), is_shift=[0, 0, 0])
     return mapping, addresses
 
 
-def irreducible(crystal: Atoms, grid: Sequence[int]) -> list[tuple[Wavevector, int]]:
+def irreducible(crystal: Atoms, grid: Sequence[int], tolerance: float = SYMMETRY) -> list[tuple[Wavevector, int]]:
     """Return the irreducible wavevectors of a grid with Γ in it, and how many of the grid each stands for.
 
     Related are those that an operation of the space group, or the reversal of time, carries into each other (spglib).
 
     :param crystal: a primitive cell; of another one, the wavevectors are those of the other one.
+    :param tolerance: of the symmetry, Å.
     :raises CrystalError: if the grid has not three numbers above 0, or no space group is found.
     """
-    mapping, addresses = _mesh(crystal, grid)
+    mapping, addresses = _mesh(crystal, grid, tolerance)
     out: list[tuple[Wavevector, int]] = []
     for number, weight in zip(*np.unique(mapping, return_counts=True), strict=True):
         a, b, c = (Fraction(int(k), int(n)) for k, n in zip(addresses[number], grid, strict=True))
@@ -99,28 +100,19 @@ def irreducible(crystal: Atoms, grid: Sequence[int]) -> list[tuple[Wavevector, i
     return out
 
 
-def hermite_forms(size: int) -> Iterator[np.ndarray]:
-    """Yield the Hermite normal forms of a determinant: every lattice of supercells of so many cells once.
-
-    G. L. W. Hart and R. W. Forcade, Phys. Rev. B 77, 224115 (2008), eq. 1; upper triangles here, as in PRB 92, 184301, eq. 8.
-    """
-    for a in (n for n in range(1, size + 1) if size % n == 0):
-        for d in (n for n in range(1, size // a + 1) if (size // a) % n == 0):
-            f = size // (a * d)
-            for b in range(d):
-                for c in range(f):
-                    for e in range(f):
-                        yield np.array([[a, b, c], [0, d, e], [0, 0, f]])
-
-
 def smallest(q: Sequence[Fraction]) -> np.ndarray:
     """Return the Hermite normal form S of the smallest supercell into which a wave fits: S·q whole, of lcm(denominators) cells.
 
-    There is one only: its reciprocal lattice is that of the crystal and q.
+    There is one only: the lattice of all vectors along which the wave has whole periods. Row by row from the last one, each is
+    the shortest step that takes one (PRB 92, 184301, eq. 8; upper triangles). In whole numbers, as parts of the common size.
     """
     size = lcm(*(part.denominator for part in q))
-    whole = [int(part * size) for part in q]
-    return next(form for form in hermite_forms(size) if not (form @ whole % size).any())
+    x, y, z = (int(part * size) for part in q)
+    f = size // gcd(z, size)
+    d, e = next((d, e) for d in range(1, size + 1) for e in range(f) if (d * y + e * z) % size == 0)
+    a = size // (d * f)
+    b, c = next((b, c) for b in range(d) for c in range(f) if (a * x + b * y + c * z) % size == 0)
+    return np.array([[a, b, c], [0, d, e], [0, 0, f]])
 
 
 def compact(crystal: Atoms, matrix: np.ndarray) -> np.ndarray:
@@ -130,33 +122,33 @@ def compact(crystal: Atoms, matrix: np.ndarray) -> np.ndarray:
     return reduced if np.linalg.det(reduced @ crystal.cell.array) * np.linalg.det(crystal.cell.array) > 0 else -reduced
 
 
-def supercells(crystal: Atoms, grid: Sequence[int]) -> list[Supercell]:
+def supercells(crystal: Atoms, grid: Sequence[int], tolerance: float = SYMMETRY) -> list[Supercell]:
     """Return one supercell for every irreducible wavevector of a grid, the smallest first.
 
     :param crystal: a primitive cell.
     :param grid: numbers of wavevectors along the reciprocal vectors.
+    :param tolerance: of the symmetry, Å.
     :raises CrystalError: as :func:`irreducible`.
     """
-    found = [Supercell(compact(crystal, smallest(q)), (q,), (weight,)) for q, weight in irreducible(crystal, grid)]
+    found = [Supercell(compact(crystal, smallest(q)), (q,), (weight,)) for q, weight in irreducible(crystal, grid, tolerance)]
     return sorted(found, key=lambda one: one.size)
 
 
-def fewest(found: Sequence[Supercell], crystal: Atoms, grid: Sequence[int]) -> list[Supercell]:
+def fewest(found: Sequence[Supercell], crystal: Atoms, grid: Sequence[int], tolerance: float = SYMMETRY) -> list[Supercell]:
     """Return those supercells that are needed: a wave that fits into a larger one, or its image, needs none of its own.
 
     There is one way to do it: a supercell can be left out if its wavevector, or an image of it, is a multiple of another one.
 
-    :param found: of :func:`supercells`, for the same crystal and grid.
+    :param found: of :func:`supercells`, for the same crystal, grid and tolerance.
     """
-    mapping, addresses = _mesh(crystal, grid)
+    mapping, addresses = _mesh(crystal, grid, tolerance)
     q = addresses / np.asarray(grid)
+    waves = irreducible(crystal, grid, tolerance)
     left, out = set(mapping.tolist()), []
     for one in sorted(found, key=lambda one: -one.size):
-        held = np.unique(mapping[one.holds(q)])
-        if left & set(held.tolist()):
-            left -= set(held.tolist())
-            wavevectors, weights = zip(
-                *(pair for pair in irreducible(crystal, grid) if one.holds(np.array([pair[0]]))[0]), strict=True
-            )
+        held = set(mapping[one.holds(q)].tolist())
+        if left & held:
+            left -= held
+            wavevectors, weights = zip(*(pair for pair in waves if one.holds(np.array([pair[0]]))[0]), strict=True)
             out.append(Supercell(one.matrix, wavevectors, weights))
     return sorted(out, key=lambda one: one.size)

@@ -113,7 +113,8 @@ def test_the_page(looped, tmp_path):
     assert float(rows[3]["progress_new_error_meV/atom"]) == pytest.approx(1000 * measured["new_error"])
     assert rows[0]["progress_discovery_%"] == rows[5]["median_energy_eV/atom"] == ""
     lines = plain(generations_table(looped)).splitlines()
-    assert [sum(name in line for line in lines) for name in ("begun with", "known crystals", "final search", "refined")] == [1] * 4
+    parts = ("begun with", "known crystals", "final search", "refined")
+    assert [sum(name in line for line in lines) for name in parts] == [1] * 4
 
 
 def test_what_the_labels_tell_by_themselves(looped):

@@ -27,20 +27,26 @@ from aiida_gaprss.workflows.search import validate_search
 
 PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
 OURS = [
-    *(
-        "airss",
-        "antisites",
-        "bain",
-        "dimers",
-        "displacements",
-        "distort",
-        "fragments",
-        "interstitials",
-        "nondiagonal",
-        "occupancy",
-    ),
-    *("random", "rattled", "slabs", "strained", "vacancies"),
+    *("airss", "antisites", "bain", "dimers", "displacements", "distort", "fragments", "interstitials", "isolated_atoms", "md"),
+    *("melt_quench", "nondiagonal", "occupancy", "random", "rattled", "slabs", "strained", "vacancies"),
 ]
+HALF = """\
+data_half
+_cell_length_a 4
+_cell_length_b 4
+_cell_length_c 4
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Si1 0 0 0 0.5
+Si2 0.5 0.5 0.5 0.5
+"""
 
 
 @pytest.fixture
@@ -97,6 +103,7 @@ def test_ours_are_installed():
         ({"kind": "slabs", "miller": [[1, 0, 0]], "copies": 2}, 2 * 3, {"slabs"}),
         ({"kind": "vacancies", "supercell": [2, 2, 2], "copies": 2}, 2 * 3, {"vacancies"}),
         ({"kind": "interstitials", "supercell": [2, 2, 2], "copies": 2, "config_type": "inside"}, 2 * 2 * 3, {"inside"}),
+        ({"kind": "occupancy", "text": HALF, "number": 3}, 3, {"occupancy"}),
     ],
 )
 def test_each_makes_what_it_says(settings, number, types):
@@ -107,6 +114,26 @@ def test_each_makes_what_it_says(settings, number, types):
     assert strategy.most(2, formula) in (number, None)
     assert {atoms.info["config_type"] for atoms in made} == types
     assert fr.dumps(made) == fr.dumps(strategy_of(strategy.model_dump()).apply(crystals(), formula, 7))
+
+
+@pytest.mark.parametrize(
+    ("settings", "number"),
+    [
+        ({"kind": "nondiagonal", "grid": [2, 2, 2], "copies": 2, "volumes": [1.0]}, 2 * (1 + 3 * 2)),
+        ({"kind": "bain", "grid": [1, 1, 1], "copies": 2, "volumes": [1.0], "etas": [0.5]}, 2 * (1 + 2)),
+        ({"kind": "displacements", "supercell": [2, 2, 2]}, 2 * (1 + 1)),
+        ({"kind": "rattled", "supercell": [2, 2, 2], "volumes": [0.98, 1.02]}, 2 * 2 * 2),
+        ({"kind": "strained", "supercell": [1, 1, 1], "strains": [-0.02, 0.02]}, 2 * (1 + 6 * 2)),
+    ],
+)
+def test_as_many_as_the_crystals_make(settings, number):
+    """Those whose number is known when they are made; the same from what a record has of their settings."""
+    strategy = strategy_of(settings)
+    made = strategy.apply(crystals(), {"Si": 1}, 7)
+    assert strategy.most(2, {"Si": 1}) is None
+    assert len(made) == number
+    assert {atoms.info["config_type"] for atoms in made} == {settings["kind"]}
+    assert fr.dumps(made) == fr.dumps(strategy_of(strategy.model_dump()).apply(crystals(), {"Si": 1}, 7))
 
 
 def test_distorted_cells_know_their_crystal():
