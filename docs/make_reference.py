@@ -43,8 +43,8 @@ HEAD_OF_BUILD = """# Database file and strategies: all options
 
 Made by `docs/make_reference.py` from the models that check the file of `aiida-gaprss build` ([strategies](index.md)). The keys of
 the reference (`reference`, `codes`, `options`, `max_concurrent`, `bundle`, `max_failed_fraction`, `reuse_labels`) are those of a
-[campaign file](../reference.md). Under `strategies` stand names of your choice, each with the keys of one of the kinds below; kinds
-of random cells, of which each makes one cell, are in [the reference of campaigns](../reference.md).
+[campaign file](../reference.md). Under `strategies` stand names of your choice, each with the keys of one of the kinds below;
+kinds of random cells, of which each makes one cell, are in [the reference of campaigns](../reference.md).
 """
 
 

@@ -20,16 +20,13 @@ from aiida_gaprss.campaign.file import OF_REFERENCE, Codes, Identifier, Options,
 from aiida_gaprss.campaign.inputs import label_inputs
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
-from aiida_gaprss.outside import OutsideError, read_text
 from aiida_gaprss.reference.common import kpoint_mesh
 from aiida_gaprss.settings.computer import job_options
 from aiida_gaprss.settings.faults import Fault, Place
 from aiida_gaprss.settings.model import Count, Label, Line, Model, SeedNumber, complaints
 from aiida_gaprss.settings.yamlfile import ConfigError, Lines, parse, read
 from aiida_gaprss.strategies.lists import StrategyList
-
-#: Bytes of a file that a strategy names.
-MOST_BYTES = 5_000_000
+from aiida_gaprss.strategies.seeds import with_texts
 
 
 class Found(Model):
@@ -110,16 +107,8 @@ def build_from(path: Path) -> dict[str, Any]:
 
 def _strategies(file: BuildFile, lines: Lines, path: Path) -> StrategyList:
     """Return the strategies; files that they name are read into their texts."""
-    given, faults = {}, []
-    for name, settings in file.strategies.items():
-        given[name] = settings
-        if isinstance(settings, Mapping) and isinstance(settings.get("file"), str) and "text" not in settings:
-            try:
-                text = read_text(path.parent / settings["file"], MOST_BYTES)
-            except OutsideError as error:
-                faults.append(Fault(("strategies", name, "file"), str(error)))
-                continue
-            given[name] = {**{key: value for key, value in settings.items() if key != "file"}, "text": text}
+    given, unread = with_texts(file.strategies, path.parent)
+    faults = [Fault(("strategies", name, "file"), message) for name, message in unread.items()]
     try:
         found = StrategyList(strategies=given, formula=file.formula, seed=file.seed, max_labels=file.max_labels)
     except ValidationError as error:

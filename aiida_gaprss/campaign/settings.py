@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,7 @@ from aiida_gaprss.campaign.search import SearchSettings
 from aiida_gaprss.frames import ISOLATED
 from aiida_gaprss.models.base import BaseFit
 from aiida_gaprss.models.families import FitSettings, expand, family_named, family_of, fit_settings
+from aiida_gaprss.models.regularisation import ComponentWise
 from aiida_gaprss.properties.suite import AnySuite
 from aiida_gaprss.selection.alone import REACH
 from aiida_gaprss.selection.sanity import Limits
@@ -110,6 +112,25 @@ class RefineSettings(Model):
     strategies: Strategies = Field(min_length=1, description="as in the file of aiida-gaprss build")
     max_labels: Count = Field(300, description="so many frames are labelled at most, the same number of each strategy")
     fit: FitSettings | None = Field(None, description="of the fit to everything; default: final_fit, or fit")
+    component: bool = Field(
+        True,
+        description="fit frames of small displacements and strains with sigmas of single components, as Allen and Bartók (2022); "
+        "false, or a family without regularisation: as the other frames",
+    )
+
+    def fit_to(self, kinds: Collection[str], otherwise: BaseFit) -> BaseFit:
+        """Return the settings of the fit to frames of some config types.
+
+        :param otherwise: settings, if none are given here.
+        """
+        fit: BaseFit = self.fit or otherwise
+        mine = [one.config_type_as(name) for name, one in self.strategies.items() if one.harmonic]
+        there = sorted(set(mine) & set(kinds))
+        rules = getattr(fit, "regularisation", None)
+        if not self.component or not there or rules is None:
+            return fit
+        first = ComponentWise(config_types=there)
+        return type(fit)(**{**fit.model_dump(), "regularisation": [first.model_dump(), *(rule.model_dump() for rule in rules)]})
 
     def list_of(self, seed: int) -> StrategyList:
         """Return the strategies with a seed."""

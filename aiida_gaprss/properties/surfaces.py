@@ -20,7 +20,7 @@ from aiida_gaprss.properties.formation import NOTHING, end_of, ends, worst
 from aiida_gaprss.runners.status import CONVERGED, ENDS
 from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.settings.model import Count, Length, Positive
-from aiida_gaprss.structures.slabs import Cut, Cutter, planes_of_lattice
+from aiida_gaprss.structures.slabs import Cut, Cutter, planes_of_crystal
 from aiida_gaprss.structures.supercells import moves
 
 #: J/m² in an eV/Å².
@@ -82,7 +82,7 @@ class Surfaces(Property):
         """
         if not crystal.pbc.all():
             raise PropertyError("surfaces need a crystal that is periodic in all directions")
-        planes = planes_of_lattice(crystal, self.max_index, self.symmetry_A)
+        planes = planes_of_crystal(crystal, self.max_index, self.symmetry_A)
         cutter = Cutter(self.thickness_A, self.vacuum_A, self.symmetry_A, symmetric=True)
         return cutter.cuts(crystal, planes)
 

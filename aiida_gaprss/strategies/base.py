@@ -32,6 +32,8 @@ class Strategy(Model):
     #: The task of a potential (``gaprss.<run>``) that its frames are handed to, each with its settings under ``task`` in
     #: ``info``; what that leaves is labelled, as far as it is :meth:`taken`. None: the frames themselves are labelled.
     run: ClassVar[str | None] = None
+    #: Whether its frames are crystals that are little displaced and strained: such are fitted with sigmas of their own.
+    harmonic: ClassVar[bool] = False
 
     @abstractmethod
     def most(self, crystals: int, formula: CampaignFormula) -> int | None:
@@ -48,6 +50,10 @@ class Strategy(Model):
 
         :raises StrategyError: if they cannot be made.
         """
+
+    def config_type_as(self, name: str) -> str:
+        """Return the ``config_type`` of its frames in a list where it has a name, unless they have several."""
+        return getattr(self, "config_type", None) or name
 
     def taken(self, done: Sequence[Atoms]) -> list[Atoms]:
         """Return those frames that are labelled, of what its task has left; each knows its ``parent``."""

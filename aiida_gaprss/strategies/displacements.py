@@ -7,7 +7,7 @@ volumes. The paper finds that both together do best.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
@@ -24,6 +24,7 @@ from aiida_gaprss.structures.nondiagonal import primitive
 class _Supercells(OfCrystals):
     """What both have in common: supercells of the primitive cell."""
 
+    harmonic: ClassVar[bool] = True
     length_A: Length = Field(15.0, description="every vector of the supercell is at least so long, Å")
     supercell: tuple[AtomCount, AtomCount, AtomCount] | None = Field(None, description="repetitions, instead of a length")
     most_atoms: Count = Field(1000, description="a supercell of more atoms is refused")

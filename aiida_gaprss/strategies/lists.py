@@ -90,5 +90,5 @@ class StrategyList(Model):
     def _called(atoms: Atoms, name: str, strategy: Strategy, seed: int) -> None:
         rest = str(atoms.info["frame_id"]).removeprefix(f"{strategy.kind}-")
         atoms.info.update(frame_id=f"{name}-{rest}", seed=seed)
-        if atoms.info["config_type"] == strategy.kind and getattr(strategy, "config_type", None) is None:
-            atoms.info["config_type"] = name
+        if atoms.info["config_type"] == strategy.kind:
+            atoms.info["config_type"] = strategy.config_type_as(name)

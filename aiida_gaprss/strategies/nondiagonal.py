@@ -6,7 +6,7 @@ irreducible wavevectors of a 4×4×4 grid, scaled, strained and with displaced a
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
@@ -27,6 +27,7 @@ class NonDiagonal(OfCrystals):
     The crystal itself, at each volume, comes first.
     """
 
+    harmonic: ClassVar[bool] = True
     kind: Literal["nondiagonal"] = "nondiagonal"
     grid: tuple[AtomCount, AtomCount, AtomCount] = Field((4, 4, 4), description="wavevectors along the reciprocal vectors")
     volumes: list[RelativeVolume] = Field(

@@ -7,7 +7,7 @@ of molybdenum are stretched by it, or sheared by it at constant volume.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
@@ -29,6 +29,7 @@ Strain = Annotated[Real, Field(gt=-0.5, lt=0.5)]
 class Strained(OfCrystals):
     """A supercell in six modes of strain, each by each amount; the unstrained one first."""
 
+    harmonic: ClassVar[bool] = True
     kind: Literal["strained"] = "strained"
     strains: list[Strain] = Field(
         [-0.10, -0.08, -0.06, -0.04, -0.02, 0.02, 0.04, 0.06, 0.08, 0.10],

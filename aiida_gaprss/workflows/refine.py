@@ -80,7 +80,9 @@ class RefinedWorkChain(ValidatedWorkChain):
     def fit_refined(self) -> Any:
         """Fit to everything; predictions are kept, since this is the last fit."""
         self.ctx.fit_before = self.ctx.fit
-        return self.submit_fit(self.refinement.fit or self.settings.final_fit or self.settings.fit, stages.FIT)
+        kinds = self.ctx.datasets[stages.REFINE].base.attributes.get("config_types")
+        settings = self.refinement.fit_to(kinds, self.settings.final_fit or self.settings.fit)
+        return self.submit_fit(settings, stages.FIT)
 
     def collect_refined(self) -> ExitCode | None:
         """Take over the refined potential; one that cannot be fitted leaves that of before."""

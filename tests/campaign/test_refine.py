@@ -1,0 +1,69 @@
+"""What a campaign file says of refining: budget, the fit, and what is refused."""
+
+import pytest
+
+from aiida_gaprss.campaign.file import check_campaign
+from aiida_gaprss.models.families import fit_settings
+from aiida_gaprss.models.gap.settings import GapSettings
+from aiida_gaprss.settings.yamlfile import ConfigError
+
+STRATEGIES = "strategies: {waves: {kind: nondiagonal}, hot: {kind: md}, shear: {kind: strained, config_type: small}}"
+
+
+@pytest.fixture
+def campaign(campaign_text, tmp_path):
+    """Check the tiny campaign with more settings."""
+
+    def campaign(more, *replaced):
+        text = campaign_text
+        for old, new in replaced:
+            text = text.replace(old, new)
+        return check_campaign(f"{text.rstrip()}\n  refine: {{{more}}}\n", tmp_path / "a.yaml").settings
+
+    return campaign
+
+
+def test_labels_are_budgeted(campaign, campaign_text, tmp_path):
+    before = check_campaign(campaign_text, tmp_path / "b.yaml").settings.label_budget()
+    assert campaign(f"max_labels: 30, {STRATEGIES}").label_budget() == before + 30
+
+
+def test_small_displacements_are_fitted_component_by_component(campaign):
+    settings = campaign(STRATEGIES)
+    fit = settings.refine.fit_to({"random", "waves", "small", "hot"}, settings.fit)
+    assert isinstance(fit, GapSettings)
+    first, *rest = fit.regularisation
+    assert (first.kind, first.config_types) == ("component", ["small", "waves"])
+    assert rest == list(settings.fit.regularisation)
+    assert fit.descriptors == settings.fit.descriptors
+
+
+def test_fits_that_stay_as_they_are(campaign):
+    settings = campaign(f"component: false, {STRATEGIES}")
+    assert settings.refine.fit_to({"waves"}, settings.fit) == settings.fit
+    settings = campaign(STRATEGIES)
+    assert settings.refine.fit_to({"random", "hot"}, settings.fit) == settings.fit, "a rule for frames that there are none of"
+    pair = fit_settings(family="pair")
+    assert settings.refine.fit_to({"waves"}, pair) == pair
+
+
+@pytest.mark.parametrize(
+    ("more", "replaced", "message"),
+    [
+        (STRATEGIES, ("  search:", "  search: null\n  unused:"), "unused"),
+        ("strategies: {waves: {kind: wave}}", (), r"settings\.refine\.strategies\.waves\.kind: .*expected one of airss"),
+        ("strategies: {}", (), r"settings\.refine\.strategies: "),
+        ("strategies: {a b: {kind: nondiagonal}}", (), "'a b' is no name"),
+        (f"lowest: 0, {STRATEGIES}", (), r"settings\.refine\.lowest: .*\(got 0\)"),
+        ("strategies: {beta: {kind: occupancy, file: no.cif}}", (), r"settings\.refine\.strategies\.beta\.file: .*no\.cif"),
+    ],
+)
+def test_what_is_refused(campaign, more, replaced, message):
+    with pytest.raises(ConfigError, match=message):
+        campaign(more, *([replaced] if replaced else []))
+
+
+def test_without_a_search_there_is_nothing_to_refine(campaign_text, tmp_path):
+    text = campaign_text[: campaign_text.index("  search:")] + f"  search: null\n  refine: {{{STRATEGIES}}}\n"
+    with pytest.raises(ConfigError, match=r"line \d+, settings\.refine: needs settings\.search"):
+        check_campaign(text, tmp_path / "a.yaml")
