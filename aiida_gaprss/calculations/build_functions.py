@@ -10,8 +10,10 @@ from aiida.orm import Dict, Str
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.calculations.common import named, process_uuid
+from aiida_gaprss.calculations.common import frames_of, named, process_uuid
+from aiida_gaprss.campaign.stages import DATABASE, all_named
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.selection.databases import chosen
 from aiida_gaprss.strategies.lists import StrategyList
 
 #: Names of what comes out: frames, and settings of those that a potential is handed.
@@ -54,11 +56,15 @@ def taken_frames(settings: Dict, name: Str, made: Dataset, done: Dataset) -> Dat
 
 
 @calcfunction
-def frames_of_strategies(settings: Dict, **made: Dataset) -> Dataset:
-    """Join what is to be labelled; of the same structure the first only, and no more than was said."""
-    frames = {name: made[name].get_frames() for name in sorted(made)}
-    chosen = StrategyList(**settings.get_dict()).shared(frames)
-    return named(Dataset(chosen, level_of_theory="unlabelled"), "frames of strategies")
+def frames_of_strategies(settings: Dict, **nodes: Dataset) -> Dataset:
+    """Join what is to be labelled; of the same structure the first only, and no more than was said.
+
+    :param nodes: ``made_…`` frames of strategies; ``database_…`` labelled ones, against which they are chosen.
+    """
+    strategies = StrategyList(**settings.get_dict())
+    made = {name: nodes[f"{MADE}_{name}"].get_frames() for name in strategies.strategies if f"{MADE}_{name}" in nodes}
+    frames = chosen(strategies, made, frames_of(all_named(DATABASE, nodes)))
+    return named(Dataset(frames, level_of_theory="unlabelled"), "frames of strategies")
 
 
 @calcfunction

@@ -25,7 +25,7 @@ from aiida_gaprss.settings.computer import job_options
 from aiida_gaprss.settings.faults import Fault, Place
 from aiida_gaprss.settings.model import Count, Label, Line, Model, SeedNumber, complaints
 from aiida_gaprss.settings.yamlfile import ConfigError, Lines, parse, read
-from aiida_gaprss.strategies.lists import StrategyList
+from aiida_gaprss.strategies.lists import CHOOSE, MAX_LABELS, Choice, StrategyList
 from aiida_gaprss.strategies.seeds import with_texts
 
 
@@ -52,9 +52,10 @@ class BuildFile(Model):
     potential: Identifier | None = Field(None, description="runs molecular dynamics; of a campaign or fit, its last one")
     codes: Codes = Field(default_factory=Codes, description="python runs the potential")
     options: Options = Field(default_factory=Options, description="relax are those of the potential's jobs")
-    max_labels: Count | None = Field(
-        None,
-        description="so many frames are labelled at most: the same number of each strategy, as far as it has them, at random",
+    max_labels: Count | None = Field(None, description=MAX_LABELS)
+    choose: Choice = Field("random", description=CHOOSE)
+    database: list[Identifier] = Field(
+        default_factory=list, description="datasets of labelled frames, from which those that are chosen should differ"
     )
     strategies: dict[str, Any] = Field(min_length=1, description="each with its kind and its settings")
     reference: dict[str, Any] | None = Field(None, description="as in a campaign file; none: frames without labels")
@@ -96,6 +97,7 @@ def build_from(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), lines.located([Fault(("formula",), "give crystals, or a formula: no elements are known")]))
     inputs: dict[str, Any] = {"settings": Dict(strategies.model_dump())}
     inputs |= {"crystals": crystals} if crystals is not None else {}
+    inputs |= {"database": there} if (there := _database(file, lines, path)) else {}
     inputs |= _of_potential(file, strategies, lines, path)
     if file.reference is not None:
         of_reference = {key: value for key, value in data.items() if key in OF_REFERENCE}
@@ -110,7 +112,9 @@ def _strategies(file: BuildFile, lines: Lines, path: Path) -> StrategyList:
     given, unread = with_texts(file.strategies, path.parent)
     faults = [Fault(("strategies", name, "file"), message) for name, message in unread.items()]
     try:
-        found = StrategyList(strategies=given, formula=file.formula, seed=file.seed, max_labels=file.max_labels)
+        found = StrategyList(
+            strategies=given, formula=file.formula, seed=file.seed, max_labels=file.max_labels, choose=file.choose
+        )
     except ValidationError as error:
         faults += complaints(error)
     if faults:
@@ -138,6 +142,24 @@ def _crystals(file: BuildFile, lines: Lines, path: Path) -> Dataset | None:
     if faults:
         raise ConfigError(str(path), lines.located(faults))
     return Dataset(found.values(), level_of_theory="unlabelled") if found else None
+
+
+def _database(file: BuildFile, lines: Lines, path: Path) -> dict[str, Dataset]:
+    """Return the datasets that are named."""
+    found, faults = {}, []
+    for number, identifier in enumerate(file.database):
+        try:
+            node = _node(identifier, "labels")
+        except ValueError as error:
+            faults.append(Fault(("database", number), str(error)))
+            continue
+        if isinstance(node, Dataset):
+            found[f"d{number:02d}"] = node
+        else:
+            faults.append(Fault(("database", number), f"<{identifier}> is no dataset"))
+    if faults:
+        raise ConfigError(str(path), lines.located(faults))
+    return found
 
 
 def lowest_of(wanted: Found) -> dict[str, Atoms]:

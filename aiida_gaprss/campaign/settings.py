@@ -40,7 +40,7 @@ from aiida_gaprss.strategies.base import Strategy
 from aiida_gaprss.strategies.cells import Seed
 from aiida_gaprss.strategies.dimers import Dimers, DimerSettings
 from aiida_gaprss.strategies.distort import Distort, DistortSettings
-from aiida_gaprss.strategies.lists import Strategies, StrategyList
+from aiida_gaprss.strategies.lists import CHOOSE, MAX_LABELS, Choice, Strategies, StrategyList
 from aiida_gaprss.structures.compositions import text
 from aiida_gaprss.structures.random_cells import RandomCellError
 
@@ -110,7 +110,8 @@ class RefineSettings(Model):
 
     lowest: Count = Field(1, description="so many of the lowest minima")
     strategies: Strategies = Field(min_length=1, description="as in the file of aiida-gaprss build")
-    max_labels: Count = Field(300, description="so many frames are labelled at most, the same number of each strategy")
+    max_labels: Count = Field(300, description=MAX_LABELS)
+    choose: Choice = Field("random", description=CHOOSE)
     fit: FitSettings | None = Field(None, description="of the fit to everything; default: final_fit, or fit")
     component: bool = Field(
         True,
@@ -134,7 +135,7 @@ class RefineSettings(Model):
 
     def list_of(self, seed: int) -> StrategyList:
         """Return the strategies with a seed."""
-        return StrategyList(strategies=dict(self.strategies), max_labels=self.max_labels, seed=seed)
+        return StrategyList(strategies=dict(self.strategies), max_labels=self.max_labels, choose=self.choose, seed=seed)
 
 
 class RssSettings(Model):

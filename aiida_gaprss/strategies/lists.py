@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from itertools import zip_longest
-from typing import Annotated, TypeAlias
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeAlias
 
-import numpy as np
 from ase import Atoms
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.settings.model import Count, Model, SeedNumber
@@ -27,6 +25,16 @@ def _named(value: dict[str, Strategy]) -> dict[str, Strategy]:
 Strategies: TypeAlias = Annotated[dict[str, AnyStrategy], AfterValidator(_named)]
 
 
+#: How frames are chosen where more are made than labelled.
+Choice: TypeAlias = Literal["random", "farthest", "cur", "range"]
+
+MAX_LABELS = "so many frames are labelled at most; isolated atoms and dimers are always among them"
+CHOOSE = (
+    "which: random, of each strategy the same number as far as it has them; farthest or cur, those that differ most from the "
+    "database and each other by fingerprint; range, those outside of the range of features that the database and others have"
+)
+
+
 class StrategyList(Model):
     """Strategies by names of your choice, which become names of outputs and, unless a strategy says otherwise, config types."""
 
@@ -35,10 +43,14 @@ class StrategyList(Model):
         None, description="elements, for strategies without crystals; default: the crystals'"
     )
     seed: SeedNumber = 1
-    max_labels: Count | None = Field(
-        None,
-        description="so many frames are labelled at most: the same number of each strategy, as far as it has them, at random",
-    )
+    max_labels: Count | None = Field(None, description=MAX_LABELS)
+    choose: Choice = Field("random", description=CHOOSE)
+
+    @model_validator(mode="after")
+    def _limited(self) -> StrategyList:
+        if self.choose in ("farthest", "cur") and self.max_labels is None:
+            raise ValueError(f"choose is {self.choose}, which needs max_labels: how many frames are chosen")
+        return self
 
     @property
     def runs(self) -> dict[str, str]:
@@ -63,28 +75,6 @@ class StrategyList(Model):
         except (StrategyError, fr.FrameError) as error:
             raise StrategyError(f"strategies.{name}: {error}") from error
         return made
-
-    def shared(self, made: Mapping[str, Sequence[Atoms]]) -> list[Atoms]:
-        """Return what is to be labelled of the frames of all strategies: of the same structure the first, ``max_labels`` at most.
-
-        Isolated atoms come first; then one frame of each strategy, drawn at random, after another.
-        """
-        known: dict[bytes, Atoms] = {}
-        for frames in made.values():
-            for atoms in frames:
-                known.setdefault(fr.label_key(atoms), atoms)
-        if self.max_labels is None or len(known) <= self.max_labels:
-            return list(known.values())
-        ids = {atoms.info["frame_id"] for atoms in known.values()}
-        queues = []
-        for name, frames in made.items():
-            mine = [atoms for atoms in frames if atoms.info["frame_id"] in ids]
-            order = np.random.default_rng(stage_seed(self.seed, 0, f"{name} shared")).permutation(len(mine))
-            queues.append([mine[number] for number in order])
-        turns = [atoms for turn in zip_longest(*queues) for atoms in turn if atoms is not None]
-        chosen = sorted(turns, key=lambda atoms: not fr.is_isolated_atom(atoms))[: self.max_labels]
-        wanted = {atoms.info["frame_id"] for atoms in chosen}
-        return [atoms for atoms in known.values() if atoms.info["frame_id"] in wanted]
 
     @staticmethod
     def _called(atoms: Atoms, name: str, strategy: Strategy, seed: int) -> None:

@@ -20,6 +20,7 @@ from aiida_gaprss.calculations.build_functions import (
 )
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.calculations.relax import check_potential
+from aiida_gaprss.campaign.stages import DATABASE, named
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.settings.model import model_validator_for
@@ -76,6 +77,9 @@ class BuildWorkChain(RestartingWorkChain):
             required=False,
             validator=check_potential,
             help="What runs molecular dynamics, for strategies that need it.",
+        )
+        spec.input_namespace(
+            "database", valid_type=Dataset, dynamic=True, help="Labelled frames, of which those that are chosen should differ."
         )
         spec.expose_inputs(
             EvaluateCalculation,
@@ -163,7 +167,9 @@ class BuildWorkChain(RestartingWorkChain):
 
     def label(self) -> Any:
         """Hand the reference all frames, each structure once."""
-        to_label = frames_of_strategies(self.inputs.settings, metadata={"call_link_label": "to_label"}, **self.ctx.made)
+        nodes = {f"{MADE}_{name}": node for name, node in self.ctx.made.items()}
+        nodes |= {named(DATABASE, name): node for name, node in self.inputs.get("database", {}).items()}
+        to_label = frames_of_strategies(self.inputs.settings, metadata={"call_link_label": "to_label"}, **nodes)
         self.report(f"{to_label.n_frames} frames for the reference")
         inputs = AttributeDict(self.exposed_inputs(LabelWorkChain, namespace="label"))
         inputs |= {"frames": to_label, "scratch": self.inputs.scratch}

@@ -45,6 +45,7 @@ class RefinedWorkChain(ValidatedWorkChain):
             "settings": Dict(self.refinement.list_of(self.seed(stages.BUILD).value).model_dump()),
             "crystals": crystals,
             "potential": self.ctx.potential,
+            "database": dict(self.ctx.datasets),
             "jobs": {"code": job["code"], "metadata": {"options": job["metadata"]["options"]}},
             "label": AttributeDict(self.exposed_inputs(LabelWorkChain, namespace="label")),
             "scratch": self.inputs.scratch,

@@ -114,6 +114,8 @@ def test_the_cost(file):
         ({"crystals": None}, "give crystals, or a formula"),
         ({"strategy": {}}, r"line \d+, strategy: unknown key, expected one of name, seed"),
         ({"seed": 0}, r"line \d+, seed: "),
+        ({"choose": "cur"}, "choose is cur, which needs max_labels"),
+        ({"database": [999999]}, r"line \d+, database\.0: no node 999999"),
         ({"strategies": {"hot": {"kind": "md"}}}, r"potential: hot need a potential"),
         ({"strategies": {"hot": {"kind": "md"}}, "potential": 999999}, "potential: no node 999999"),
         ({"reference": {"ase": {"calculator": "os.system", "level_of_theory": "x"}}}, r"os\.system is no calculator"),

@@ -74,6 +74,26 @@ def test_a_dataset_for_each_strategy(build, sw, diamond_folder, python_code):
     assert all("PRED_energy" in atoms.info for atoms in hot), "what the potential said stays beside the labels"
 
 
+def test_what_the_database_lacks_is_labelled(build, run, python_code, sw_settings):
+    """Of cells at two volumes those are chosen whose volume the database does not have."""
+    near = {**WAVES, "volumes": [1.0], "displacement_A": 0.01}
+    database, _ = build({"near": near})
+    outputs, node = build(
+        {"near": near, "far": {**near, "volumes": [0.8]}},
+        settings=Dict(
+            StrategyList(
+                strategies={"near": near, "far": {**near, "volumes": [0.8]}}, max_labels=3, choose="farthest", seed=2
+            ).model_dump()
+        ),
+        database={"old": database["labels"]},
+    )
+    assert node.is_finished_ok, node.exit_message
+    told = node.outputs.results["strategies"]
+    assert (told["near"]["labelled"], told["far"]["labelled"]) == (0, 3)
+    assert outputs["labels"].n_frames == 3
+    assert told["near"]["frames"] == 0, "what was not chosen is in no dataset"
+
+
 def test_without_a_reference(build):
     outputs, node = build({"waves": WAVES}, label=None)
     assert node.is_finished_ok

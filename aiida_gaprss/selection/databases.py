@@ -1,0 +1,70 @@
+"""Which frames of several strategies are labelled, where more were made than that, and a database is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+
+import numpy as np
+from ase import Atoms
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.selection.choose import cur, farthest
+from aiida_gaprss.selection.fingerprints import fingerprints
+from aiida_gaprss.selection.ranges import features, outside
+from aiida_gaprss.strategies.lists import StrategyList
+from aiida_gaprss.structures.seeding import stage_seed
+
+#: Of the variance of the database, what its directions carry that CUR leaves out.
+KNOWN_VARIANCE = 0.99
+
+
+def chosen(strategies: StrategyList, made: Mapping[str, Sequence[Atoms]], database: Sequence[Atoms] = ()) -> list[Atoms]:
+    """Return what is to be labelled of the frames of all strategies, in their order: of the same structure the first.
+
+    Frames in vacuum, isolated atoms and dimers, are always among them.
+
+    :param database: labelled frames, against which ``farthest``, ``cur`` and ``range`` choose.
+    """
+    known: dict[bytes, Atoms] = {}
+    for frames in made.values():
+        for atoms in frames:
+            known.setdefault(fr.label_key(atoms), atoms)
+    once = list(known.values())
+    vacuum = [atoms for atoms in once if fr.is_in_vacuum(atoms)]
+    bulk = [atoms for atoms in once if not fr.is_in_vacuum(atoms)]
+    room = len(bulk) if strategies.max_labels is None else max(0, strategies.max_labels - len(vacuum))
+    if strategies.choose == "random":
+        names = _in_turn(strategies, made, bulk)[:room]
+    else:
+        names = _unfamiliar(bulk, database, strategies.choose, room)
+    wanted = {*names, *(str(atoms.info["frame_id"]) for atoms in vacuum)}
+    return [atoms for atoms in once if atoms.info["frame_id"] in wanted]
+
+
+def _in_turn(strategies: StrategyList, made: Mapping[str, Sequence[Atoms]], bulk: Sequence[Atoms]) -> list[str]:
+    """Return names of frames, one of each strategy, drawn at random, after another."""
+    ids = {atoms.info["frame_id"] for atoms in bulk}
+    queues = []
+    for name, frames in made.items():
+        mine = [str(atoms.info["frame_id"]) for atoms in frames if atoms.info["frame_id"] in ids]
+        order = np.random.default_rng(stage_seed(strategies.seed, 0, f"{name} shared")).permutation(len(mine))
+        queues.append([mine[number] for number in order])
+    return [name for turn in zip_longest(*queues) for name in turn if name is not None]
+
+
+def _unfamiliar(bulk: Sequence[Atoms], database: Sequence[Atoms], how: str, room: int) -> list[str]:
+    """Return names of frames that differ most from the database and each other.
+
+    Of those that a range classifier leaves, too, the least familiar are taken, if there are more than room.
+    """
+    known = [atoms for atoms in database if not fr.is_in_vacuum(atoms)]
+    species = sorted({int(z) for atoms in (*bulk, *known) for z in atoms.numbers})
+    if how == "range" and bulk:
+        seen = np.array([features(atoms, species) for atoms in known]) if known else None
+        bulk = [bulk[number] for number in outside(np.array([features(atoms, species) for atoms in bulk]), seen).kept]
+    if not bulk:
+        return []
+    rows, there = fingerprints(bulk, species), fingerprints(known, species) if known else None
+    found = cur(rows, room, there, KNOWN_VARIANCE) if how == "cur" else farthest(rows, room, there)
+    return [str(bulk[number].info["frame_id"]) for number in found.kept]
