@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, if_, while_
 from aiida.orm import Dict, Str, WorkChainNode
 from aiida.plugins import CalculationFactory
+from ase import Atoms
 
 from aiida_gaprss.calculations.build_functions import (
     MADE,
@@ -32,20 +34,26 @@ from aiida_gaprss.workflows.label import LabelWorkChain
 
 def faults_of(strategies: StrategyList, crystals: Dataset | None, potential: Potential | None) -> list[str]:
     """Return what is wrong with strategies for crystals and a potential: each is tried."""
-    known, out = crystals_in(crystals), []
-    for name, strategy in strategies.strategies.items():
-        if "potential" in strategy.needs and potential is None:
-            out.append(f"strategies.{name}: {strategy.kind} needs a potential, got none (potential: PK)")
-            continue
-        try:
-            made = strategies.frames(name, known)
-        except StrategyError as error:
-            out.append(str(error))
-            continue
-        elements = {symbol for atoms in made for symbol in atoms.symbols}
-        if strategy.run is not None and potential is not None and (unknown := sorted(elements - set(potential.elements))):
-            out.append(f"strategies.{name}: the potential knows {', '.join(potential.elements)}, but not {', '.join(unknown)}")
-    return out
+    known = crystals_in(crystals)
+    found = [fault_of(strategies, name, known, potential) for name in strategies.strategies]
+    return [fault for fault in found if fault is not None]
+
+
+def fault_of(strategies: StrategyList, name: str, crystals: Sequence[Atoms], potential: Potential | None) -> str | None:
+    """Return why one strategy cannot have its frames of crystals labelled; None if it can."""
+    strategy = strategies.strategies[name]
+    if "potential" in strategy.needs and potential is None:
+        return f"strategies.{name}: {strategy.kind} needs a potential, got none (potential: PK)"
+    try:
+        made = strategies.frames(name, crystals)
+    except StrategyError as error:
+        return str(error)
+    elements, formula = {symbol for atoms in made for symbol in atoms.symbols}, list(strategies.elements(crystals))
+    if unknown := sorted(elements - set(formula)):
+        return f"strategies.{name}: frames have {', '.join(unknown)}, the formula has {', '.join(formula)} (formula: …)"
+    if strategy.run is not None and potential is not None and (unknown := sorted(elements - set(potential.elements))):
+        return f"strategies.{name}: the potential knows {', '.join(potential.elements)}, but not {', '.join(unknown)}"
+    return None
 
 
 def validate_build(inputs: dict[str, Any], ports: Any) -> str | None:
