@@ -33,9 +33,9 @@ def build(file: Path | None, only_check: bool, submit: bool, only_list: bool) ->
     if only_check:
         return
     if submit:
-        from aiida.engine import submit as hand_over
+        from aiida_gaprss.cli.daemon import hand_over
 
-        node = hand_over(BuildWorkChain, **inputs)
+        node = hand_over(BuildWorkChain, inputs, "database")
         click.echo(f"submitted <{node.pk}>; follow it with: verdi process status {node.pk}")
         return
     from aiida_gaprss.cli.progress import run_with_progress

@@ -106,22 +106,14 @@ def _with_seed(campaign: Campaign, seed: int | None) -> Campaign:
 
 def submit_campaign(campaign: Campaign) -> None:
     """Hand a campaign to the daemon."""
-    from aiida.common.exceptions import InvalidOperation
-    from aiida.engine import submit as aiida_submit
-
     from aiida_gaprss.campaign.inputs import builder_inputs
-    from aiida_gaprss.cli.daemon import lack_of_slots, processes_at_once
+    from aiida_gaprss.cli.daemon import hand_over, lack_of_slots, processes_at_once
     from aiida_gaprss.workflows.rss import RssWorkChain
 
     inputs = builder_inputs(campaign)
     if lack := lack_of_slots(processes_at_once(inputs)):
         raise click.ClickException(f"the campaign cannot be submitted: {lack}")
-    try:
-        node = aiida_submit(RssWorkChain, **inputs)
-    except InvalidOperation as exception:
-        raise click.ClickException(
-            f"the campaign cannot be submitted: {exception} (start the daemon: verdi daemon start)"
-        ) from exception
+    node = hand_over(RssWorkChain, inputs, "campaign")
     click.echo(f"submitted campaign {node.label} as <{node.pk}>; follow it with: aiida-gaprss status {node.pk}")
 
 

@@ -70,8 +70,8 @@ class Strategy(Model):
         if "crystals" in self.needs and not crystals:
             raise StrategyError(f"{self.kind}: needs crystals, got none")
         if "crystals" in self.needs and (wrong := [atoms for atoms in crystals if at_one_place(atoms)]):
-            what = f"crystal {wrong[0].info.get('frame_id', '')} has two atoms at one place (closer than {AT_ONE_PLACE:g} Å)"
-            raise StrategyError(f"{self.kind}: {what}")
+            what = wrong[0].info.get("frame_id", wrong[0].symbols)
+            raise StrategyError(f"{self.kind}: crystal {what}: there are two atoms at one place (closer than {AT_ONE_PLACE:g} Å)")
         made, most = self.frames(crystals, formula, seed), self.most(len(crystals), formula)
         if most is not None and len(made) > most:
             raise StrategyError(f"{self.kind}: made {len(made)} frames, expected at most {most} as it said before")

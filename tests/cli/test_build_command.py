@@ -19,6 +19,7 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.settings.yamlfile import ConfigError
 from aiida_gaprss.strategies.lists import StrategyList
+from aiida_gaprss.workflows.build import given_up
 
 WAVES = {"kind": "nondiagonal", "grid": [2, 2, 2], "volumes": [1.0], "copies": 2}
 
@@ -195,6 +196,20 @@ def test_the_history_of_a_frame(file):
         assert re.search(rf"database .*<{pk}>, seed {seed}\n", told), told
         assert "made of diamond: q " in told
         assert "taken from the database" not in told
+
+
+def test_submitted_without_a_daemon(file):
+    """As all commands that submit: no traceback, and what to do."""
+    told = call(file(), "--submit", ok=False)
+    assert "the database cannot be submitted: " in told
+    assert "verdi daemon start" in told
+
+
+def test_trajectories_that_are_given_up():
+    ends = [("a", "finished", 9), ("a", "on_the_way", 3), ("b", "collapsed", 4)]
+    frames = [Atoms("Si", info={"parent": of, "md_status": how, "step": step}) for of, how, step in ends]
+    assert given_up(frames) == "given up: b at step 4 (collapsed)"
+    assert given_up(frames[:2]) == ""
 
 
 def test_what_a_user_does_wrong(file, diamond_folder):
