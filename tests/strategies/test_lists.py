@@ -107,3 +107,9 @@ def test_a_strained_supercell_that_fills_the_memory():
     strategies = StrategyList(strategies={"all": {"kind": "strained", "supercell": [1000, 1000, 1000]}})
     with pytest.raises(StrategyError, match=r"2000000000 atoms, expected at most 1000 \(most_atoms\)"):
         strategies.frames("all", crystals()[1:])
+
+
+@pytest.mark.parametrize("key", ["thickness_A", "vacuum_A"])
+def test_slabs_that_take_hours_to_be_cut(key):
+    with pytest.raises(ValidationError, match="less than or equal to 100"):
+        StrategyList(strategies={"all": {"kind": "slabs", key: 900}})
