@@ -61,6 +61,9 @@ INFO_KEYS: dict[str, str] = {
 #: The keys of ``INFO_KEYS`` that are names: always text, though made of digits.
 NAMES = ("frame_id", "parent", "config_type")
 
+#: Config types of frames whose box is arbitrary.
+IN_VACUUM = ("isolated_atom", "dimer")
+
 #: Characters of names besides letters and digits: QUIP, ASE, file systems and web pages all leave them as they are.
 NAME_CHARACTERS = "_ . + - = , : ( ) [ ] ~ @ % # ^"
 
@@ -77,6 +80,9 @@ _QUIP_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eEdD][+-]?[0-9]
 
 #: An atom nearer than this (Å) to its own image is not isolated.
 ISOLATED = 6.0
+
+#: No cell has a vector longer than this (Å): a lattice parameter in other units, or a crystal that was never one.
+LONGEST_VECTOR = 10_000.0
 
 #: Decimal places of all numbers but the cell: those of positions and per-atom arrays in ASE's extended XYZ. Those of the cell.
 DECIMALS, CELL_DECIMALS = 8, 10
@@ -276,6 +282,8 @@ def check(atoms: Atoms, where: str = "") -> None:
         raise FrameError("cell has a value that is not a finite number", where)
     if abs(atoms.cell.volume) < 1e-3:
         raise FrameError(f"cell is missing or flat (volume {abs(atoms.cell.volume):.3g} Å³); gap_fit needs a cell", where)
+    if (longest := np.abs(atoms.cell.array).max()) > LONGEST_VECTOR:
+        raise FrameError(f"cell has a vector of {longest:.3g} Å, expected at most {LONGEST_VECTOR:g} Å", where)
     if not atoms.pbc.all():
         raise FrameError(
             f"is not periodic in all directions (pbc {' '.join('FT'[int(p)] for p in atoms.pbc)}), so that its labels "

@@ -20,6 +20,7 @@ from aiida_gaprss.campaign.file import OF_REFERENCE, Codes, Identifier, Options,
 from aiida_gaprss.campaign.inputs import label_inputs
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.outside import words_of
 from aiida_gaprss.reference.common import kpoint_mesh
 from aiida_gaprss.settings.computer import job_options
 from aiida_gaprss.settings.faults import Fault, Place
@@ -210,9 +211,7 @@ def of_materials_project(identifier: str) -> dict[str, Atoms]:
         with MPRester() as project:
             structure = project.get_structure_by_material_id(identifier)
     except Exception as error:  # keys, connections, answers: whatever the client comes across
-        raise ValueError(
-            f"{identifier}: {error or type(error).__name__}; a key of materialsproject.org belongs into MP_API_KEY"
-        ) from error
+        raise ValueError(f"{identifier}: {words_of(error)}; a key of materialsproject.org belongs into MP_API_KEY") from error
     atoms = AseAtomsAdaptor.get_atoms(structure)
     out = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
     name = fr.plain_name(identifier, "crystal")

@@ -11,9 +11,9 @@ from ase import Atoms
 from ase.io import read
 
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.frames import plain_name
-from aiida_gaprss.outside import lack_of_file, size
-from aiida_gaprss.structures.checks import MOST_ATOMS
+from aiida_gaprss.frames import FrameError, check, plain_name
+from aiida_gaprss.outside import lack_of_file, size, words_of
+from aiida_gaprss.structures.checks import AT_ONE_PLACE, MOST_ATOMS, at_one_place
 
 #: Bytes of a file of crystals, and how many crystals it may hold.
 MOST_BYTES, MOST_CRYSTALS = 20_000_000, 1000
@@ -32,7 +32,7 @@ def structures_of(path: Path, known: Collection[str] = (), periodic: bool = Fals
     try:
         found: Any = read(path, index=":")
     except Exception as exception:  # ASE's readers raise anything
-        raise ValueError(f"{path} cannot be read: {exception or type(exception).__name__}") from exception
+        raise ValueError(f"{path} cannot be read: {words_of(exception)}") from exception
     if not 0 < len(found) <= MOST_CRYSTALS:
         raise ValueError(f"{path} holds {len(found)} structures, expected 1 to {MOST_CRYSTALS}")
     for atoms in found:
@@ -41,11 +41,20 @@ def structures_of(path: Path, known: Collection[str] = (), periodic: bool = Fals
             raise ValueError(f"{path} contains {', '.join(strange)}, which the formula does not ({', '.join(known)})")
         if not 0 < len(atoms) <= MOST_ATOMS:
             raise ValueError(f"{path} holds a structure of {len(atoms)} atoms, expected 1 to {MOST_ATOMS}")
+        if _is_disordered(atoms):
+            raise ValueError(f"{path} has sites that are occupied in part, expected full ones; the strategy occupancy fills them")
         if not atoms.cell.volume > 0:
             raise ValueError(f"{path} holds a structure without a cell, expected a crystal")
         if periodic and not atoms.pbc.all():
             raise ValueError(f"{path} holds a structure that does not repeat in all directions, expected a crystal")
     return list(found)
+
+
+def _is_disordered(atoms: Atoms) -> bool:
+    """Tell whether a file has partly occupied sites, of which ASE reads the element that is there most often."""
+    occupancies = atoms.info.get("occupancy")
+    kinds = occupancies.values() if isinstance(occupancies, dict) else ()
+    return any(isinstance(kind, dict) and any(part != 1 for part in kind.values()) for kind in kinds)
 
 
 def named_crystals(path: Path, known: Collection[str] = (), periodic: bool = False) -> dict[str, Atoms]:
@@ -62,7 +71,18 @@ def named_crystals(path: Path, known: Collection[str] = (), periodic: bool = Fal
             raise ValueError(f"{path} holds two crystals {label}; give each a name of its own (name=… in extended XYZ)")
         out[label] = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
         out[label].info.update(frame_id=label, config_type="crystal")
+        _check(path, out[label])
     return out
+
+
+def _check(path: Path, crystal: Atoms) -> None:
+    """Refuse what no dataset takes, and no reference can calculate."""
+    try:
+        check(crystal)
+    except FrameError as error:
+        raise ValueError(f"{path} holds a structure that is no crystal: {error}") from error
+    if at_one_place(crystal):
+        raise ValueError(f"{path} holds a structure with two atoms at one place (closer than {AT_ONE_PLACE:g} Å)")
 
 
 def crystals_of(paths: Sequence[Path]) -> Dataset:

@@ -33,9 +33,9 @@ def build(file: Path | None, only_check: bool, submit: bool, only_list: bool) ->
     if only_check:
         return
     if submit:
-        from aiida.engine import submit as hand_over
+        from aiida_gaprss.cli.daemon import hand_over
 
-        node = hand_over(BuildWorkChain, **inputs)
+        node = hand_over(BuildWorkChain, inputs, "database")
         click.echo(f"submitted <{node.pk}>; follow it with: verdi process status {node.pk}")
         return
     from aiida_gaprss.cli.progress import run_with_progress
@@ -79,6 +79,8 @@ def _tell_cost(inputs: dict[str, Any]) -> None:
     wide_console().print(table)
     points = "" if spacing is None else f", k-points {spacing:g} 1/Å apart"
     click.echo(f"cost: N³ n_k of each frame, N atoms, n_k k-points{points}: {total:.3g} in all")
+    if strategies.max_labels is not None:
+        click.echo(f"max_labels: {strategies.max_labels} of these at most are labelled (choose: {strategies.choose})")
     if strategies.runs:
         click.echo(f"{', '.join(strategies.runs)}: frames here are where the potential begins; the snapshots are counted later")
     if "label" not in inputs:

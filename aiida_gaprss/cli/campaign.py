@@ -106,22 +106,14 @@ def _with_seed(campaign: Campaign, seed: int | None) -> Campaign:
 
 def submit_campaign(campaign: Campaign) -> None:
     """Hand a campaign to the daemon."""
-    from aiida.common.exceptions import InvalidOperation
-    from aiida.engine import submit as aiida_submit
-
     from aiida_gaprss.campaign.inputs import builder_inputs
-    from aiida_gaprss.cli.daemon import lack_of_slots, processes_at_once
+    from aiida_gaprss.cli.daemon import hand_over, lack_of_slots, processes_at_once
     from aiida_gaprss.workflows.rss import RssWorkChain
 
     inputs = builder_inputs(campaign)
     if lack := lack_of_slots(processes_at_once(inputs)):
         raise click.ClickException(f"the campaign cannot be submitted: {lack}")
-    try:
-        node = aiida_submit(RssWorkChain, **inputs)
-    except InvalidOperation as exception:
-        raise click.ClickException(
-            f"the campaign cannot be submitted: {exception} (start the daemon: verdi daemon start)"
-        ) from exception
+    node = hand_over(RssWorkChain, inputs, "campaign")
     click.echo(f"submitted campaign {node.label} as <{node.pk}>; follow it with: aiida-gaprss status {node.pk}")
 
 
@@ -134,9 +126,10 @@ def run_here(campaign: Campaign) -> WorkChainNode:
     return run_with_progress(RssWorkChain, builder_inputs(campaign))
 
 
-def load_campaign_node(identifier: str) -> WorkChainNode:
+def load_campaign_node(identifier: str, *labels: str) -> WorkChainNode:
     """Return the campaign of a pk or uuid.
 
+    :param labels: process labels that it may have; default: that of campaigns.
     :raises click.ClickException: if there is none or it is something else.
     """
     from aiida.common.exceptions import MultipleObjectsError, NotExistent
@@ -146,7 +139,7 @@ def load_campaign_node(identifier: str) -> WorkChainNode:
         node = load_node(identifier)
     except (NotExistent, MultipleObjectsError, ValueError) as exception:
         raise click.ClickException(f"no campaign {identifier}: {exception}") from exception
-    if not isinstance(node, WorkChainNode) or node.process_label != "RssWorkChain":
+    if not isinstance(node, WorkChainNode) or node.process_label not in (labels or ("RssWorkChain",)):
         kind = getattr(node, "process_label", None) or type(node).__name__
         raise click.ClickException(f"<{identifier}> is a {kind}, not a campaign (RssWorkChain); `aiida-gaprss status` lists them")
     return node
@@ -220,7 +213,7 @@ def report(campaign: str, output: Path | None, force: bool) -> None:
 
 @click.command()
 @click.argument("frame_id")
-@click.option("--campaign", help="Pk or uuid, when several campaigns have a frame of this name.")
+@click.option("--campaign", help="Pk or uuid, when several campaigns or databases have a frame of this name.")
 def trace(frame_id: str, campaign: str | None) -> None:
     """Tell the history of a frame: its label, the relaxation it comes from, the potential that drove it, back to its seed."""
     from aiida_gaprss.cli.environment import load_or_make_profile
@@ -230,7 +223,7 @@ def trace(frame_id: str, campaign: str | None) -> None:
     from aiida_gaprss.report.trace import TraceError, history
 
     try:
-        tree = history(frame_id, None if campaign is None else load_campaign_node(campaign))
+        tree = history(frame_id, None if campaign is None else load_campaign_node(campaign, "RssWorkChain", "BuildWorkChain"))
     except TraceError as exception:
         raise click.ClickException(str(exception)) from exception
     PlainConsole().print(tree)

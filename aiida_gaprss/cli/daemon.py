@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from aiida.engine import WorkChain
 
 #: Gives the steps whose message was lost with a broker to the new one.
 REPAIR = "verdi daemon stop; verdi process repair --force; verdi daemon start"
@@ -36,6 +41,23 @@ def daemon_trouble() -> str | None:
     if isinstance(waiting, int) and waiting and listeners == 0:
         return f"{waiting} steps wait, and no worker of the daemon hears its message broker; this mends it: {REPAIR}"
     return None
+
+
+def hand_over(process: type[WorkChain], inputs: dict[str, Any], what: str) -> Any:
+    """Submit a work chain to the daemon; return its node.
+
+    :param what: it is called in messages.
+    :raises click.ClickException: if there is no daemon.
+    """
+    from aiida.common.exceptions import InvalidOperation
+    from aiida.engine import submit
+
+    try:
+        return submit(process, **inputs)
+    except InvalidOperation as exception:
+        raise click.ClickException(
+            f"the {what} cannot be submitted: {exception} (start the daemon: verdi daemon start)"
+        ) from exception
 
 
 def paused_processes() -> str | None:

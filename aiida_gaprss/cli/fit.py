@@ -150,9 +150,9 @@ def run_or_submit(
     :param also_failed: one that failed is returned, too.
     """
     if options["submit"]:
-        from aiida.engine import submit
+        from aiida_gaprss.cli.daemon import hand_over
 
-        node = submit(process, **inputs)
+        node = hand_over(process, inputs, what)
         click.echo(f"submitted <{node.pk}>; follow it with: verdi process status {node.pk}")
         return None
     from aiida_gaprss.cli.progress import run_with_progress

@@ -120,7 +120,7 @@ def targets_of(paths: tuple[Path, ...]) -> Any:
 
     from aiida_gaprss.data.dataset import Dataset
     from aiida_gaprss.frames import FrameError, plain_name
-    from aiida_gaprss.outside import lack_of_file
+    from aiida_gaprss.outside import lack_of_file, words_of
 
     frames = []
     for path in paths:
@@ -129,7 +129,7 @@ def targets_of(paths: tuple[Path, ...]) -> Any:
         try:
             atoms = read(path)
         except Exception as error:  # whatever ASE's readers come across
-            raise click.ClickException(f"{path}: ASE cannot read it: {error or type(error).__name__}") from error
+            raise click.ClickException(f"{path}: ASE cannot read it: {words_of(error)}") from error
         if not isinstance(atoms, Atoms) or not atoms.pbc.all():
             raise click.ClickException(f"{path}: expected a crystal with a cell that repeats in all directions")
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)

@@ -240,7 +240,12 @@ def tell_build(node: WorkChainNode) -> None:
         numbers = [str(one.get(key, "–")) for key in ("frames", "labelled", "atoms", "largest")]
         table.add_row(name, f"<{dataset.pk}>" if dataset is not None else "–", *numbers)
     wide_console().print(table)
+    if "labels" in node.outputs:
+        click.echo(f"All of them, each structure once: <{node.outputs.labels.pk}>")
     click.echo(f"Database <{node.pk}>; export a dataset with: aiida-gaprss dataset export PK FILE")
+    for name, one in told.items():
+        if "given_up" in one:
+            click.echo(f"{name}: {one['given_up']}; there is what came before")
     failed = [f"{name}: {one['failure']}" for name, one in told.items() if "failure" in one]
     if failed or not node.is_finished_ok:
         raise click.ClickException("; ".join(failed) or f"<{node.pk}>: {node.exit_message or node.process_state}")

@@ -43,6 +43,11 @@ class OutsideError(ValueError):
         super().__init__(f"{shown(where)}{between}{message}")
 
 
+def words_of(error: BaseException) -> str:
+    """Return what an exception says, or its name if it says nothing."""
+    return str(error).strip() or type(error).__name__
+
+
 def lack_of_file(path: str | Path) -> str | None:
     """Return why there is no regular file at a path, or None if there is one."""
     try:

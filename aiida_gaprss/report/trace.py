@@ -16,6 +16,9 @@ from aiida_gaprss.outside import shown
 from aiida_gaprss.outside.terminal import styled
 from aiida_gaprss.report.collect import STRANGE
 
+#: Where frames are made and labelled, and what a user calls it.
+OWNERS = {"RssWorkChain": "campaign", "BuildWorkChain": "database"}
+
 
 class TraceError(ValueError):
     """A frame that cannot be traced."""
@@ -57,18 +60,18 @@ def _history(frame_id: str, campaign: WorkChainNode | None) -> Tree:
     datasets = datasets_with(frame_id, campaign)
     if not datasets:
         raise TraceError(f"no dataset of this profile holds a frame {frame_id!r}")
-    campaigns = {c.pk: c for d in datasets if (c := _campaign(d)) is not None}
+    campaigns = {c.pk: c for d in datasets if (c := _owner(d)) is not None}
     if len(campaigns) > 1:
-        raise TraceError(
-            f"{len(campaigns)} campaigns have a frame {frame_id!r}: say --campaign with one of {', '.join(map(str, campaigns))}"
-        )
+        which = ", ".join(map(str, campaigns))
+        raise TraceError(f"{len(campaigns)} campaigns or databases have a frame {frame_id!r}: say --campaign with one of {which}")
     labelled = [d for d in datasets if "label_status" in d.get_frame(frame_id).info]
     made = [d for d in datasets if d not in labelled]
     atoms = (labelled or datasets)[0].get_frame(frame_id)
     what = f"  {atoms.get_chemical_formula()}, {atoms.info.get('config_type', '')}"
     tree = Tree(styled((frame_id, "bold"), what))
     for owner in campaigns.values():
-        tree.add(f"campaign {owner.label} <{owner.pk}>, seed {owner.inputs.seed.value}")
+        seed = owner.inputs.seed.value if "seed" in owner.inputs else owner.inputs.settings["seed"]
+        tree.add(f"{OWNERS[str(owner.process_label)]} {owner.label} <{owner.pk}>, seed {seed}")
     if labelled:
         _add_label(tree, atoms, labelled[0])
     if made:
@@ -98,45 +101,60 @@ def _add_label(tree: Tree, atoms: Atoms, dataset: Dataset) -> None:
 
 def _add_making(tree: Tree, atoms: Atoms, dataset: Dataset, find: Any) -> None:
     """Add the process that made a frame, then its parents."""
-    process = _load(atoms.info.get("origin", ""))
-    if "parent" in atoms.info and "step" not in atoms.info:
-        branch = tree.add(f"taken from the database: {atoms.info['parent']}")
-        if process is not None:
-            branch.add(_process(process))
-        parents = find(atoms.info["parent"])
-        made = [d for d in parents if "label_status" not in d.get_frame(atoms.info["parent"]).info] or parents
-        if made:
-            _add_making(branch, made[0].get_frame(atoms.info["parent"]), made[0], find)
-        return
-    if "parent" in atoms.info:
-        pressure = atoms.info.get("pressure_GPa", 0.0)
-        step, how = atoms.info.get("step"), atoms.info.get("relax_status")
-        branch = tree.add(f"relaxed: step {step} of {atoms.info['parent']} at {pressure:g} GPa ({how})")
-        if process is not None:
-            branch.add(_process(process))
-        potential = _load(atoms.info.get("potential", ""))
-        if potential is not None:
-            fit = potential.creator
-            branch.add(f"potential <{potential.pk}>" + (f", fitted by {_process(fit)}" if fit is not None else ""))
-        parents = find(atoms.info["parent"])
-        if parents:
-            _add_making(branch, parents[0].get_frame(atoms.info["parent"]), parents[0], find)
-        return
-    branch = tree.add(f"made: {atoms.info['frame_id']}" if process is not None else f"first seen in {_name(dataset)}")
+    process, parent = _load(atoms.info.get("origin", "")), atoms.info.get("parent")
+    branch = tree.add(_how(atoms, process, dataset))
     if process is not None:
         branch.add(_process(process))
-    if "seed" in atoms.info:
-        operations, group = atoms.info.get("n_operations", 1), atoms.info.get("space_group", 1)
-        branch.add(f"random cell of seed {atoms.info['seed']}: {operations} symmetry operations, space group {group}")
+    if parent is None and "seed" in atoms.info:
+        branch.add(_of_chance(atoms))
+    potential = _load(atoms.info.get("potential", ""))
+    if potential is not None and parent is not None:
+        fit = potential.creator
+        branch.add(f"potential <{potential.pk}>" + (f", fitted by {_process(fit)}" if fit is not None else ""))
+    if parent is None:
+        return
+    parents = _before(process, parent) or find(parent)
+    if "step" not in atoms.info:
+        parents = [d for d in parents if "label_status" not in d.get_frame(parent).info] or parents
+    if parents:
+        _add_making(branch, parents[0].get_frame(parent), parents[0], find)
 
 
-def _campaign(node: Node) -> WorkChainNode | None:
-    creator = node.creator if hasattr(node, "creator") else None
+def _how(atoms: Atoms, process: Any, dataset: Dataset) -> str:
+    """Return in words how a frame was made."""
+    if (parent := atoms.info.get("parent")) is None:
+        return f"made: {atoms.info['frame_id']}" if process is not None else f"first seen in {_name(dataset)}"
+    pressure, step = atoms.info.get("pressure_GPa", 0.0), atoms.info.get("step")
+    if "parameters" in atoms.info or "md_status" in atoms.info:
+        of = f"step {step} of a trajectory of" if step is not None else "made of"
+        return f"{of} {parent}" + (f": {words}" if (words := atoms.info.get("parameters")) else "")
+    if step is not None:
+        return f"relaxed: step {step} of {parent} at {pressure:g} GPa ({atoms.info.get('relax_status')})"
+    made = getattr(process, "process_label", "") == "strategy_frames" or atoms.info.get("config_type") == "crystal"
+    return f"made of {parent}" if made else f"taken from the database: {parent}"
+
+
+def _of_chance(atoms: Atoms) -> str:
+    """Return the seed of a frame, and the symmetry of a random cell."""
+    if not {"n_operations", "space_group"} & set(atoms.info):
+        return f"seed {atoms.info['seed']}"
+    operations, group = atoms.info.get("n_operations", 1), atoms.info.get("space_group", 1)
+    return f"random cell of seed {atoms.info['seed']}: {operations} symmetry operations, space group {group}"
+
+
+def _before(process: Any, parent: str) -> list[Dataset]:
+    """Return those inputs of the process that made a frame which hold its parent: names are unique in a dataset only."""
+    nodes = process.base.links.get_incoming().all_nodes() if process is not None else []
+    return [node for node in nodes if isinstance(node, Dataset) and any(a.info["frame_id"] == parent for a in node.get_frames())]
+
+
+def _owner(node: Node) -> WorkChainNode | None:
+    """Return the campaign that has made a node, or the database, if it is of none."""
+    creator, found = getattr(node, "creator", None), None
     while creator is not None:
-        if creator.process_label == "RssWorkChain":
-            return creator
+        found = creator if creator.process_label in OWNERS else found
         creator = creator.caller
-    return None
+    return found
 
 
 def _load(uuid: str) -> Any:

@@ -46,6 +46,11 @@ def _from(least: float) -> AfterValidator:
 #: and powers of a kernel; seeds that fit 63 bits, as a database keeps them.
 Count: TypeAlias = Annotated[int, _Number, Field(gt=0, le=1_000_000)]
 CountOrZero: TypeAlias = Annotated[int, _Number, Field(ge=0, le=1_000_000)]
+#: Frames that differ by chance alone: a mistaken 0 more, and what makes them fills memory before anybody can refuse it.
+FrameCount: TypeAlias = Annotated[int, _Number, Field(gt=0, le=10_000)]
+#: The same, of each of many frames.
+CopyCount: TypeAlias = Annotated[int, _Number, Field(gt=0, le=1000)]
+CopyCountOrZero: TypeAlias = Annotated[int, _Number, Field(ge=0, le=1000)]
 AtomCount: TypeAlias = Annotated[int, _Number, Field(gt=0, le=1000)]
 AtomCountOrZero: TypeAlias = Annotated[int, _Number, Field(ge=0, le=1000)]
 SparseCount: TypeAlias = Annotated[int, _Number, Field(gt=0, le=100_000)]

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from aiida_gaprss.outside import words_of
 from aiida_gaprss.settings.model import NO_MAPPING, Model
 
 #: Groups of entry points, and what is in them.
@@ -79,7 +80,7 @@ def loaded(group: str, name: str) -> Any:
     try:
         return entry.load()
     except Exception as exception:  # whatever the import of another package comes across
-        raise KindError(f"{name} ({entry.value}) cannot be imported: {exception or type(exception).__name__}") from exception
+        raise KindError(f"{name} ({entry.value}) cannot be imported: {words_of(exception)}") from exception
 
 
 def _looked_at(group: str, name: str, base: type) -> type | str:

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 
 from aiida_gaprss.settings.model import Model, in_words
 from aiida_gaprss.settings.plugins import STRATEGIES, KindError, by_kind, kind_of
+from aiida_gaprss.structures.checks import AT_ONE_PLACE, at_one_place
 
 #: Atoms per formula unit of a campaign.
 CampaignFormula: TypeAlias = Mapping[str, int]
@@ -34,6 +35,8 @@ class Strategy(Model):
     run: ClassVar[str | None] = None
     #: Whether its frames are crystals that are little displaced and strained: such are fitted with sigmas of their own.
     harmonic: ClassVar[bool] = False
+    #: Whether its frames are isolated atoms or dimers, the only ones that may be called so: such get one k-point, and no virial.
+    in_vacuum: ClassVar[bool] = False
 
     @abstractmethod
     def most(self, crystals: int, formula: CampaignFormula) -> int | None:
@@ -66,6 +69,9 @@ class Strategy(Model):
         """
         if "crystals" in self.needs and not crystals:
             raise StrategyError(f"{self.kind}: needs crystals, got none")
+        if "crystals" in self.needs and (wrong := [atoms for atoms in crystals if at_one_place(atoms)]):
+            what = wrong[0].info.get("frame_id", wrong[0].symbols)
+            raise StrategyError(f"{self.kind}: crystal {what}: there are two atoms at one place (closer than {AT_ONE_PLACE:g} Å)")
         made, most = self.frames(crystals, formula, seed), self.most(len(crystals), formula)
         if most is not None and len(made) > most:
             raise StrategyError(f"{self.kind}: made {len(made)} frames, expected at most {most} as it said before")

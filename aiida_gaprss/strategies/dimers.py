@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
@@ -31,6 +31,7 @@ class DimerSettings(Model):
 class Dimers(DimerSettings, Strategy):
     """Dimer curves of every pair of elements of the formula."""
 
+    in_vacuum: ClassVar[bool] = True
     kind: Literal["dimers"] = "dimers"
     vacuum: Length = Field(15.0, description="Å, between the images at the largest distance")
 

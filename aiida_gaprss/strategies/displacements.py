@@ -15,7 +15,7 @@ from phonopy import Phonopy
 from pydantic import Field
 
 from aiida_gaprss.runners.conductivity import ase_atoms, diagonal, phonopy_atoms
-from aiida_gaprss.settings.model import AtomCount, Count, Length, Positive
+from aiida_gaprss.settings.model import AtomCount, CopyCount, Count, Length, Positive
 from aiida_gaprss.strategies.base import StrategyError
 from aiida_gaprss.strategies.crystals import OfCrystals, RelativeVolume, displaced, refuse_larger, scaled
 from aiida_gaprss.structures.nondiagonal import primitive
@@ -71,7 +71,7 @@ class Rattled(_Supercells):
     kind: Literal["rattled"] = "rattled"
     #: About as many for each crystal as in the paper, where the volumes are said to differ by a few percent in the lattice.
     volumes: list[RelativeVolume] = Field([0.94, 0.97, 1.0, 1.03, 1.06], min_length=1, description="relative to the crystal's")
-    copies: Count = Field(2, description="at each volume")
+    copies: CopyCount = Field(2, description="at each volume")
     displacement_A: Positive = Field(0.01, description="standard deviation of the displacement of each coordinate, Å")
 
     def of_crystal(self, crystal: Atoms, rng: np.random.Generator) -> list[Atoms]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ase import Atoms
 from pydantic import Field
@@ -15,6 +15,7 @@ from aiida_gaprss.strategies.base import CampaignFormula, Strategy
 class IsolatedAtoms(Strategy):
     """One atom of each element in a box."""
 
+    in_vacuum: ClassVar[bool] = True
     kind: Literal["isolated_atoms"] = "isolated_atoms"
     box_A: Length = Field(15.0, description="edge of the box, Å")
 

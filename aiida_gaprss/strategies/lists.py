@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
 from ase import Atoms
-from pydantic import AfterValidator, Field, model_validator
+from ase.data import atomic_numbers
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.outside import shown
 from aiida_gaprss.settings.model import Count, Model, SeedNumber
 from aiida_gaprss.strategies.base import AnyStrategy, Strategy, StrategyError
 from aiida_gaprss.structures.seeding import stage_seed
@@ -18,6 +20,9 @@ from aiida_gaprss.structures.seeding import stage_seed
 def _named(value: dict[str, Strategy]) -> dict[str, Strategy]:
     if wrong := [name for name in value if not re.fullmatch(r"[A-Za-z]\w{0,49}", name, flags=re.ASCII) or "__" in name]:
         raise ValueError(f"{wrong[0]!r} is no name: expected a letter, then letters, digits and single _, 50 at most")
+    for name, one in value.items():
+        if (word := one.config_type_as(name)) in fr.IN_VACUUM and not one.in_vacuum:
+            raise ValueError(f"{name}: {one.kind} makes no {word}, and cannot have the config type {word!r}")
     return value
 
 
@@ -51,6 +56,13 @@ class StrategyList(Model):
         if self.choose in ("farthest", "cur") and self.max_labels is None:
             raise ValueError(f"choose is {self.choose}, which needs max_labels: how many frames are chosen")
         return self
+
+    @field_validator("formula")
+    @classmethod
+    def _of_elements(cls, value: dict[str, int] | None) -> dict[str, int] | None:
+        if wrong := [symbol for symbol in value or () if atomic_numbers.get(symbol, 0) == 0]:
+            raise ValueError(f"{shown(wrong[0], 40)!r} is not a chemical element")
+        return value
 
     @property
     def runs(self) -> dict[str, str]:

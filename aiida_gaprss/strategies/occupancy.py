@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifFile
 
-from aiida_gaprss.settings.model import AtomCount, AtomCountOrZero, Count
+from aiida_gaprss.settings.model import AtomCount, AtomCountOrZero, FrameCount
 from aiida_gaprss.strategies.base import CampaignFormula, Strategy, StrategyError
 from aiida_gaprss.strategies.seeds import Separations
 from aiida_gaprss.structures.checks import RandomCellError, check_element, check_total, pair_separations
@@ -34,7 +34,7 @@ class Occupancy(Strategy):
     kind: Literal["occupancy"] = "occupancy"
     text: str | None = Field(None, description="the CIF")
     file: str | None = Field(None, description="file that holds it instead, relative to the file with the strategies")
-    number: Count = Field(10, description="cells")
+    number: FrameCount = Field(10, description="cells")
     composition: dict[str, AtomCountOrZero] | None = Field(
         None, description="atoms of each element in a cell; default: what the occupancies add up to, rounded"
     )

@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import AfterValidator, Field
 
-from aiida_gaprss.settings.model import Count, CountOrZero, Integer, Length, Positive
+from aiida_gaprss.settings.model import CopyCountOrZero, Count, Integer, Length, Positive
 from aiida_gaprss.strategies.base import StrategyError
 from aiida_gaprss.strategies.crystals import OfCrystals, with_copies
 from aiida_gaprss.structures.slabs import Cut, Cutter, Miller, family, one_of_each, planes_of_crystal, word
@@ -43,11 +43,11 @@ class Slabs(OfCrystals):
     max_index: Count = Field(3, le=4, description="largest Miller index")
     miller: list[_Plane] | None = Field(None, min_length=1, description="planes, instead of all up to max_index")
     without: list[_Plane] = Field([], description="planes that are left out, with those that symmetry makes equal to them")
-    thickness_A: Length = Field(10.0, description="least thickness of a slab, Å")
-    vacuum_A: Length = Field(10.0, description="least distance of a slab from its image, Å")
+    thickness_A: Annotated[Length, Field(le=100)] = Field(10.0, description="least thickness of a slab, Å")
+    vacuum_A: Annotated[Length, Field(le=100)] = Field(10.0, description="least distance of a slab from its image, Å")
     terminations: Literal["all", "fewest"] = Field("all", description="of a plane: all, or that with the fewest broken bonds")
     symmetric: bool = Field(False, description="only slabs with two equal sides")
-    copies: CountOrZero = Field(0, description="of each slab, with displaced atoms, besides the slab as cut")
+    copies: CopyCountOrZero = Field(0, description="of each slab, with displaced atoms, besides the slab as cut")
     displacement_A: Positive = Field(0.05, description="standard deviation of the displacement of each coordinate, Å")
     most_atoms: Count = Field(200, description="a slab of more atoms is refused")
     symmetry_A: Length = Field(0.01, description="to which the symmetry of the crystal is looked for, Å")

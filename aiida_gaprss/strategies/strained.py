@@ -14,7 +14,7 @@ from ase import Atoms
 from pydantic import Field, field_validator
 
 from aiida_gaprss.settings.model import AtomCount, Count, Real
-from aiida_gaprss.strategies.crystals import OfCrystals, strained
+from aiida_gaprss.strategies.crystals import OfCrystals, refuse_larger, strained
 
 #: Mode by mode, in Voigt's order: xx yy zz yz xz xy.
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
@@ -47,6 +47,7 @@ class Strained(OfCrystals):
     supercell: tuple[AtomCount, AtomCount, AtomCount] = Field(
         (3, 3, 3), description="repetitions of the crystal as it is given; Zuo: 3 of conventional cells, 2 of diamond"
     )
+    most_atoms: Count = Field(1000, description="a supercell of more atoms is refused")
 
     @field_validator("modes", "strains")
     @classmethod
@@ -56,7 +57,11 @@ class Strained(OfCrystals):
         return value
 
     def of_crystal(self, crystal: Atoms, rng: np.random.Generator) -> list[Atoms]:
-        """Return the supercells, one mode after another; nothing is random."""
+        """Return the supercells, one mode after another; nothing is random.
+
+        :raises StrategyError: if they have too many atoms.
+        """
+        refuse_larger(len(crystal) * int(np.prod(self.supercell)), self.most_atoms)
         supercell = crystal.repeat(self.supercell)
         supercell.info = {"parameters": "unstrained"}
         frames = [supercell]

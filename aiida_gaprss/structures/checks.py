@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations_with_replacement
 
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_numbers
+from ase.neighborlist import neighbor_list
 
 from aiida_gaprss.settings.faults import Fault, Place
 from aiida_gaprss.structures.packing import CLOSE_PACKING, largest_separation
@@ -30,6 +32,15 @@ class GivenUpError(RandomCellError):
 
 #: Atoms of a random cell, at most.
 MOST_ATOMS = 1000
+
+
+#: Atoms closer than this are at one place, Å: those of a file that gives a site twice.
+AT_ONE_PLACE = 0.1
+
+
+def at_one_place(atoms: Atoms) -> bool:
+    """Tell whether two atoms of a cell, images included, are at one place."""
+    return len(neighbor_list("i", atoms, AT_ONE_PLACE)) > 0
 
 
 def check_total(number: int, what: str) -> None:

@@ -24,7 +24,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from aiida_gaprss.frames import dumps, loads
 from aiida_gaprss.structures.supercells import nearest_distance
-from aiida_gaprss.structures.symmetry import Symmetry
+from aiida_gaprss.structures.symmetry import CrystalError, Symmetry
 
 #: Relative to the length per atom: terminations that differ by less are one.
 SAME_SLAB = 0.01
@@ -136,7 +136,10 @@ def _cut(cutter: Cutter, crystal: str, miller: Miller) -> Cut:
     standard = _standard(crystal, cutter.tolerance)
     generator = SlabGenerator(standard, miller, cutter.thickness, cutter.vacuum, center_slab=True)
     name, slabs, left_out = word(miller), [], []
-    found = sorted(generator.get_slabs(tol=SAME_SLAB), key=lambda slab: -_bonds(slab))
+    try:
+        found = sorted(generator.get_slabs(tol=SAME_SLAB), key=lambda slab: -_bonds(slab))
+    except (IndexError, ValueError) as error:  # of a crystal whose atoms have no neighbours
+        raise CrystalError(f"pymatgen makes no slab of {word(miller)}: {error}") from error
     for number, slab in enumerate(found):
         if cutter.symmetric and (reason := _useless(slab, standard)):
             left_out.append(f"{name}, termination {number}: {reason}")

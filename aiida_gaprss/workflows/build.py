@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, if_, while_
 from aiida.orm import Dict, Str, WorkChainNode
 from aiida.plugins import CalculationFactory
+from ase import Atoms
 
 from aiida_gaprss.calculations.build_functions import (
     MADE,
@@ -32,20 +34,26 @@ from aiida_gaprss.workflows.label import LabelWorkChain
 
 def faults_of(strategies: StrategyList, crystals: Dataset | None, potential: Potential | None) -> list[str]:
     """Return what is wrong with strategies for crystals and a potential: each is tried."""
-    known, out = crystals_in(crystals), []
-    for name, strategy in strategies.strategies.items():
-        if "potential" in strategy.needs and potential is None:
-            out.append(f"strategies.{name}: {strategy.kind} needs a potential, got none (potential: PK)")
-            continue
-        try:
-            made = strategies.frames(name, known)
-        except StrategyError as error:
-            out.append(str(error))
-            continue
-        elements = {symbol for atoms in made for symbol in atoms.symbols}
-        if strategy.run is not None and potential is not None and (unknown := sorted(elements - set(potential.elements))):
-            out.append(f"strategies.{name}: the potential knows {', '.join(potential.elements)}, but not {', '.join(unknown)}")
-    return out
+    known = crystals_in(crystals)
+    found = [fault_of(strategies, name, known, potential) for name in strategies.strategies]
+    return [fault for fault in found if fault is not None]
+
+
+def fault_of(strategies: StrategyList, name: str, crystals: Sequence[Atoms], potential: Potential | None) -> str | None:
+    """Return why one strategy cannot have its frames of crystals labelled; None if it can."""
+    strategy = strategies.strategies[name]
+    if "potential" in strategy.needs and potential is None:
+        return f"strategies.{name}: {strategy.kind} needs a potential, got none (potential: PK)"
+    try:
+        made = strategies.frames(name, crystals)
+    except StrategyError as error:
+        return str(error)
+    elements, formula = {symbol for atoms in made for symbol in atoms.symbols}, list(strategies.elements(crystals))
+    if unknown := sorted(elements - set(formula)):
+        return f"strategies.{name}: frames have {', '.join(unknown)}, the formula has {', '.join(formula)} (formula: …)"
+    if strategy.run is not None and potential is not None and (unknown := sorted(elements - set(potential.elements))):
+        return f"strategies.{name}: the potential knows {', '.join(potential.elements)}, but not {', '.join(unknown)}"
+    return None
 
 
 def validate_build(inputs: dict[str, Any], ports: Any) -> str | None:
@@ -125,6 +133,7 @@ class BuildWorkChain(RestartingWorkChain):
     def make(self) -> None:
         """Make the frames of each strategy."""
         self.ctx.made, self.ctx.tasks, self.ctx.failures, self.ctx.label_failure = {}, {}, {}, ""
+        self.ctx.ended = {}
         given = {"crystals": self.inputs.crystals} if "crystals" in self.inputs else {}
         for name in self.strategies.strategies:
             called = {"metadata": {"call_link_label": f"{name}_frames"}}
@@ -157,9 +166,16 @@ class BuildWorkChain(RestartingWorkChain):
                 self.ctx.failures[name] = batch.failure
                 self.report(f"{name} <{batch.job.pk}>: {batch.failure}")
             if "frames" in batch.outputs:
+                self._tell_ends(name, batch.outputs["frames"])
                 called = {"metadata": {"call_link_label": f"{name}_taken"}}
                 self.ctx.made[name] = taken_frames(self.inputs.settings, Str(name), made, batch.outputs["frames"], **called)
                 self.report(f"{name}: {_counted(self.ctx.made[name])} taken")
+
+    def _tell_ends(self, name: str, done: Dataset) -> None:
+        """Tell which trajectories were given up, and why: they have fewer snapshots than was said."""
+        if ended := given_up(done.get_frames()):
+            self.ctx.ended[name] = ended
+            self.report(f"{name}: {ended}")
 
     def has_reference(self) -> bool:
         """Tell whether there is a reference, and anything to be labelled."""
@@ -192,6 +208,7 @@ class BuildWorkChain(RestartingWorkChain):
         """Give the datasets, and what each cost."""
         told = {name: told_of(node) for name, node in self.ctx.made.items()}
         told |= {name: {**told.get(name, {}), "failure": why} for name, why in self.ctx.failures.items()}
+        told |= {name: {**told.get(name, {}), "given_up": ended} for name, ended in self.ctx.ended.items()}
         for name, node in self.ctx.made.items():
             self.out(f"datasets.{name}", node)
             self.report(f"{name}: {told[name]['labelled']} of {node.n_frames} frames labelled")
@@ -199,8 +216,16 @@ class BuildWorkChain(RestartingWorkChain):
         if self.ctx.label_failure:
             return self.exit_codes.ERROR_LABELS.format(message=self.ctx.label_failure)
         if not any(node.n_frames for node in self.ctx.made.values()):
-            return self.exit_codes.ERROR_NOTHING.format(message="; ".join(self.ctx.failures.values()) or "no strategy has frames")
+            why = [f"{name}: {words}" for name, words in [*self.ctx.failures.items(), *self.ctx.ended.items()]]
+            return self.exit_codes.ERROR_NOTHING.format(message="; ".join(why) or "no strategy has frames")
         return None
+
+
+def given_up(done: Sequence[Atoms]) -> str:
+    """Return in words which trajectories ended before their time; of frames of a run without any, or whole ones, nothing."""
+    ends = [atoms.info for atoms in done if atoms.info.get("md_status", "on_the_way") not in ("on_the_way", "finished")]
+    words = [f"{info['parent']} at step {info.get('md_end_step', info['step'])} ({info['md_status']})" for info in ends]
+    return f"given up: {', '.join(words[:10])}{' …' if len(words) > 10 else ''}" if words else ""
 
 
 def _counted(node: Dataset) -> str:

@@ -8,11 +8,13 @@ from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext
 from aiida.orm import Dict, List, WorkChainNode
 
+from aiida_gaprss.calculations.build_functions import crystals_in
 from aiida_gaprss.calculations.label_functions import pick_frames
 from aiida_gaprss.campaign import stages
 from aiida_gaprss.campaign.settings import RefineSettings
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.workflows.build import BuildWorkChain
+from aiida_gaprss.strategies.lists import StrategyList
+from aiida_gaprss.workflows.build import BuildWorkChain, fault_of
 from aiida_gaprss.workflows.label import LabelWorkChain
 from aiida_gaprss.workflows.validation_steps import ValidatedWorkChain
 
@@ -40,9 +42,13 @@ class RefinedWorkChain(ValidatedWorkChain):
         found: Dataset = self.ctx.lowest_found
         number = min(self.refinement.lowest, found.n_frames)
         crystals = pick_frames(found, List(list(range(number))), metadata=self.called(stages.LOWEST_MINIMA))
+        strategies = self.possible(crystals)
+        if strategies is None:
+            self.ctx.database = None
+            return None
         job = self.python_job(stages.BUILD)
         inputs: dict[str, Any] = {
-            "settings": Dict(self.refinement.list_of(self.seed(stages.BUILD).value).model_dump()),
+            "settings": Dict(strategies.model_dump()),
             "crystals": crystals,
             "potential": self.ctx.potential,
             "database": dict(self.ctx.datasets),
@@ -51,13 +57,23 @@ class RefinedWorkChain(ValidatedWorkChain):
             "scratch": self.inputs.scratch,
             "metadata": self.called(stages.BUILD),
         }
-        self.report(f"refining with {', '.join(self.refinement.strategies)} of the {number} lowest minima")
+        self.report(f"refining with {', '.join(strategies.strategies)} of the {number} lowest minima")
         try:
             return ToContext(database=self.submit(BuildWorkChain, **inputs))
         except ValueError as error:  # what the ports refuse, as a minimum of which a strategy makes nothing
             self.report(f"{self.stage}: nothing is built: {error}")
             self.ctx.database = None
             return None
+
+    def possible(self, crystals: Dataset) -> StrategyList | None:
+        """Return the strategies that make frames of the minima, and tell why the others do not; None if none does."""
+        every, known, left = self.refinement.list_of(self.seed(stages.BUILD).value), crystals_in(crystals), {}
+        for name, one in every.strategies.items():
+            if (fault := fault_of(every, name, known, self.ctx.potential)) is None:
+                left[name] = one
+            else:
+                self.report(f"{self.stage}: left out: {fault}")
+        return every.model_copy(update={"strategies": left}) if left else None
 
     def collect_database(self) -> None:
         """Add the labels to the database; tell what each strategy has cost."""

@@ -1,13 +1,34 @@
 """What a campaign file says of refining: budget, the fit, and what is refused."""
 
+from types import SimpleNamespace
+
 import pytest
+from ase.build import bulk
 
 from aiida_gaprss.campaign.file import check_campaign
+from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.models.families import fit_settings
 from aiida_gaprss.models.gap.settings import GapSettings
 from aiida_gaprss.settings.yamlfile import ConfigError
+from aiida_gaprss.workflows.refine import RefinedWorkChain
 
 STRATEGIES = "strategies: {waves: {kind: nondiagonal}, hot: {kind: md}, shear: {kind: strained, config_type: small}}"
+
+
+def test_a_strategy_that_makes_nothing_takes_no_other_with_it(campaign):
+    """What the minima are is known after the search; of silicon there are no antisites."""
+    crystal, told = bulk("Si"), []
+    crystal.info["frame_id"] = "minimum"
+    refinement = campaign("strategies: {swapped: {kind: antisites}, waves: {kind: nondiagonal}}").refine
+    chain = SimpleNamespace(refinement=refinement, seed=lambda _: SimpleNamespace(value=1), report=told.append, stage="refining")
+    chain.ctx = SimpleNamespace(potential=None)
+    found = RefinedWorkChain.possible(chain, Dataset([crystal], level_of_theory="unlabelled"))
+    assert list(found.strategies) == ["waves"]
+    (words,) = told
+    assert "left out: strategies.swapped: antisites: crystal minimum: antisites need a compound" in words
+    refinement = campaign("strategies: {swapped: {kind: antisites}}").refine
+    chain.refinement = refinement
+    assert RefinedWorkChain.possible(chain, Dataset([crystal], level_of_theory="unlabelled")) is None
 
 
 @pytest.fixture
@@ -53,6 +74,7 @@ def test_fits_that_stay_as_they_are(campaign):
         (STRATEGIES, ("  search:", "  search: null\n  unused:"), "unused"),
         ("strategies: {waves: {kind: wave}}", (), r"settings\.refine\.strategies\.waves\.kind: .*expected one of airss"),
         ("strategies: {}", (), r"settings\.refine\.strategies: "),
+        ("strategies: {dimer: {kind: nondiagonal}}", (), "nondiagonal makes no dimer"),
         ("strategies: {a b: {kind: nondiagonal}}", (), "'a b' is no name"),
         (f"lowest: 0, {STRATEGIES}", (), r"settings\.refine\.lowest: .*\(got 0\)"),
         ("strategies: {beta: {kind: occupancy, file: no.cif}}", (), r"settings\.refine\.strategies\.beta\.file: .*no\.cif"),

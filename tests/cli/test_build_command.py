@@ -1,7 +1,9 @@
 """``aiida-gaprss build`` as a user types it: a database of silicon from a file, what it costs, and what it refuses."""
 
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 from aiida.orm import load_node
 from ase import Atoms
@@ -17,6 +19,7 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.settings.yamlfile import ConfigError
 from aiida_gaprss.strategies.lists import StrategyList
+from aiida_gaprss.workflows.build import given_up
 
 WAVES = {"kind": "nondiagonal", "grid": [2, 2, 2], "volumes": [1.0], "copies": 2}
 
@@ -125,6 +128,88 @@ def test_what_is_wrong_with_a_file(file, keys, message):
     strategies = keys.pop("strategies", None)
     with pytest.raises(ConfigError, match=message):
         build_from(file(strategies, **keys))
+
+
+def spoilt(name):
+    """Return a crystal that is none."""
+    crystal = bulk("Si", a=5.431)
+    if name == "twice":
+        crystal.positions[1] = crystal.positions[0] + 1e-3
+    elif name == "nan":
+        crystal.positions[1] = np.nan
+    elif name == "units":
+        crystal.set_cell(crystal.cell.array * 1e8, scale_atoms=True)
+    elif name == "unknown":
+        crystal.numbers[1] = 0
+    return crystal
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("twice", "two atoms at one place"),
+        ("nan", "positions have a value that is not a finite number"),
+        ("units", "cell has a vector of 2.72e[+]08 Å, expected at most 10000 Å"),
+        ("unknown", "unknown element"),
+    ],
+)
+def test_crystals_that_are_none(file, name, message):
+    """Each is named with its line and its file."""
+    write(f"{name}.xyz", spoilt(name))
+    with pytest.raises(ConfigError, match=rf"line \d+, crystals\.1: {name}\.xyz .*{message}"):
+        build_from(file(crystals=["diamond.cif", f"{name}.xyz"]).relative_to(Path.cwd()))
+
+
+def test_a_crystal_with_partly_occupied_sites(file):
+    """ASE would read the element that is there most often, and take the site for full."""
+    structure = Structure([[4, 0, 0], [0, 4, 0], [0, 0, 4]], [{"Si": 0.5, "Ge": 0.5}, "Si"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    structure.to(filename="alloy.cif", symprec=None)
+    with pytest.raises(ConfigError, match=r"line \d+, crystals\.0: .*occupied in part"):
+        build_from(file(crystals=["alloy.cif"]))
+
+
+def test_a_reader_that_says_nothing(file):
+    Path("garbage.cif").write_bytes(bytes(range(256)) * 10)
+    with pytest.raises(ConfigError, match=r"garbage\.cif cannot be read: \w+"):
+        build_from(file(crystals=["garbage.cif"]))
+
+
+def test_frames_of_elements_that_the_formula_lacks(file):
+    """Their isolated atoms would be missing, and their pseudopotentials."""
+    assert "strategies.waves: frames have Si, the formula has Cu" in call(file(formula={"Cu": 1}), "--check", ok=False)
+
+
+def test_labels_are_told_to_be_limited(file):
+    assert "max_labels: 3 of these at most are labelled (choose: random)" in call(file(max_labels=3), "--check")
+
+
+def test_the_history_of_a_frame(file):
+    """Of one database, where several have frames of the same name."""
+    pks = [re.search(r"database .*<(\d+)>", call(file(seed=seed)))[1] for seed in (1, 2)]
+
+    def trace(*arguments):
+        return CliRunner().invoke(cli, ["trace", "waves-diamond-0003", *arguments], env={"COLUMNS": "200"}).output
+
+    assert re.search(rf"say --campaign with one of .*{', '.join(pks)}$", trace().strip())
+    for pk, seed in zip(pks, (1, 2), strict=True):
+        told = trace("--campaign", pk)
+        assert re.search(rf"database .*<{pk}>, seed {seed}\n", told), told
+        assert "made of diamond: q " in told
+        assert "taken from the database" not in told
+
+
+def test_submitted_without_a_daemon(file):
+    """As all commands that submit: no traceback, and what to do."""
+    told = call(file(), "--submit", ok=False)
+    assert "the database cannot be submitted: " in told
+    assert "verdi daemon start" in told
+
+
+def test_trajectories_that_are_given_up():
+    ends = [("a", "finished", 9), ("a", "on_the_way", 3), ("b", "collapsed", 4)]
+    frames = [Atoms("Si", info={"parent": of, "md_status": how, "step": step}) for of, how, step in ends]
+    assert given_up(frames) == "given up: b at step 4 (collapsed)"
+    assert given_up(frames[:2]) == ""
 
 
 def test_what_a_user_does_wrong(file, diamond_folder):

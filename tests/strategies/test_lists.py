@@ -64,3 +64,52 @@ def test_faults_name_the_strategy():
         strategies.frames("path", crystals())
     with pytest.raises(ValidationError, match="expected one of airss"):
         StrategyList(strategies={"waves": {"kind": "nondiagnal"}})
+
+
+def test_a_formula_has_elements():
+    with pytest.raises(ValidationError, match="'Xx' is not a chemical element"):
+        StrategyList(strategies={"atoms": {"kind": "isolated_atoms"}}, formula={"Xx": 1})
+
+
+@pytest.mark.parametrize("given", [{"dimer": RATTLED}, {"isolated_atom": RATTLED}, {"x": {**RATTLED, "config_type": "dimer"}}])
+def test_crystals_are_not_called_what_is_in_vacuum(given):
+    """The reference would calculate them with one k-point."""
+    with pytest.raises(ValidationError, match="rattled makes no"):
+        StrategyList(strategies=given)
+    StrategyList(strategies={"dimer": {"kind": "dimers"}, "isolated_atom": {"kind": "isolated_atoms"}})
+
+
+@pytest.mark.parametrize("kind", ["strained", "distort", "rattled"])
+def test_two_atoms_at_one_place(kind):
+    crystal = bulk("Si")
+    crystal.positions[1] = crystal.positions[0] + 1e-3
+    with pytest.raises(StrategyError, match="two atoms at one place"):
+        StrategyList(strategies={"all": {"kind": kind}}).frames("all", [crystal])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"kind": "rattled", "copies": 100_000},
+        {"kind": "nondiagonal", "copies": 100_000},
+        {"kind": "vacancies", "copies": 100_000},
+        {"kind": "slabs", "copies": 100_000},
+        {"kind": "distort", "number": 100_000},
+        {"kind": "occupancy", "text": "", "number": 100_000},
+    ],
+)
+def test_more_frames_than_anybody_can_want(given):
+    with pytest.raises(ValidationError, match="less than or equal to 1000"):
+        StrategyList(strategies={"all": given})
+
+
+def test_a_strained_supercell_that_fills_the_memory():
+    strategies = StrategyList(strategies={"all": {"kind": "strained", "supercell": [1000, 1000, 1000]}})
+    with pytest.raises(StrategyError, match=r"2000000000 atoms, expected at most 1000 \(most_atoms\)"):
+        strategies.frames("all", crystals()[1:])
+
+
+@pytest.mark.parametrize("key", ["thickness_A", "vacuum_A"])
+def test_slabs_that_take_hours_to_be_cut(key):
+    with pytest.raises(ValidationError, match="less than or equal to 100"):
+        StrategyList(strategies={"all": {"kind": "slabs", key: 900}})
