@@ -34,29 +34,28 @@ def pytest_addoption(parser):
     parser.addoption("--fuzz", type=float, default=1.0, metavar="N", help="N times as many inputs for the fuzzers (tests/fuzz)")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items):
-    """Put the tests last that empty the profile: others look at what one test has made."""
-    items.sort(key=_empties)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_together(item)))
-
-
-def _together(item):
-    """Return the name of what is run by one process, where there are several (-n).
-
-    A file, as its tests look at what others of it have made, but for those that empty the profile; all tests of the cluster, of
-    which there is one; all that look at the campaign that takes longest.
-    """
-    if item.get_closest_marker("cluster"):
-        return "cluster"
-    if "looped_campaign" in item.fixturenames and not _empties(item):
-        return "looped campaign"
-    return f"{item.path.parent.name}/{item.path.stem}{' emptied' * _empties(item)}"
+    """Put the files last in which tests empty the profile, and these tests last: others look at what one test has made."""
+    files = {item.path for item in items if _empties(item)}
+    items.sort(key=lambda item: (item.path in files, _empties(item)))
 
 
 def _empties(item):
     return "aiida_profile_clean" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Let one process run a whole file (-n), in the order of the files, and all tests of the cluster, of which there is one."""
+    from xdist.scheduler.loadfile import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "tests/cluster" if file.startswith("tests/cluster/") else file
+
+    config.option.loadscopereorder = False
+    return Files(config, log)
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -569,6 +568,13 @@ def remembered():
     return {}
 
 
+def _is_there(uuid):
+    """Tell whether a node is there still: another test may have emptied the profile."""
+    from aiida.orm import Node, QueryBuilder
+
+    return uuid is not None and QueryBuilder().append(Node, filters={"uuid": uuid}).count() > 0
+
+
 @pytest.fixture
 def campaign_codes(python_code, gap_fit_code):
     """The codes under the names that ``aiida-gaprss setup`` gives them."""
@@ -584,7 +590,7 @@ def campaign(run, campaign_codes, campaign_text, remembered, tmp_path):
     from aiida_gaprss.campaign.inputs import builder_inputs
     from aiida_gaprss.workflows.rss import RssWorkChain
 
-    if "campaign" not in remembered:
+    if not _is_there(remembered.get("campaign")):
         _, node = run(RssWorkChain, **builder_inputs(check_campaign(campaign_text, tmp_path / "tiny.yaml")))
         remembered["campaign"] = node.uuid
     return load_node(remembered["campaign"])
@@ -603,7 +609,7 @@ def looped_campaign(run, campaign_codes, campaign_text, dataset, remembered, tmp
     from aiida_gaprss.campaign.inputs import builder_inputs
     from aiida_gaprss.workflows.rss import RssWorkChain
 
-    if "looped" not in remembered:
+    if not _is_there(remembered.get("looped")):
         bulk("Si").write(tmp_path / "diamond.cif")
         dataset.store()
         text = campaign_text.replace("initial: {random: 10}", "initial: {random: 4}").replace("name: tiny", "name: loop")

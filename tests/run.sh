@@ -10,5 +10,5 @@ if [ "${1:-}" = --full ]; then
   shift
   set -- -m "" "$@"
 fi
-# Two processes, each with a profile of its own; more would share the two that the jobs of the tests take.
-exec python -m pytest -n "$(($(nproc) < 2 ? 1 : 2))" --dist loadgroup --no-loadscope-reorder "$@"
+# Two processes, each with a profile of its own and a file at a time; more would share the two cores with the jobs of the tests.
+exec python -m pytest -n "$(($(nproc) < 2 ? 1 : 2))" "$@"

@@ -23,7 +23,7 @@ while kill -0 "$script"; do
     for process in "${!memory[@]}"; do
       ((memory_sum += memory[$process], cpu_sum += ${cpu[$process]:-0}))
     done
-    echo "$memory_sum $cpu_sum $ticks" > usage.txt
+    echo "$memory_sum $cpu_sum $ticks" > usage.part && mv -f usage.part usage.txt  # never seen half written
   fi
   if ((SECONDS < 10)); then pause=0.05; elif ((SECONDS < 100)); then pause=0.5; else pause=2; fi
   sleep $pause || sleep 1
