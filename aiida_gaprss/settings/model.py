@@ -73,6 +73,8 @@ Real: TypeAlias = Annotated[float, _Number, Field(ge=-1e7, le=1e7)]
 Coefficient: TypeAlias = Annotated[float, _Number, Field(ge=-1e25, le=1e25)]
 Length: TypeAlias = Annotated[float, _Number, Field(gt=0, le=1000), _from(1e-6)]
 LengthOrZero: TypeAlias = Annotated[float, _Number, Field(ge=0, le=1000)]
+#: How far atoms of a crystal are displaced, Å: by more than about a bond, they are anywhere.
+Displacement: TypeAlias = Annotated[float, _Number, Field(ge=0, le=3)]
 Coordinate: TypeAlias = Annotated[float, _Number, Field(ge=-1000, le=1000)]
 Volume: TypeAlias = Annotated[float, _Number, Field(gt=0, le=10_000), _from(0.1)]
 Fraction: TypeAlias = Annotated[float, _Number, Field(ge=0, le=1)]

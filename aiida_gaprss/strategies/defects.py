@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field
 
-from aiida_gaprss.settings.model import AtomCount, CopyCountOrZero, Count, Length, Positive
+from aiida_gaprss.settings.model import AtomCount, CopyCountOrZero, Count, Displacement, Length
 from aiida_gaprss.strategies.crystals import OfCrystals, RelativeVolume, refuse_larger, scaled, with_copies
 from aiida_gaprss.structures.point_defects import Additions, Defect, antisites, interstitials, vacancies
 from aiida_gaprss.structures.supercells import repetitions
@@ -26,7 +26,7 @@ class _PointDefects(OfCrystals):
     copies: CopyCountOrZero = Field(
         5, description="of each defect at each volume, with displaced atoms; besides, the defect as made"
     )
-    displacement_A: Positive = Field(0.05, description="standard deviation of the displacement of each coordinate, Å")
+    displacement_A: Displacement = Field(0.05, description="standard deviation of the displacement of each coordinate, Å")
     most_atoms: Count = Field(300, description="a supercell of more atoms is refused")
     symmetry_A: Length = Field(0.01, description="to which sites count as equal, Å")
 

@@ -15,7 +15,7 @@ from phonopy import Phonopy
 from pydantic import Field
 
 from aiida_gaprss.runners.conductivity import ase_atoms, diagonal, phonopy_atoms
-from aiida_gaprss.settings.model import AtomCount, CopyCount, Count, Length, Positive
+from aiida_gaprss.settings.model import AtomCount, CopyCount, Count, Displacement, Length
 from aiida_gaprss.strategies.base import StrategyError
 from aiida_gaprss.strategies.crystals import OfCrystals, RelativeVolume, displaced, refuse_larger, scaled
 from aiida_gaprss.structures.nondiagonal import primitive
@@ -45,7 +45,7 @@ class Displacements(_Supercells):
     """The supercells that phonopy makes: in each one atom is displaced, in directions that symmetry does not make equal."""
 
     kind: Literal["displacements"] = "displacements"
-    displacement_A: Positive = Field(0.01, description="Å")
+    displacement_A: Displacement = Field(0.01, gt=0, description="Å")
     perfect: bool = Field(True, description="also the supercell as it is, whose forces tell how far from its minimum it is")
 
     def of_crystal(self, crystal: Atoms, rng: np.random.Generator) -> list[Atoms]:
@@ -72,7 +72,7 @@ class Rattled(_Supercells):
     #: About as many for each crystal as in the paper, where the volumes are said to differ by a few percent in the lattice.
     volumes: list[RelativeVolume] = Field([0.94, 0.97, 1.0, 1.03, 1.06], min_length=1, description="relative to the crystal's")
     copies: CopyCount = Field(2, description="at each volume")
-    displacement_A: Positive = Field(0.01, description="standard deviation of the displacement of each coordinate, Å")
+    displacement_A: Displacement = Field(0.01, description="standard deviation of the displacement of each coordinate, Å")
 
     def of_crystal(self, crystal: Atoms, rng: np.random.Generator) -> list[Atoms]:
         """Return the supercells, one volume after another."""

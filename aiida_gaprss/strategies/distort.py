@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field, field_validator
 
-from aiida_gaprss.settings.model import FrameCount, LengthOrZero, Model, Positive, PositiveOrZero
+from aiida_gaprss.settings.model import Displacement, FrameCount, Model, Positive, PositiveOrZero
 from aiida_gaprss.strategies.base import CampaignFormula, Strategy
 from aiida_gaprss.structures.seeding import stage_seed
 
@@ -18,7 +18,7 @@ class DistortSettings(Model):
     """How far crystals are distorted, and how often."""
 
     number: FrameCount = Field(50, description="distorted cells of each crystal; the undistorted one is added to them")
-    displacement: LengthOrZero = Field(0.05, description="Å, standard deviation of the displacement of each coordinate")
+    displacement: Displacement = Field(0.05, description="Å, standard deviation of the displacement of each coordinate")
     strain: PositiveOrZero = Field(0.03, lt=0.5, description="each strain component is uniform between plus and minus this")
     volume: tuple[Positive, Positive] = Field((0.9, 1.1), description="range of the volume, relative to the crystal's")
 

@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field
 
-from aiida_gaprss.settings.model import AtomCount, CopyCount, Count, LengthOrZero, Positive, PositiveOrZero
+from aiida_gaprss.settings.model import AtomCount, CopyCount, Count, Displacement, Positive, PositiveOrZero
 from aiida_gaprss.strategies.base import StrategyError
 from aiida_gaprss.strategies.crystals import OfCrystals, RelativeVolume, displaced, random_strain, scaled, strained
 from aiida_gaprss.structures.nondiagonal import fewest, primitive, supercells
@@ -34,7 +34,7 @@ class NonDiagonal(OfCrystals):
         [0.94, 0.97, 1.0, 1.03, 1.06], min_length=1, description="relative to the crystal's; the paper does not say which"
     )
     copies: CopyCount = Field(5, description="of each supercell at each volume; Allen has about 100 of each in all")
-    displacement_A: LengthOrZero = Field(0.10, description="standard deviation of the displacement of each coordinate, Å")
+    displacement_A: Displacement = Field(0.10, description="standard deviation of the displacement of each coordinate, Å")
     strain: PositiveOrZero = Field(0.01, lt=0.5, description="each component is uniform between plus and minus this")
     cover: Literal["each", "fewest"] = Field(
         "each", description="a supercell for each wavevector, as in the paper, or the fewest in which all of them fit"

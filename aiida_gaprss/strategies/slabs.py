@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import AfterValidator, Field
 
-from aiida_gaprss.settings.model import CopyCountOrZero, Count, Integer, Length, Positive
+from aiida_gaprss.settings.model import CopyCountOrZero, Count, Displacement, Integer, Length
 from aiida_gaprss.strategies.base import StrategyError
 from aiida_gaprss.strategies.crystals import OfCrystals, with_copies
 from aiida_gaprss.structures.slabs import Cut, Cutter, Miller, family, one_of_each, planes_of_crystal, word
@@ -48,7 +48,7 @@ class Slabs(OfCrystals):
     terminations: Literal["all", "fewest"] = Field("all", description="of a plane: all, or that with the fewest broken bonds")
     symmetric: bool = Field(False, description="only slabs with two equal sides")
     copies: CopyCountOrZero = Field(0, description="of each slab, with displaced atoms, besides the slab as cut")
-    displacement_A: Positive = Field(0.05, description="standard deviation of the displacement of each coordinate, Å")
+    displacement_A: Displacement = Field(0.05, description="standard deviation of the displacement of each coordinate, Å")
     most_atoms: Count = Field(200, description="a slab of more atoms is refused")
     symmetry_A: Length = Field(0.01, description="to which the symmetry of the crystal is looked for, Å")
 

@@ -156,6 +156,8 @@ class MeltQuenched(Trajectories):
     def _cools(self) -> MeltQuenched:
         if self.hot_K <= self.cold_K:
             raise ValueError(f"hot_K is {self.hot_K:g}, expected more than cold_K ({self.cold_K:g})")
+        if not self.liquid + self.cooling + self.amorphous:
+            raise ValueError("liquid, cooling and amorphous are 0: nothing of the trajectory would be labelled")
         return self
 
     @property

@@ -56,6 +56,13 @@ def test_names_that_no_output_can_have(name):
         StrategyList(strategies={name: RATTLED})
 
 
+@pytest.mark.parametrize("kind", ["rattled", "nondiagonal", "bain", "displacements", "slabs", "vacancies", "interstitials"])
+def test_atoms_are_not_displaced_out_of_sight(kind):
+    with pytest.raises(ValidationError, match="displacement_A"):
+        StrategyList(strategies={"far": {"kind": kind, "displacement_A": 1e3}})
+    StrategyList(strategies={"near": {"kind": kind, "displacement_A": 0.3}})
+
+
 def test_faults_name_the_strategy():
     strategies = StrategyList(strategies={"waves": {"kind": "nondiagonal"}, "path": {"kind": "bain"}})
     with pytest.raises(StrategyError, match=r"strategies\.waves: nondiagonal: needs crystals, got none"):

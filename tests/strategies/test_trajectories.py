@@ -96,6 +96,7 @@ def test_liquid_cooling_and_glass():
         ({"kind": "md", "of_melting": [0.5]}, "of_melting needs melting_K"),
         ({"kind": "melt_quench", "hot_K": 200}, r"hot_K is 200, expected more than cold_K \(300\)"),
         ({"kind": "melt_quench"}, "hot_K"),
+        ({"kind": "melt_quench", "hot_K": 3000, "liquid": 0, "cooling": 0, "amorphous": 0}, "nothing of the trajectory"),
         ({"kind": "md", "ensemble": "nvt"}, "ensemble"),
     ],
 )
