@@ -26,7 +26,7 @@ class _PointDefects(OfCrystals):
     copies: CopyCountOrZero = Field(
         5, description="of each defect at each volume, with displaced atoms; besides, the defect as made"
     )
-    displacement_A: Displacement = Field(0.05, description="standard deviation of the displacement of each coordinate, Å")
+    displacement_A: Displacement = Field(0.05, gt=0, description="standard deviation of the displacement of each coordinate, Å")
     most_atoms: Count = Field(300, description="a supercell of more atoms is refused")
     symmetry_A: Length = Field(0.01, description="to which sites count as equal, Å")
 

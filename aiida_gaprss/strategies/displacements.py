@@ -72,7 +72,7 @@ class Rattled(_Supercells):
     #: About as many for each crystal as in the paper, where the volumes are said to differ by a few percent in the lattice.
     volumes: list[RelativeVolume] = Field([0.94, 0.97, 1.0, 1.03, 1.06], min_length=1, description="relative to the crystal's")
     copies: CopyCount = Field(2, description="at each volume")
-    displacement_A: Displacement = Field(0.01, description="standard deviation of the displacement of each coordinate, Å")
+    displacement_A: Displacement = Field(0.01, gt=0, description="standard deviation of the displacement of each coordinate, Å")
 
     def of_crystal(self, crystal: Atoms, rng: np.random.Generator) -> list[Atoms]:
         """Return the supercells, one volume after another."""

@@ -48,7 +48,7 @@ class Slabs(OfCrystals):
     terminations: Literal["all", "fewest"] = Field("all", description="of a plane: all, or that with the fewest broken bonds")
     symmetric: bool = Field(False, description="only slabs with two equal sides")
     copies: CopyCountOrZero = Field(0, description="of each slab, with displaced atoms, besides the slab as cut")
-    displacement_A: Displacement = Field(0.05, description="standard deviation of the displacement of each coordinate, Å")
+    displacement_A: Displacement = Field(0.05, gt=0, description="standard deviation of the displacement of each coordinate, Å")
     most_atoms: Count = Field(200, description="a slab of more atoms is refused")
     symmetry_A: Length = Field(0.01, description="to which the symmetry of the crystal is looked for, Å")
 
