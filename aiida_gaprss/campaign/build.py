@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.campaign.codes import code_of
-from aiida_gaprss.campaign.crystals import named_crystals
+from aiida_gaprss.campaign.crystals import called, named_crystals
 from aiida_gaprss.campaign.file import OF_REFERENCE, Codes, Identifier, Options, check_reference
 from aiida_gaprss.campaign.inputs import label_inputs
 from aiida_gaprss.data.dataset import Dataset
@@ -174,9 +174,7 @@ def lowest_of(wanted: Found) -> dict[str, Atoms]:
     crystals: dict[str, Atoms] = {}
     found = [atoms for atoms in dataset.get_frames() if not fr.is_in_vacuum(atoms) and atoms.pbc.all()]
     for atoms in sorted(found, key=_per_atom)[: wanted.lowest]:
-        name = fr.plain_name(str(atoms.info["frame_id"]), "crystal")
-        crystals[name] = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-        crystals[name].info.update(frame_id=name, config_type="crystal")
+        crystals |= called(fr.plain_name(str(atoms.info["frame_id"]), "crystal"), atoms)
     if not crystals:
         raise ValueError(f"<{wanted.of}> has no minima")
     return crystals
@@ -212,11 +210,7 @@ def of_materials_project(identifier: str) -> dict[str, Atoms]:
             structure = project.get_structure_by_material_id(identifier)
     except Exception as error:  # keys, connections, answers: whatever the client comes across
         raise ValueError(f"{identifier}: {words_of(error)}; a key of materialsproject.org belongs into MP_API_KEY") from error
-    atoms = AseAtomsAdaptor.get_atoms(structure)
-    out = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-    name = fr.plain_name(identifier, "crystal")
-    out.info.update(frame_id=name, config_type="crystal")
-    return {name: out}
+    return called(fr.plain_name(identifier, "crystal"), AseAtomsAdaptor.get_atoms(structure))
 
 
 def _of_potential(file: BuildFile, strategies: StrategyList, lines: Lines, path: Path) -> dict[str, Any]:
@@ -237,19 +231,14 @@ def _of_potential(file: BuildFile, strategies: StrategyList, lines: Lines, path:
     return {"potential": potential, "jobs": {"code": code, "metadata": {"options": options}}}
 
 
-def costs_of(strategies: StrategyList, crystals: Sequence[Atoms], spacing: float | None) -> dict[str, Cost]:
-    """Return what each strategy asks for, counted; of one that a potential runs, its beginnings.
+def cost_of(frames: Sequence[Atoms], spacing: float | None) -> Cost:
+    """Return what the frames of a strategy ask for; of one that a potential runs, its beginnings.
 
     :param spacing: of k-points, 1/Å without 2π; None: one for each frame.
-    :raises StrategyError: if there are no frames.
     """
-    out = {}
-    for name in strategies.strategies:
-        frames = strategies.frames(name, crystals)
-        sizes = [len(atoms) for atoms in frames]
-        work = sum(len(atoms) ** 3 * kpoints_of(atoms, spacing) for atoms in frames)
-        out[name] = Cost(len(frames), sum(sizes), max(sizes, default=0), float(work))
-    return out
+    sizes = [len(atoms) for atoms in frames]
+    work = sum(len(atoms) ** 3 * kpoints_of(atoms, spacing) for atoms in frames)
+    return Cost(len(frames), sum(sizes), max(sizes, default=0), float(work))
 
 
 def spacing_of(label: Mapping[str, Any] | None) -> float | None:

@@ -63,16 +63,23 @@ def named_crystals(path: Path, known: Collection[str] = (), periodic: bool = Fal
     :param periodic: as of :func:`structures_of`.
     :raises ValueError: as :func:`structures_of`.
     """
-    found, out = structures_of(path, known, periodic), {}
+    found = structures_of(path, known, periodic)
+    out: dict[str, Atoms] = {}
     for number, atoms in enumerate(found):
         label = str(atoms.info.get("name", path.stem + (f"-{number}" if len(found) > 1 else "")))
         label = plain_name(re.sub(r"[^\w.+-]+", "-", label), "crystal")
         if label in out:
             raise ValueError(f"{path} holds two crystals {label}; give each a name of its own (name=… in extended XYZ)")
-        out[label] = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-        out[label].info.update(frame_id=label, config_type="crystal")
+        out |= called(label, atoms)
         _check(path, out[label])
     return out
+
+
+def called(name: str, atoms: Atoms) -> dict[str, Atoms]:
+    """Return a crystal by its name: bare, periodic, with the name as ``frame_id``."""
+    crystal = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    crystal.info.update(frame_id=name, config_type="crystal")
+    return {name: crystal}
 
 
 def _check(path: Path, crystal: Atoms) -> None:

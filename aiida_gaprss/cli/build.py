@@ -61,16 +61,17 @@ def _tell_cost(inputs: dict[str, Any]) -> None:
     from rich.table import Table
 
     from aiida_gaprss.calculations.build_functions import crystals_in
-    from aiida_gaprss.campaign.build import costs_of, spacing_of
+    from aiida_gaprss.campaign.build import cost_of, spacing_of
     from aiida_gaprss.outside.terminal import wide_console
     from aiida_gaprss.strategies.lists import StrategyList
-    from aiida_gaprss.workflows.build import faults_of
+    from aiida_gaprss.workflows.build import made_by
 
     strategies = StrategyList(**inputs["settings"].get_dict())
-    if faults := faults_of(strategies, inputs.get("crystals"), inputs.get("potential")):
+    made, faults = made_by(strategies, crystals_in(inputs.get("crystals")), inputs.get("potential"))
+    if faults:
         raise click.ClickException("\n".join(shown(fault, 500) for fault in faults))
     spacing = spacing_of(inputs.get("label"))
-    costs = costs_of(strategies, crystals_in(inputs.get("crystals")), spacing)
+    costs = {name: cost_of(frames, spacing) for name, frames in made.items()}
     total = sum(cost.plane_waves for cost in costs.values()) or 1.0
     table = Table("strategy", "kind", "frames", "atoms", "largest", "share of the cost", box=None)
     for name, cost in costs.items():

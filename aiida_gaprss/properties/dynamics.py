@@ -20,6 +20,7 @@ from aiida_gaprss.runners.status import FINISHED, GIVEN_UP, NOT_REACHED
 from aiida_gaprss.settings.jobs import Ensemble, MdSegment, MdSettings
 from aiida_gaprss.settings.model import Count, Fraction, Length, Positive, PositiveOrZero, Pressure, SeedNumber
 from aiida_gaprss.structures.seeding import stage_seed
+from aiida_gaprss.structures.supercells import nearest_distance
 
 
 class Dynamics(tr.OfTrajectories):
@@ -78,7 +79,7 @@ class Dynamics(tr.OfTrajectories):
             timestep_fs=self.timestep_fs,
             snapshot_every=max(1, round(self.snapshot_fs / self.timestep_fs)),
             pressure_GPa=self.pressure_GPa,
-            min_distance=self.closest * tr.nearest(cell),
+            min_distance=self.closest * nearest_distance(cell),
             seed=stage_seed(self.seed, 0, f"{kelvin:g}K"),
         )
 

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, Field
 from aiida_gaprss.properties.base import Curve, Limits, Property, value_of
 from aiida_gaprss.properties.crystals import bare
 from aiida_gaprss.settings.model import Count, Fraction, PositiveOrZero
+from aiida_gaprss.structures.supercells import scaled
 
 #: Half of the interval of Δ, relative to the volume of the reference (Zuo 2020, eq. 10).
 DELTA_RANGE = 0.06
@@ -81,10 +82,8 @@ class Eos(Property):
         """
         frames = []
         for factor in np.linspace(1 - self.range, 1 + self.range, self.points):
-            scaled = bare(crystal, "equations of state")
-            scaled.set_cell(scaled.cell * factor ** (1 / 3), scale_atoms=True)
-            scaled.info["part"] = f"volume_{factor:.4f}"
-            frames.append(scaled)
+            frames.append(scaled(bare(crystal, "equations of state"), factor))
+            frames[-1].info["part"] = f"volume_{factor:.4f}"
         return frames
 
     def result(self, crystal: Atoms, done: Sequence[Atoms], prefix: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from aiida_gaprss.runners.status import FINISHED, GIVEN_UP
 from aiida_gaprss.settings.jobs import MdSegment, MdSettings
 from aiida_gaprss.settings.model import Count, CountOrZero, Fraction, Length, Positive, Pressure, SeedNumber
 from aiida_gaprss.structures.seeding import stage_seed
+from aiida_gaprss.structures.supercells import nearest_distance
 
 #: The parts of the way, in their order. Table II has ``crystal`` (defective diamond), ``liquid`` and ``amorphous``.
 STAGES = ("crystal", "heating", "liquid", "cooling", "amorphous")
@@ -70,7 +71,7 @@ class MeltQuench(tr.OfTrajectories):
         cell = tr.supercell(crystal, self.length_A, self.repetitions)
         if len(cell) - self.vacancies < 2:
             raise PropertyError(f"melt_quench: {self.vacancies} vacancies in a supercell of {len(cell)} atoms leave none to melt")
-        least = self.closest * tr.nearest(cell)
+        least = self.closest * nearest_distance(cell)
         rng = np.random.default_rng(stage_seed(self.seed, 0, "vacancies"))
         del cell[sorted(rng.choice(len(cell), self.vacancies, replace=False).tolist())]
         cell.info = {"part": "melt_quench", "task": self.task(least).model_dump()}

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from ase import Atoms
 from phonopy import Phonopy
 from phonopy.qha.core import QHA
 from pydantic import Field
@@ -20,6 +19,7 @@ from pydantic import Field
 from aiida_gaprss.properties.harmonic import ACOUSTIC, rounded
 from aiida_gaprss.properties.standard import Standard
 from aiida_gaprss.settings.model import Model, Positive
+from aiida_gaprss.structures.supercells import scaled as cell
 
 
 class Quasi(Model):
@@ -61,13 +61,7 @@ class Quasi(Model):
 
 def scaled(standard: Standard, factor: float) -> Standard:
     """Return standard cells at another volume."""
-    return replace(standard, primitive=_scaled(standard.primitive, factor), conventional=_scaled(standard.conventional, factor))
-
-
-def _scaled(atoms: Atoms, factor: float) -> Atoms:
-    out = atoms.copy()
-    out.set_cell(atoms.cell.array * factor ** (1 / 3), scale_atoms=True)
-    return out
+    return replace(standard, primitive=cell(standard.primitive, factor), conventional=cell(standard.conventional, factor))
 
 
 def _thermal(phonon: Phonopy, temperatures: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

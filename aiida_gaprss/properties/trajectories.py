@@ -73,11 +73,6 @@ def widths(atoms: Atoms) -> np.ndarray:
     return np.asarray(1 / np.linalg.norm(atoms.cell.reciprocal(), axis=1))
 
 
-def nearest(atoms: Atoms) -> float:
-    """Return the shortest distance of two atoms, Å: at most that of a close packing, 2^(1/6) (V/N)^(1/3)."""
-    return float(neighbor_list("d", atoms, 1.13 * (atoms.get_volume() / len(atoms)) ** (1 / 3)).min())
-
-
 def mean_and_error(values: Sequence[float] | np.ndarray) -> list[float]:
     """Return the mean of a series, and its standard error from the means of blocks (Flyvbjerg and Petersen, JCP 91, 461, 1989).
 

@@ -96,13 +96,6 @@ def strained(atoms: Atoms, strain: np.ndarray) -> Atoms:
     return out
 
 
-def scaled(atoms: Atoms, volume: float) -> Atoms:
-    """Return a copy with so many times the volume."""
-    out = atoms.copy()
-    out.set_cell(out.cell.array * volume ** (1 / 3), scale_atoms=True)
-    return out
-
-
 def random_strain(most: float, rng: np.random.Generator) -> np.ndarray:
     """Return a symmetric strain, each of its six components uniform between plus and minus ``most``; shape (3, 3)."""
     upper = np.triu(rng.uniform(-most, most, (3, 3)))

@@ -10,9 +10,9 @@ from ase import Atoms
 from pydantic import Field
 
 from aiida_gaprss.settings.model import AtomCount, CopyCountOrZero, Count, Displacement, Length
-from aiida_gaprss.strategies.crystals import OfCrystals, RelativeVolume, refuse_larger, scaled, with_copies
+from aiida_gaprss.strategies.crystals import OfCrystals, RelativeVolume, refuse_larger, with_copies
 from aiida_gaprss.structures.point_defects import Additions, Defect, antisites, interstitials, vacancies
-from aiida_gaprss.structures.supercells import repetitions
+from aiida_gaprss.structures.supercells import repetitions, scaled
 
 
 class _PointDefects(OfCrystals):

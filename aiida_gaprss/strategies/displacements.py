@@ -17,8 +17,9 @@ from pydantic import Field
 from aiida_gaprss.runners.conductivity import ase_atoms, diagonal, phonopy_atoms
 from aiida_gaprss.settings.model import AtomCount, CopyCount, Count, Displacement, Length
 from aiida_gaprss.strategies.base import StrategyError
-from aiida_gaprss.strategies.crystals import OfCrystals, RelativeVolume, displaced, refuse_larger, scaled
+from aiida_gaprss.strategies.crystals import OfCrystals, RelativeVolume, displaced, refuse_larger
 from aiida_gaprss.structures.nondiagonal import primitive
+from aiida_gaprss.structures.supercells import scaled
 
 
 class _Supercells(OfCrystals):

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from aiida_gaprss.settings.model import Displacement, FrameCount, Model, Positive, PositiveOrZero
 from aiida_gaprss.strategies.base import CampaignFormula, Strategy
+from aiida_gaprss.strategies.crystals import random_strain
 from aiida_gaprss.structures.seeding import stage_seed
 
 
@@ -69,8 +70,7 @@ def distorted(
     frames = []
     for _ in range(n):
         scale = rng.uniform(*volume) ** (1 / 3)
-        draw = rng.uniform(-strain, strain, (3, 3))
-        tensor = np.triu(draw) + np.triu(draw, 1).T
+        tensor = random_strain(strain, rng)
         atoms = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
         atoms.set_cell(crystal.cell.array @ (scale * (np.eye(3) + tensor)), scale_atoms=True)
         atoms.positions += rng.normal(0.0, displacement, (len(atoms), 3))

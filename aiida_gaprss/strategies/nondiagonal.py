@@ -14,8 +14,9 @@ from pydantic import Field
 
 from aiida_gaprss.settings.model import AtomCount, CopyCount, Count, Displacement, Positive, PositiveOrZero
 from aiida_gaprss.strategies.base import StrategyError
-from aiida_gaprss.strategies.crystals import OfCrystals, RelativeVolume, displaced, random_strain, scaled, strained
+from aiida_gaprss.strategies.crystals import OfCrystals, RelativeVolume, displaced, random_strain, strained
 from aiida_gaprss.structures.nondiagonal import fewest, primitive, supercells
+from aiida_gaprss.structures.supercells import scaled
 
 #: Wavevectors of a grid at most: what a setting of three numbers may ask for by mistake.
 MOST_WAVEVECTORS = 8000

@@ -12,18 +12,13 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import minkowski_reduce
-from ase.neighborlist import neighbor_list
 from pydantic import Field, model_validator
 
-from aiida_gaprss.runners.conductivity import diagonal
 from aiida_gaprss.settings.jobs import Ensemble, MdSegment, MdSettings
 from aiida_gaprss.settings.model import AtomCount, Count, CountOrZero, Fraction, Length, Positive, PositiveOrZero, Pressure
 from aiida_gaprss.strategies.base import StrategyError
 from aiida_gaprss.strategies.crystals import OfCrystals
-
-#: Å, up to where the nearest neighbours of an atom are looked for.
-FARTHEST = 12.0
+from aiida_gaprss.structures.supercells import nearest_distance, repetitions
 
 
 class Trajectories(OfCrystals):
@@ -45,15 +40,12 @@ class Trajectories(OfCrystals):
 
         :raises StrategyError: if it has too many atoms, or too few are left.
         """
-        cell = crystal.copy()
-        if self.supercell is None:
-            cell.set_cell(minkowski_reduce(cell.cell.array)[0])
-        repeat = np.diag(diagonal(cell, self.length_A)) if self.supercell is None else self.supercell
-        if not 2 <= (number := len(cell) * int(np.prod(repeat))) <= self.most_atoms:
+        cell, times = repetitions(crystal, self.length_A, self.supercell)
+        if not 2 <= (number := len(cell) * int(np.prod(times))) <= self.most_atoms:
             raise StrategyError(f"the supercell has {number} atoms, expected 2 to {self.most_atoms} (most_atoms)")
         if number - self.vacancies < 2:
             raise StrategyError(f"{self.vacancies} vacancies in a supercell of {number} atoms leave none to move")
-        cell = cell.repeat(tuple(int(n) for n in repeat))
+        cell = cell.repeat(times)
         del cell[sorted(rng.choice(number, self.vacancies, replace=False).tolist())]
         return cell
 
@@ -65,7 +57,7 @@ class Trajectories(OfCrystals):
             timestep_fs=self.timestep_fs,
             snapshot_every=self.steps(every_ps),
             pressure_GPa=self.pressure_GPa,
-            min_distance=self.closest * nearest(crystal),
+            min_distance=self.closest * nearest_distance(crystal),
             seed=int(rng.integers(1, 2**31 - 1)),
         ).model_dump()
 
@@ -75,19 +67,21 @@ class Trajectories(OfCrystals):
 
     @abstractmethod
     def kept(self, step: int) -> str | None:
-        """Return what is added to the parameters of a snapshot that is labelled; None if it is not."""
+        """Return the part of the trajectory that a snapshot is of, empty if it has no parts; None if it is not labelled."""
 
     def taken(self, done: Sequence[Atoms]) -> list[Atoms]:
         """Return the snapshots that are labelled; a trajectory that was given up gives those before its end.
 
-        Its last frame is left out: it is what has exploded, or collapsed.
+        Its last frame is left out: it is what has exploded, or collapsed. A part gives its name to the parameters, and to the
+        ``config_type``, unless there is one for all.
         """
         out = []
         for atoms in done:
-            words = self.kept(int(atoms.info["step"]))
-            if words is not None and atoms.info.get("md_status") in ("on_the_way", "finished"):
-                said = [str(atoms.info[key]) for key in ("parameters",) if key in atoms.info]
-                atoms.info["parameters"] = ", ".join([*said, *([words] if words else [])])
+            part = self.kept(int(atoms.info["step"]))
+            if part is not None and atoms.info.get("md_status") in ("on_the_way", "finished"):
+                if part:
+                    atoms.info["parameters"] = ", ".join(filter(None, (str(atoms.info.get("parameters", "")), part)))
+                    atoms.info["config_type"] = self.config_type or part
                 out.append(atoms)
         return out
 
@@ -186,16 +180,3 @@ class MeltQuenched(Trajectories):
                 return name
             begin = end
         return None
-
-    def taken(self, done: Sequence[Atoms]) -> list[Atoms]:
-        """Return the snapshots, each with its part as ``config_type``, unless there is one name for all."""
-        out = super().taken(done)
-        for atoms in out:
-            atoms.info["config_type"] = self.config_type or str(atoms.info["parameters"]).rpartition(", ")[2]
-        return out
-
-
-def nearest(atoms: Atoms) -> float:
-    """Return the shortest distance between two atoms, images included, Å."""
-    found = neighbor_list("d", atoms, FARTHEST)
-    return float(found.min()) if len(found) else FARTHEST

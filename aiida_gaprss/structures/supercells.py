@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 from ase.geometry import find_mic, minkowski_reduce
+from ase.neighborlist import neighbor_list
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.structures.symmetry import CrystalError
@@ -24,7 +25,7 @@ def repetitions(crystal: Atoms, length: float, repeat: Sequence[int] | None = No
     base = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
     if repeat is None:
         base.set_cell(minkowski_reduce(base.cell.array)[0])
-        repeat = [int(np.ceil(length / vector - 1e-6)) for vector in base.cell.lengths()]
+        repeat = [max(1, int(np.ceil(length / vector - 1e-6))) for vector in base.cell.lengths()]
     return base, (repeat[0], repeat[1], repeat[2])
 
 
@@ -52,10 +53,18 @@ def too_small(cell: Atoms, reach: float) -> list[str]:
 
 
 def nearest_distance(atoms: Atoms) -> float:
-    """Return the shortest distance between two atoms, images included, Å."""
-    distances = atoms.get_all_distances(mic=True)
-    np.fill_diagonal(distances, fr.image_distance(atoms))
-    return float(distances.min())
+    """Return the shortest distance between two atoms of a crystal, images included, Å.
+
+    It is at most that of a close packing, 2^(1/6) (V/N)^(1/3).
+    """
+    return float(neighbor_list("d", atoms, 1.13 * (atoms.get_volume() / len(atoms)) ** (1 / 3)).min())
+
+
+def scaled(atoms: Atoms, volume: float) -> Atoms:
+    """Return a copy with so many times the volume."""
+    out = atoms.copy()
+    out.set_cell(out.cell.array * volume ** (1 / 3), scale_atoms=True)
+    return out
 
 
 def moves(before: Atoms, after: Atoms) -> np.ndarray:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aiida.common import AttributeDict
-from aiida.engine import ExitCode, ToContext, if_, while_
+from aiida.engine import ExitCode, if_, while_
 from aiida.orm import Dict, Str, WorkChainNode
 from aiida.plugins import CalculationFactory
 from ase import Atoms
@@ -20,7 +19,6 @@ from aiida_gaprss.calculations.build_functions import (
     strategy_frames,
     taken_frames,
 )
-from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.calculations.relax import check_potential
 from aiida_gaprss.campaign.stages import DATABASE, named
 from aiida_gaprss.data.dataset import Dataset
@@ -28,32 +26,40 @@ from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.settings.model import model_validator_for
 from aiida_gaprss.strategies.base import StrategyError
 from aiida_gaprss.strategies.lists import StrategyList
-from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
-from aiida_gaprss.workflows.label import LabelWorkChain
+from aiida_gaprss.workflows.asks import AskingWorkChain, expose_jobs, expose_reference
 
 
-def faults_of(strategies: StrategyList, crystals: Dataset | None, potential: Potential | None) -> list[str]:
-    """Return what is wrong with strategies for crystals and a potential: each is tried."""
-    known = crystals_in(crystals)
-    found = [fault_of(strategies, name, known, potential) for name in strategies.strategies]
-    return [fault for fault in found if fault is not None]
+def made_by(
+    strategies: StrategyList, crystals: Sequence[Atoms], potential: Potential | None
+) -> tuple[dict[str, list[Atoms]], list[str]]:
+    """Return the frames of each strategy, and why the others cannot have theirs labelled."""
+    made, faults = {}, []
+    for name, strategy in strategies.strategies.items():
+        try:
+            if "potential" in strategy.needs and potential is None:
+                raise StrategyError(f"strategies.{name}: {strategy.kind} needs a potential, got none (potential: PK)")
+            made[name] = strategies.frames(name, crystals)
+            _check_elements(made[name], name, strategies, crystals, potential)
+        except StrategyError as error:
+            made.pop(name, None)
+            faults.append(str(error))
+    return made, faults
 
 
-def fault_of(strategies: StrategyList, name: str, crystals: Sequence[Atoms], potential: Potential | None) -> str | None:
-    """Return why one strategy cannot have its frames of crystals labelled; None if it can."""
-    strategy = strategies.strategies[name]
-    if "potential" in strategy.needs and potential is None:
-        return f"strategies.{name}: {strategy.kind} needs a potential, got none (potential: PK)"
-    try:
-        made = strategies.frames(name, crystals)
-    except StrategyError as error:
-        return str(error)
-    elements, formula = {symbol for atoms in made for symbol in atoms.symbols}, list(strategies.elements(crystals))
+def _check_elements(
+    frames: Sequence[Atoms], name: str, strategies: StrategyList, crystals: Sequence[Atoms], potential: Potential | None
+) -> None:
+    """Refuse frames with elements that the formula lacks, or the potential that runs them.
+
+    :raises StrategyError: with the elements.
+    """
+    elements, formula = {symbol for atoms in frames for symbol in atoms.symbols}, list(strategies.elements(crystals))
     if unknown := sorted(elements - set(formula)):
-        return f"strategies.{name}: frames have {', '.join(unknown)}, the formula has {', '.join(formula)} (formula: …)"
-    if strategy.run is not None and potential is not None and (unknown := sorted(elements - set(potential.elements))):
-        return f"strategies.{name}: the potential knows {', '.join(potential.elements)}, but not {', '.join(unknown)}"
-    return None
+        lack = f"frames have {', '.join(unknown)}, the formula has {', '.join(formula)} (formula: …)"
+        raise StrategyError(f"strategies.{name}: {lack}")
+    known = potential.elements if potential is not None and strategies.strategies[name].run is not None else elements
+    if unknown := sorted(elements - set(known)):
+        raise StrategyError(f"strategies.{name}: the potential knows {', '.join(known)}, but not {', '.join(unknown)}")
 
 
 def validate_build(inputs: dict[str, Any], ports: Any) -> str | None:
@@ -63,10 +69,10 @@ def validate_build(inputs: dict[str, Any], ports: Any) -> str | None:
     strategies = StrategyList(**inputs["settings"].get_dict())
     if strategies.runs and not inputs.get("jobs", {}).get("code"):
         return f"jobs.code: {', '.join(strategies.runs)} run a potential, expected a python of the compute machine"
-    return "; ".join(faults_of(strategies, inputs.get("crystals"), inputs.get("potential"))) or None
+    return "; ".join(made_by(strategies, crystals_in(inputs.get("crystals")), inputs.get("potential"))[1]) or None
 
 
-class BuildWorkChain(RestartingWorkChain):
+class BuildWorkChain(AskingWorkChain):
     """Make frames of crystals by strategies, let a reference label them, and give each strategy a dataset.
 
     A potential runs what strategies ask it for, each in a job of its own. Every structure is labelled once, also where several
@@ -89,26 +95,8 @@ class BuildWorkChain(RestartingWorkChain):
         spec.input_namespace(
             "database", valid_type=Dataset, dynamic=True, help="Labelled frames, of which those that are chosen should differ."
         )
-        spec.expose_inputs(
-            EvaluateCalculation,
-            namespace="jobs",
-            include=("code", "metadata"),
-            namespace_options={
-                "required": False,
-                "populate_defaults": False,
-                "help": "The jobs of the potential: python of the compute machine, options.",
-            },
-        )
-        spec.expose_inputs(
-            LabelWorkChain,
-            namespace="label",
-            exclude=("frames", "scratch"),
-            namespace_options={
-                "required": False,
-                "populate_defaults": False,
-                "help": "A reference that labels frames, as in a campaign.",
-            },
-        )
+        expose_jobs(spec, required=False, populate_defaults=False)
+        expose_reference(spec)
         spec.inputs.validator = validate_build
         again = [while_(cls.jobs_are_left)(cls.restart_jobs)]
         spec.outline(
@@ -149,14 +137,11 @@ class BuildWorkChain(RestartingWorkChain):
 
     def run_tasks(self) -> None:
         """Hand the potential the frames of the strategies that need it, a job for each."""
-        inputs = AttributeDict(self.exposed_inputs(EvaluateCalculation, namespace="jobs"))
-        options = {key: value for key, value in inputs.metadata.get("options", {}).items() if not key.endswith("_name")}
         for name, run in self.strategies.runs.items():
             link = f"{name}_{run}"
-            metadata = {"call_link_label": link, "label": link.replace("_", " "), "options": options}
-            given = {"code": inputs.code, "potential": self.inputs.potential, "frames": self.ctx.made[name]}
+            inputs = {**self.job(link), "frames": self.ctx.made[name], "potential": self.inputs.potential}
             tasks = Dict({"tasks": self.ctx.tasks[name].get_dict()})
-            self.submit_job(link, CalculationFactory(f"gaprss.{run}"), settings=tasks, metadata=metadata, **given)
+            self.submit_job(link, CalculationFactory(f"gaprss.{run}"), settings=tasks, **inputs)
 
     def collect_tasks(self) -> None:
         """Take what is to be labelled of what came out."""
@@ -185,12 +170,9 @@ class BuildWorkChain(RestartingWorkChain):
         """Hand the reference all frames, each structure once."""
         nodes = {f"{MADE}_{name}": node for name, node in self.ctx.made.items()}
         nodes |= {named(DATABASE, name): node for name, node in self.inputs.get("database", {}).items()}
-        to_label = frames_of_strategies(self.inputs.settings, metadata={"call_link_label": "to_label"}, **nodes)
-        self.report(f"{to_label.n_frames} frames for the reference")
-        inputs = AttributeDict(self.exposed_inputs(LabelWorkChain, namespace="label"))
-        inputs |= {"frames": to_label, "scratch": self.inputs.scratch}
-        inputs.metadata = {**inputs.get("metadata", {}), "call_link_label": "label"}
-        return ToContext(labelling=self.submit(LabelWorkChain, **inputs))
+        return self.hand_to_reference(
+            frames_of_strategies(self.inputs.settings, metadata={"call_link_label": "to_label"}, **nodes)
+        )
 
     def collect_labels(self) -> None:
         """Hand the labels back to the strategies."""

@@ -13,8 +13,8 @@ from aiida_gaprss.calculations.validate_functions import AS_GIVEN, reference_cry
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.reference import ASE
 from aiida_gaprss.runners.status import ENDS
+from aiida_gaprss.workflows.asks import AskingWorkChain, options_in
 from aiida_gaprss.workflows.jobs.failure import reason_of_failure
-from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 from aiida_gaprss.workflows.label import LabelWorkChain
 from aiida_gaprss.workflows.relax_crystals import RelaxCrystalsWorkChain
 
@@ -29,7 +29,7 @@ def _why_absent(summary: Dict | None) -> str | None:
     return f"no step was made ({', '.join(ends)})" if ends else None
 
 
-class ReferenceCrystalsWorkChain(RestartingWorkChain):
+class ReferenceCrystalsWorkChain(AskingWorkChain):
     """Has crystals and, as ``label``, the inputs of the reference."""
 
     def relax_by_reference(self, settings: Dict) -> Any:
@@ -39,8 +39,7 @@ class ReferenceCrystalsWorkChain(RestartingWorkChain):
         """
         inputs = AttributeDict(self.exposed_inputs(LabelWorkChain, namespace="label"))
         if ASE in inputs:
-            options = {key: value for key, value in inputs.ase.metadata.options.items() if not key.endswith("_name")}
-            metadata = {"call_link_label": LINK, "label": LINK.replace("_", " "), "options": options}
+            metadata = {"call_link_label": LINK, "label": LINK.replace("_", " "), "options": options_in(inputs.ase.metadata)}
             given = {"code": inputs.ase.code, "calculator": inputs.ase.settings, "frames": self.inputs.crystals}
             self.submit_job(LINK, RelaxCalculation, settings=settings, metadata=metadata, **given)
             return None

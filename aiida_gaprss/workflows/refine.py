@@ -14,7 +14,7 @@ from aiida_gaprss.campaign import stages
 from aiida_gaprss.campaign.settings import RefineSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.strategies.lists import StrategyList
-from aiida_gaprss.workflows.build import BuildWorkChain, fault_of
+from aiida_gaprss.workflows.build import BuildWorkChain, made_by
 from aiida_gaprss.workflows.label import LabelWorkChain
 from aiida_gaprss.workflows.validation_steps import ValidatedWorkChain
 
@@ -67,12 +67,11 @@ class RefinedWorkChain(ValidatedWorkChain):
 
     def possible(self, crystals: Dataset) -> StrategyList | None:
         """Return the strategies that make frames of the minima, and tell why the others do not; None if none does."""
-        every, known, left = self.refinement.list_of(self.seed(stages.BUILD).value), crystals_in(crystals), {}
-        for name, one in every.strategies.items():
-            if (fault := fault_of(every, name, known, self.ctx.potential)) is None:
-                left[name] = one
-            else:
-                self.report(f"{self.stage}: left out: {fault}")
+        every = self.refinement.list_of(self.seed(stages.BUILD).value)
+        made, faults = made_by(every, crystals_in(crystals), self.ctx.potential)
+        for fault in faults:
+            self.report(f"{self.stage}: left out: {fault}")
+        left = {name: every.strategies[name] for name in made}
         return every.model_copy(update={"strategies": left}) if left else None
 
     def collect_database(self) -> None:

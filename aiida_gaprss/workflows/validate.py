@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aiida.common import AttributeDict
-from aiida.engine import ExitCode, ToContext, if_, while_
+from aiida.engine import ExitCode, if_, while_
 from aiida.orm import Dict, List, Str, WorkChainNode
 from aiida.plugins import CalculationFactory
 from ase import Atoms
@@ -36,7 +35,7 @@ from aiida_gaprss.properties.suite import Suite
 from aiida_gaprss.runners.status import CONVERGED
 from aiida_gaprss.selection.sanity import shortest_distances
 from aiida_gaprss.settings.model import model_validator_for
-from aiida_gaprss.workflows.label import LabelWorkChain
+from aiida_gaprss.workflows.asks import expose_jobs, expose_reference
 from aiida_gaprss.workflows.reference_crystals import REFERENCE, ReferenceCrystalsWorkChain
 from aiida_gaprss.workflows.relax_crystals import why_not
 
@@ -120,16 +119,7 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
         spec.input_namespace(
             "test", valid_type=Dataset, dynamic=True, help="Labelled frames that potentials are compared with (errors)."
         )
-        spec.expose_inputs(
-            LabelWorkChain,
-            namespace="label",
-            exclude=("frames", "scratch"),
-            namespace_options={
-                "required": False,
-                "populate_defaults": False,
-                "help": "A reference that labels frames, as in a campaign.",
-            },
-        )
+        expose_reference(spec)
         spec.input(
             "reference_potential",
             valid_type=Potential,
@@ -143,12 +133,7 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
             required=False,
             help='Numbers as reference: {"source": …, "crystals": {crystal: {property: …}}}.',
         )
-        spec.expose_inputs(
-            EvaluateCalculation,
-            namespace="jobs",
-            include=("code", "metadata"),
-            namespace_options={"help": "The jobs of potentials: python of the compute machine, options."},
-        )
+        expose_jobs(spec)
         spec.inputs.validator = validate_validation
         again = [while_(cls.jobs_are_left)(cls.restart_jobs)]
         spec.outline(
@@ -210,12 +195,6 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
     def hard_core(self, given: Any = None) -> Any:
         """Return the shortest distances (Å) below which atoms are in a hole of a potential."""
         return given or shortest_distances(Atoms(self.inputs.crystals.elements), HARD_CORE)
-
-    def job(self, link: str) -> dict[str, Any]:
-        """Return code and metadata of a job."""
-        inputs = AttributeDict(self.exposed_inputs(EvaluateCalculation, namespace="jobs"))
-        options = {key: value for key, value in inputs.metadata.get("options", {}).items() if not key.endswith("_name")}
-        return {"code": inputs.code, "metadata": {"call_link_label": link, "label": link.replace("_", " "), "options": options}}
 
     def collect_crystals(self) -> None:
         """Take the relaxed crystals; one that a potential could not relax is told, and has no properties."""
@@ -330,15 +309,12 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
             index = self.ctx.plans[REFERENCE][INDEX]
             frames[f"of_{REFERENCE}"] = frames_beside(self.inputs.settings, index, Str(REFERENCE), **called, **given)
         to_label = frames_to_label(self.inputs.settings, metadata={"call_link_label": "to_label"}, **frames)
-        self.report(f"{to_label.n_frames} frames for the reference")
         if "reference_potential" in self.inputs:
+            self.report(f"{to_label.n_frames} frames for the reference")
             inputs = {**self.job("reference_labels"), "frames": to_label, "potential": self.inputs.reference_potential}
             self.submit_job("reference_labels", EvaluateCalculation, **inputs)
             return None
-        inputs = AttributeDict(self.exposed_inputs(LabelWorkChain, namespace="label"))
-        inputs |= {"frames": to_label, "scratch": self.inputs.scratch}
-        inputs.metadata = {**inputs.get("metadata", {}), "call_link_label": "label"}
-        return ToContext(labelling=self.submit(LabelWorkChain, **inputs))
+        return self.hand_to_reference(to_label)
 
     @property
     def has_plan(self) -> bool:

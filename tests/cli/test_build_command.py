@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from pymatgen.core import Structure
 from ruamel.yaml import YAML
 
-from aiida_gaprss.campaign.build import build_from, costs_of, kpoints_of
+from aiida_gaprss.campaign.build import build_from, cost_of, kpoints_of
 from aiida_gaprss.cli import cli
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
@@ -98,7 +98,7 @@ def test_the_cost(file):
     strategies = StrategyList(strategies={"waves": {**WAVES, "copies": 1}, "atoms": {"kind": "isolated_atoms"}})
     crystal = bulk("Si", a=5.431)
     crystal.info["frame_id"] = "diamond"
-    costs = costs_of(strategies, [crystal], None)
+    costs = {name: cost_of(strategies.frames(name, [crystal]), None) for name in strategies.strategies}
     assert (costs["waves"].frames, costs["waves"].atoms, costs["waves"].largest) == (4, 12, 4)
     assert costs["waves"].plane_waves == 2**3 + 2**3 + 4**3 + 4**3
     assert kpoints_of(crystal, 0.1) == 4**3 // 2 + 1, "reciprocal vectors of √3/a = 0.319 1/Å"

@@ -15,6 +15,7 @@ from aiida_gaprss.properties.base import Limits, PropertyError, property_of
 from aiida_gaprss.properties.dynamics import Dynamics
 from aiida_gaprss.properties.melt_quench import STAGES, MeltQuench
 from aiida_gaprss.settings.jobs import MdSettings
+from aiida_gaprss.structures.supercells import nearest_distance
 
 SHORT = {"repetitions": (1, 1, 1), "equilibration_ps": 0.02, "time_ps": 0.1, "snapshot_fs": 10.0, "timestep_fs": 2.0}
 
@@ -49,7 +50,7 @@ def test_shells_of_perfect_crystals(crystal, first, neighbours, ratio):
     density = len(crystal) / crystal.get_volume()
     shells = 4 * np.pi * density * np.cumsum(g * r**2) * (r[1] - r[0])
     assert shells[r > 1.05 * first][0] == pytest.approx(neighbours, rel=0.01)
-    assert tr.nearest(crystal) == pytest.approx(first, rel=1e-9)
+    assert nearest_distance(crystal) == pytest.approx(first, rel=1e-9)
 
 
 def test_shells_with_thermal_motion(sw):
