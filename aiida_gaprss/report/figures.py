@@ -26,8 +26,8 @@ from aiida_gaprss.outside import harmless
 from aiida_gaprss.report.record import CampaignRecord, GenerationRecord
 from aiida_gaprss.report.style import (
     BLUE,
-    GREEN,
     GREY,
+    ORANGE,
     PANEL,
     VERMILION,
     WHAT,
@@ -51,7 +51,7 @@ def generation_colours(n: int) -> list[tuple[float, float, float, float]]:
 def part_colours(generations: Sequence[GenerationRecord]) -> list[Any]:
     """Return a colour for every part of a campaign: sequential for generations, grey for what it began with."""
     sequence = iter(generation_colours(sum(g.index is not None for g in generations)))
-    others = {DATABASE: "#9ca3af", CRYSTALS: VERMILION, REFINE: GREEN}
+    others = {DATABASE: "#9ca3af", CRYSTALS: VERMILION, REFINE: ORANGE}
     return [others.get(g.tag) or next(sequence) for g in generations]
 
 

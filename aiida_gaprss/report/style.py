@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from aiida_gaprss.outside import harmless
 
 #: Okabe and Ito's blue and vermilion: told apart by every reader.
-BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b7280"
+BLUE, VERMILION, ORANGE, GREY = "#0072B2", "#D55E00", "#E69F00", "#6b7280"
 
 WHAT = {"energy": "Energy", "forces": "Force", "virial": "Virial"}
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
 from pydantic import Field
 
 from aiida_gaprss.settings.model import Real
@@ -46,7 +47,10 @@ def bain_cell(symbol: str, volume: float, eta: float) -> Atoms:
     eq. 7 of the paper a and c have changed places: with its c/a, η = 1 is not fcc, and a² c changes along the path.
 
     :param volume: of an atom, Å³; a₀³ is twice that.
+    :raises StrategyError: for what is no element, or a volume that is not above 0.
     """
+    if atomic_numbers.get(symbol, 0) == 0 or not 0 < volume < np.inf:
+        raise StrategyError(f"bain: {symbol!r} with {volume} Å³ per atom, expected an element and a volume above 0")
     edge = (2 * volume) ** (1 / 3)
     x = 1 - eta + 2 ** (1 / 3) * eta
     c, a = edge * x, edge / np.sqrt(x)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 from ase import Atoms
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 
+from aiida_gaprss import frames as fr
 from aiida_gaprss.settings.model import Model, in_words
 from aiida_gaprss.settings.plugins import STRATEGIES, KindError, by_kind, kind_of
 from aiida_gaprss.structures.checks import AT_ONE_PLACE, at_one_place
@@ -69,6 +70,7 @@ class Strategy(Model):
         """
         if "crystals" in self.needs and not crystals:
             raise StrategyError(f"{self.kind}: needs crystals, got none")
+        self._check_crystals(crystals)
         if "crystals" in self.needs and (wrong := [atoms for atoms in crystals if at_one_place(atoms)]):
             what = wrong[0].info.get("frame_id", wrong[0].symbols)
             raise StrategyError(f"{self.kind}: crystal {what}: there are two atoms at one place (closer than {AT_ONE_PLACE:g} Å)")
@@ -80,6 +82,17 @@ class Strategy(Model):
         if len({atoms.info.get("frame_id") for atoms in made} - {None}) < len(made):
             raise StrategyError(f"{self.kind}: a frame has no frame_id of its own")
         return made
+
+    def _check_crystals(self, crystals: Sequence[Atoms]) -> None:
+        """Refuse crystals that no library can be given: with positions that are no numbers some of them end the process.
+
+        :raises StrategyError: with the name of the crystal.
+        """
+        for index, crystal in enumerate(crystals):
+            try:
+                fr.check(crystal, f"crystal {crystal.info.get('frame_id', f'{index:04d}')}")
+            except fr.FrameError as error:
+                raise StrategyError(f"{self.kind}: {error}") from error
 
 
 #: A strategy by its settings, as it stands in a file.

@@ -44,8 +44,6 @@ class OfCrystals(Strategy):
         frames = []
         for index, crystal in enumerate(crystals):
             name = str(crystal.info.get("frame_id", f"{index:04d}"))
-            if not crystal.pbc.all():
-                raise StrategyError(f"{self.kind}: crystal {name} is not periodic in all directions")
             plain = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
             rng = np.random.default_rng(stage_seed(seed, 0, f"{self.kind} {name}"))
             try:

@@ -7,13 +7,14 @@ of molybdenum are stretched by it, or sheared by it at constant volume.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import numpy as np
 from ase import Atoms
 from pydantic import Field, field_validator
 
 from aiida_gaprss.settings.model import AtomCount, Count, Real
+from aiida_gaprss.strategies.base import StrategyError
 from aiida_gaprss.strategies.crystals import OfCrystals, refuse_larger, strained
 
 #: Mode by mode, in Voigt's order: xx yy zz yz xz xy.
@@ -81,7 +82,10 @@ def stretch(mode: int, amount: float, measure: Measure) -> np.ndarray:
     half of it in shear. To the first order in the amount the last two are the same.
 
     :param mode: component in Voigt's order, from 1: ij is xx, yy, zz, yz, xz, xy.
+    :raises StrategyError: for another mode or measure, or a strain that leaves nothing of the cell.
     """
+    if mode not in range(1, 7) or measure not in get_args(Measure):
+        raise StrategyError(f"mode {mode}, measure {measure!r}: expected 1 to 6 and one of {', '.join(get_args(Measure))}")
     i, j = VOIGT[mode - 1]
     unit = np.zeros((3, 3))
     unit[j, i] = amount
@@ -95,4 +99,6 @@ def stretch(mode: int, amount: float, measure: Measure) -> np.ndarray:
 def _root(matrix: np.ndarray) -> np.ndarray:
     """Return the positive square root of a positive matrix."""
     values, vectors = np.linalg.eigh(matrix)
+    if not (values > 0).all():
+        raise StrategyError("the strain is too large: nothing is left of the cell")
     return np.asarray((vectors * np.sqrt(values)) @ vectors.T)

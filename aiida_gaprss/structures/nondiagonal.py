@@ -77,7 +77,7 @@ def _mesh(crystal: Atoms, grid: Sequence[int], tolerance: float) -> tuple[np.nda
 
     :return: shapes (n,), (n, 3).
     """
-    if len(grid) != 3 or min(grid) < 1:
+    if len(grid) != 3 or any(int(n) != n for n in grid) or min(grid) < 1:
         raise CrystalError(f"the grid is {list(grid)}, expected three whole numbers above 0")
     mapping, addresses = spglib_finds(spglib.get_ir_reciprocal_mesh, crystal, tolerance, list(grid), is_shift=[0, 0, 0])
     return mapping, addresses

@@ -61,7 +61,12 @@ def nearest_distance(atoms: Atoms) -> float:
 
 
 def scaled(atoms: Atoms, volume: float) -> Atoms:
-    """Return a copy with so many times the volume."""
+    """Return a copy with so many times the volume.
+
+    :raises CrystalError: if that is not above 0.
+    """
+    if not 0 < volume < np.inf:
+        raise CrystalError(f"the volume is to be {volume} times that of the cell, expected a number above 0")
     out = atoms.copy()
     out.set_cell(out.cell.array * volume ** (1 / 3), scale_atoms=True)
     return out

@@ -166,7 +166,7 @@ def test_crystals_that_have_no_such_defects(settings, message):
 def test_no_crystals():
     with pytest.raises(StrategyError, match="vacancies: needs crystals, got none"):
         made("vacancies")
-    with pytest.raises(StrategyError, match="vacancies: crystal 0000 is not periodic in all directions"):
+    with pytest.raises(StrategyError, match="vacancies: crystal 0000: is not periodic in all directions"):
         strategy_of({"kind": "vacancies"}).apply([Atoms("Cu", cell=[3, 3, 3])], {"Cu": 1}, 1)
     twice = Atoms("Cu2", positions=[(0, 0, 0), (0, 0, 0)], cell=[3, 3, 3], pbc=True)
     with pytest.raises(StrategyError, match=r"vacancies: crystal Cu2: there are two atoms at one place"):

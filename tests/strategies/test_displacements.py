@@ -134,7 +134,7 @@ def moved_from_lattice(atoms):
         ),
         (bulk("Si"), {"length_A": 40.0}, r"crystal 0000: the supercell has \d+ atoms, expected at most 1000"),
         (Atoms("Si2", positions=[[0, 0, 0], [0, 0, 1e-9]], cell=[3, 3, 3], pbc=True), {}, "are two atoms at one place"),
-        (Atoms("Si", cell=[9, 9, 9]), {}, "crystal 0000 is not periodic in all directions"),
+        (Atoms("Si", cell=[9, 9, 9]), {}, "crystal 0000: is not periodic in all directions"),
         (bulk("Si"), {"displacement_A": 0.0}, "displacement_A: .*greater than 0"),
     ],
 )

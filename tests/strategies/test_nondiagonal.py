@@ -68,7 +68,7 @@ def test_the_crystal_at_each_volume_is_not_displaced():
         (bulk("Si"), {"volumes": [0.01]}, "nondiagonal.volumes.0"),
         (bulk("Si"), {"strain": 0.5}, "nondiagonal.strain"),
         (Atoms("Si2", positions=[[0, 0, 0], [0, 0, 1e-9]], cell=[3, 3, 3], pbc=True), {}, "are two atoms at one place"),
-        (Atoms("Si", cell=[9, 9, 9], pbc=[1, 1, 0]), {}, "crystal 0000 is not periodic in all directions"),
+        (Atoms("Si", cell=[9, 9, 9], pbc=[1, 1, 0]), {}, "crystal 0000: is not periodic in all directions"),
     ],
 )
 def test_what_cannot_be(crystal, settings, message):
