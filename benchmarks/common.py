@@ -91,3 +91,27 @@ def load_temporary_profile() -> None:
 
     load_or_make_profile()
     set_up_codes(None, None, None)
+
+
+def fitted(frames: list, settings: Any, calculator: Any) -> Any:
+    """Return the calculator of a GAP fitted to the frames and an isolated atom, all labelled by a calculator."""
+    from ase import Atoms
+    from quippy.potential import Potential
+
+    from aiida_gaprss.calculations.frames import extxyz
+    from aiida_gaprss.models.families import family_of
+    from aiida_gaprss.models.training import join
+
+    atom = Atoms(frames[0].symbols[:1], cell=[15.0] * 3, pbc=True, info={"config_type": "isolated_atom", "frame_id": "atom"})
+    copies = [atoms.copy() for atoms in frames]
+    for number, atoms in enumerate(copies):
+        atoms.info["frame_id"] = f"frame-{number}"
+    training = join([label([atom, *copies], calculator)])
+    folder, family = Path(tempfile.mkdtemp(prefix="fit-", dir=FOLDER)), family_of("gap")
+    family.prepare(training, settings)
+    job = family.job(training, settings, 1, "train.extxyz")
+    for name, text in {"train.extxyz": extxyz(training), **job.files}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
+    subprocess.run([gap_fit(), *job.argv], cwd=folder, env=environment, check=True, capture_output=True)
+    return Potential(param_filename=str(folder / family.MAIN))

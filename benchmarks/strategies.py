@@ -8,10 +8,6 @@ cost is that of plane-wave DFT up to a factor, Σ N³ n_k.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +15,10 @@ from ase import Atoms
 from ase.build import bulk
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
-from common import gap_fit, label, stillinger_weber
+from common import fitted, stillinger_weber
 
-from aiida_gaprss.calculations.frames import extxyz
 from aiida_gaprss.campaign.build import kpoints_of
-from aiida_gaprss.models.families import family_of
 from aiida_gaprss.models.gap.settings import GapSettings
-from aiida_gaprss.models.training import join
 from aiida_gaprss.properties.elastic import Elastic
 from aiida_gaprss.properties.phonons import Phonons
 from aiida_gaprss.strategies.base import strategy_of
@@ -68,34 +61,21 @@ def drawn(frames: list[Atoms], most: float, seed: int) -> list[Atoms]:
     return out
 
 
-def fitted(frames: list[Atoms], calculator: Any) -> Any:
-    """Return the calculator of a GAP fitted to frames and an isolated atom."""
-    from quippy.potential import Potential
-
-    atom = Atoms(frames[0].symbols[:1], cell=[15.0] * 3, pbc=True, info={"config_type": "isolated_atom", "frame_id": "atom"})
-    copies = [atoms.copy() for atoms in frames]
-    for number, atoms in enumerate(copies):
-        atoms.info["frame_id"] = f"frame-{number}"
-    training = join([label([atom, *copies], calculator)])
-    environments = sum(len(atoms) for atoms in frames)
-    settings = GapSettings(
-        descriptors=[{**SOAP, "n_sparse": min(environments, 1400)}],
+def settings_for(frames: list[Atoms]) -> GapSettings:
+    """Return the settings of the paper, with as many sparse points as there are environments, 1400 at most."""
+    return GapSettings(
+        descriptors=[{**SOAP, "n_sparse": min(sum(len(atoms) for atoms in frames), 1400)}],
         sigma={"energy": 1e-3, "forces": 1e-2, "virial": 1e-2},
         regularisation=[{"kind": "component"}],
     )
-    folder, family = Path(tempfile.mkdtemp(prefix="gaprss-strategies-")), family_of("gap")
-    family.prepare(training, settings)
-    job = family.job(training, settings, 1, "train.extxyz")
-    for name, text in {"train.extxyz": extxyz(training), **job.files}.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
-    subprocess.run([gap_fit(), *job.argv], cwd=folder, env=environment, check=True, capture_output=True)
-    return Potential(param_filename=str(folder / family.MAIN))
 
 
 def told(frames: list[Atoms], crystal: Atoms, calculator: Any) -> str:
     """Return errors of phonons and elastic constants of a GAP fitted to frames, at the crystal of the reference."""
-    gap, plain = fitted(frames, calculator), Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True)
+    gap, plain = (
+        fitted(frames, settings_for(frames), calculator),
+        Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=True),
+    )
     ours, theirs = PHONONS.compute(gap, plain), PHONONS.compute(calculator, plain)
     phonons = PHONONS.scores(ours, theirs)
     elastic = Elastic()

@@ -13,6 +13,7 @@ from aiida_gaprss.cli import datasets as _datasets  # noqa: F401  registers "dat
 from aiida_gaprss.cli import evaluate as _evaluate  # noqa: F401  registers "potential evaluate"
 from aiida_gaprss.cli.build import build
 from aiida_gaprss.cli.campaign import demo, report, run, status, stop, trace
+from aiida_gaprss.cli.compare import compare
 from aiida_gaprss.cli.fit import fit
 from aiida_gaprss.cli.nodes import dataset
 from aiida_gaprss.cli.potentials import potential
@@ -61,6 +62,7 @@ COMMANDS = (
     committee,
     search,
     build,
+    compare,
     validate,
     dataset,
     potential,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,8 +128,13 @@ def _without_absurd(nodes: dict[str, Any], settings: dict[str, Any], what: str) 
     return {"leave_out": List(sorted(found))} if found else {}
 
 
-def data_and_settings(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the datasets and the settings that the options name."""
+def data_and_settings(
+    options: dict[str, Any], datasets: Callable[[tuple[str, ...]], dict[str, Any]] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the datasets and the settings that the options name.
+
+    :param datasets: what finds the datasets; default: each is named.
+    """
     if options["protocol"] == "list":
         from aiida_gaprss.models.families import families, family_of
 
@@ -138,8 +144,11 @@ def data_and_settings(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str
     if not options["datasets"]:
         raise click.UsageError("give at least one dataset; aiida-gaprss dataset list shows what there is")
     _profile()
-    nodes = {f"d{number:02d}": _load(name, "gaprss.dataset") for number, name in enumerate(options["datasets"])}
-    return nodes, _settings(options)
+    return (datasets or _each)(options["datasets"]), _settings(options)
+
+
+def _each(identifiers: tuple[str, ...]) -> dict[str, Any]:
+    return {f"d{number:02d}": _load(name, "gaprss.dataset") for number, name in enumerate(identifiers)}
 
 
 def run_or_submit(

@@ -15,6 +15,7 @@ from aiida_gaprss.cli.told import (
     named,
     tell_build,
     tell_committee,
+    tell_comparison,
     tell_curve,
     tell_fit,
     tell_search,
@@ -145,6 +146,7 @@ def _tell(node: WorkChainNode, folder: Path | None) -> None:
         "SearchWorkChain": ("search", tell_search),
         "ValidateWorkChain": ("validation", tell_validation),
         "LearningCurveWorkChain": ("learning-curve", tell_curve),
+        "CompareWorkChain": ("compare", tell_comparison),
         "HyperparametersWorkChain": ("tune", tell_trials),
         "CommitteeWorkChain": ("committee", tell_committee),
     }

@@ -24,7 +24,10 @@ def _run(process: type[WorkChain], what: str, options: dict[str, Any], **more: A
     return run_or_submit(process, {**inputs, "max_concurrent": options["concurrent"]}, what, options)
 
 
-def _numbers(_: Any, option: click.Parameter, text: str) -> list[float]:
+def numbers(_: Any, option: click.Parameter, text: str | None) -> list[float] | None:
+    """Return numbers with commas between them."""
+    if text is None:
+        return None
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
@@ -34,7 +37,7 @@ def _numbers(_: Any, option: click.Parameter, text: str) -> list[float]:
 @click.command("learning-curve")
 @fit_options
 @concurrent
-@click.option("--sizes", callback=_numbers, default="0.1,0.2,0.4,0.8,1", show_default=True, help="Parts of the frames.")
+@click.option("--sizes", callback=numbers, default="0.1,0.2,0.4,0.8,1", show_default=True, help="Parts of the frames.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Fits of each size.")
 def learning_curve(**options: Any) -> None:
     """Fit to growing parts of the frames: is the error still falling?"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ WHAT = {
     "ValidateWorkChain": "validation",
     "BuildWorkChain": "database",
     "LearningCurveWorkChain": "learning curve",
+    "CompareWorkChain": "comparison",
     "HyperparametersWorkChain": "search",
     "CommitteeWorkChain": "committee",
 }
@@ -144,6 +146,33 @@ def tell_curve(node: WorkChainNode, folder: Path) -> None:
     _print("size", columns, rows)
     _failures([(f"{row['size']:.0%}, repeat {row['repeat'] + 1}", row["reason"]) for row in curve["rows"]])
     _write(folder, {quantity: fit_figures.learning_curve(curve, quantity) for quantity in ("energy", "forces", "virial")})
+
+
+def tell_comparison(node: WorkChainNode, folder: Path) -> None:
+    """Print errors and scores, a column for each strategy at each cost, and write figures and numbers."""
+    from aiida_gaprss.report.comparison import figures, score_rows
+
+    if "comparison" not in node.outputs:
+        raise click.ClickException(f"comparison <{node.pk}> failed: {node.exit_message or node.process_state}")
+    told = node.outputs.comparison.get_dict()
+    columns = [f"{point['strategy']}\n{point['cost']:.3g}" for point in told["points"]]
+    rows = [(key, *(_number(point[key]) for point in told["points"])) for key in ("fits", "drawn", "drawn_atoms", "spent")]
+    rows += [(name, *(_plus_minus(*pair) for pair in values)) for name, values in score_rows(told)]
+    _print("frames that cost, Σ N³ n_k, at most", columns, rows)
+    click.echo("mean magnitude ± standard deviation of the fits")
+    _failures([(row["name"], row["reason"]) for row in told["rows"]])
+    (folder / "comparison.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    _write(folder, figures(told))
+    if not node.is_finished_ok:
+        raise click.ClickException(f"comparison <{node.pk}>: {node.exit_message or node.process_state}")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}" if value > 9999 else f"{value:g}"
+
+
+def _plus_minus(mean: float | None, deviation: float | None) -> str:
+    return "–" if mean is None else _cell(float(mean)) + (f" ± {_cell(float(deviation))}" if deviation is not None else "")
 
 
 def tell_trials(node: WorkChainNode, folder: Path) -> None:
@@ -305,7 +334,9 @@ def _print(first: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
     from aiida_gaprss.outside.terminal import wide_console
 
-    table = Table(first, *columns, box=None)
+    table = Table(box=None)
+    for column in (first, *columns):
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*row)
     wide_console().print(table)

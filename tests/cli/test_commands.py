@@ -34,7 +34,7 @@ def call(monkeypatch):
 
 
 COMMANDS = ("setup", "demo", "run", "fit", "status", "report", "trace", "dataset", "potential")
-COMMANDS += ("learning-curve", "tune", "committee", "resume")
+COMMANDS += ("learning-curve", "tune", "committee", "compare", "resume")
 
 
 def test_help_as_a_program():

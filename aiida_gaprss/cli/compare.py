@@ -1,0 +1,134 @@
+"""``aiida-gaprss compare``: which strategy gives most for its cost?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from aiida_gaprss.cli.fit import data_and_settings, fit_options, inputs_of_fit, run_or_submit
+from aiida_gaprss.cli.nodes import _load, any_node
+from aiida_gaprss.cli.scans import concurrent, numbers
+from aiida_gaprss.cli.told import tell_comparison
+
+if TYPE_CHECKING:
+    from aiida.orm import WorkChainNode
+
+    from aiida_gaprss.data.dataset import Dataset
+
+FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
+
+#: So many costs, if none are given.
+COSTS = 3
+
+
+@click.command()
+@fit_options
+@concurrent
+@click.option(
+    "--costs", callback=numbers, help="Σ N³ n_k of the frames of a fit, with commas; default: three that all strategies reach."
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Fits of each strategy at each cost.")
+@click.option("--common", multiple=True, metavar="DATASET", help="Frames that every fit has besides. Repeatable.")
+@click.option("--crystals", multiple=True, type=FILE, help="Crystals whose properties are computed; default: of the database.")
+@click.option("--suite", default="quick", show_default=True, metavar="NAME|FILE", help="Which properties; none: none.")
+@click.option("--reference", type=FILE, help="File with the reference of the properties; default: that of the database.")
+@click.option("--spacing", type=click.FloatRange(min=0, min_open=True), help="Of k-points, 1/Å without 2π, for the cost.")
+def compare(**options: Any) -> None:
+    """Fit to each strategy's frames at the same cost, and hold properties of crystals to the reference.
+
+    DATASET is a database (pk of a build), of which each strategy is compared, or the datasets of strategies.
+    """
+    from aiida_gaprss.workflows.compare import CompareWorkChain
+
+    if not (options["test_fraction"] or options["tests"]):
+        options["test_fraction"] = 0.1
+    build: WorkChainNode | None = None
+
+    def datasets(identifiers: tuple[str, ...]) -> dict[str, Dataset]:
+        nonlocal build
+        build, found = strategies_of(identifiers)
+        return found
+
+    nodes, settings = data_and_settings(options, datasets)
+    common = {f"common_{number:02d}": _load(name, "gaprss.dataset") for number, name in enumerate(options["common"])}
+    inputs = inputs_of_fit({**nodes, **common}, settings, options)
+    inputs |= of_comparison(nodes, options, build)
+    if options["suite"] != "none":
+        inputs["validate"] = of_properties(nodes, options, build)
+    done = run_or_submit(CompareWorkChain, {**inputs, "max_concurrent": options["concurrent"]}, "compare", options, True)
+    if done is not None:
+        tell_comparison(*done)
+
+
+def strategies_of(identifiers: tuple[str, ...]) -> tuple[WorkChainNode | None, dict[str, Dataset]]:
+    """Return a build, if it is one that is named, and datasets by the names of strategies."""
+    node = any_node(identifiers[0])
+    if getattr(node, "process_label", None) == "BuildWorkChain":
+        if len(identifiers) > 1:
+            raise click.ClickException(f"<{node.pk}> is a database: give it alone, and other frames with --common")
+        found = dict(node.outputs.datasets) if "datasets" in node.outputs else {}
+        return node, {name: one for name, one in found.items() if one.base.attributes.get("energies")}
+    out: dict[str, Dataset] = {}
+    for number, identifier in enumerate(identifiers):
+        one = _load(identifier, "gaprss.dataset")
+        name = re.sub(r"\W+", "_", one.label.rpartition(" ")[2], flags=re.ASCII).strip("_")
+        out[name if name[:1].isalpha() and "__" not in name and name not in out else f"d{number:02d}"] = one
+    return None, out
+
+
+def of_comparison(nodes: dict[str, Dataset], options: dict[str, Any], build: WorkChainNode | None) -> dict[str, Any]:
+    """Return strategies, costs and what frames are priced by."""
+    from aiida.orm import Float, Int, List
+
+    from aiida_gaprss.calculations.compare_functions import priced
+    from aiida_gaprss.campaign.build import cost_of, spacing_of
+
+    given = options["spacing"] or (spacing_of(label_of(build)) if build is not None else None)
+    frames = {name: some for name, some in priced(nodes).items() if some}
+    prices = {name: [cost_of([atoms], given).plane_waves for atoms in some] for name, some in frames.items()}
+    if len(prices) < 2:
+        raise click.ClickException(f"expected two strategies with labelled frames, got {', '.join(prices) or 'none'}")
+    costs = options["costs"] or reached(list(prices.values()))
+    click.echo("cost of all frames, Σ N³ n_k: " + ", ".join(f"{name} {sum(some):.3g}" for name, some in prices.items()))
+    told = {"strategies": List(list(prices)), "costs": List(costs), "repeats": Int(options["repeats"])}
+    return {**told, **({"spacing": Float(given)} if given else {})}
+
+
+def reached(prices: Sequence[Sequence[float]]) -> list[float]:
+    """Return costs, each so many times the one before, that buy a frame of every strategy, and no more than the cheapest has.
+
+    :param prices: of the frames of each strategy.
+    """
+    least, most = max(min(some) for some in prices), min(sum(some) for some in prices)
+    costs = np.geomspace(least, most, COSTS) if most > least else np.array([least])
+    return sorted({float(np.ceil(cost)) for cost in costs})
+
+
+def label_of(build: WorkChainNode) -> dict[str, Any]:
+    """Return the inputs of the reference of a build, with what AiiDA keeps beside them, options of jobs; {} without one."""
+    found: Any = build.get_builder_restart()._inputs(prune=True)
+    return dict(found.get("label", {}))
+
+
+def of_properties(nodes: dict[str, Dataset], options: dict[str, Any], build: WorkChainNode | None) -> dict[str, Any]:
+    """Return the inputs that validate the potentials."""
+    from aiida_gaprss.campaign.crystals import crystals_of
+    from aiida_gaprss.campaign.validation import reference_from, suite_from, validation_inputs
+
+    if not options["crystals"] and (build is None or "crystals" not in build.inputs):
+        raise click.UsageError("properties are of crystals: give files (--crystals), or --suite none")
+    crystals = crystals_of(options["crystals"]) if options["crystals"] else build.inputs.crystals  # type: ignore[union-attr]
+    path = Path(options["suite"]) if Path(options["suite"]).is_file() else None
+    suite = suite_from(options["suite"], path)
+    names = [atoms.info["frame_id"] for atoms in crystals.get_frames()]
+    if options["reference"] is not None:
+        reference = reference_from(options["reference"], crystals.elements, names, suite)
+    else:
+        reference = {"label": label_of(build)} if build is not None else {}
+    inputs = validation_inputs({}, crystals, suite, reference, options["python"])
+    return {key: value for key, value in inputs.items() if key != "potentials"}

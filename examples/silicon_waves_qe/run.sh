@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Diamond's phonons from cells of two and four atoms, with real DFT, beside pw.x itself: bash examples/silicon_waves_qe/run.sh
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+source "$here/../environment.sh"
+use_environment qe
+find_pw
+work=${GAPRSS_WORK:-$here/work}
+mkdir -p "$work/pseudo"
+cp "$here"/*.yaml "$work/"
+find_pseudopotential Si.pz-vbc.UPF "$work/pseudo"
+keep_aiida_in "$work/aiida"
+aiida-gaprss setup
+python -c "from ase.build import bulk; bulk('Si', 'diamond', 5.406).write('$work/diamond.cif')"
+cd "$work"
+aiida-gaprss build build.yaml --check
+aiida-gaprss build build.yaml | tee build.log
