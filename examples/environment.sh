@@ -47,6 +47,21 @@ find_pw() {
     fi
 }
 
+# find_pseudopotential NAME FOLDER: copy a published pseudopotential of Debian's quantum-espresso-data into a folder.
+find_pseudopotential() {
+    local published=/usr/share/espresso/pseudo/$1
+    if [ ! -f "$published" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing Debian's quantum-espresso-data, for its pseudopotentials"
+        apt-get install -y -qq --no-install-recommends quantum-espresso-data >/dev/null 2>&1 || true
+    fi
+    if [ ! -f "$published" ]; then
+        echo "$published not found; on Debian or Ubuntu: apt-get install quantum-espresso-data" >&2
+        return 1
+    fi
+    mkdir -p "$2"
+    cp "$published" "$2/"
+}
+
 # keep_aiida_in FOLDER: make the AiiDA profile there, unless AIIDA_PATH says where.
 keep_aiida_in() {
     if [ -z "${AIIDA_PATH:-}" ]; then

@@ -6,18 +6,9 @@ source "$here/../environment.sh"
 use_environment qe
 find_pw
 work=${GAPRSS_WORK:-$here/work}
-mkdir -p "$work/pseudo"
+mkdir -p "$work"
 cp "$here"/*.yaml "$work/"
-published=/usr/share/espresso/pseudo/Si.pz-vbc.UPF
-if [ ! -f "$published" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "installing Debian's quantum-espresso-data, for its pseudopotentials"
-    apt-get install -y -qq --no-install-recommends quantum-espresso-data >/dev/null 2>&1 || true
-fi
-if [ ! -f "$published" ]; then
-    echo "$published not found; on Debian or Ubuntu: apt-get install quantum-espresso-data" >&2
-    exit 1
-fi
-cp "$published" "$work/pseudo/"
+find_pseudopotential Si.pz-vbc.UPF "$work/pseudo"
 keep_aiida_in "$work/aiida"
 aiida-gaprss setup
 seed=${1:-1}

@@ -8,16 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spglib
+from ase.build import bulk
 from ase.io import read
 
 from aiida_gaprss.campaign.file import load_campaign
 from aiida_gaprss.campaign.validation import suite_from
+from aiida_gaprss.models.families import expand, fit_settings
 from aiida_gaprss.settings.computer import ComputerSettings
 from aiida_gaprss.settings.yamlfile import load, parse
 from aiida_gaprss.settings.yamlfile import read as read_text
+from aiida_gaprss.strategies.lists import StrategyList
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-OTHERS = ("computer.yaml", "reference.yaml", "validate.yaml")
+OTHERS = ("build.yaml", "computer.yaml", "fit.yaml", "reference.yaml", "validate.yaml")
 CAMPAIGNS = sorted(path for path in EXAMPLES.glob("*/*.yaml") if path.name not in OTHERS)
 
 
@@ -31,13 +34,24 @@ def test_campaigns(path, tmp_path):
     assert load_campaign(tmp_path / path.name).settings.label_budget() > 10
 
 
-def test_suite_and_reference_of_silicon():
-    """What the potential of the example is put to, and the reference, which is that of its campaign."""
-    folder = EXAMPLES / "silicon_qe"
+@pytest.mark.parametrize(("name", "file"), [("silicon_qe", "campaign.yaml"), ("silicon_waves_qe", "build.yaml")])
+def test_suite_and_reference_of_silicon(name, file):
+    """What the potential of the example is put to, and the reference, which is that of its labels."""
+    folder = EXAMPLES / name
     suite = suite_from("", folder / "validate.yaml")
     assert {"eos", "elastic", "relaxation", "phonons"} == set(suite.properties)
-    campaign, reference = (parse(read_text(folder / name), folder / name, "")[0] for name in ("campaign.yaml", "reference.yaml"))
-    assert {key: campaign[key] for key in reference} == reference
+    labels, reference = (parse(read_text(folder / name), folder / name, "")[0] for name in (file, "reference.yaml"))
+    assert {key: labels[key] for key in reference} == reference
+
+
+def test_database_of_silicon():
+    folder = EXAMPLES / "silicon_waves_qe"
+    told, settings = (parse(read_text(folder / name), folder / name, "")[0] for name in ("build.yaml", "fit.yaml"))
+    strategies = StrategyList(strategies=told["strategies"], formula={"Si": 1})
+    diamond = bulk("Si", "diamond", 5.406)
+    diamond.info["frame_id"] = "diamond"
+    assert sum(len(strategies.frames(name, [diamond])) for name in strategies.strategies) == 76, "as the README says"
+    assert fit_settings(**expand(settings, ["Si"])).family == "gap"
 
 
 def test_computer():
