@@ -87,7 +87,7 @@ def forces_far_away(gap: Any, calculator: Any, atoms: Atoms) -> float:
             frame.numbers, frame.positions, cell=frame.cell, pbc=True, calculator=gap
         ).get_forces()
         frame.info["PRED_energy"] = frame.info["REF_energy"]
-    return float(errors(frames)["forces"]["rmse"])
+    return float(errors(frames).forces.rmse)
 
 
 def main() -> None:

@@ -11,9 +11,14 @@ It needs aiida-gaprss and quippy-ase, but no AiiDA profile.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
+
+# More threads than one make quippy slower, and OpenBLAS complain with every atom.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from ase import Atoms

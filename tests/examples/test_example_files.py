@@ -10,6 +10,8 @@ import pytest
 import spglib
 from ase.build import bulk
 from ase.io import read
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.io.ase import AseAtomsAdaptor
 
 from aiida_gaprss.campaign.file import load_campaign
 from aiida_gaprss.campaign.validation import suite_from
@@ -71,9 +73,21 @@ def test_alpha_boron(tmp_path, monkeypatch):
 
 
 def test_alpha_boron_is_that_of_aflow(data, tmp_path, monkeypatch):
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-    from pymatgen.io.ase import AseAtomsAdaptor
-
     test_alpha_boron(tmp_path, monkeypatch)
     pair = [read(path) for path in (tmp_path / "alpha-B12.cif", data / "boron" / "aflow_A_hR12_166_2h.cif")]
     assert StructureMatcher(ltol=0.01, stol=0.01, scale=False).fit(*map(AseAtomsAdaptor.get_structure, pair))
+
+
+def test_beta_boron_with_a_vacancy(data):
+    """One of the six B13 about B15 is missing, two holes on the threefold axis are filled; what is left is the prototype."""
+    found = runpy.run_path(str(EXAMPLES / "beta_boron_106.py"))["crystals"]()
+    full, other = found["beta_B105"], found["beta_B106"]
+    assert (len(full), len(other)) == (105, 106)
+    pair = [AseAtomsAdaptor.get_structure(atoms) for atoms in (full, read(data / "boron" / "aflow_A_hR105_166_bc9h4i.cif"))]
+    assert StructureMatcher(ltol=0.01, stol=0.01, scale=False).fit(*pair)
+    near = [np.sort(np.linalg.norm(atoms.positions - atoms.cell.array.sum(axis=0) / 2, axis=1))[:7] for atoms in (full, other)]
+    assert np.allclose(near[0], [0, *[1.695] * 6], atol=1e-3)
+    assert np.allclose(near[1][:6], [0, *[1.695] * 5], atol=1e-3)
+    assert near[1][6] > 2.5
+    distances = other.get_all_distances(mic=True) + 9 * np.eye(106)
+    assert distances[-2:].min() > 1.69, "holes are wide"
