@@ -64,6 +64,9 @@ NAMES = ("frame_id", "parent", "config_type")
 #: Config types of frames whose box is arbitrary.
 IN_VACUUM = ("isolated_atom", "dimer")
 
+#: Keys of a frame that hold of all that is made of it by a relaxation or a trajectory.
+INHERITED = ("generation", "seed", "pressure_GPa", "n_operations", "space_group")
+
 #: Characters of names besides letters and digits: QUIP, ASE, file systems and web pages all leave them as they are.
 NAME_CHARACTERS = "_ . + - = , : ( ) [ ] ~ @ % # ^"
 

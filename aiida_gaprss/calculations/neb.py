@@ -1,4 +1,4 @@
-"""Find the paths of many hops with a potential."""
+"""Find the paths of many hops with a potential or an ASE calculator."""
 
 from __future__ import annotations
 

@@ -29,34 +29,43 @@ class RelaxCalculation(FramesCalculation):
     def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
         """Define what drives the relaxations, and the settings."""
         super().define(spec)
-        spec.input("potential", valid_type=Potential, required=False, validator=check_potential, help="Drives the relaxations.")
-        spec.input(
-            "calculator",
-            valid_type=Dict,
-            required=False,
-            validator=model_validator_for(LabelSettings),
-            help="An ASE calculator that drives them, as in the settings of gaprss.label; it must know the stress.",
-        )
+        define_driver(spec)
         spec.inputs["settings"].validator = model_validator_for(RelaxJobSettings)
-        spec.inputs.validator = _validate
 
     def task_settings(self) -> dict[str, Any]:
         """Return the relaxation settings with the calculator."""
         given = self.inputs.settings.get_dict() if "settings" in self.inputs else {}
-        return RelaxJobSettings(**given).model_dump() | self.calculator_settings()
-
-    def calculator_settings(self) -> dict[str, Any]:
-        """Return the part of the settings that makes the calculator."""
-        if "calculator" in self.inputs:
-            return LabelSettings(**self.inputs.calculator.get_dict()).model_dump(include={"calculator", "arguments"})
-        return potential_calculator(self.inputs.potential)
+        return RelaxJobSettings(**given).model_dump() | driver_settings(self.inputs)
 
 
-def _validate(inputs: dict[str, Any], ports: Any) -> str | None:
-    drivers = ("potential", "calculator")
-    given = [name for name in drivers if inputs.get(name) is not None]
-    if set(drivers) <= set(ports) and len(given) != 1:  # where it is exposed, others may give the potential
-        return f"give one of {' and '.join(drivers)}, got {' and '.join(given) or 'none'}"
+#: What may drive a task; one of them.
+DRIVERS = ("potential", "calculator")
+
+
+def define_driver(spec: CalcJobProcessSpec) -> None:
+    """Define the ports of what drives a task: a potential, or an ASE calculator in its place."""
+    spec.input("potential", valid_type=Potential, required=False, validator=check_potential, help="The potential that does it.")
+    spec.input(
+        "calculator",
+        valid_type=Dict,
+        required=False,
+        validator=model_validator_for(LabelSettings),
+        help="An ASE calculator that does it, as in the settings of gaprss.label; where the cell moves it must know the stress.",
+    )
+    spec.inputs.validator = _validate_driver
+
+
+def driver_settings(inputs: Any) -> dict[str, Any]:
+    """Return the part of the task settings that makes the calculator of what drives it."""
+    if "calculator" in inputs:
+        return LabelSettings(**inputs["calculator"].get_dict()).model_dump(include={"calculator", "arguments"})
+    return potential_calculator(inputs["potential"])
+
+
+def _validate_driver(inputs: dict[str, Any], ports: Any) -> str | None:
+    given = [name for name in DRIVERS if inputs.get(name) is not None]
+    if set(DRIVERS) <= set(ports) and len(given) != 1:  # where it is exposed, others may give the potential
+        return f"give one of {' and '.join(DRIVERS)}, got {' and '.join(given) or 'none'}"
     return validate_potential(inputs, ports)
 
 

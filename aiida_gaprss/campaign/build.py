@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from aiida.orm import Dict, ProcessNode, load_node
+from aiida.orm import AbstractCode, Dict, ProcessNode, load_node
 from ase import Atoms
 from pydantic import Field, ValidationError
 
@@ -22,8 +22,10 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.outside import words_of
 from aiida_gaprss.reference.common import kpoint_mesh
+from aiida_gaprss.settings.calculators import find
 from aiida_gaprss.settings.computer import job_options
 from aiida_gaprss.settings.faults import Fault, Place
+from aiida_gaprss.settings.jobs import LabelSettings
 from aiida_gaprss.settings.model import Count, Label, Line, Model, SeedNumber, complaints
 from aiida_gaprss.settings.yamlfile import ConfigError, Lines, parse, read
 from aiida_gaprss.strategies.lists import CHOOSE, MAX_LABELS, Choice, StrategyList
@@ -51,8 +53,11 @@ class BuildFile(Model):
         default_factory=list, description="crystals of the Materials Project, as mp-149; needs a key (MP_API_KEY)"
     )
     potential: Identifier | None = Field(None, description="runs molecular dynamics; of a campaign or fit, its last one")
-    codes: Codes = Field(default_factory=Codes, description="python runs the potential")
-    options: Options = Field(default_factory=Options, description="relax are those of the potential's jobs")
+    calculator: LabelSettings | None = Field(
+        None, description="an ASE calculator that runs it in the place of a potential, as ase under reference"
+    )
+    codes: Codes = Field(default_factory=Codes, description="python runs the potential; label_python, if given, the calculator")
+    options: Options = Field(default_factory=Options, description="relax are those of the jobs of potential or calculator")
     max_labels: Count | None = Field(None, description=MAX_LABELS)
     choose: Choice = Field("random", description=CHOOSE)
     database: list[Identifier] = Field(
@@ -99,7 +104,7 @@ def build_from(path: Path) -> dict[str, Any]:
     inputs: dict[str, Any] = {"settings": Dict(strategies.model_dump())}
     inputs |= {"crystals": crystals} if crystals is not None else {}
     inputs |= {"database": there} if (there := _database(file, lines, path)) else {}
-    inputs |= _of_potential(file, strategies, lines, path)
+    inputs |= _driver(file, strategies, lines, path)
     if file.reference is not None:
         of_reference = {key: value for key, value in data.items() if key in OF_REFERENCE}
         inputs["label"] = label_inputs(check_reference(of_reference, lines, path, elements))
@@ -213,32 +218,70 @@ def of_materials_project(identifier: str) -> dict[str, Atoms]:
     return called(fr.plain_name(identifier, "crystal"), AseAtomsAdaptor.get_atoms(structure))
 
 
-def _of_potential(file: BuildFile, strategies: StrategyList, lines: Lines, path: Path) -> dict[str, Any]:
-    """Return potential and jobs, if strategies need them."""
+def _driver(file: BuildFile, strategies: StrategyList, lines: Lines, path: Path) -> dict[str, Any]:
+    """Return what runs trajectories, a potential or a calculator, and its jobs, if strategies need them."""
+    if file.potential is not None and file.calculator is not None:
+        fault = Fault(("calculator",), "give either potential or calculator: one of them runs the trajectories")
+        raise ConfigError(str(path), lines.located([fault]))
     if not strategies.runs:
         return {}
-    if file.potential is None:
-        fault = Fault(("potential",), f"{', '.join(strategies.runs)} need a potential, expected its pk, uuid or label")
-        raise ConfigError(str(path), lines.located([fault]))
+    place = "potential" if file.calculator is None else "calculator"
     try:
-        potential = _node(file.potential, "potential")
-        if not isinstance(potential, Potential):
-            raise ValueError(f"<{file.potential}> is no potential, and has none")
-        code = code_of("python", file.codes.python)
+        code = code_of("python", (file.calculator and file.codes.label_python) or file.codes.python)
+        given = _calculator(file, code) if file.calculator is not None else _potential(file, strategies)
     except ValueError as error:
-        raise ConfigError(str(path), lines.located([Fault(("potential",), str(error))])) from error
+        raise ConfigError(str(path), lines.located([Fault((place,), str(error))])) from error
     options = job_options(code.computer, file.options.relax.model_dump(exclude_none=True))
-    return {"potential": potential, "jobs": {"code": code, "metadata": {"options": options}}}
+    return {place: given, "jobs": {"code": code, "metadata": {"options": options}}}
 
 
-def cost_of(frames: Sequence[Atoms], spacing: float | None) -> Cost:
-    """Return what the frames of a strategy ask for; of one that a potential runs, its beginnings.
+def _potential(file: BuildFile, strategies: StrategyList) -> Potential:
+    """Return the potential that is named.
+
+    :raises ValueError: if there is none.
+    """
+    if file.potential is None:
+        names = ", ".join(strategies.runs)
+        raise ValueError(f"{names} need a potential, expected its pk, uuid or label; or an ASE calculator (calculator: …)")
+    potential = _node(file.potential, "potential")
+    if not isinstance(potential, Potential):
+        raise ValueError(f"<{file.potential}> is no potential, and has none")
+    return potential
+
+
+def _calculator(file: BuildFile, code: AbstractCode) -> Dict:
+    """Return the calculator that is named, if it is one where it will run.
+
+    :raises ValueError: if it is none.
+    """
+    assert file.calculator is not None
+    fault, _ = find(file.calculator.calculator, code, bool(file.options.relax.prepend_text))
+    if fault:
+        raise ValueError(fault)
+    return Dict(file.calculator.model_dump())
+
+
+def cost_of(frames: Sequence[Atoms], spacing: float | None, each: int = 1) -> Cost:
+    """Return what the frames of a strategy ask for.
 
     :param spacing: of k-points, 1/Å without 2π; None: one for each frame.
+    :param each: so many labels a frame, of strategies whose frames are where trajectories begin.
     """
     sizes = [len(atoms) for atoms in frames]
-    work = sum(len(atoms) ** 3 * kpoints_of(atoms, spacing) for atoms in frames)
-    return Cost(len(frames), sum(sizes), max(sizes, default=0), float(work))
+    work = sum(len(atoms) ** 3 * (each * kpoints_of(atoms, spacing) + steps_of(atoms, spacing)) for atoms in frames)
+    return Cost(each * len(frames), each * sum(sizes), max(sizes, default=0), float(work))
+
+
+def steps_of(atoms: Atoms, spacing: float | None) -> int:
+    """Return the steps that the program of the reference makes of a frame, times their k-points; 0 if it runs none.
+
+    :param spacing: of the k-points of labels.
+    """
+    task = atoms.info.get("task", {})
+    if "steps" not in task:
+        return 0
+    own = task["kpoint_spacing"]
+    return int(task["steps"] + 1) * (1 if own == "gamma" else kpoints_of(atoms, spacing if own is None else own))
 
 
 def spacing_of(label: Mapping[str, Any] | None) -> float | None:

@@ -37,6 +37,7 @@ VECTORS = "vectors"
 
 _WORDS = {DATABASE: "begun with", INITIAL: "initial", CRYSTALS: "known crystals", SEARCH: "final search", REFINE: "refined"}
 _FRAME = re.compile(r"frame_(\d+)(?:_retry_(\d+))?")
+_PART = re.compile(r"frame_(\d+)_part_(\d+)")
 
 Node = TypeVar("Node")
 
@@ -99,6 +100,17 @@ def vectors_of(name: str) -> str:
 def frame_link(index: int, attempt: int) -> str:
     """Return the label of the link to the calculation of a frame; attempt 1 is the first retry."""
     return f"frame_{index:04d}" + (f"_retry_{attempt}" if attempt else "")
+
+
+def part_link(index: int, part: int) -> str:
+    """Return the label of the link to what runs a part of the trajectory of a frame; part 0 is the first."""
+    return f"frame_{index:04d}_part_{part}"
+
+
+def part_of_frame(label: str) -> tuple[int, int] | None:
+    """Return frame and part in the label of a link, None if it is of something else."""
+    match = _PART.fullmatch(label)
+    return None if match is None else (int(match[1]), int(match[2]))
 
 
 def frame_of(label: str) -> tuple[int, int] | None:

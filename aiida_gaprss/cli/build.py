@@ -62,27 +62,36 @@ def _tell_cost(inputs: dict[str, Any]) -> None:
 
     from aiida_gaprss.calculations.build_functions import crystals_in
     from aiida_gaprss.campaign.build import cost_of, spacing_of
+    from aiida_gaprss.campaign.cost import calibrated, in_hours, in_words, seconds_of, summed
     from aiida_gaprss.outside.terminal import wide_console
     from aiida_gaprss.strategies.lists import StrategyList
     from aiida_gaprss.workflows.build import made_by
 
     strategies = StrategyList(**inputs["settings"].get_dict())
-    made, faults = made_by(strategies, crystals_in(inputs.get("crystals")), inputs.get("potential"))
+    made, faults = made_by(strategies, crystals_in(inputs.get("crystals")), inputs)
     if faults:
         raise click.ClickException("\n".join(shown(fault, 500) for fault in faults))
     spacing = spacing_of(inputs.get("label"))
-    costs = {name: cost_of(frames, spacing) for name, frames in made.items()}
+    kinds, model = strategies.strategies, calibrated(inputs.get("label"))
+    costs = {name: cost_of(frames, spacing, kinds[name].labels_each) for name, frames in made.items()}
+    seconds = {name: seconds_of(model, kinds[name], frames, spacing) for name, frames in made.items()} if model else {}
     total = sum(cost.plane_waves for cost in costs.values()) or 1.0
-    table = Table("strategy", "kind", "frames", "atoms", "largest", "share of the cost", box=None)
+    table = Table(
+        "strategy", "kind", "frames", "atoms", "largest", "share of the cost", *["core-hours"][: len(seconds)], box=None
+    )
     for name, cost in costs.items():
         numbers = (str(cost.frames), str(cost.atoms), str(cost.largest), f"{100 * cost.plane_waves / total:.1f} %")
-        table.add_row(name, strategies.strategies[name].kind, *numbers)
+        table.add_row(name, kinds[name].kind, *numbers, *([in_hours(seconds[name])] if seconds else []))
     wide_console().print(table)
     points = "" if spacing is None else f", k-points {spacing:g} 1/Å apart"
     click.echo(f"cost: N³ n_k of each frame, N atoms, n_k k-points{points}: {total:.3g} in all")
+    if model:
+        click.echo(f"core-hours: {in_hours(summed(seconds.values()))} in all, {in_words(model, spacing)}")
     if strategies.max_labels is not None:
         click.echo(f"max_labels: {strategies.max_labels} of these at most are labelled (choose: {strategies.choose})")
     if strategies.runs:
-        click.echo(f"{', '.join(strategies.runs)}: frames here are where the potential begins; the snapshots are counted later")
+        click.echo(f"{', '.join(strategies.runs)}: as many snapshots as wanted, if the potential or calculator comes so far")
+    if strategies.by_reference:
+        click.echo(f"{', '.join(strategies.by_reference)}: run by the reference; the cost of all steps is among the numbers")
     if "label" not in inputs:
         click.echo("no reference: the datasets will have no labels")

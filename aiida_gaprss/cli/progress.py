@@ -38,10 +38,15 @@ INTERRUPTIONS: dict[int, str] = {
 
 #: Reports of our own work chains; those of the plugins beneath, and of AiiDA where a fit is begun, would drown them.
 OURS = re.compile(
-    r"\[\d+\|(Rss|Label|LabelLane|BundleLane|RelaxCrystals|RelaxLane|Search|Validate|Fit"
+    r"\[\d+\|(Rss|Label|LabelLane|BundleLane|RelaxCrystals|RelaxLane|Search|Validate|Fit|Build"
+    r"|Trajectories|TrajectoryLane"
     r"|LearningCurve|Compare|Hyperparameters|Committee)WorkChain\|"
     r"(?!run_process\b|on_terminated\b)"
 )
+
+#: What the plugin of Quantum ESPRESSO logs as an error of every trajectory, which has nothing to converge to. Where a relaxation
+#: does not converge, its work chain says so, too.
+OF_TRAJECTORIES = "ERROR_IONIC_CONVERGENCE_NOT_REACHED"
 
 
 class _Reports(logging.Handler):
@@ -56,7 +61,7 @@ class _Reports(logging.Handler):
         message = record.getMessage()
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
         first = message.splitlines()[0] if message else ""
-        if record.levelno >= logging.ERROR or OURS.match(message):
+        if (record.levelno >= logging.ERROR and message != OF_TRAJECTORIES) or OURS.match(message):
             say(self.console, f"{minutes:3d}:{seconds:02d}  {tidy(first)}")
 
 

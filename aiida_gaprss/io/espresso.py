@@ -9,6 +9,7 @@ accuracy is compared with the threshold.
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 
 import numpy as np
 from ase import Atoms, units
@@ -40,6 +41,30 @@ def recognises(head: str) -> bool:
 def read(text: str) -> Output:
     """Return the ionic steps of the output of pw.x, which may hold several runs one after another."""
     return read_runs(text, BANNER, _read_run)
+
+
+def temperatures(text: str) -> list[float]:
+    """Return the temperatures (K) of a trajectory, one for each step, of its atoms where the step begins.
+
+    What is printed after "Entering Dynamics" is of the positions before, whose forces are known by then.
+    """
+    blocks = re.split(r"^\s*Entering Dynamics:\s+iteration\s+=\s+\d+\s*$", text, flags=re.M)[1:]
+    found = [re.search(r"^\s*temperature\s+=\s+(\S+) K\b", block, flags=re.M) for block in blocks]
+    values = [real(match[1]) if match else float("nan") for match in found]
+    return list(takewhile(np.isfinite, values))
+
+
+def end_of(text: str) -> Atoms | None:
+    """Return the atoms where a run in a fixed cell has moved them last; None if it has not, or they cannot be read."""
+    lines = text.splitlines()
+    begins = [number for number, line in enumerate(lines) if line.startswith("ATOMIC_POSITIONS")]
+    if not begins:
+        return None
+    try:
+        start, labels = _start(lines)
+        return _atoms(lines, begins[-1], start["atoms"].cell.array, start["alat"], labels)
+    except (KeyError, IndexError, ValueError, AssertionError):
+        return None
 
 
 def _read_run(text: str) -> Output:

@@ -24,10 +24,6 @@ from aiida_gaprss.runners.status import NOT_REACHED, NOT_REACHED_WORD, TIME_LIMI
 SUMMARY = {"frames": int, "done": int, "processes": int, "wall_s": float, "python": str, "complete": bool}
 
 
-#: What holds of all that is made of a cell.
-INHERITED = ("generation", "seed", "pressure_GPa", "n_operations", "space_group")
-
-
 class FramesParser(Parser):
     """Collect what a batched job finished, whether or not it came to its end.
 
@@ -74,6 +70,9 @@ class FramesParser(Parser):
             if "potential" in self.node.inputs:
                 atoms.info["potential"] = self.potential
 
+    def keep_states(self, folder: Path, sources: list[Atoms], unfinished: list[int]) -> None:
+        """Keep what another job needs to go on with frames that are not finished, by their numbers; most tasks have nothing."""
+
     def level_of_theory(self) -> Level | str:
         """Return the level of theory of the output dataset."""
         level: Level | str = self.node.inputs.frames.level
@@ -85,6 +84,8 @@ class FramesParser(Parser):
         found = read_results(Path(kwargs["retrieved_temporary_folder"]) / "results.jsonl", sources, self.check)
         told = self.told(found.total, found.damage)
         lines = {index: line for index, line in found.lines.items() if not line.status.startswith(NOT_REACHED_WORD)}
+        unfinished = [index for index in range(len(sources)) if index not in lines or lines[index].status == TIME_LIMIT]
+        self.keep_states(Path(kwargs["retrieved_temporary_folder"]), sources, unfinished)
         if not lines and sources:
             if found.damage:
                 return self.exit_codes.ERROR_DAMAGED.format(message=in_words(found.damage))
@@ -95,7 +96,7 @@ class FramesParser(Parser):
             results.append((line.status, line.frames) if line else (NOT_REACHED, []))
         self.collect(sources, results)
         failed = [line.status for _, line in sorted(lines.items()) if line.status.startswith("failed")]
-        summary = Dict(self.summary(told, lines, len(sources)))
+        summary = Dict({**self.summary(told, lines, len(sources)), "times": times_by_size(sources, lines)})
         self.out("summary", named(summary, f"counts and times of {self.WHAT}", sources, self.node))
         if found.damage:
             return self.exit_codes.ERROR_DAMAGED.format(message=in_words(found.damage))
@@ -149,6 +150,16 @@ class FramesParser(Parser):
                 if text:
                     return shown(text.splitlines()[-1], most=500)
         return "none (no standard error)"
+
+
+def times_by_size(sources: list[Atoms], lines: dict[int, Result]) -> dict[str, list[float]]:
+    """Return by number of atoms how many frames were finished, and their seconds together."""
+    out: dict[str, list[float]] = {}
+    for index, line in sorted(lines.items()):
+        if not line.status.startswith("failed"):
+            count, seconds = out.get(str(len(sources[index])), (0, 0.0))
+            out[str(len(sources[index]))] = [count + 1, round(seconds + line.seconds, 4)]
+    return out
 
 
 def _checked(summary: dict[str, Any]) -> dict[str, Any]:

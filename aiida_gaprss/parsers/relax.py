@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
+from aiida_gaprss.frames import INHERITED
 from aiida_gaprss.outside import shown
-from aiida_gaprss.parsers.frames import INHERITED, FramesParser
+from aiida_gaprss.parsers.frames import FramesParser
 from aiida_gaprss.parsers.results import DamageError, has_labels, same_species
 from aiida_gaprss.runners.status import CONVERGED, ENDS, GIVEN_UP, NOT_REACHED_WORD, ON_THE_WAY
 

@@ -232,7 +232,7 @@ def _result(text: bytes, sources: Sequence[Atoms], check: Check) -> tuple[int, R
             raise DamageError(f"index is {index}, whose {key} is {_short(sent)}, but the line is of {key} {_short(line[key])}")
     if line["sum"] != checksum(line):
         raise DamageError("its checksum is not that of what it says: something in it was changed")
-    frames = _frames(line["frames"])
+    frames = frames_in(line["frames"])
     for atoms in frames:
         _check_frame(atoms)
     check(sources[index], line["status"], frames)
@@ -258,8 +258,11 @@ def _check_kinds(line: dict[str, Any]) -> None:
         raise DamageError(f"{what}; expected {', '.join(KINDS)}")
 
 
-def _frames(text: str) -> list[Atoms]:
-    """Return the frames of a text after looking whether their lines are as many as they say."""
+def frames_in(text: str) -> list[Atoms]:
+    """Return the frames of a text after looking whether their lines are as many as they say.
+
+    :raises DamageError: if they are not, or cannot be read.
+    """
     rows = text.split("\n")
     if rows.pop():
         raise DamageError("frames: the last line has no end")

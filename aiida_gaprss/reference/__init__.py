@@ -20,7 +20,16 @@ from aiida_gaprss.io.common import Step
 from aiida_gaprss.io.placeholders import not_calculated
 from aiida_gaprss.levels import Level
 from aiida_gaprss.reference import ase
-from aiida_gaprss.reference.base import Bundled, BundledReference, Reference, Relaxing, RelaxingReference, lacks
+from aiida_gaprss.reference.base import (
+    Bundled,
+    BundledReference,
+    Moving,
+    MovingReference,
+    Reference,
+    Relaxing,
+    RelaxingReference,
+    lacks,
+)
 from aiida_gaprss.reference.common import level_of_content, sorted_by_number, unsorted
 from aiida_gaprss.settings.plugins import REFERENCES, KindError, installed, loaded
 
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
 
     _OURS: tuple[BundledReference, ...] = (castep, quantumespresso, vasp)
     _RELAXING: tuple[RelaxingReference, ...] = (quantumespresso,)
+    _MOVING: tuple[MovingReference, ...] = (quantumespresso,)
 
 #: The reference of ASE calculators, all frames in one job.
 ASE = "ase"
@@ -77,19 +87,32 @@ def relaxing(name: str) -> RelaxingReference:
     found = reference_named(name)
     if not isinstance(found, RelaxingReference):
         lack = ", ".join(lacks(found, Relaxing))
-        raise KindError(f"{name} relaxes no crystals (it has no {lack}); references that do: {', '.join(_that_relax())}")
+        there = ", ".join([ASE, *_that_are(RelaxingReference)])
+        raise KindError(f"{name} relaxes no crystals (it has no {lack}); references that do: {there}")
     return found
 
 
-def _that_relax() -> list[str]:
-    """Return the names of the references that relax crystals; what cannot be used is left out."""
-    out = [ASE]
+def moving(name: str) -> MovingReference:
+    """Return the reference of a name if it runs molecular dynamics.
+
+    :raises KindError: if it does not, with those that do, or as :func:`reference_named`.
+    """
+    found = reference_named(name)
+    if not isinstance(found, MovingReference):
+        lack, there = ", ".join(lacks(found, Moving)), ", ".join(_that_are(MovingReference))
+        raise KindError(f"{name} runs no molecular dynamics (it has no {lack}); references that do: {there}")
+    return found
+
+
+def _that_are(protocol: type) -> list[str]:
+    """Return the names of the references that have what a protocol asks for; what cannot be used is left out."""
+    out = []
     for name in per_frame():
         try:
-            relaxes = isinstance(reference_named(name), RelaxingReference)
+            able = isinstance(reference_named(name), protocol)
         except KindError:
             continue
-        out += [name] if relaxes else []
+        out += [name] if able else []
     return out
 
 
@@ -144,6 +167,17 @@ def set_labels_of_step(step: Step, atoms: Atoms) -> None:
     if step.energy is None or step.forces is None or (step.stress is None and not fr.is_in_vacuum(atoms)):
         raise ValueError("the output lacks energy, forces or stress")
     _set(atoms, order, step.energy, np.asarray(step.forces), step.stress)
+
+
+def put_labels_of_step(step: Step, atoms: Atoms, prefix: str) -> None:
+    """Put what a step, read from an output of the sorted structure of ``atoms``, says of it on ``atoms`` under another prefix.
+
+    :raises ValueError: as :func:`set_labels_of_step`.
+    """
+    labelled = atoms.copy()
+    set_labels_of_step(step, labelled)
+    atoms.info |= {f"{prefix}_{key}": labelled.info[f"{fr.REFERENCE}_{key}"] for key in ("energy", "virial")}
+    atoms.set_array(f"{prefix}_forces", labelled.arrays[f"{fr.REFERENCE}_forces"])
 
 
 def set_sorted_labels(module: Reference, outputs: dict[str, Any], atoms: Atoms) -> None:

@@ -16,12 +16,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from aiida.engine import PortNamespace
-from aiida.orm import StructureData
+from aiida.orm import FolderData, StructureData
 from ase import Atoms
 
 from aiida_gaprss.io.common import Step
 from aiida_gaprss.reference.settings import ReferenceSettings
 from aiida_gaprss.settings.faults import Fault
+from aiida_gaprss.settings.jobs import ReferenceMdSettings
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,63 @@ class Relaxing(Protocol):
 @runtime_checkable
 class RelaxingReference(Reference, Relaxing, Protocol):
     """A reference that relaxes crystals."""
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """What a reference has besides if its outputs say how long its program ran."""
+
+    def seconds(self, outputs: dict[str, Any]) -> float | None:
+        """Return the seconds of the wall; None if the outputs do not say.
+
+        :param outputs: some of the nodes of ``OUTPUTS``, the first of them at least.
+        """
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What one process has made of a trajectory: its whole steps with their temperatures (K), and where it would go on.
+
+    :param end: atoms where the next step would be; None if the process did not come so far.
+    """
+
+    steps: list[Step]
+    kelvins: list[float]
+    end: Atoms | None
+
+
+@runtime_checkable
+class Moving(Protocol):
+    """What a reference has besides if its program runs molecular dynamics in a fixed cell."""
+
+    def motion(
+        self,
+        inputs: Any,
+        structure: StructureData,
+        settings: ReferenceMdSettings,
+        left: int,
+        before: Any = None,
+        attempt: int = 0,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return process class and inputs that run a trajectory, or the rest of one.
+
+        :param structure: where it begins or goes on; its atoms are sorted by atomic number.
+        :param left: so many frames are still to be calculated, the first among them.
+        :param before: the process that came so far, if there is one: velocities may be had from it.
+        :param attempt: 1 is the first retry.
+        """
+
+    def moved(self, folder: FolderData, symbols: list[str]) -> Moved:
+        """Return what a process has made, also one that was cut off.
+
+        :param folder: the files that came back; :param symbols: of the sorted structure, to be compared.
+        :raises ValueError: with the reason, if nothing of it may be used.
+        """
+
+
+@runtime_checkable
+class MovingReference(Reference, Moving, Protocol):
+    """A reference that runs molecular dynamics."""
 
 
 def lacks(found: object, protocol: type) -> list[str]:

@@ -395,3 +395,9 @@ def _symbols_of_forces(text: str) -> list[str]:
         elif inside and (match := _ATOM.match(line)):
             symbols.append(match[1])
     return symbols
+
+
+def seconds(outputs: dict[str, Any]) -> float | None:
+    """Return how long CASTEP ran, s of the wall; None if it does not say."""
+    found = outputs["output_parameters"].get_dict().get("total_time")
+    return float(found) if found else None

@@ -6,14 +6,15 @@ import math
 import re
 import shlex
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from aiida.engine import PortNamespace
-from aiida.orm import Bool, Dict, Float, Int, StructureData, load_group
+from aiida.orm import Bool, Dict, Float, FolderData, Int, StructureData, load_group
 from aiida.plugins import CalculationFactory, WorkflowFactory
-from ase import Atoms
+from ase import Atoms, units
 from pydantic import AfterValidator, Field
 
 from aiida_gaprss.io import espresso
@@ -22,9 +23,10 @@ from aiida_gaprss.io.espresso_level import FUNCTIONALS
 from aiida_gaprss.levels import NOT_TOLD, PSEUDOPOTENTIAL, Level
 from aiida_gaprss.outside import shown
 from aiida_gaprss.reference import common, plugins
-from aiida_gaprss.reference.base import Program
+from aiida_gaprss.reference.base import Moved, Program
 from aiida_gaprss.reference.settings import PseudosSettings, of_element
 from aiida_gaprss.settings.faults import Fault, FaultError
+from aiida_gaprss.settings.jobs import ReferenceMdSettings
 from aiida_gaprss.settings.model import Label, Line
 
 NAME = "Quantum ESPRESSO"
@@ -53,6 +55,9 @@ RELAXATION: dict[str, Any] = {
     "IONS": {"ion_dynamics": "bfgs"},
     "CELL": {"cell_dynamics": "bfgs", "press_conv_thr": 0.1},
 }
+
+#: Of a trajectory: each step begins with what the three before it let expect.
+EXTRAPOLATION = {"pot_extrapolation": "second_order", "wfc_extrapolation": "second_order"}
 
 #: Of SYSTEM: does not change what is computed.
 NOT_THE_LEVEL = {"nbnd", "ibrav", "nat", "ntyp"}
@@ -294,6 +299,91 @@ def relaxed(outputs: dict[str, Any], symbols: list[str]) -> Step:
     return Step(outputs["output_structure"].get_ase(), *labels(outputs, symbols))
 
 
+#: ``ion_temperature`` of each ensemble: nothing but the first velocities, stochastic velocity rescaling (G. Bussi, D. Donadio and
+#: M. Parrinello, J. Chem. Phys. 126, 014101, 2007), which samples the canonical ensemble, and Berendsen's.
+THERMOSTATS = {"nve": "initial", "nvt_langevin": "svr", "nvt_berendsen": "berendsen"}
+
+#: fs of the unit of time of pw.x, ħ/Ry: twice the atomic one.
+RYDBERG_FS = 2e15 * units._aut
+
+#: The file that the plugin lets pw.x write to.
+STDOUT = "aiida.out"
+
+
+def _motion(parameters: dict[str, Any], settings: ReferenceMdSettings, left: int, goes_on: bool) -> dict[str, Any]:
+    """Return the namelists of a trajectory; of IONS, what the parameters say is for relaxations."""
+    namelists = {key.upper(): value for key, value in parameters.items() if key.upper() not in ("IONS", "CELL")}
+    step = settings.timestep_fs / RYDBERG_FS
+    ions = {"ion_dynamics": "verlet", "ion_temperature": THERMOSTATS[settings.ensemble], "tempw": settings.temperature_K}
+    ions |= {"nraise": max(1, round(1000 * settings.thermostat_ps / settings.timestep_fs)), **EXTRAPOLATION}
+    control = {"calculation": "md", "tprnfor": True, "tstress": True, "dt": step, "nstep": left}
+    control["restart_mode"] = "restart" if goes_on else "from_scratch"
+    set_here = {"CONTROL": control, "SYSTEM": {"nosym": True}, "IONS": ions}
+    return common.merged(common.merged(FIXED, namelists), set_here)
+
+
+@plugins.needs(PLUGINS)
+def motion(
+    inputs: Any,
+    structure: StructureData,
+    settings: ReferenceMdSettings,
+    left: int,
+    before: Any = None,
+    attempt: int = 0,
+) -> tuple[Any, dict[str, Any]]:
+    """Return the process class and inputs that run a trajectory, or the rest of one.
+
+    pw.x draws the first velocities itself, of a seed that cannot be given. Where it stopped by itself when its time was up, it
+    goes on with the velocities and the thermostat that it has left; else new ones are drawn at the temperature of the trajectory.
+    """
+    folder = _left_by(before)
+    parameters = _motion(common.parameters_of(inputs, False, attempt), settings, left, folder is not None)
+    pw: dict[str, Any] = {
+        "code": inputs["code"],
+        "structure": structure,
+        "parameters": common.shared(Dict(parameters)),
+        "pseudos": {kind.symbol: inputs["pseudos"][kind.symbol] for kind in structure.kinds},
+        "metadata": {"options": common.job_options(inputs)},
+    }
+    at_gamma = settings.kpoint_spacing == "gamma"
+    spacing = settings.kpoint_spacing if isinstance(settings.kpoint_spacing, float) else inputs["kpoint_spacing"].value
+    if at_gamma:
+        pw["settings"] = common.shared(Dict({"gamma_only": True}))
+    if folder is not None:
+        pw["parent_folder"] = folder
+    mesh = common.kpoints(np.array(structure.cell), spacing, isolated=at_gamma)
+    # Whoever asks goes on where it stops: the work chain of the plugin would make all steps once more.
+    once = {"max_iterations": common.shared(Int(1)), "clean_workdir": common.shared(Bool(False))}
+    return WorkflowFactory("quantumespresso.pw.base"), {"pw": pw, "kpoints": common.shared(mesh), **once}
+
+
+def _left_by(before: Any) -> Any:
+    """Return the folder of a calculation with which pw.x can go on, as it stopped by itself; else None."""
+    calculation: Any = CalculationFactory("quantumespresso.pw")
+    if before is None or before.exit_status != calculation.exit_codes.ERROR_OUT_OF_WALLTIME.status:
+        return None
+    folder = before.outputs.remote_folder
+    return None if folder.is_cleaned else folder
+
+
+def moved(folder: FolderData, symbols: list[str]) -> Moved:
+    """Return what pw.x has printed of a trajectory, up to the first step that must not be used.
+
+    :param symbols: of the atoms that were sent, in their order.
+    :raises ValueError: if it has printed nothing, or of other atoms.
+    """
+    if STDOUT not in folder.base.repository.list_object_names():
+        raise ValueError("pw.x has printed nothing")
+    text = folder.base.repository.get_object_content(STDOUT, "rb").decode("utf-8", errors="replace")
+    steps = list(takewhile(lambda step: step.problem is None, espresso.read(text).steps))
+    kelvins, end = espresso.temperatures(text), espresso.end_of(text)
+    steps = steps[: len(kelvins)]
+    for atoms in (*(step.atoms for step in steps), *([end] if end is not None else [])):
+        if atoms.get_chemical_symbols() != symbols:
+            raise ValueError(f"pw.x was sent {' '.join(symbols)}, but its output is of {' '.join(atoms.get_chemical_symbols())}")
+    return Moved(steps, kelvins[: len(steps)], end)
+
+
 def bundle_command(inputs: Any) -> str:
     """Return the shell line that runs pw.x in the folder of a frame."""
     return f"{shlex.quote(str(inputs['code'].filepath_executable))} -in {BUNDLE_INPUT}"
@@ -354,3 +444,9 @@ def labels(outputs: dict[str, Any], symbols: list[str]) -> tuple[float, np.ndarr
         raise ValueError(f"pw.x was sent {' '.join(symbols)}, but its output is of {' '.join(trajectory.symbols)}")
     stress = -trajectory.get_array("stress")[-1] / common.GPA_PER_EV_A3
     return float(parameters["energy"]), trajectory.get_array("forces")[-1], stress
+
+
+def seconds(outputs: dict[str, Any]) -> float | None:
+    """Return how long pw.x ran, s of the wall; None if it does not say."""
+    found = outputs["output_parameters"].get_dict().get("wall_time_seconds")
+    return float(found) if found else None

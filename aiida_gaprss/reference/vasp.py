@@ -323,3 +323,9 @@ def labels(outputs: dict[str, Any], symbols: list[str]) -> tuple[float, np.ndarr
     if came != list(symbols) or forces.shape != (len(symbols), 3):
         raise ValueError(f"VASP was sent {' '.join(symbols)}, but its {len(forces)} forces are of {' '.join(came)}")
     return float(energy), forces, -stress * GPA_PER_KB / common.GPA_PER_EV_A3
+
+
+def seconds(outputs: dict[str, Any]) -> float | None:
+    """Return how long VASP ran, s of the wall; None if it does not say."""
+    found = (outputs["misc"].get_dict().get("run_stats") or {}).get("elapsed_time")
+    return float(found) if found else None

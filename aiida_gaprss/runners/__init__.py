@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent
 SHARED = ("batch", "common", "distances", "identity", "status")
 
 #: Tasks that another one makes use of, and that travel with it.
-USED = {"neb": ("relax",)}
+USED = {"neb": ("relax",), "md": ("states",)}
 
 
 def scripts_of(task: str) -> tuple[str, ...]:

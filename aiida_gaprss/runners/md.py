@@ -1,9 +1,10 @@
-"""Molecular dynamics of many cells with a potential, keeping snapshots (uploaded with the job)."""
+"""Molecular dynamics of many cells, keeping snapshots, and what another job needs to go on (uploaded with the job)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ase.md.verlet import VelocityVerlet
 from common import CalculatorTask, GiveUp, stripped
 from distances import Distances, shortest_distances
 from identity import geometry
+from states import Journal
 from status import COLLAPSED, EXPLODED, FINISHED, NOT_FINITE, ON_THE_WAY, TIME_LIMIT
 
 #: Of positions and cells, Å: what a file of frames holds, in which they come and go.
@@ -33,6 +35,12 @@ MARGIN = 300.0
 
 #: Steps at most from one scaling of the cell by Berendsen's barostat to the next.
 BAROSTAT_EVERY = 10
+
+#: Of ASE's integrator of Martyna, Tobias and Klein: where it is, and the variables of its thermostat and barostat.
+MTK = (
+    *("_q", "_p", "_eps", "_p_eps", "_volume0", "_cell0"),
+    *("_thermostat._eta", "_thermostat._p_eta", "_barostat._xi", "_barostat._p_xi"),
+)
 
 
 class Watch:
@@ -120,6 +128,86 @@ class SparingBerendsen(NPTBerendsen):
             super().scale_positions_and_cell()
 
 
+class Trajectory:
+    """A cell on its way: what steers and watches it, where it is, and the snapshots so far."""
+
+    def __init__(self, task: CalculatorTask, atoms: Atoms, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        # Frames with the same settings have random numbers of their own.
+        self.rng = np.random.default_rng([settings["seed"], int(geometry(atoms), 16)])
+        self.work = started(atoms, settings["program"][0]["start_K"], self.rng)
+        self.watch = Watch(self.work, settings)
+        self.work.calc = Steering(task, self.watch)
+        self.journal = Journal(atoms, settings)
+        self.step = 0
+        self.dynamics: Any = None
+        self.snapshots: list[Atoms] = []
+
+    def go(self, deadline: float) -> str:
+        """Go to the end, from where an earlier job has come; return how it ended."""
+        try:
+            state = self._begin()
+            saved = time.time()
+            for dynamics in moves(self.work, self.settings, self.rng, self.step, state):
+                self._advance(dynamics)
+                if (now := time.time()) > deadline:
+                    self.journal.save(self.state())
+                    raise GiveUp(TIME_LIMIT)
+                if now - saved >= self.settings["state_every_s"]:
+                    self.journal.save(self.state())
+                    saved = now
+        except GiveUp as reason:
+            return str(reason)
+        return FINISHED
+
+    def _begin(self) -> dict[str, Any]:
+        """Return the state of the integrator with which the trajectory goes on, empty at its beginning."""
+        state, self.snapshots = self.journal.load()
+        if state is None:
+            self.keep()
+            self.watch.energies(self.work)
+            return {}
+        self.step, self.watch.energy = state["step"], state["energy"]
+        self.rng.bit_generator.state = state["rng"]
+        self.work.set_cell(state["cell"])
+        self.work.positions = state["positions"]
+        self.work.arrays["momenta"][:] = state["momenta"]
+        return dict(state["integrator"])
+
+    def _advance(self, dynamics: Any) -> None:
+        self.dynamics = dynamics
+        self.step += 1
+        dynamics.run(1)
+        self.watch.energies(self.work)
+        if self.step % self.settings["snapshot_every"] == 0:
+            self.keep()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the rest of the trajectory depends on, in numbers and words that JSON has."""
+        work = self.work
+        arrays = {"positions": work.positions, "momenta": work.arrays["momenta"], "cell": work.cell.array}
+        numbers = {"step": self.step, "energy": self.watch.energy, "rng": self.rng.bit_generator.state}
+        return {
+            **numbers,
+            **{key: array.tolist() for key, array in arrays.items()},
+            "integrator": integrator_state(self.dynamics),
+        }
+
+    def keep(self) -> None:
+        """Add a snapshot, here and in what is kept for another job."""
+        self.snapshots.append(self.snapshot())
+        self.journal.add(self.snapshots[-1])
+
+    def snapshot(self) -> Atoms:
+        """Return the cell as it is: positions not folded back, so that it shows how far atoms have come."""
+        self.work.get_forces()
+        out: Atoms = self.work.calc.labelled.copy()
+        out.info["step"] = self.step
+        out.info["time_ps"] = round(self.step * self.settings["timestep_fs"] / 1000, 9)
+        out.info["temperature_K"] = round(temperature(self.work), 6)
+        return out
+
+
 class Md(CalculatorTask):
     """Molecular dynamics of one cell; ``settings`` as in ``MdSettings``."""
 
@@ -130,44 +218,16 @@ class Md(CalculatorTask):
         """
         if len(atoms) < 2:
             raise ValueError("a single atom does not move: its centre of mass stays where it is")
-        settings = self.settings_of(atoms)
-        # Frames with the same settings have random numbers of their own.
-        rng = np.random.default_rng([settings["seed"], int(geometry(atoms), 16)])
-        work = started(atoms, settings["program"][0]["start_K"], rng)
-        watch = Watch(work, settings)
-        work.calc = Steering(self, watch)
-        snapshots: list[Atoms] = []
-        step = 0
-        try:
-            snapshots.append(self.snapshot(work, step, settings))
-            watch.energies(work)
-            for dynamics in moves(work, settings, rng):
-                step += 1
-                dynamics.run(1)
-                watch.energies(work)
-                if step % settings["snapshot_every"] == 0:
-                    snapshots.append(self.snapshot(work, step, settings))
-                if time.time() > deadline:
-                    raise GiveUp(TIME_LIMIT)
-            status = FINISHED
-        except GiveUp as reason:
-            status = str(reason)
-        if status in (FINISHED, TIME_LIMIT) and snapshots[-1].info["step"] != step:
-            snapshots.append(self.snapshot(work, step, settings))
+        way = Trajectory(self, atoms, self.settings_of(atoms))
+        status = way.go(deadline)
+        snapshots = way.snapshots
+        if status in (FINISHED, TIME_LIMIT) and snapshots[-1].info["step"] != way.step:
+            snapshots.append(way.snapshot())
         for frame in snapshots:
             frame.info["md_status"] = ON_THE_WAY
         for frame in snapshots[-1:]:
-            frame.info.update(md_status=status, md_end_step=step)
+            frame.info.update(md_status=status, md_end_step=way.step)
         return status, snapshots
-
-    def snapshot(self, work: Atoms, step: int, settings: dict[str, Any]) -> Atoms:
-        """Return a cell as it is: positions not folded back, so that it shows how far atoms have come."""
-        work.get_forces()
-        out: Atoms = work.calc.labelled.copy()
-        out.info["step"] = step
-        out.info["time_ps"] = round(step * settings["timestep_fs"] / 1000, 9)
-        out.info["temperature_K"] = round(temperature(work), 6)
-        return out
 
 
 def started(atoms: Atoms, kelvin: float, rng: np.random.Generator) -> Atoms:
@@ -191,16 +251,39 @@ def highest(segment: dict[str, Any]) -> float:
     return float(max(segment["start_K"], segment["end_K"] or 0.0))
 
 
-def moves(work: Atoms, settings: dict[str, Any], rng: np.random.Generator) -> Iterator[Any]:
-    """Yield for each step what makes it, with the temperature that it is to have in the end."""
+def moves(work: Atoms, settings: dict[str, Any], rng: np.random.Generator, done: int, state: dict[str, Any]) -> Iterator[Any]:
+    """Yield for each step what makes it, with the temperature that it is to have in the end.
+
+    :param done: so many steps have been made, and ``state`` is that of the integrator after the last of them.
+    """
     for segment in settings["program"]:
-        dynamics: Any = integrator(work, segment["ensemble"] or settings["ensemble"], segment["start_K"], settings, rng)
         start, end = segment["start_K"], segment["end_K"] or segment["start_K"]
         steps = max(1, round(1000 * segment["ps"] / settings["timestep_fs"]))
-        for number in range(1, steps + 1):
+        made, done = min(done, steps), max(done - steps, 0)
+        if made == steps:
+            continue
+        dynamics: Any = integrator(work, segment["ensemble"] or settings["ensemble"], start, settings, rng)
+        if made:
+            take_up(dynamics, state)
+        for number in range(made + 1, steps + 1):
             if end != start:
                 dynamics.set_temperature(temperature_K=start + (end - start) * number / steps)
             yield dynamics
+
+
+def integrator_state(dynamics: Any) -> dict[str, Any]:
+    """Return what an integrator knows besides its atoms and its settings."""
+    state: dict[str, Any] = {"nsteps": dynamics.nsteps}
+    for path in MTK if isinstance(dynamics, IsotropicMTKNPT) else ():
+        state[path] = np.asarray(attrgetter(path)(dynamics)).tolist()
+    return state
+
+
+def take_up(dynamics: Any, state: dict[str, Any]) -> None:
+    """Let an integrator go on with the state of another one."""
+    for path, value in state.items():
+        owner, _, name = path.rpartition(".")
+        setattr(attrgetter(owner)(dynamics) if owner else dynamics, name, np.array(value) if isinstance(value, list) else value)
 
 
 def integrator(

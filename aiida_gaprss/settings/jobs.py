@@ -166,6 +166,9 @@ class MdSettings(Model):
     max_energy_change: Positive = Field(
         10.0, description="of the potential energy since the start, eV per atom: beyond, a trajectory ends (exploded)"
     )
+    state_every_s: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="s; as often what another job needs to go on is kept, should this one be killed"
+    )
 
     @model_validator(mode="after")
     def _steady(self) -> MdSettings:
@@ -181,6 +184,27 @@ class MdSettings(Model):
 
 class MdJobSettings(WithTasks, MdSettings):
     """Settings of a job of trajectories."""
+
+
+#: Ensembles of molecular dynamics by the program of a reference.
+EnsembleOfReference = Literal["nve", "nvt_langevin", "nvt_berendsen"]
+
+
+#: k-points of a trajectory by the program of a reference.
+MdKpoints: TypeAlias = Annotated[Length, Field(lt=1)] | Literal["gamma"] | None
+MD_KPOINTS = "k-points of trajectories by the reference: 1/Å without 2π, or gamma (Γ only); default: as of the labels"
+
+
+class ReferenceMdSettings(Model):
+    """A trajectory by the program of a reference itself, in a cell that stays as it is."""
+
+    ensemble: EnsembleOfReference = Field("nvt_langevin", description="or what the program has that samples the same")
+    temperature_K: Positive = Field(300.0, description="K")
+    steps: Count = Field(1000, description="after the first frame")
+    timestep_fs: Positive = Field(1.0, description="fs")
+    thermostat_ps: Positive = Field(0.1, description="time constant of the thermostat, ps")
+    snapshot_every: Count = Field(50, description="steps from one frame that is kept to the next; the first and last are")
+    kpoint_spacing: MdKpoints = Field(None, description=MD_KPOINTS)
 
 
 class NebSettings(Model):

@@ -29,15 +29,25 @@ class Strategy(Model):
     """
 
     kind: str
-    #: What it cannot do without: ``crystals``; ``potential``.
+    #: What it cannot do without: ``crystals``; ``potential``, or an ASE calculator in its place.
     needs: ClassVar[frozenset[str]] = frozenset()
-    #: The task of a potential (``gaprss.<run>``) that its frames are handed to, each with its settings under ``task`` in
-    #: ``info``; what that leaves is labelled, as far as it is :meth:`taken`. None: the frames themselves are labelled.
+    #: The task (``gaprss.<run>``) of a potential or a calculator that its frames are handed to, each with its settings under
+    #: ``task`` in ``info``; what that leaves is labelled, as far as it is :meth:`taken`. None: the frames themselves are.
     run: ClassVar[str | None] = None
     #: Whether its frames are crystals that are little displaced and strained: such are fitted with sigmas of their own.
     harmonic: ClassVar[bool] = False
     #: Whether its frames are isolated atoms or dimers, the only ones that may be called so: such get one k-point, and no virial.
     in_vacuum: ClassVar[bool] = False
+
+    @property
+    def labels_each(self) -> int:
+        """So many labels at most a frame: more than one where frames are where trajectories begin."""
+        return 1
+
+    @property
+    def by_reference(self) -> bool:
+        """Whether its frames are run by the program of the reference itself, by tasks of ``ReferenceMdSettings``."""
+        return False
 
     @abstractmethod
     def most(self, crystals: int, formula: CampaignFormula) -> int | None:

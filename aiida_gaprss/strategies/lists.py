@@ -67,7 +67,12 @@ class StrategyList(Model):
     @property
     def runs(self) -> dict[str, str]:
         """The tasks of a potential that strategies need, by their names."""
-        return {name: one.run for name, one in self.strategies.items() if one.run is not None}
+        return {name: one.run for name, one in self.strategies.items() if one.run is not None and not one.by_reference}
+
+    @property
+    def by_reference(self) -> list[str]:
+        """The names of the strategies whose frames the program of the reference runs."""
+        return [name for name, one in self.strategies.items() if one.by_reference]
 
     def elements(self, crystals: Sequence[Atoms]) -> dict[str, int]:
         """Return the formula: what is given, or one atom of each element of the crystals."""

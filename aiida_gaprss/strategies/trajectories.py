@@ -1,4 +1,4 @@
-"""Snapshots of trajectories of a potential: crystals at several temperatures, with and without vacancies; melts and glasses.
+"""Snapshots of trajectories: crystals at several temperatures, with and without vacancies; melts and glasses.
 
 Temperatures, times and numbers of snapshots are those of Y. Zuo et al., J. Phys. Chem. A 124, 731 (2020): 20 snapshots, 0.1 ps
 apart, at 300 K and 0.5, 0.9, 1.5, 2.0 times the melting point; 40 of cells with a vacancy at 300 K and twice the melting point.
@@ -8,21 +8,36 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from ase import Atoms
 from pydantic import Field, model_validator
 
-from aiida_gaprss.settings.jobs import Ensemble, MdSegment, MdSettings
+from aiida_gaprss.runners.status import FINISHED, INTERRUPTED, ON_THE_WAY, TIME_LIMIT
+from aiida_gaprss.settings.jobs import (
+    MD_KPOINTS,
+    Ensemble,
+    EnsembleOfReference,
+    MdKpoints,
+    MdSegment,
+    MdSettings,
+    ReferenceMdSettings,
+)
 from aiida_gaprss.settings.model import AtomCount, Count, CountOrZero, Fraction, Length, Positive, PositiveOrZero, Pressure
 from aiida_gaprss.strategies.base import StrategyError
 from aiida_gaprss.strategies.crystals import OfCrystals
 from aiida_gaprss.structures.supercells import nearest_distance, repetitions
 
+#: How the status of a snapshot may read that is labelled: those of a trajectory that was cut off are as good as others.
+WHOLE = (ON_THE_WAY, FINISHED, TIME_LIMIT, INTERRUPTED)
+
+#: Ensembles in which the program of a reference can run.
+FIXED_CELL = get_args(EnsembleOfReference)
+
 
 class Trajectories(OfCrystals):
-    """What strategies have in common whose frames a potential runs."""
+    """What strategies have in common whose frames a potential, an ASE calculator or the reference runs."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"crystals", "potential"})
     run: ClassVar[str | None] = "md"
@@ -78,7 +93,7 @@ class Trajectories(OfCrystals):
         out = []
         for atoms in done:
             part = self.kept(int(atoms.info["step"]))
-            if part is not None and atoms.info.get("md_status") in ("on_the_way", "finished"):
+            if part is not None and atoms.info.get("md_status") in WHOLE:
                 if part:
                     atoms.info["parameters"] = ", ".join(filter(None, (str(atoms.info.get("parameters", "")), part)))
                     atoms.info["config_type"] = self.config_type or part
@@ -98,6 +113,24 @@ class Dynamics(Trajectories):
     snapshots: Count = Field(20, description="of each trajectory; Zuo: 20, with a vacancy 40")
     every_ps: Positive = Field(0.1, description="from one snapshot to the next, ps")
     equilibration_ps: PositiveOrZero = Field(1.0, description="before the first, ps")
+    by: Literal["potential", "reference"] = Field(
+        "potential",
+        description="what runs: the potential (or ASE calculator) of the file; or the program of the reference, in a fixed cell",
+    )
+    md_kpoint_spacing: MdKpoints = Field(None, description=MD_KPOINTS)
+
+    @property
+    def by_reference(self) -> bool:
+        """Whether the program of the reference runs it."""
+        return self.by == "reference"
+
+    @model_validator(mode="after")
+    def _fixed_cell(self) -> Dynamics:
+        if self.by_reference and self.ensemble not in FIXED_CELL:
+            raise ValueError(f"ensemble is {self.ensemble}, expected one of {', '.join(FIXED_CELL)} with by: reference")
+        if self.md_kpoint_spacing is not None and not self.by_reference:
+            raise ValueError("md_kpoint_spacing is of trajectories by the reference (by: reference); a potential has no k-points")
+        return self
 
     @model_validator(mode="after")
     def _temperatures(self) -> Dynamics:
@@ -106,6 +139,11 @@ class Dynamics(Trajectories):
         if not self.kelvins:
             raise ValueError("temperatures_K is empty, and so is of_melting: expected a temperature at least")
         return self
+
+    @property
+    def labels_each(self) -> int:
+        """So many snapshots of each trajectory."""
+        return self.snapshots
 
     @property
     def kelvins(self) -> list[float]:
@@ -119,10 +157,22 @@ class Dynamics(Trajectories):
         for kelvin in self.kelvins:
             atoms = self.started(crystal, rng)
             program = [MdSegment(start_K=kelvin, ps=program_ps)]
-            atoms.info["task"] = self.task(crystal, program, self.every_ps, rng)
+            task = self.task(crystal, program, self.every_ps, rng)
+            atoms.info["task"] = self.reference_task(kelvin, program_ps) if self.by_reference else task
             atoms.info["parameters"] = f"{kelvin:g} K" + (f", {self.vacancies} vacancies" if self.vacancies else "")
             frames.append(atoms)
         return frames
+
+    def reference_task(self, kelvin: float, ps: float) -> dict[str, Any]:
+        """Return the settings of a trajectory that the program of a reference runs."""
+        return ReferenceMdSettings(
+            ensemble=self.ensemble,  # type: ignore[arg-type]  # _fixed_cell has looked
+            temperature_K=kelvin,
+            steps=self.steps(ps),
+            timestep_fs=self.timestep_fs,
+            snapshot_every=self.steps(self.every_ps),
+            kpoint_spacing=self.md_kpoint_spacing,
+        ).model_dump()
 
     def kept(self, step: int) -> str | None:
         """Keep those after the equilibration, as many as are wanted."""
@@ -153,6 +203,11 @@ class MeltQuenched(Trajectories):
         if not self.liquid + self.cooling + self.amorphous:
             raise ValueError("liquid, cooling and amorphous are 0: nothing of the trajectory would be labelled")
         return self
+
+    @property
+    def labels_each(self) -> int:
+        """So many snapshots of all parts."""
+        return self.liquid + self.cooling + self.amorphous
 
     @property
     def ends(self) -> dict[str, float]:

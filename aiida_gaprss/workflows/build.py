@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from aiida.engine import ExitCode, if_, while_
-from aiida.orm import Dict, Str, WorkChainNode
+from aiida.orm import Dict, ProcessNode, Str, WorkChainNode
 from aiida.plugins import CalculationFactory
 from ase import Atoms
 
@@ -19,31 +19,53 @@ from aiida_gaprss.calculations.build_functions import (
     strategy_frames,
     taken_frames,
 )
-from aiida_gaprss.calculations.relax import check_potential
+from aiida_gaprss.calculations.relax import DRIVERS, check_potential
 from aiida_gaprss.campaign.stages import DATABASE, named
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.reference import reference_of
+from aiida_gaprss.settings.jobs import LabelSettings
 from aiida_gaprss.settings.model import model_validator_for
-from aiida_gaprss.strategies.base import StrategyError
+from aiida_gaprss.strategies.base import Strategy, StrategyError
 from aiida_gaprss.strategies.lists import StrategyList
 from aiida_gaprss.workflows.asks import AskingWorkChain, expose_jobs, expose_reference
+from aiida_gaprss.workflows.jobs.failure import reason_of_failure
+from aiida_gaprss.workflows.label import LabelWorkChain
+from aiida_gaprss.workflows.trajectories import TrajectoriesWorkChain, why_no_trajectories
+
+#: Of the link to what the program of a reference runs.
+TRAJECTORIES = "trajectories"
 
 
 def made_by(
-    strategies: StrategyList, crystals: Sequence[Atoms], potential: Potential | None
+    strategies: StrategyList, crystals: Sequence[Atoms], given: Mapping[str, Any]
 ) -> tuple[dict[str, list[Atoms]], list[str]]:
-    """Return the frames of each strategy, and why the others cannot have theirs labelled."""
+    """Return the frames of each strategy, and why the others cannot have theirs labelled.
+
+    :param given: inputs of ``BuildWorkChain``: ``potential`` or ``calculator``, ``label``.
+    """
     made, faults = {}, []
+    potential = given.get("potential")
     for name, strategy in strategies.strategies.items():
         try:
-            if "potential" in strategy.needs and potential is None:
-                raise StrategyError(f"strategies.{name}: {strategy.kind} needs a potential, got none (potential: PK)")
+            if why := _why_not_run(strategy, given):
+                raise StrategyError(f"strategies.{name}: {strategy.kind} {why}")
             made[name] = strategies.frames(name, crystals)
             _check_elements(made[name], name, strategies, crystals, potential)
         except StrategyError as error:
             made.pop(name, None)
             faults.append(str(error))
     return made, faults
+
+
+def _why_not_run(strategy: Strategy, given: Mapping[str, Any]) -> str | None:
+    """Return why the frames of a strategy cannot be run by what is given, or None."""
+    if strategy.by_reference:
+        why = why_no_trajectories(given.get("label") or {})
+        return f"is to be run by the reference (by: reference), but {why}" if why else None
+    if "potential" in strategy.needs and not any(given.get(driver) for driver in DRIVERS):
+        return "needs a potential, got none (potential: PK; or calculator: …, an ASE calculator)"
+    return None
 
 
 def _check_elements(
@@ -57,7 +79,7 @@ def _check_elements(
     if unknown := sorted(elements - set(formula)):
         lack = f"frames have {', '.join(unknown)}, the formula has {', '.join(formula)} (formula: …)"
         raise StrategyError(f"strategies.{name}: {lack}")
-    known = potential.elements if potential is not None and strategies.strategies[name].run is not None else elements
+    known = potential.elements if potential is not None and name in strategies.runs else elements
     if unknown := sorted(elements - set(known)):
         raise StrategyError(f"strategies.{name}: the potential knows {', '.join(known)}, but not {', '.join(unknown)}")
 
@@ -67,16 +89,19 @@ def validate_build(inputs: dict[str, Any], ports: Any) -> str | None:
     if not {"settings", "crystals", "potential"} <= set(ports) or "settings" not in inputs:
         return None
     strategies = StrategyList(**inputs["settings"].get_dict())
+    if all(inputs.get(driver) for driver in DRIVERS):
+        return f"give one of {' and '.join(DRIVERS)} at most: one of them runs the trajectories"
     if strategies.runs and not inputs.get("jobs", {}).get("code"):
         return f"jobs.code: {', '.join(strategies.runs)} run a potential, expected a python of the compute machine"
-    return "; ".join(made_by(strategies, crystals_in(inputs.get("crystals")), inputs.get("potential"))[1]) or None
+    return "; ".join(made_by(strategies, crystals_in(inputs.get("crystals")), inputs)[1]) or None
 
 
 class BuildWorkChain(AskingWorkChain):
     """Make frames of crystals by strategies, let a reference label them, and give each strategy a dataset.
 
-    A potential runs what strategies ask it for, each in a job of its own. Every structure is labelled once, also where several
-    strategies made it. Without a reference the datasets have no labels. A strategy whose job fails is told, and the others go on.
+    A potential, or an ASE calculator, runs what strategies ask it for, each in a job of its own; what the reference is to run,
+    its program does, frame by frame. Every structure is labelled once, also where several strategies made it. Without a
+    reference the datasets have no labels. A strategy whose job fails is told, and the others go on.
     """
 
     @classmethod
@@ -90,7 +115,14 @@ class BuildWorkChain(AskingWorkChain):
             valid_type=Potential,
             required=False,
             validator=check_potential,
-            help="What runs molecular dynamics, for strategies that need it.",
+            help="A potential that runs molecular dynamics, for strategies that need it.",
+        )
+        spec.input(
+            "calculator",
+            valid_type=Dict,
+            required=False,
+            validator=model_validator_for(LabelSettings),
+            help="An ASE calculator that runs it in the place of a potential, as in the settings of gaprss.label.",
         )
         spec.input_namespace(
             "database", valid_type=Dataset, dynamic=True, help="Labelled frames, of which those that are chosen should differ."
@@ -101,7 +133,7 @@ class BuildWorkChain(AskingWorkChain):
         again = [while_(cls.jobs_are_left)(cls.restart_jobs)]
         spec.outline(
             cls.make,
-            if_(cls.has_tasks)(cls.run_tasks, *again, cls.collect_tasks),
+            if_(cls.has_tasks)(cls.run_tasks, cls.run_by_reference, *again, cls.collect_tasks, cls.collect_by_reference),
             if_(cls.has_reference)(cls.label, cls.collect_labels),
             cls.tell,
         )
@@ -129,7 +161,12 @@ class BuildWorkChain(AskingWorkChain):
             self.ctx.made[name] = found[MADE]
             if TASKS in found:
                 self.ctx.tasks[name] = found[TASKS]
-            self.report(f"{name}: {_counted(found[MADE])}" + (", to be run by the potential" if TASKS in found else ""))
+            self.report(f"{name}: {_counted(found[MADE])}" + (f", to be run by {self._who_runs(name)}" if TASKS in found else ""))
+
+    def _who_runs(self, name: str) -> str:
+        if name in self.strategies.by_reference:
+            return "the reference"
+        return "the potential" if "potential" in self.inputs else "the calculator"
 
     def has_tasks(self) -> bool:
         """Tell whether a potential has anything to do."""
@@ -139,22 +176,44 @@ class BuildWorkChain(AskingWorkChain):
         """Hand the potential the frames of the strategies that need it, a job for each."""
         for name, run in self.strategies.runs.items():
             link = f"{name}_{run}"
-            inputs = {**self.job(link), "frames": self.ctx.made[name], "potential": self.inputs.potential}
+            driver = {name: self.inputs[name] for name in DRIVERS if name in self.inputs}
+            inputs = {**self.job(link), "frames": self.ctx.made[name], **driver}
             tasks = Dict({"tasks": self.ctx.tasks[name].get_dict()})
             self.submit_job(link, CalculationFactory(f"gaprss.{run}"), settings=tasks, **inputs)
 
     def collect_tasks(self) -> None:
         """Take what is to be labelled of what came out."""
         for name, run in self.strategies.runs.items():
-            batch, made = self.outcome(f"{name}_{run}"), self.ctx.made.pop(name)
-            if batch.failure:
-                self.ctx.failures[name] = batch.failure
-                self.report(f"{name} <{batch.job.pk}>: {batch.failure}")
-            if "frames" in batch.outputs:
-                self._tell_ends(name, batch.outputs["frames"])
-                called = {"metadata": {"call_link_label": f"{name}_taken"}}
-                self.ctx.made[name] = taken_frames(self.inputs.settings, Str(name), made, batch.outputs["frames"], **called)
-                self.report(f"{name}: {_counted(self.ctx.made[name])} taken")
+            batch = self.outcome(f"{name}_{run}")
+            self._take(name, batch.job, batch.failure, cast("Dataset | None", batch.outputs.get("frames")))
+
+    def run_by_reference(self) -> None:
+        """Let the program of the reference run the trajectories of the strategies that want it, one by one."""
+        for name in self.strategies.by_reference:
+            link = f"{name}_{TRAJECTORIES}"
+            inputs = self.exposed_inputs(LabelWorkChain, namespace="label")
+            reference = {key: inputs[key] for key in (reference_of(inputs), "max_concurrent") if key is not None}
+            given = {"frames": self.ctx.made[name], "tasks": self.ctx.tasks[name], "scratch": self.inputs.scratch, **reference}
+            self.to_context(**{link: self.submit(TrajectoriesWorkChain, **given, metadata={"call_link_label": link})})
+
+    def collect_by_reference(self) -> None:
+        """Take what is to be labelled of what the program of the reference has run."""
+        for name in self.strategies.by_reference:
+            process: WorkChainNode = self.ctx[f"{name}_{TRAJECTORIES}"]
+            failure = None if process.is_finished_ok else process.exit_message or reason_of_failure(process)
+            self._take(name, process, failure, process.outputs.frames if "frames" in process.outputs else None)
+
+    def _take(self, name: str, process: ProcessNode, failure: str | None, done: Dataset | None) -> None:
+        """Take what is to be labelled of what has been run; tell what went wrong."""
+        made = self.ctx.made.pop(name)
+        if failure:
+            self.ctx.failures[name] = failure
+            self.report(f"{name} <{process.pk}>: {failure}")
+        if done is not None:
+            self._tell_ends(name, done)
+            called = {"metadata": {"call_link_label": f"{name}_taken"}}
+            self.ctx.made[name] = taken_frames(self.inputs.settings, Str(name), made, done, **called)
+            self.report(f"{name}: {_counted(self.ctx.made[name])} taken")
 
     def _tell_ends(self, name: str, done: Dataset) -> None:
         """Tell which trajectories were given up, and why: they have fewer snapshots than was said."""

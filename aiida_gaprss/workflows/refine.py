@@ -68,7 +68,7 @@ class RefinedWorkChain(ValidatedWorkChain):
     def possible(self, crystals: Dataset) -> StrategyList | None:
         """Return the strategies that make frames of the minima, and tell why the others do not; None if none does."""
         every = self.refinement.list_of(self.seed(stages.BUILD).value)
-        made, faults = made_by(every, crystals_in(crystals), self.ctx.potential)
+        made, faults = made_by(every, crystals_in(crystals), {"potential": self.ctx.potential, "label": self.inputs.label})
         for fault in faults:
             self.report(f"{self.stage}: left out: {fault}")
         left = {name: every.strategies[name] for name in made}

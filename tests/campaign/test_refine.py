@@ -21,7 +21,7 @@ def test_a_strategy_that_makes_nothing_takes_no_other_with_it(campaign):
     crystal.info["frame_id"] = "minimum"
     refinement = campaign("strategies: {swapped: {kind: antisites}, waves: {kind: nondiagonal}}").refine
     chain = SimpleNamespace(refinement=refinement, seed=lambda _: SimpleNamespace(value=1), report=told.append, stage="refining")
-    chain.ctx = SimpleNamespace(potential=None)
+    chain.ctx, chain.inputs = SimpleNamespace(potential=None), SimpleNamespace(label={})
     found = RefinedWorkChain.possible(chain, Dataset([crystal], level_of_theory="unlabelled"))
     assert list(found.strategies) == ["waves"]
     (words,) = told

@@ -105,9 +105,42 @@ def test_the_cost(file):
     assert kpoints_of(Atoms("Si", cell=[12] * 3, pbc=True, info={"config_type": "isolated_atom"}), 0.01) == 1
 
 
+def test_snapshots_and_steps_are_counted(file, diamond_folder):
+    """Of trajectories the labels at most; of those that the reference runs all steps, too."""
+    hot = {"kind": "md", "supercell": [2, 1, 1], "snapshots": 5, "every_ps": 0.01, "equilibration_ps": 0.05}
+    told = call(file({"hot": hot}, calculator={"calculator": "emt"}, reference=None), "--check")
+    assert re.search(r"hot +md +5 +20 +4 ", told), told
+    strategies = StrategyList(strategies={"hot": {**hot, "by": "reference", "md_kpoint_spacing": "gamma"}})
+    crystal = bulk("Si", a=5.431)
+    crystal.info["frame_id"] = "diamond"
+    frames = strategies.frames("hot", [crystal])
+    assert cost_of(frames, None, 5).plane_waves == 4**3 * (5 + 101)
+
+
+def test_what_labels_have_cost_is_what_they_will_cost(file, sw_settings):
+    """Without labels of this calculator there is no time; with some, core-hours, and of which labels."""
+    reference = {"ase": {**sw_settings, "arguments": {**sw_settings["arguments"], "atoms": None}}}
+    waves = {f"of_{n}": {"kind": "rattled", "supercell": [n, 1, 1], "copies": 3} for n in (1, 2, 4, 6)}
+    path = file(waves, reference=reference)
+    assert "core-hours" not in call(path, "--check")
+    call(path)
+    told = call(file({**waves, "more": {"kind": "rattled", "supercell": [5, 1, 1], "copies": 9}}, reference=reference), "--check")
+    assert re.search(
+        r"core-hours: \S+ \(\S+–\S+\) in all, calibrated on 4 times of labels of this reference, of 2 to 12 atoms", told
+    )
+    assert re.search(r"more +rattled +\d+ .*\d \(\S+–\S+\)", told), told
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
+        (
+            {"strategies": {"hot": {"kind": "md"}}, "potential": 1, "calculator": {"calculator": "emt"}},
+            r"line \d+, calculator: give either potential or calculator",
+        ),
+        ({"strategies": {"hot": {"kind": "md"}}, "calculator": {"calculator": "os.system"}}, r"os\.system is no calculator"),
+        ({"strategies": {"hot": {"kind": "md"}}, "calculator": {"calculator": "nowhere.Calc"}}, r"line \d+, calculator: nowhere"),
+        ({"strategies": {"hot": {"kind": "md"}}, "calculator": {"arguments": {}}}, r"calculator\.calculator: "),
         ({"strategies": {"waves": {"kind": "wave"}}}, r"line \d+, strategies\.waves\.kind: .*expected one of airss"),
         ({"strategies": {"waves": {**WAVES, "copies": 0}}}, r"line \d+, strategies\.waves\.copies: .*greater than 0 \(got 0\)"),
         ({"strategies": {"β": {"kind": "occupancy", "file": "no.cif"}}}, r"line \d+, strategies\.β\.file: .*no\.cif"),

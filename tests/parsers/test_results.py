@@ -3,9 +3,12 @@
 import json
 
 import pytest
-from jobs import KINDS, content, extended, job
+from jobs import EMT, KINDS, MD, content, extended, job
 
+from aiida_gaprss.calculations.md import states_in, steps_made
+from aiida_gaprss.runners import task_of
 from aiida_gaprss.runners.identity import sealed
+from aiida_gaprss.settings.jobs import MdSettings
 
 
 @pytest.fixture
@@ -230,3 +233,51 @@ def test_a_bundle_whose_files_did_not_come_back(done, tmp_path):
     assert "line 2: raw/00001.zip has sha256:" in code.message
     assert "line 4: raw/00003.zip did not come back" in code.message
     assert outputs["summary"]["left"] == [1, 3]
+
+
+# --- states of trajectories ---
+
+
+@pytest.fixture
+def states(done, tmp_path, monkeypatch):
+    """Write the state of the second trajectory of a job that was killed; return its two files."""
+    monkeypatch.chdir(tmp_path)
+    task, atoms = task_of("md"), done("md").sources[1].copy()
+    task.setup({**MdSettings(**MD).model_dump(), **EMT})
+    atoms.info["index"] = 1
+    assert task.run(atoms, deadline=0.0)[0] == "time_limit"
+    return tmp_path / "states" / "00001.json", tmp_path / "states" / "00001.xyz"
+
+
+def test_states_are_kept_of_what_is_not_finished(done, states, tmp_path):
+    code, outputs = done("md").parse(tmp_path, b"", {})
+    assert code.status == 300
+    assert sorted(outputs["states"].base.repository.list_object_names()) == ["00001.json", "00001.xyz"]
+    assert list(states_in(outputs["states"])) == [("cu-0", 1, 1)]
+    assert steps_made(outputs["states"]) == 1
+    _, outputs = done("md").parse(tmp_path)
+    assert "states" not in outputs, "all are finished"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state, _: state.write_text(state.read_text().replace("1", "2", 1)),
+        lambda state, _: state.write_text("[]"),
+        lambda state, _: state.write_bytes(b"\xff\x00"),
+        lambda state, _: state.unlink(),
+        lambda state, _: state.rename(state.with_name("00002.json")),
+        lambda state, _: state.write_text(sealed({**json.loads(state.read_text()), "positions": [[0.0] * 3]})),
+        lambda state, _: state.write_text(sealed({**json.loads(state.read_text()), "step": True})),
+        lambda state, _: state.write_text(sealed({**json.loads(state.read_text()), "bytes": "all"})),
+        lambda _, snapshots: snapshots.write_text(snapshots.read_text().replace("Cu", "Ag")),
+        lambda _, snapshots: snapshots.write_text("1\n\n"),
+        lambda _, snapshots: snapshots.write_bytes(b"\xff" * 5000),
+    ],
+)
+def test_states_that_are_none(done, states, tmp_path, spoil):
+    """As if nothing were there: the trajectory begins anew."""
+    spoil(*states)
+    code, outputs = done("md").parse(tmp_path, b"", {})
+    assert code.status == 300
+    assert "states" not in outputs

@@ -191,6 +191,7 @@ def test_a_real_output(data, read):
     assert status == 0
     energy, forces, stress = castep.labels(outputs, ["B"] * 8)
     assert energy == -658.0427613302
+    assert castep.seconds(outputs) == 44.83, "Total time"
     assert forces[0].tolist() == [0.77072, -0.26436, 0.96958]
     assert forces[7].tolist() == [0.09994, 0.09589, -0.35859]
     assert np.trace(stress) / 3 == pytest.approx(-17.8757 * GPa, rel=1e-5)

@@ -184,6 +184,7 @@ def test_a_real_output(recorded_vasp, read, tmp_path):
     assert status == 0
     energy, forces, stress = vasp.labels(outputs, ["Si", "Si"])
     assert energy == -6.50214658
+    assert vasp.seconds(outputs) == 8.668, "Elapsed time"
     assert np.allclose(forces, [[-6.096355, 11.337138, -7.021623], [6.096355, -11.337138, 7.021623]], atol=1e-6)
     # "in kB      13.37991   544.49046   255.28119  -198.81087  -417.05080   161.62424": xx yy zz xy yz zx
     expected = [[13.37991, -198.81087, 161.62424], [-198.81087, 544.49046, -417.05080], [161.62424, -417.05080, 255.28119]]

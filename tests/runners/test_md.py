@@ -1,6 +1,7 @@
 """Molecular dynamics: exact limits of every ensemble, the same seed, and what becomes of a potential that cannot run it."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -278,6 +279,84 @@ def test_the_time_of_a_job(monkeypatch):
     assert [a.info["step"] for a in frames] == [0, 10, 20, 30, 34]
     assert frames[-1].info["md_end_step"] == 34
     assert fr.dumps(frames[:4]) == fr.dumps(whole[:4])
+
+
+class Killed(BaseException):
+    """What ends a job in the middle of anything."""
+
+
+def mortal(calculator, calls):
+    """Let a calculator end the job after so many calls."""
+    calculate = calculator.calculate
+
+    def counted(*args, **kwargs):
+        calculate(*args, **kwargs)
+        if calculator.calls >= calls:
+            raise Killed
+
+    calculator.calculate = counted
+    return calculator
+
+
+#: Ensembles, and the temperature at the end of what runs with them, if it can change.
+WAYS = [("nve", None), ("nvt_langevin", 300.0), ("nvt_berendsen", 300.0), ("npt_berendsen", 300.0), ("npt_mtk", None)]
+
+
+@pytest.mark.parametrize(("ensemble", "end"), WAYS)
+def test_what_was_cut_off_goes_on(ensemble, end, tmp_path, monkeypatch):
+    """Killed anywhere, again and again, it is the same trajectory to the last digit as without."""
+    program = [{"start_K": 700.0, "ps": 0.012, "ensemble": "nvt_langevin"}, {"start_K": 700.0, "end_K": end, "ps": 0.03}]
+    settings = {"ensemble": ensemble, "program": program, "snapshot_every": 4, "state_every_s": 0.0, "barostat_ps": 0.02}
+    atoms = copper(1)
+    atoms.info = {"frame_id": "a", "index": 3}
+
+    def job(folder, calls):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        calculator = Field(atoms.positions, spring=2.0, modulus=30.0, noise=1e-14)
+        calculator.volume = atoms.get_volume()
+        return run(atoms, mortal(calculator, calls), **settings)
+
+    _, whole = job("whole", math.inf)
+    for calls in (6, 7, 12, 40):
+        jobs, frames = 0, []
+        while not frames and jobs < 60:
+            try:
+                _, frames = job(f"{calls}", calls)
+            except Killed:
+                jobs += 1
+        assert jobs > 0
+        assert fr.dumps(frames) == fr.dumps(whole)
+
+
+def test_states_of_others_are_not_taken(tmp_path, monkeypatch):
+    """Of another frame or other settings, or damaged: the trajectory begins anew, and is right."""
+    monkeypatch.chdir(tmp_path)
+    settings = {"program": at(500.0, 0.02), "snapshot_every": 5, "state_every_s": 0.0}
+    state = Path("states/00000.json")
+
+    def job(calls=math.inf, away=0.0, **more):
+        atoms = copper(1)
+        atoms.positions[0, 0] += away
+        atoms.info = {"frame_id": "a", "index": 0}
+        return fr.dumps(run(atoms, mortal(Field(copper(1).positions, spring=2.0), calls), **{**settings, **more})[1])
+
+    whole = job()
+    for other in ({"away": 0.01}, {"seed": 5}):
+        state.unlink()
+        with pytest.raises(Killed):
+            job(9, **other)
+        assert job() == whole
+    for path, spoil in (
+        (state, lambda text: text.replace("0", "1", 1)),
+        (state, lambda _: "{"),
+        (state.with_suffix(".xyz"), lambda text: text[:9]),
+    ):
+        state.unlink()
+        with pytest.raises(Killed):
+            job(9)
+        path.write_text(spoil(path.read_text()))
+        assert job() == whole
 
 
 def test_what_cannot_run():

@@ -1,5 +1,7 @@
 """Databases: every strategy has a dataset, every structure is labelled once, and what fails takes nothing else with it."""
 
+import sys
+
 import numpy as np
 import pytest
 from aiida.orm import CalcJobNode, Dict
@@ -7,6 +9,7 @@ from ase.build import bulk
 from helpers import label
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.calculations.md import MdCalculation
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.strategies.lists import StrategyList
@@ -147,3 +150,134 @@ def test_elements_that_the_potential_does_not_know(build, potential, python_code
         build({"hot": MD}, crystals=crystals(copper=bulk("Cu")), potential=potential, jobs={"code": python_code})
     with pytest.raises(ValueError, match=r"strategies\.hot: md needs a potential, got none"):
         build({"hot": MD}, jobs={"code": python_code})
+
+
+# --- by any ASE calculator, and in several jobs ---
+
+
+@pytest.fixture
+def by_calculator(build, python_code, sw_settings):
+    """Run trajectories with Stillinger-Weber silicon, without labels."""
+
+    def by_calculator(strategy, code=python_code, **options):
+        jobs = {"code": code, "metadata": {"options": options}}
+        return build({"hot": {**MD, **strategy}}, calculator=Dict(sw_settings), jobs=jobs, label=None)
+
+    return by_calculator
+
+
+def jobs_of(node):
+    """Return the jobs of trajectories, in their order."""
+    return sorted((job for job in node.called if job.process_label == "MdCalculation"), key=lambda job: job.pk)
+
+
+def test_an_ase_calculator_runs(by_calculator, sw, sw_settings):
+    outputs, node = by_calculator({})
+    assert node.is_finished_ok, node.exit_message
+    frames = outputs["datasets"]["hot"].get_frames()
+    assert [atoms.info["step"] for atoms in frames] == [20, 30, 40]
+    for atoms in frames:
+        again = atoms.copy()
+        label(again, sw)
+        assert atoms.info["PRED_energy"] == pytest.approx(again.info["REF_energy"], abs=1e-6)
+        assert "potential" not in atoms.info
+    (job,) = jobs_of(node)
+    assert job.inputs.calculator.get_dict() == sw_settings
+    assert "potential" not in job.inputs
+
+
+def told(outputs):
+    """Return all that is said of the snapshots, but which job it was."""
+    frames = outputs["datasets"]["hot"].get_frames()
+    for atoms in frames:
+        del atoms.info["origin"]
+    return fr.dumps(frames)
+
+
+@pytest.fixture
+def in_haste(monkeypatch):
+    """Change the settings that jobs are given, those of each frame, too."""
+    given = MdCalculation.task_settings
+
+    def in_haste(**changes):
+        def changed(self):
+            settings = {**given(self), **changes}
+            return {**settings, "tasks": {name: {**task, **changes} for name, task in settings["tasks"].items()}}
+
+        monkeypatch.setattr(MdCalculation, "task_settings", changed)
+
+    return in_haste
+
+
+#: Runs a script with a clock on which every look at it takes a millisecond, so that jobs end after a number of steps.
+CLOCK = """
+import itertools, runpy, sys, time
+looks = itertools.count()
+time.time = lambda: 1e9 + next(looks) / 1000
+sys.argv = sys.argv[1:]
+sys.path.insert(0, ".")
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture
+def counting_python(code_here, tmp_path):
+    (tmp_path / "clock.py").write_text(CLOCK)
+    script = tmp_path / "counting_python"
+    script.write_text(f'#!/bin/bash\nexec {sys.executable} {tmp_path}/clock.py "$@"\n')
+    script.chmod(0o755)
+    return code_here(f"counting-{tmp_path.name}", str(script), "gaprss.label")
+
+
+def test_trajectories_in_several_jobs(by_calculator, in_haste, counting_python):
+    """Each is cut off by its time, and the next goes on: the snapshots are the same, byte for byte."""
+    strategy = {"ensemble": "npt_mtk", "snapshots": 5, "every_ps": 0.04}
+    whole, _ = by_calculator(strategy)
+    in_haste(time_limit_s=0.1)
+    outputs, node = by_calculator(strategy, code=counting_python)
+    assert node.is_finished_ok, node.exit_message
+    first, second, *_ = jobs_of(node)
+    assert "states" not in first.inputs
+    assert second.inputs.states.uuid == first.outputs.states.uuid
+    assert second.outputs.frames.get_frames()[0].info["step"] == 0, "all snapshots, also those of the job before"
+    assert told(outputs) == told(whole)
+
+
+def test_trajectories_of_jobs_that_are_killed(by_calculator, in_haste, killed_python):
+    """With nothing but the states that they have left."""
+    strategy = {"temperatures_K": [300.0], "snapshots": 10, "every_ps": 0.02}
+    whole, _ = by_calculator(strategy)
+    in_haste(state_every_s=0.0)
+    outputs, node = by_calculator(strategy, code=killed_python)
+    assert node.is_finished_ok, node.exit_message
+    first, second = jobs_of(node)
+    assert "frames" not in first.outputs
+    assert second.inputs.states.uuid == first.outputs.states.uuid
+    assert told(outputs) == told(whole)
+
+
+@pytest.fixture
+def killed_python(code_here, tmp_path):
+    """Return a python that is killed the first time, once a trajectory has come some steps."""
+    script, once = tmp_path / "killed_python", tmp_path / "once"
+    script.write_text(
+        f"""#!/bin/bash
+set -m
+{sys.executable} "$@" &
+job=$!
+while kill -0 $job 2>/dev/null; do
+  if [ ! -e {once} ] && [ "$(ls states/*.json 2>/dev/null)" ]; then touch {once}; kill -KILL -$job; exit 137; fi
+  sleep 0.01
+done
+wait $job
+"""
+    )
+    script.chmod(0o755)
+    return code_here(f"killed-{tmp_path.name}", str(script), "gaprss.label")
+
+
+def test_one_thing_runs_trajectories(build, potential, python_code, sw_settings):
+    with pytest.raises(ValueError, match="give one of potential and calculator at most"):
+        build({"hot": MD}, potential=potential, calculator=Dict(sw_settings), jobs={"code": python_code})
+    with pytest.raises(ValueError, match="'nonsense' is no calculator"):
+        build({"hot": MD}, calculator=Dict({"calculator": "nonsense"}), jobs={"code": python_code})

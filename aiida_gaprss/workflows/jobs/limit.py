@@ -7,7 +7,7 @@ from aiida.orm import AbstractCode, Computer, ProcessNode, QueryBuilder, WorkCha
 from aiida_gaprss.settings.computer import MAX_JOBS
 
 #: Work chains with one job at one time, of which a labelling has several.
-LANES = ("LabelLaneWorkChain", "BundleLaneWorkChain", "RelaxLaneWorkChain")
+LANES = ("LabelLaneWorkChain", "BundleLaneWorkChain", "RelaxLaneWorkChain", "TrajectoryLaneWorkChain")
 
 
 def lane_ahead(node: WorkChainNode, computer: Computer | None) -> ProcessNode | None:

@@ -9,8 +9,10 @@ from aiida.engine import CalcJob
 from aiida.orm import CalcJobNode, List, Node, Str, WorkChainNode, load_node
 
 from aiida_gaprss.calculations.join_functions import frames_left, join_frames, join_vectors
+from aiida_gaprss.calculations.md import steps_made
 from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.campaign.stages import following, joined
+from aiida_gaprss.runners.identity import STATES
 from aiida_gaprss.workflows.jobs.ends import TRIES, more_memory, why_ended
 from aiida_gaprss.workflows.jobs.scratch import clean_scratch, define_scratch
 from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain
@@ -33,15 +35,15 @@ def is_divisible(job: CalcJobNode) -> bool:
 def left_by(job: CalcJobNode) -> list[int]:
     """Return the numbers of the frames that are for another job.
 
-    Relaxations and trajectories that ran into the time limit of a job begin anew, with all the time of the next one; but not if
-    a job does nothing else than that.
+    Trajectories that ran into the time limit of a job go on in the next one. Relaxations begin anew, with all the time of the
+    next one; but not if a job does nothing else than that.
     """
     total = job.inputs.frames.n_frames
     if "summary" not in job.outputs:
         return list(range(total))
     summary = job.outputs.summary.get_dict()
     left, cut = summary.get("left", []), summary.get("cut", [])
-    return sorted([*left, *cut]) if len(left) + len(cut) < total else left
+    return sorted([*left, *cut]) if len(left) + len(cut) < total or STATES in job.outputs else left
 
 
 def is_done(job: CalcJobNode) -> bool:
@@ -51,7 +53,13 @@ def is_done(job: CalcJobNode) -> bool:
 
 def is_fruitless(job: CalcJobNode) -> bool:
     """Tell whether a job has brought nothing further."""
+    if steps_made(_states(job.outputs)) > steps_made(_states(job.inputs)):
+        return False
     return len(left_by(job)) == job.inputs.frames.n_frames if is_divisible(job) else not job.is_finished_ok
+
+
+def _states(links: Any) -> Any:
+    return links[STATES] if STATES in links else None  # noqa: SIM401  a manager of links is no mapping
 
 
 def tries_next(jobs: list[CalcJobNode]) -> bool:
@@ -114,6 +122,9 @@ class RestartingWorkChain(SubmitOnceWorkChain):
                 what = f"{len(left)} of {total} frames"
                 if len(left) < total:
                     inputs.frames = frames_left(last.inputs.frames, List(left))
+                if STATES in last.outputs:
+                    inputs.states = last.outputs[STATES]
+                    what += ", from where they are"
             more = more_memory(jobs)
             if more is not None:
                 inputs.metadata.options.max_memory_kb = more
