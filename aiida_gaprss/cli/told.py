@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aiida_gaprss.outside import shown
+
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
     from rich.table import Table
@@ -233,7 +235,10 @@ def tell_build(node: WorkChainNode) -> None:
 
     from aiida_gaprss.outside.terminal import wide_console
 
-    told = node.outputs.results["strategies"] if "results" in node.outputs else {}
+    results = node.outputs.results.get_dict() if "results" in node.outputs else {}
+    told = results.get("strategies", {})
+    for name, fate in results.get("crystals", {}).items():
+        click.echo(f"crystal {name}: {shown(fate if fate.startswith('kept') else f'left out: {fate}', 500)}")
     table = Table("strategy", "dataset", "frames", "labelled", "atoms", "largest", box=None)
     for name, one in told.items():
         dataset = node.outputs.datasets[name] if "frames" in one else None

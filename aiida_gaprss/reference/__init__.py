@@ -81,6 +81,17 @@ def relaxing(name: str) -> RelaxingReference:
     return found
 
 
+def lack_of_relaxing(inputs: Any) -> str | None:
+    """Return why the reference among the inputs of a labelling cannot relax crystals, or None."""
+    name = reference_of(inputs)
+    try:
+        if name is not None and name != ASE:
+            relaxing(name)
+    except KindError as error:
+        return str(error)
+    return None
+
+
 def _that_relax() -> list[str]:
     """Return the names of the references that relax crystals; what cannot be used is left out."""
     out = [ASE]
