@@ -40,7 +40,7 @@ def build(file: Path | None, only_check: bool, submit: bool, only_list: bool) ->
         from aiida_gaprss.cli.daemon import hand_over
 
         node = hand_over(BuildWorkChain, inputs, "database")
-        click.echo(f"submitted <{node.pk}>; follow it with: verdi process status {node.pk}")
+        click.echo(f"submitted <{node.pk}>; follow it with: aiida-gaprss status {node.pk}")
         return
     from aiida_gaprss.cli.progress import run_with_progress
 

@@ -247,7 +247,7 @@ def tell_build(node: WorkChainNode) -> None:
     wide_console().print(table)
     if "labels" in node.outputs:
         click.echo(f"All of them, each structure once: <{node.outputs.labels.pk}>")
-    click.echo(f"Database <{node.pk}>; export a dataset with: aiida-gaprss dataset export PK FILE")
+    click.echo(f"Database <{node.pk}>; a page and all frames as files: aiida-gaprss report {node.pk}")
     for name, one in told.items():
         if "given_up" in one:
             click.echo(f"{name}: {one['given_up']}; there is what came before")

@@ -27,6 +27,11 @@ class RelaxedCrystals(Model):
     ltol: Positive = Field(LTOL, description="a crystal that becomes another structure is left out: of lengths, relative")
     stol: Positive = Field(STOL, description="of sites, relative to the distance of atoms (pymatgen's StructureMatcher)")
     angle_tol: Positive = Field(ANGLE_TOL, description="of angles, degrees")
+    volume_change: Positive | None = Field(
+        0.3,
+        description="relative, of a crystal that stays the same but for its size; more is another phase, or a hole of a "
+        "potential; null: any, as in the paper",
+    )
     fmax: Positive = Field(0.005, description="largest force that is left, eV/Å, by a potential or an ASE calculator")
     max_steps: Count = Field(500, description="by a potential or an ASE calculator; a crystal that needs more is left out")
     symprec_A: Length = Field(0.05, description="of the space groups that are told")
@@ -52,13 +57,19 @@ class RelaxedCrystals(Model):
         status = str(end.info.get("relax_status") or end.info.get("label_status")) if end is not None else failure
         if end is None or status != CONVERGED:
             return f"not relaxed: {status or 'no frame came back'}"
-        if is_same(given, end, self.ltol, self.stol, self.angle_tol):
-            return None
-        return f"became another structure: {self.in_words(given, end)}"
+        if not is_same(given, end, self.ltol, self.stol, self.angle_tol):
+            return f"became another structure: {self.in_words(given, end)}"
+        if self.volume_change is not None and abs(_volume_change(given, end)) > self.volume_change:
+            return f"{self.in_words(given, end)}, expected at most {100 * self.volume_change:g} % (relax.volume_change)"
+        return None
 
     def in_words(self, given: Atoms, end: Atoms) -> str:
         """Return space group before and after, and the change of volume."""
         before, after = (space_group(one, self.symprec_A) for one in (given, end))
         groups = before if before == after else f"{before} before, {after} after"
-        change = 100 * (end.get_volume() / len(end) * len(given) / given.get_volume() - 1)
-        return f"{groups}, volume {change:+.1f} %"
+        return f"{groups}, volume {100 * _volume_change(given, end):+.1f} %"
+
+
+def _volume_change(given: Atoms, end: Atoms) -> float:
+    """Return by how much the volume of an atom has changed, relative to what it was."""
+    return float(end.get_volume() / len(end) * len(given) / given.get_volume() - 1)
