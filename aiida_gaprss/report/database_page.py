@@ -19,7 +19,7 @@ from aiida_gaprss.report.write import NAMES_PER_REASON, finite, page_environment
 FIGURES: dict[str, tuple[str, str, Callable[[DatabaseRecord], Figure | None]]] = {
     "energy_volume": (
         "Energy and volume",
-        "Every labelled frame but isolated atoms and dimers, by the strategy that made it; volumes of slabs have their vacuum. "
+        "Every labelled frame but isolated atoms and dimers, by the strategy that made it; slabs with their vacuum. "
         "Look for volumes and energies that no strategy covers, and for frames far above the others: they want larger sigmas.",
         figures.energy_volume,
     ),

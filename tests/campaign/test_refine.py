@@ -75,7 +75,7 @@ def test_fits_that_stay_as_they_are(campaign):
         ("strategies: {waves: {kind: wave}}", (), r"settings\.refine\.strategies\.waves\.kind: .*expected one of airss"),
         (
             f"choose: variance, {STRATEGIES}",
-            ("  fit: {", "  final_fit: {family: pair}\n  fit: {"),
+            ("  final_fit: null", "  final_fit: {family: pair}"),
             r"settings\.refine\.choose: a potential of the family pair has no variances",
         ),
         ("strategies: {}", (), r"settings\.refine\.strategies: "),
