@@ -145,21 +145,23 @@ def _right_of(data: dict[str, Any], findings: Findings) -> BuildFile:
 def _strategies(file: BuildFile, path: Path, findings: Findings) -> StrategyList | None:
     """Return the strategies; files that they name are read into their texts. Of some that are wrong, the others."""
     given, unread = with_texts(file.strategies, path.parent)
-    others = {"formula": file.formula, "seed": file.seed, "max_labels": file.max_labels, "relax": file.relax}
+    others: dict[str, Any] = {"formula": file.formula, "seed": file.seed, "relax": file.relax, "max_labels": file.max_labels}
     faults = [Fault(("strategies", name, "file"), message) for name, message in unread.items()]
-    faults += lacks_of_choice(file.choose, file.max_labels)
+    if not _has_faults(findings, "max_labels"):
+        faults += lacks_of_choice(file.choose, file.max_labels)
+    choose = "random" if lacks_of_choice(file.choose, file.max_labels) else file.choose
     try:
-        found = StrategyList(strategies=given, choose="random" if faults else file.choose, **others)
+        found = StrategyList(strategies=given, choose=choose, **others)
     except ValidationError as error:
+        found = None
         faults += news(faults, [fault for fault in complaints(error) if fault.place != ("strategies", "")])
-    else:
-        findings.faults += findings.lines.located(faults)
-        return found if not unread else None
     findings.faults += findings.lines.located(faults)
-    wrong = {fault.place[1] for fault in faults if fault.place[:1] == ("strategies",) and len(fault.place) > 1}
+    wrong = {fault.place[1] for fault in faults if fault.place[0] == "strategies" and len(fault.place) > 1}
+    if found is not None and not wrong:
+        return found
     right = {name: value for name, value in given.items() if name and name not in wrong}
-    formula = None if any(fault.place[:1] == ("formula",) for fault in faults) else file.formula
-    return StrategyList(strategies=right, **{**others, "formula": formula}) if right else None
+    formula = None if _has_faults(findings, "formula") else file.formula
+    return StrategyList(strategies=right, choose=choose, **{**others, "formula": formula}) if right else None
 
 
 def _crystals(file: BuildFile, path: Path, findings: Findings) -> list[Atoms]:
@@ -184,7 +186,8 @@ def _crystals(file: BuildFile, path: Path, findings: Findings) -> list[Atoms]:
 
 def _elements(file: BuildFile, crystals: Sequence[Atoms], findings: Findings) -> list[str]:
     """Return the elements, those of the formula or of the crystals."""
-    elements = sorted(file.formula or {symbol for atoms in crystals for symbol in atoms.symbols})
+    formula = None if _has_faults(findings, "formula") else file.formula
+    elements = sorted(formula or {symbol for atoms in crystals for symbol in atoms.symbols})
     if not elements and not _has_faults(findings, "formula", *_OF_CRYSTALS):
         findings.fault(("formula",), "give crystals, or a formula: no elements are known")
     return elements

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from aiida.engine import ExitCode, if_, while_
@@ -26,7 +26,7 @@ from aiida_gaprss.calculations.build_functions import (
     taken_frames,
 )
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
-from aiida_gaprss.calculations.relax import RelaxCalculation, check_potential
+from aiida_gaprss.calculations.relax import RelaxCalculation, check_potential, validate_potential
 from aiida_gaprss.campaign.crystals import crystals_in
 from aiida_gaprss.campaign.stages import CRYSTALS, DATABASE, VARIANCES, named
 from aiida_gaprss.campaign.strategies import lack_of_relaxation, lack_of_variances, made_by, small_enough
@@ -36,37 +36,46 @@ from aiida_gaprss.selection.choose import deviation
 from aiida_gaprss.settings.model import model_validator_for
 from aiida_gaprss.strategies.lists import NoFramesError, StrategyList
 from aiida_gaprss.workflows.asks import expose_jobs, expose_reference, hard_core
-from aiida_gaprss.workflows.reference_crystals import ReferenceCrystalsWorkChain
+from aiida_gaprss.workflows.reference_crystals import ReferenceCrystalsWorkChain, why_absent
 
 
 def validate_build(inputs: dict[str, Any], ports: Any) -> str | None:
     """Check that every strategy can make its frames, before anything runs: of the crystals as they are given."""
     if not {"settings", "crystals", "potential"} <= set(ports) or "settings" not in inputs:
         return None
-    strategies, potential = StrategyList(**inputs["settings"].get_dict()), inputs.get("potential")
-    if strategies.asking_potential and not inputs.get("jobs", {}).get("code"):
-        return f"jobs.code: {', '.join(strategies.asking_potential)} run a potential, expected a python of the compute machine"
-    crystals = crystals_in(inputs.get("crystals"))
-    if lack := _lack_of_means(strategies, inputs, crystals):
+    strategies, crystals = StrategyList(**inputs["settings"].get_dict()), crystals_in(inputs.get("crystals"))
+    if lack := _lack_of_potential(strategies, inputs) or _lack_of_crystals(strategies, inputs, crystals):
         return lack
     small = [crystals[number] for number in small_enough(strategies, crystals)]
-    return "; ".join(map(str, made_by(strategies, small, potential)[1])) or None
+    return "; ".join(map(str, made_by(strategies, small, inputs.get("potential"))[1])) or None
 
 
-def _lack_of_means(strategies: StrategyList, inputs: dict[str, Any], crystals: Sequence[Atoms]) -> str | None:
-    """Return what is missing to relax crystals, or to choose by variances; None if nothing."""
-    potential = inputs.get("potential")
-    if strategies.choose == "variance" and inputs.get("label"):
-        if potential is None:
-            return "potential: none is given, and choose: variance asks it how sure it is"
-        if lack := lack_of_variances(potential):
-            return lack
-    if strategies.relax is None:
+def _lack_of_potential(strategies: StrategyList, inputs: dict[str, Any]) -> str | None:
+    """Return what is missing for what a potential is to do; None if nothing."""
+    if not (asking := strategies.asking_potential):
+        return None
+    code, potential = inputs.get("jobs", {}).get("code"), inputs.get("potential")
+    if not code:
+        return f"jobs.code: {', '.join(asking)} run a potential, expected a python of the compute machine"
+    if potential is None:
+        return (
+            "potential: none is given, and choose: variance asks it how sure it is" if strategies.choose == "variance" else None
+        )
+    lack = lack_of_variances(potential) if strategies.choose == "variance" else None
+    return lack or validate_potential({"potential": potential, "code": code}, None)
+
+
+def _lack_of_crystals(strategies: StrategyList, inputs: dict[str, Any], crystals: Sequence[Atoms]) -> str | None:
+    """Return what is missing to relax the crystals; None if nothing."""
+    relax, potential = strategies.relax, inputs.get("potential")
+    if relax is None:
         return None
     if crystals and not small_enough(strategies, crystals):
-        return f"relax.most_atoms: all crystals have more atoms than {strategies.relax.most_atoms}"
+        return f"relax.most_atoms: all crystals have more atoms than {relax.most_atoms}"
     lack = None if crystals else "there are no crystals to be relaxed"
-    lack = lack or lack_of_relaxation(strategies.relax, inputs.get("label"), potential)
+    lack = lack or lack_of_relaxation(relax, inputs.get("label"), potential)
+    if not lack and relax.by == "potential":
+        lack = validate_potential({"potential": potential, "frames": inputs["crystals"]}, None)
     return f"relax: {lack}" if lack else None
 
 
@@ -168,7 +177,8 @@ class BuildWorkChain(ReferenceCrystalsWorkChain):
         """Return what has been relaxed, and what went wrong, as inputs of a calcfunction."""
         if CRYSTALS in self.ctx.get("jobs", {}):
             batch = self.outcome(CRYSTALS)
-            frames, failure = batch.outputs.get("frames"), batch.failure or ""
+            frames, summary = batch.outputs.get("frames"), cast("Dict | None", batch.outputs.get("summary"))
+            failure = batch.failure or why_absent(summary) or ""
         else:
             frames, failure = self.relaxed_by_reference()
         return {"failure": Str(failure), **({"relaxed": frames} if frames is not None else {})}

@@ -23,7 +23,7 @@ REFERENCE = "reference"
 LINK = f"{REFERENCE}_crystals"
 
 
-def _why_absent(summary: Dict | None) -> str | None:
+def why_absent(summary: Dict | None) -> str | None:
     """Return how relaxations ended that gave no step at all, as of crystals in which atoms overlap."""
     ends = [status for status in (summary["status"] if summary is not None else {}) if status not in ENDS]
     return f"no step was made ({', '.join(ends)})" if ends else None
@@ -53,7 +53,7 @@ class ReferenceCrystalsWorkChain(AskingWorkChain):
         """Return what the reference has relaxed, and what went wrong in the end."""
         if LINK in self.ctx.get("jobs", {}):
             batch = self.outcome(LINK)
-            why = batch.failure or _why_absent(cast("Dict | None", batch.outputs.get("summary")))
+            why = batch.failure or why_absent(cast("Dict | None", batch.outputs.get("summary")))
             return cast("Dataset | None", batch.outputs.get("frames")), why or ""
         process: WorkChainNode = self.ctx.relaxed_by_program
         frames = process.outputs.frames if "frames" in process.outputs else None

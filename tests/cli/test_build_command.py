@@ -172,6 +172,11 @@ def test_faults_that_follow_from_others_are_not_told(file):
         build_from(file({"hot": {"kind": "md"}, "waves": WAVES}, crystals=["no.cif"], potential=999999))
     assert [fault.where for fault in told.value.faults] == ["crystals.0", "potential"]
     with pytest.raises(ConfigError) as told:
+        build_from(
+            file({"a": {"kind": "occupancy", "file": "no.cif"}, "b": {**WAVES, "grid": [30, 30, 30]}}, choose="cur", max_labels=0)
+        )
+    assert {fault.where for fault in told.value.faults} == {"strategies.a.file", "strategies.b", "max_labels"}
+    with pytest.raises(ConfigError) as told:
         build_from(file(None, strategies_=1).with_name("build.yaml"))
     assert [fault.where for fault in told.value.faults] == ["strategies_"]
     Path("none.yaml").write_text("crystals: [diamond.cif]\n")

@@ -86,12 +86,8 @@ def test_a_finished_database(database, tmp_path):
     before = page
     call("report", node.pk, "-o", folder)  # which is of the same
     assert (folder / "index.html").read_text() == before
-    assert "of something else" in call("report", database().pk, "-o", folder, ok=False)
+    assert "of something else" in call("report", on_the_way().pk, "-o", folder, ok=False)
 
-
-def test_what_it_takes_of_the_profile(database):
-    """Nodes and files are counted once; stages are the strategies, and what is done for all."""
-    node = database()
     told = call("storage", node.pk)
     stages = dict(re.findall(r"^ (\w+) +(\d+) +\d+ +[\d.]+", told, flags=re.M))
     assert stages == {"crystals": "0", "atoms": "0", "waves": "0", "single": "0", "label": "9", "all": "9"}, told
@@ -146,7 +142,7 @@ def test_one_that_is_none(aiida_profile):
         assert f"database <{node.pk}> is not whole" in call(command, node.pk, ok=False)
 
 
-def test_a_folder_of_something_else(database, tmp_path):
+def test_a_folder_of_something_else(aiida_profile, tmp_path):
     (tmp_path / "labels.xyz").write_text("mine")
     with pytest.raises(FolderError, match=r"has labels\.xyz of something else"):
         CliRunner().invoke(cli, ["report", str(on_the_way().pk), "-o", str(tmp_path)], catch_exceptions=False)

@@ -158,17 +158,6 @@ def test_crystals_are_relaxed_and_those_that_change_are_left_out(build, by, diam
     assert min(atoms.get_volume() / len(atoms) for atoms in frames) == pytest.approx(kept.get_volume() / 2, rel=0.03)
 
 
-def test_the_same_structure_of_another_size(build):
-    """As the matcher has it, whatever the volume; one that a hole of a potential has swallowed is the same, too."""
-    fates = {}
-    for limit in (0.3, None):
-        settings = StrategyList(strategies={"atoms": {"kind": "isolated_atoms"}}, relax={"volume_change": limit})
-        _, node = build({}, settings=Dict(settings.model_dump()), crystals=crystals(diamond=bulk("Si", a=4.9)))
-        fates[limit] = node.outputs.results["crystals"]["diamond"]
-    assert fates[0.3].startswith("Fd-3m (227), volume +36.2 %, expected at most 30 % (relax.volume_change)")
-    assert fates[None] == "kept: Fd-3m (227), volume +36.2 %"
-
-
 def test_no_crystal_is_left(build):
     """One that would need more steps than there are."""
     settings = StrategyList(strategies={"waves": WAVES}, relax={"max_steps": 1, "fmax": 1e-6})
@@ -254,5 +243,9 @@ def test_what_is_refused_before_anything_runs(build, strategies, given, message)
 def test_elements_that_the_potential_does_not_know(build, potential, python_code):
     with pytest.raises(ValueError, match=r"strategies\.hot: the potential knows Si, but not Cu"):
         build({"hot": MD}, crystals=crystals(copper=bulk("Cu")), potential=potential, jobs={"code": python_code})
+    given = StrategyList(strategies={"atoms": {"kind": "isolated_atoms"}}, relax={"by": "potential"})
+    copper = {"settings": Dict(given.model_dump()), "crystals": crystals(copper=bulk("Cu")), "jobs": {"code": python_code}}
+    with pytest.raises(ValueError, match=r"relax: the potential knows Si, but the frames contain Cu"):
+        build({}, potential=potential, **copper)
     with pytest.raises(ValueError, match=r"strategies\.hot: md needs a potential, got none"):
         build({"hot": MD}, jobs={"code": python_code})
