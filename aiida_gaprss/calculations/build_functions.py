@@ -65,7 +65,9 @@ def kept_crystals(settings: Dict, crystals: Dataset, failure: Str, relaxed: Data
         end = ends.get(name)
         why = rules.why_not(crystal, end, failure.value)
         if why is None and end is not None:
-            kept.append(Atoms(end.numbers, end.positions, cell=end.cell, pbc=True, info={"frame_id": name}))
+            kept.append(Atoms(end.numbers, end.positions, cell=end.cell, pbc=True))
+            kept[-1].info = {key: end.info[key] for key in ("relax_status", "step", "potential") if key in end.info}
+            kept[-1].info |= {"frame_id": name, "parent": name, "origin": process_uuid()}
             why = f"{AS_BEFORE}: {rules.in_words(crystal, end)}"
         fates[name] = why
     out = named(Dataset(kept, level_of_theory="unlabelled"), "relaxed crystals")

@@ -225,6 +225,11 @@ def test_crystals_that_are_relaxed_first(file):
     done = call(path)
     assert re.search(r"^crystal diamond: kept: Fd-3m \(227\), volume [+-]0\.\d %$", done, flags=re.M), done
     assert "crystal large: left out: 8 atoms, expected at most 4 (relax.most_atoms)" in done
+    pk = re.search(r"^Database <(\d+)>", done, flags=re.M)[1]
+    told = CliRunner().invoke(cli, ["trace", "waves-diamond-0003", "--campaign", pk], env={"COLUMNS": "200"}).output
+    assert re.search(r"made of diamond: q .*relaxed: step \d+ of diamond at 0 GPa .*first seen in Dataset", told, flags=re.S), (
+        told
+    )
 
 
 def test_frames_of_which_the_potential_is_least_sure(file, diamond_folder):
