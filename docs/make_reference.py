@@ -22,6 +22,7 @@ from aiida_gaprss.settings.computer import ComputerSettings
 from aiida_gaprss.settings.plugins import FAMILIES, STRATEGIES, installed, kind_of
 from aiida_gaprss.strategies.base import Strategy
 from aiida_gaprss.strategies.cells import CellStrategy
+from aiida_gaprss.strategies.relaxed import RelaxedCrystals
 
 HEAD = """# Campaign file: all options
 
@@ -147,7 +148,7 @@ def reference() -> str:
 def of_build() -> str:
     """Return the page of files that ask for databases."""
     others = [kind for kind in kinds_of_strategies() if not issubclass(kind, CellStrategy)]
-    lines = [*HEAD_OF_BUILD.splitlines(), "", *table(BuildFile), *table(Found)]
+    lines = [*HEAD_OF_BUILD.splitlines(), "", *table(BuildFile), *table(Found), *table(RelaxedCrystals)]
     for kind in others:
         lines += [f"## {kind.model_fields['kind'].default}", *table(kind)[1:]]
     text = "\n".join(lines).rstrip() + "\n"

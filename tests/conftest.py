@@ -621,6 +621,7 @@ def looped_campaign(run, campaign_codes, campaign_text, dataset, remembered, tmp
   crystals: {{number: 3}}
   refine:
     max_labels: 4
+    choose: variance
     strategies: {{waves: {{kind: nondiagonal, grid: [1, 1, 2], volumes: [0.98, 1.0], copies: 2}}}}
 start: {{database: [{dataset.pk}]}}
 crystals: [{tmp_path / "diamond.cif"}]

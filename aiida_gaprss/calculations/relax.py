@@ -10,7 +10,7 @@ from aiida.orm import Dict
 from aiida_gaprss.calculations.frames import FramesCalculation, potential_calculator
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.models.base import PotentialError
-from aiida_gaprss.settings.jobs import LabelSettings, RelaxJobSettings
+from aiida_gaprss.settings.jobs import DRIVERS, LabelSettings, RelaxJobSettings
 from aiida_gaprss.settings.model import model_validator_for
 
 
@@ -36,10 +36,6 @@ class RelaxCalculation(FramesCalculation):
         """Return the relaxation settings with the calculator."""
         given = self.inputs.settings.get_dict() if "settings" in self.inputs else {}
         return RelaxJobSettings(**given).model_dump() | driver_settings(self.inputs)
-
-
-#: What may drive a task; one of them.
-DRIVERS = ("potential", "calculator")
 
 
 def define_driver(spec: CalcJobProcessSpec) -> None:

@@ -9,26 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from aiida.orm import AbstractCode, Dict, ProcessNode, load_node
+from aiida.orm import AbstractCode, Dict
 from ase import Atoms
 from pydantic import Field, ValidationError
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.campaign.codes import code_of
 from aiida_gaprss.campaign.crystals import called, named_crystals
-from aiida_gaprss.campaign.file import OF_REFERENCE, Codes, Identifier, Options, check_reference
-from aiida_gaprss.campaign.inputs import label_inputs
+from aiida_gaprss.campaign.file import OF_REFERENCE, CampaignConfig, Codes, Identifier, Options, check_reference
+from aiida_gaprss.campaign.inputs import OF_LABELS, Findings, faults_besides, label_inputs
+from aiida_gaprss.campaign.nodes import datasets_of, is_labelled, output_of
+from aiida_gaprss.campaign.strategies import lack_of_relaxation, lack_of_variances, made_by, small_enough
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.outside import words_of
 from aiida_gaprss.reference.common import kpoint_mesh
 from aiida_gaprss.settings.calculators import find
 from aiida_gaprss.settings.computer import job_options
-from aiida_gaprss.settings.faults import Fault, Place
-from aiida_gaprss.settings.jobs import LabelSettings
+from aiida_gaprss.settings.faults import Fault, Place, news
+from aiida_gaprss.settings.jobs import DRIVERS, LabelSettings
 from aiida_gaprss.settings.model import Count, Label, Line, Model, SeedNumber, complaints
-from aiida_gaprss.settings.yamlfile import ConfigError, Lines, parse, read
-from aiida_gaprss.strategies.lists import CHOOSE, MAX_LABELS, Choice, StrategyList
+from aiida_gaprss.settings.yamlfile import ConfigError, parse, read
+from aiida_gaprss.strategies.lists import CHOOSE, MAX_LABELS, RELAX, Choice, StrategyList, lacks_of_choice
+from aiida_gaprss.strategies.relaxed import RelaxedCrystals
 from aiida_gaprss.strategies.seeds import with_texts
 
 
@@ -52,7 +55,9 @@ class BuildFile(Model):
     materials_project: list[Label] = Field(
         default_factory=list, description="crystals of the Materials Project, as mp-149; needs a key (MP_API_KEY)"
     )
-    potential: Identifier | None = Field(None, description="runs molecular dynamics; of a campaign or fit, its last one")
+    potential: Identifier | None = Field(
+        None, description="runs molecular dynamics, relaxes crystals, says how sure it is; of a campaign or fit, its last one"
+    )
     calculator: LabelSettings | None = Field(
         None, description="an ASE calculator that runs it in the place of a potential, as ase under reference"
     )
@@ -61,8 +66,11 @@ class BuildFile(Model):
     max_labels: Count | None = Field(None, description=MAX_LABELS)
     choose: Choice = Field("random", description=CHOOSE)
     database: list[Identifier] = Field(
-        default_factory=list, description="datasets of labelled frames, from which those that are chosen should differ"
+        default_factory=list,
+        description="labelled frames from which those that are chosen should differ: datasets, or campaigns, databases and "
+        "fits, with all theirs",
     )
+    relax: RelaxedCrystals | None = Field(None, description=RELAX)
     strategies: dict[str, Any] = Field(min_length=1, description="each with its kind and its settings")
     reference: dict[str, Any] | None = Field(None, description="as in a campaign file; none: frames without labels")
 
@@ -80,58 +88,90 @@ class Cost:
     plane_waves: float
 
 
+@dataclass
+class Asked:
+    """What a file asks for: inputs of ``BuildWorkChain``, and the frames that its strategies make of the crystals as given."""
+
+    inputs: dict[str, Any]
+    strategies: StrategyList
+    made: dict[str, list[Atoms]]
+
+
 def build_from(path: Path) -> dict[str, Any]:
     """Return the inputs of ``BuildWorkChain`` that a file becomes.
 
     :raises ConfigError: with everything that is wrong, each with its line.
     """
+    return asked_by(path).inputs
+
+
+def asked_by(path: Path) -> Asked:
+    """Return what a file asks for.
+
+    :raises ConfigError: with everything that is wrong, each with its line; a part that is wrong does not hide another.
+    """
     data, lines = parse(read(path), path, "strategies: {waves: {kind: nondiagonal}}")
+    findings = Findings(lines)
+    file = _right_of(data, findings)
+    strategies = _strategies(file, path, findings)
+    crystals = _crystals(file, path, findings)
+    inputs: dict[str, Any] = {"crystals": Dataset(crystals, level_of_theory="unlabelled")} if crystals else {}
+    inputs |= {"database": there} if (there := _database(file, findings)) else {}
+    inputs |= _driver(file, strategies, findings)
+    elements = _elements(file, crystals, findings)
+    inputs |= _of_reference(data, elements, path, findings)
+    made: dict[str, list[Atoms]] = {}
+    if strategies is not None:
+        _check_relaxation(strategies, file, crystals, inputs.get("potential"), findings)
+        made = _made(strategies, file, crystals, inputs, findings)
+    if findings.faults or strategies is None:
+        raise ConfigError(str(path), findings.faults)
+    inputs["settings"] = Dict(strategies.model_dump())
+    inputs |= {"metadata": {"label": file.name}} if file.name is not None else {}
+    return Asked(inputs, strategies, made)
+
+
+def _right_of(data: dict[str, Any], findings: Findings) -> BuildFile:
+    """Return a file without the keys that are wrong; without strategies that can be read, it has none."""
     own = {key: value for key, value in data.items() if key in BuildFile.model_fields}
-    try:
-        file = BuildFile(**own)
-        unknown = [key for key in data if key not in own and key not in OF_REFERENCE]
-    except ValidationError as error:
-        raise ConfigError(str(path), lines.located(complaints(error))) from error
     known = ", ".join(dict.fromkeys((*BuildFile.model_fields, *OF_REFERENCE)))
-    if unknown:
-        faults = [Fault((key,), f"unknown key, expected one of {known}") for key in unknown]
-        raise ConfigError(str(path), lines.located(faults))
-    strategies = _strategies(file, lines, path)
-    crystals = _crystals(file, lines, path)
-    elements = strategies.elements(crystals.get_frames() if crystals is not None else [])
-    if not elements:
-        raise ConfigError(str(path), lines.located([Fault(("formula",), "give crystals, or a formula: no elements are known")]))
-    inputs: dict[str, Any] = {"settings": Dict(strategies.model_dump())}
-    inputs |= {"crystals": crystals} if crystals is not None else {}
-    inputs |= {"database": there} if (there := _database(file, lines, path)) else {}
-    inputs |= _driver(file, strategies, lines, path)
-    if file.reference is not None:
-        of_reference = {key: value for key, value in data.items() if key in OF_REFERENCE}
-        inputs["label"] = label_inputs(check_reference(of_reference, lines, path, elements))
-    if file.name is not None:
-        inputs["metadata"] = {"label": file.name}
-    return inputs
-
-
-def _strategies(file: BuildFile, lines: Lines, path: Path) -> StrategyList:
-    """Return the strategies; files that they name are read into their texts."""
-    given, unread = with_texts(file.strategies, path.parent)
-    faults = [Fault(("strategies", name, "file"), message) for name, message in unread.items()]
+    for key in (key for key in data if key not in own and key not in OF_REFERENCE):
+        findings.fault((key,), f"unknown key, expected one of {known}")
     try:
-        found = StrategyList(
-            strategies=given, formula=file.formula, seed=file.seed, max_labels=file.max_labels, choose=file.choose
-        )
+        return BuildFile(**own)
     except ValidationError as error:
-        faults += complaints(error)
-    if faults:
-        raise ConfigError(str(path), lines.located(faults))
-    return found
+        found = complaints(error)
+    findings.faults += findings.lines.located(found)
+    wrong = {fault.place[0] for fault in found if fault.place}
+    right = {key: value for key, value in own.items() if key not in wrong}
+    return BuildFile.model_validate({**right, "strategies": right.get("strategies", {"": None})})
 
 
-def _crystals(file: BuildFile, lines: Lines, path: Path) -> Dataset | None:
-    """Return the crystals of all sources; None without any."""
+def _strategies(file: BuildFile, path: Path, findings: Findings) -> StrategyList | None:
+    """Return the strategies; files that they name are read into their texts. Of some that are wrong, the others."""
+    given, unread = with_texts(file.strategies, path.parent)
+    others: dict[str, Any] = {"formula": file.formula, "seed": file.seed, "relax": file.relax, "max_labels": file.max_labels}
+    faults = [Fault(("strategies", name, "file"), message) for name, message in unread.items()]
+    if not _has_faults(findings, "max_labels"):
+        faults += lacks_of_choice(file.choose, file.max_labels)
+    choose = "random" if lacks_of_choice(file.choose, file.max_labels) else file.choose
+    try:
+        found = StrategyList(strategies=given, choose=choose, **others)
+    except ValidationError as error:
+        found = None
+        faults += news(faults, [fault for fault in complaints(error) if fault.place != ("strategies", "")])
+    findings.faults += findings.lines.located(faults)
+    wrong = {fault.place[1] for fault in faults if fault.place[0] == "strategies" and len(fault.place) > 1}
+    if found is not None and not wrong:
+        return found
+    right = {name: value for name, value in given.items() if name and name not in wrong}
+    formula = None if _has_faults(findings, "formula") else file.formula
+    return StrategyList(strategies=right, choose=choose, **{**others, "formula": formula}) if right else None
+
+
+def _crystals(file: BuildFile, path: Path, findings: Findings) -> list[Atoms]:
+    """Return the crystals of all sources."""
     found: dict[str, Atoms] = {}
-    faults: list[Fault] = []
     of_file = partial(named_crystals, periodic=True)
     sources: list[tuple[Place, Any, Callable[[Any], dict[str, Atoms]]]] = []
     sources += [(("crystals", number), path.parent / name, of_file) for number, name in enumerate(file.crystals)]
@@ -141,31 +181,162 @@ def _crystals(file: BuildFile, lines: Lines, path: Path) -> Dataset | None:
         try:
             crystals = get(wanted)
         except ValueError as error:
-            faults.append(Fault(place, str(error)))
+            findings.fault(place, str(error))
             continue
-        faults += [Fault(place, f"there are two crystals {name}; call one otherwise") for name in crystals if name in found]
+        for name in (name for name in crystals if name in found):
+            findings.fault(place, f"there are two crystals {name}; call one otherwise")
         found |= crystals
-    if faults:
-        raise ConfigError(str(path), lines.located(faults))
-    return Dataset(found.values(), level_of_theory="unlabelled") if found else None
+    return list(found.values())
 
 
-def _database(file: BuildFile, lines: Lines, path: Path) -> dict[str, Dataset]:
-    """Return the datasets that are named."""
-    found, faults = {}, []
+def _elements(file: BuildFile, crystals: Sequence[Atoms], findings: Findings) -> list[str]:
+    """Return the elements, those of the formula or of the crystals."""
+    formula = None if _has_faults(findings, "formula") else file.formula
+    elements = sorted(formula or {symbol for atoms in crystals for symbol in atoms.symbols})
+    if not elements and not _has_faults(findings, "formula", *_OF_CRYSTALS):
+        findings.fault(("formula",), "give crystals, or a formula: no elements are known")
+    return elements
+
+
+def _database(file: BuildFile, findings: Findings) -> dict[str, Dataset]:
+    """Return the labelled frames that are there already."""
+    found: dict[str, Dataset] = {}
     for number, identifier in enumerate(file.database):
         try:
-            node = _node(identifier, "labels")
+            datasets = datasets_of(identifier)
         except ValueError as error:
-            faults.append(Fault(("database", number), str(error)))
+            findings.fault(("database", number), str(error))
             continue
-        if isinstance(node, Dataset):
-            found[f"d{number:02d}"] = node
-        else:
-            faults.append(Fault(("database", number), f"<{identifier}> is no dataset"))
-    if faults:
-        raise ConfigError(str(path), lines.located(faults))
+        for name, node in datasets.items():
+            found[f"d{number:02d}{name}"] = node
+            if not is_labelled(node):
+                findings.fault(("database", number), f"<{node.pk}> has no labels")
     return found
+
+
+def _driver(file: BuildFile, strategies: StrategyList | None, findings: Findings) -> dict[str, Any]:
+    """Return potential or calculator, and jobs, if anything needs them."""
+    asking = strategies.asking_potential if strategies is not None else []
+    if file.potential is not None and file.calculator is not None:
+        findings.fault(("calculator",), "give either potential or calculator: one of them runs the trajectories")
+        return {}
+    if file.potential is None and "choose: variance" in asking:
+        findings.fault(("choose",), "variance needs a potential, expected its pk, uuid or label (potential: …)")
+    if file.calculator is not None:
+        return _with_calculator(file.calculator, file, findings) if asking else {}
+    if file.potential is None:
+        return {}
+    try:
+        potential = output_of(file.potential, "potential")
+        if not isinstance(potential, Potential):
+            raise ValueError(f"<{file.potential}> is no potential, and has none")
+    except ValueError as error:
+        findings.fault(("potential",), str(error))
+        return {}
+    return _with_potential(potential, file, asking, findings) if asking else {}
+
+
+def _with_potential(potential: Potential, file: BuildFile, asking: Sequence[str], findings: Findings) -> dict[str, Any]:
+    """Return a potential, and the python that runs its jobs."""
+    if "choose: variance" in asking and (lack := lack_of_variances(potential)):
+        findings.fault(("choose",), lack)
+    if (code := _python(file, "python", findings)) is None:
+        return {"potential": potential}
+    if fault := potential.family.fault_of_code(potential.facts, code.base.extras.all, code.full_label):
+        findings.fault(("potential",), fault)
+    return {"potential": potential, "jobs": _jobs(code, file)}
+
+
+def _with_calculator(calculator: LabelSettings, file: BuildFile, findings: Findings) -> dict[str, Any]:
+    """Return a calculator, if it is one where it will run, and the python that runs its jobs."""
+    if (code := _python(file, "label_python" if file.codes.label_python else "python", findings)) is None:
+        return {"calculator": Dict(calculator.model_dump())}
+    fault, _ = find(calculator.calculator, code, bool(file.options.relax.prepend_text))
+    if fault:
+        findings.fault(("calculator",), fault)
+    return {"calculator": Dict(calculator.model_dump()), "jobs": _jobs(code, file)}
+
+
+def _python(file: BuildFile, name: str, findings: Findings) -> AbstractCode | None:
+    """Return a python of the compute machine; None if there is none, which is told."""
+    try:
+        return code_of("python", getattr(file.codes, name))
+    except ValueError as error:
+        if not _has_faults(findings, "codes"):
+            findings.fault(("codes", name), str(error))
+    return None
+
+
+def _jobs(code: AbstractCode, file: BuildFile) -> dict[str, Any]:
+    options = job_options(code.computer, file.options.relax.model_dump(exclude_none=True))
+    return {"code": code, "metadata": {"options": options}}
+
+
+def _of_reference(data: dict[str, Any], elements: Sequence[str], path: Path, findings: Findings) -> dict[str, Any]:
+    """Return the inputs of the labelling, if there is a reference; without elements, only its settings are checked."""
+    given = {key: value for key, value in data.items() if key in OF_REFERENCE}
+    if data.get("reference") is None:
+        return {}
+    try:
+        if not elements:
+            CampaignConfig(**given)
+            return {}
+        campaign = check_reference(given, findings.lines, path, elements)
+    except ValidationError as error:
+        findings.faults += news(findings.faults, findings.lines.located(complaints(error)))
+        return {}
+    except ConfigError as error:
+        others = faults_besides(path, given, findings.lines, error.faults, OF_LABELS)
+        findings.faults += news(findings.faults, [*error.faults, *others])
+        return {}
+    try:
+        return {"label": label_inputs(campaign)}
+    except ConfigError as error:
+        findings.faults += news(findings.faults, error.faults)
+        return {}
+
+
+def _check_relaxation(
+    strategies: StrategyList, file: BuildFile, crystals: Sequence[Atoms], potential: Potential | None, findings: Findings
+) -> None:
+    """Find out whether the crystals can be relaxed as is asked for."""
+    if strategies.relax is None:
+        return
+    if not crystals and not _has_faults(findings, *_OF_CRYSTALS):
+        findings.fault(("relax",), "there are no crystals to be relaxed (crystals, minima, materials_project)")
+    if lack := lack_of_relaxation(strategies.relax, file.reference, file.potential or file.calculator):
+        findings.fault(("relax", "by"), lack)
+    if crystals and not small_enough(strategies, crystals):
+        findings.fault(("relax", "most_atoms"), f"all crystals have more atoms than {strategies.relax.most_atoms}")
+    if strategies.relax.by == "potential" and potential is not None:
+        unknown = sorted({symbol for atoms in crystals for symbol in atoms.symbols} - set(potential.elements))
+        if unknown:
+            findings.fault(("potential",), f"it knows {', '.join(potential.elements)}, but crystals have {', '.join(unknown)}")
+
+
+def _made(
+    strategies: StrategyList, file: BuildFile, crystals: Sequence[Atoms], inputs: Mapping[str, Any], findings: Findings
+) -> dict[str, list[Atoms]]:
+    """Return the frames of the strategies; what follows from faults that are known already is not told."""
+    small = [crystals[number] for number in small_enough(strategies, crystals)]
+    lost: set[str] = {"crystals"} if not small and _has_faults(findings, "relax", *_OF_CRYSTALS) else set()
+    named = file.potential is not None or file.calculator is not None
+    lost |= {"potential"} if named and not any(driver in inputs for driver in DRIVERS) else set()
+    if not strategies.elements(small):
+        return {}
+    unsure = file.reference is not None and "label" not in inputs
+    possible = {n: one for n, one in strategies.strategies.items() if not (one.needs & lost or (one.by_reference and unsure))}
+    made, faults = made_by(strategies.model_copy(update={"strategies": possible}), small, inputs)
+    findings.faults += news(findings.faults, findings.lines.located(faults))
+    return made
+
+
+_OF_CRYSTALS = ("crystals", "minima", "materials_project")
+
+
+def _has_faults(findings: Findings, *keys: str) -> bool:
+    """Tell whether anything is wrong at one of these keys."""
+    return any(fault.place[:1] == (key,) for fault in findings.faults for key in keys)
 
 
 def lowest_of(wanted: Found) -> dict[str, Atoms]:
@@ -173,7 +344,7 @@ def lowest_of(wanted: Found) -> dict[str, Atoms]:
 
     :raises ValueError: if there are none.
     """
-    dataset = _node(wanted.of, "minima_frames")
+    dataset = output_of(wanted.of, "minima_frames")
     if not isinstance(dataset, Dataset):
         raise ValueError(f"<{wanted.of}> has no minima, and is no dataset")
     crystals: dict[str, Atoms] = {}
@@ -192,16 +363,6 @@ def _per_atom(atoms: Atoms) -> float:
     return np.inf if energy is None else float(energy) / len(atoms)
 
 
-def _node(identifier: Any, output: str) -> Any:
-    """Return a node, or an output of it, if it is a process that has one of this name."""
-    try:
-        node = load_node(identifier if isinstance(identifier, int) else str(identifier))
-    except Exception as error:  # of AiiDA, of several kinds
-        raise ValueError(f"no node {identifier}: {error}") from error
-    there = isinstance(node, ProcessNode) and output in node.outputs
-    return node.outputs[output] if there else node
-
-
 def of_materials_project(identifier: str) -> dict[str, Atoms]:
     """Return a crystal of the Materials Project, by its name.
 
@@ -216,49 +377,6 @@ def of_materials_project(identifier: str) -> dict[str, Atoms]:
     except Exception as error:  # keys, connections, answers: whatever the client comes across
         raise ValueError(f"{identifier}: {words_of(error)}; a key of materialsproject.org belongs into MP_API_KEY") from error
     return called(fr.plain_name(identifier, "crystal"), AseAtomsAdaptor.get_atoms(structure))
-
-
-def _driver(file: BuildFile, strategies: StrategyList, lines: Lines, path: Path) -> dict[str, Any]:
-    """Return what runs trajectories, a potential or a calculator, and its jobs, if strategies need them."""
-    if file.potential is not None and file.calculator is not None:
-        fault = Fault(("calculator",), "give either potential or calculator: one of them runs the trajectories")
-        raise ConfigError(str(path), lines.located([fault]))
-    if not strategies.runs:
-        return {}
-    place = "potential" if file.calculator is None else "calculator"
-    try:
-        code = code_of("python", (file.calculator and file.codes.label_python) or file.codes.python)
-        given = _calculator(file, code) if file.calculator is not None else _potential(file, strategies)
-    except ValueError as error:
-        raise ConfigError(str(path), lines.located([Fault((place,), str(error))])) from error
-    options = job_options(code.computer, file.options.relax.model_dump(exclude_none=True))
-    return {place: given, "jobs": {"code": code, "metadata": {"options": options}}}
-
-
-def _potential(file: BuildFile, strategies: StrategyList) -> Potential:
-    """Return the potential that is named.
-
-    :raises ValueError: if there is none.
-    """
-    if file.potential is None:
-        names = ", ".join(strategies.runs)
-        raise ValueError(f"{names} need a potential, expected its pk, uuid or label; or an ASE calculator (calculator: …)")
-    potential = _node(file.potential, "potential")
-    if not isinstance(potential, Potential):
-        raise ValueError(f"<{file.potential}> is no potential, and has none")
-    return potential
-
-
-def _calculator(file: BuildFile, code: AbstractCode) -> Dict:
-    """Return the calculator that is named, if it is one where it will run.
-
-    :raises ValueError: if it is none.
-    """
-    assert file.calculator is not None
-    fault, _ = find(file.calculator.calculator, code, bool(file.options.relax.prepend_text))
-    if fault:
-        raise ValueError(fault)
-    return Dict(file.calculator.model_dump())
 
 
 def cost_of(frames: Sequence[Atoms], spacing: float | None, each: int = 1) -> Cost:

@@ -104,3 +104,12 @@ def crystals_of(paths: Sequence[Path]) -> Dataset:
                 raise ValueError(f"{path}: there is another crystal {label}; call its file otherwise")
             frames[label] = crystal
     return Dataset(frames.values(), level_of_theory="unlabelled")
+
+
+def crystals_in(node: Dataset | None) -> list[Atoms]:
+    """Return the crystals of a dataset, with their names and nothing else."""
+    out = []
+    for atoms in node.get_frames() if node is not None else ():
+        out.append(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc))
+        out[-1].info["frame_id"] = atoms.info["frame_id"]
+    return out

@@ -102,10 +102,10 @@ Identifier: TypeAlias = PrimaryKey | Label
 
 
 class StartSettings(Model):
-    """What the campaign begins with besides random cells: datasets or earlier campaigns, by pk, uuid or label."""
+    """What the campaign begins with besides random cells: datasets, campaigns, databases or fits, by pk, uuid or label."""
 
     database: list[Identifier] = Field(
-        default_factory=list, description="labelled frames at the level of theory of the reference; of a campaign, all its labels"
+        default_factory=list, description="labelled frames at the level of theory of the reference; of a process, all its labels"
     )
     relabel: list[Identifier] = Field(
         default_factory=list, description="frames whose structures are labelled anew, as those of another level of theory"

@@ -12,13 +12,14 @@ from typing import Any, cast
 
 from aiida.common.exceptions import MultipleObjectsError, NotExistent
 from aiida.engine import CalcJob, PortNamespace
-from aiida.orm import AbstractCode, Computer, Dict, InstalledCode, Int, Str, WorkChainNode, load_code, load_node
+from aiida.orm import AbstractCode, Computer, Dict, InstalledCode, Int, Str, load_code
 from aiida.plugins import CalculationFactory
 from pydantic import ValidationError
 
 from aiida_gaprss.campaign.crystals import named_crystals
 from aiida_gaprss.campaign.file import Campaign, CampaignConfig
 from aiida_gaprss.campaign.forecast import Made, Need, cells_of, needs_of
+from aiida_gaprss.campaign.nodes import datasets_of, is_labelled
 from aiida_gaprss.campaign.settings import RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.frames import FrameError
@@ -111,10 +112,16 @@ def judge(campaign: Campaign) -> tuple[dict[str, Any], Findings]:
     return inputs, findings
 
 
-def faults_besides(path: Path, data: dict[str, Any], lines: Lines, known: Sequence[Fault]) -> list[Fault]:
+#: The codes of ours that a campaign may need, and those of a labelling.
+OURS, OF_LABELS = ("gap_fit", "python", "label_python", "buildcell"), ("python", "label_python")
+
+
+def faults_besides(
+    path: Path, data: dict[str, Any], lines: Lines, known: Sequence[Fault], ours: Sequence[str] = OURS
+) -> list[Fault]:
     """Return what is wrong in this profile with those parts of a campaign file that are right in themselves.
 
-    :param known: what is wrong with the others.
+    :param known: what is wrong with the others; ``ours``: the codes that are looked for where there is no formula.
     """
     wrong = {fault.place[:2] for fault in known}
     rest, formula = _without(wrong, data), None
@@ -126,7 +133,7 @@ def faults_besides(path: Path, data: dict[str, Any], lines: Lines, known: Sequen
         config, formula = CampaignConfig(**{**rest, "reference": {"ase": {"calculator": "emt"}}, "bundle": None}), None
     findings = Findings(lines)
     if formula is None:
-        load_codes(config, findings)
+        load_codes(config, findings, ours)
     else:
         settings = cast("Any", RssSettings).model_construct(formula=formula)
         _of_profile(Campaign(path, config, settings, lines), findings)
@@ -227,7 +234,7 @@ def label_inputs(campaign: Campaign) -> dict[str, Any]:
     :raises ConfigError: as :func:`builder_inputs`, for what labels need.
     """
     findings = Findings(campaign.lines)
-    codes = load_codes(campaign.config, findings, ("python", "label_python"))
+    codes = load_codes(campaign.config, findings, OF_LABELS)
     inputs = _label_inputs(campaign, codes, findings)
     if findings.faults:
         raise ConfigError(str(campaign.path), findings.faults)
@@ -277,9 +284,7 @@ def _refused(module: Reference, inputs: dict[str, Any]) -> list[Fault]:
     return [Fault((key,), error.message) for key, error in errors.items() if error]
 
 
-def load_codes(
-    config: CampaignConfig, findings: Findings, ours: Sequence[str] = ("gap_fit", "python", "label_python", "buildcell")
-) -> dict[str, AbstractCode | None]:
+def load_codes(config: CampaignConfig, findings: Findings, ours: Sequence[str] = OURS) -> dict[str, AbstractCode | None]:
     """Return the codes of a campaign by what they are for; None for those that are not needed, or not there."""
     asked: dict[str, tuple[str | None, Program, tuple[str, ...]]] = {}
     for what in ours:
@@ -364,32 +369,21 @@ def _lack_of_resources(computer: Computer, options: dict[str, Any]) -> str | Non
 
 
 def _datasets(campaign: Campaign, key: str, findings: Findings) -> dict[str, Dataset]:
-    """Return the datasets that ``start`` names, and all labels of the campaigns."""
+    """Return the datasets that ``start`` names, and all labels of campaigns, databases and fits."""
     found: dict[str, Dataset] = {}
     for index, identifier in enumerate(getattr(campaign.config.start, key)):
         where = ("start", key, index)
         try:
-            node = load_node(identifier)
-        except (NotExistent, MultipleObjectsError, ValueError, TypeError) as exception:
-            findings.fault(where, f"no dataset or campaign {identifier!r} in this profile: {exception}")
-            continue
-        if isinstance(node, Dataset):
-            labels = {"": node}
-        elif isinstance(node, WorkChainNode) and node.process_label == "RssWorkChain":
-            spaces = (("database", node.inputs), ("labels", node.outputs))
-            labels = {f"_{key}": space[name][key] for name, space in spaces if name in space for key in space[name]}
-            if not labels:
-                findings.fault(where, f"campaign <{node.pk}> has no labels yet")
-        else:
-            kind = getattr(node, "process_label", None) or type(node).__name__
-            findings.fault(where, f"<{node.pk}> is a {kind}, expected a dataset or a campaign")
+            labels = datasets_of(identifier)
+        except ValueError as exception:
+            findings.fault(where, str(exception))
             continue
         for name, dataset in labels.items():
             found[f"d{index:02d}{name}"] = dataset
             strange = sorted(set(dataset.elements) - set(campaign.settings.formula))
             if strange:
                 findings.fault(where, f"<{dataset.pk}> contains {', '.join(strange)}, which the formula does not")
-            if key == "database" and not dataset.base.attributes.get("energies"):
+            if key == "database" and not is_labelled(dataset):
                 findings.fault(where, f"<{dataset.pk}> has no labels; frames to be labelled go into relabel")
     return found
 

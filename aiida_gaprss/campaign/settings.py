@@ -328,7 +328,19 @@ def consistency(data: dict[str, Any]) -> list[Fault]:
         cutoff = 0.0
     if isinstance(box, float | int) and box <= cutoff:
         faults.append(Fault(("isolated_atom_box",), f"the box ({box} Å) must exceed the cutoff ({cutoff} Å)"))
-    return faults
+    return faults + _refined_without_variances(data)
+
+
+def _refined_without_variances(data: dict[str, Any]) -> list[Fault]:
+    """Return the fault of refining with frames chosen by variances, if the family of the last fit before gives none."""
+    refine = data.get("refine")
+    if not isinstance(refine, dict) or refine.get("choose") != "variance":
+        return []
+    with suppress(KindError):
+        family = family_of(family_named(data.get("final_fit") or data.get("fit")))
+        if not family.VARIANCES:
+            return [Fault(("refine", "choose"), f"a potential of the family {family.NAME} has no variances to choose by")]
+    return []
 
 
 def _without_variances(data: dict[str, Any]) -> list[Fault]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from aiida_gaprss.cli.nodes import _profile
 from aiida_gaprss.cli.told import tell_build
-from aiida_gaprss.outside import shown
+
+if TYPE_CHECKING:
+    from aiida_gaprss.campaign.build import Asked
 
 
 @click.command()
@@ -25,18 +27,20 @@ def build(file: Path | None, only_check: bool, submit: bool, only_list: bool) ->
     if file is None:
         raise click.UsageError("give a file, as in docs/strategies/index.md; aiida-gaprss build --list shows the strategies")
     _profile()
-    from aiida_gaprss.campaign.build import build_from
+    from aiida_gaprss.campaign.build import asked_by
     from aiida_gaprss.workflows.build import BuildWorkChain
 
-    inputs = build_from(file)
-    _tell_cost(inputs)
+    asked = asked_by(file)
+    _tell_cost(asked)
+    inputs = asked.inputs
+    del asked
     if only_check:
         return
     if submit:
         from aiida_gaprss.cli.daemon import hand_over
 
         node = hand_over(BuildWorkChain, inputs, "database")
-        click.echo(f"submitted <{node.pk}>; follow it with: verdi process status {node.pk}")
+        click.echo(f"submitted <{node.pk}>; follow it with: aiida-gaprss status {node.pk}")
         return
     from aiida_gaprss.cli.progress import run_with_progress
 
@@ -53,28 +57,20 @@ def _list_strategies() -> None:
         click.echo(f"{name:16s} {(found.__doc__ or '').strip().splitlines()[0]}{needs}")
 
 
-def _tell_cost(inputs: dict[str, Any]) -> None:
-    """Print what each strategy asks for.
-
-    :raises click.ClickException: with what is wrong.
-    """
+def _tell_cost(asked: Asked) -> None:
+    """Print what each strategy asks for."""
     from rich.table import Table
 
-    from aiida_gaprss.calculations.build_functions import crystals_in
     from aiida_gaprss.campaign.build import cost_of, spacing_of
     from aiida_gaprss.campaign.cost import calibrated, in_hours, in_words, seconds_of, summed
+    from aiida_gaprss.campaign.strategies import small_enough
     from aiida_gaprss.outside.terminal import wide_console
-    from aiida_gaprss.strategies.lists import StrategyList
-    from aiida_gaprss.workflows.build import made_by
 
-    strategies = StrategyList(**inputs["settings"].get_dict())
-    made, faults = made_by(strategies, crystals_in(inputs.get("crystals")), inputs)
-    if faults:
-        raise click.ClickException("\n".join(shown(fault, 500) for fault in faults))
+    strategies, inputs = asked.strategies, asked.inputs
     spacing = spacing_of(inputs.get("label"))
     kinds, model = strategies.strategies, calibrated(inputs.get("label"))
-    costs = {name: cost_of(frames, spacing, kinds[name].labels_each) for name, frames in made.items()}
-    seconds = {name: seconds_of(model, kinds[name], frames, spacing) for name, frames in made.items()} if model else {}
+    costs = {name: cost_of(frames, spacing, kinds[name].labels_each) for name, frames in asked.made.items()}
+    seconds = {name: seconds_of(model, kinds[name], frames, spacing) for name, frames in asked.made.items()} if model else {}
     total = sum(cost.plane_waves for cost in costs.values()) or 1.0
     table = Table(
         "strategy", "kind", "frames", "atoms", "largest", "share of the cost", *["core-hours"][: len(seconds)], box=None
@@ -93,5 +89,11 @@ def _tell_cost(inputs: dict[str, Any]) -> None:
         click.echo(f"{', '.join(strategies.runs)}: as many snapshots as wanted, if the potential or calculator comes so far")
     if strategies.by_reference:
         click.echo(f"{', '.join(strategies.by_reference)}: run by the reference; the cost of all steps is among the numbers")
+    if strategies.relax is not None:
+        left_out = len(inputs["crystals"].get_frames()) - len(small_enough(strategies, inputs["crystals"].get_frames()))
+        click.echo(
+            f"relax: the {strategies.relax.by} relaxes the crystals first; frames here are of the crystals as they are given"
+            + (f", {left_out} of them too large and left out" if left_out else "")
+        )
     if "label" not in inputs:
         click.echo("no reference: the datasets will have no labels")

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aiida_gaprss.cli.told import finish, how_to_go_on, print_report, tidy
+from aiida_gaprss.cli.told import WHAT, finish, how_to_go_on, print_report, tidy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aiida.orm import WorkChainNode
 
     from aiida_gaprss.campaign.file import Campaign
+    from aiida_gaprss.outside.terminal import PlainConsole
+
+#: Process labels of what these commands look at.
+CAMPAIGN, DATABASE = "RssWorkChain", "BuildWorkChain"
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -127,7 +133,7 @@ def run_here(campaign: Campaign) -> WorkChainNode:
 
 
 def load_campaign_node(identifier: str, *labels: str) -> WorkChainNode:
-    """Return the campaign of a pk or uuid.
+    """Return the campaign of a pk or uuid, or what else of ours is asked for.
 
     :param labels: process labels that it may have; default: that of campaigns.
     :raises click.ClickException: if there is none or it is something else.
@@ -139,16 +145,17 @@ def load_campaign_node(identifier: str, *labels: str) -> WorkChainNode:
         node = load_node(identifier)
     except (NotExistent, MultipleObjectsError, ValueError) as exception:
         raise click.ClickException(f"no campaign {identifier}: {exception}") from exception
-    if not isinstance(node, WorkChainNode) or node.process_label not in (labels or ("RssWorkChain",)):
+    if not isinstance(node, WorkChainNode) or node.process_label not in (labels or (CAMPAIGN,)):
         kind = getattr(node, "process_label", None) or type(node).__name__
-        raise click.ClickException(f"<{identifier}> is a {kind}, not a campaign (RssWorkChain); `aiida-gaprss status` lists them")
+        what = "a campaign or a database" if DATABASE in labels else "a campaign (RssWorkChain)"
+        raise click.ClickException(f"<{identifier}> is a {kind}, not {what}; `aiida-gaprss status` lists them")
     return node
 
 
 @click.command()
 @click.argument("campaign", required=False)
 def status(campaign: str | None) -> None:
-    """List the campaigns of this profile, or show how far CAMPAIGN (pk or uuid) is."""
+    """List the campaigns and databases of this profile, or show how far CAMPAIGN, which may be a database, is (pk or uuid)."""
     from aiida_gaprss.cli.environment import load_or_make_profile
 
     load_or_make_profile(make=False)
@@ -159,16 +166,12 @@ def status(campaign: str | None) -> None:
 
     console = wide_console()
     if campaign is None:
-        from aiida.orm import QueryBuilder, WorkChainNode
-
-        from aiida_gaprss.report.collect import training_labels
-
-        query = QueryBuilder().append(WorkChainNode, filters={"attributes.process_label": "RssWorkChain"}, tag="c")
-        table = Table("pk", "campaign", "state", "labels", "begun", box=None)
-        for node in query.order_by({"c": "id"}).all(flat=True):
+        table = Table("pk", "what", "name", "state", "labels", "begun", box=None)
+        for node in _ours():
             state = node.exit_message or (node.process_state.value if node.process_state else "?")
             state = "paused" if is_interrupted(node) else state
-            table.add_row(str(node.pk), node.label, state, str(training_labels(node)), f"{node.ctime:%Y-%m-%d %H:%M}")
+            row = (str(node.pk), WHAT[str(node.process_label)], node.label, state, str(_labels(node)))
+            table.add_row(*row, f"{node.ctime:%Y-%m-%d %H:%M}")
         console.print(table if table.row_count else "no campaigns yet: aiida-gaprss demo, or aiida-gaprss run CONFIG.yaml")
         for paused in interrupted():
             console.print(how_to_go_on(paused))
@@ -176,21 +179,18 @@ def status(campaign: str | None) -> None:
     from aiida.orm import Log
 
     from aiida_gaprss.cli.daemon import daemon_trouble, paused_processes
+    from aiida_gaprss.cli.databases import show_database
     from aiida_gaprss.cli.progress import running_stage
-    from aiida_gaprss.report.collect import collect
-    from aiida_gaprss.report.text import generations_table
 
-    node = load_campaign_node(campaign)
-    record = collect(node)
-    state = "paused" if is_interrupted(node) else record.state
-    console.print(f"{record.label} <{node.pk}>: {state}")
-    console.print(generations_table(record))
+    node = load_campaign_node(campaign, CAMPAIGN, DATABASE)
+    show = show_database if node.process_label == DATABASE else _show_campaign
+    show(node, "paused" if is_interrupted(node) else "", console)
     for log in Log.collection.get_logs_for(node, order_by=[{"time": "asc"}])[-5:]:
         console.print(f"{log.time.astimezone():%H:%M:%S} {tidy(log.message)}")
     if is_interrupted(node):
         console.print(how_to_go_on(node))
         return
-    if record.state == "running" and (now := running_stage(node)):
+    if not node.is_terminated and (now := running_stage(node)):
         console.print(f"now: {now}")
     if not node.is_terminated and not node.base.extras.get(HERE, False):
         for trouble in (paused_processes(), daemon_trouble()):
@@ -198,17 +198,48 @@ def status(campaign: str | None) -> None:
                 console.print(trouble)
 
 
+def _ours() -> Iterator[WorkChainNode]:
+    """Yield the campaigns of the profile, and the databases that are no part of one, in the order of time."""
+    from aiida.orm import QueryBuilder, WorkChainNode
+
+    labels = {"attributes.process_label": {"in": [CAMPAIGN, DATABASE]}}
+    query = QueryBuilder().append(WorkChainNode, filters=labels, tag="c").order_by({"c": "id"})
+    yield from (node for node in query.all(flat=True) if node.process_label == CAMPAIGN or node.caller is None)
+
+
+def _labels(node: WorkChainNode) -> int:
+    from aiida_gaprss.cli.databases import number_of_labels
+    from aiida_gaprss.report.collect import training_labels
+
+    return number_of_labels(node) if node.process_label == DATABASE else training_labels(node)
+
+
+def _show_campaign(node: WorkChainNode, state: str, console: PlainConsole) -> None:
+    """Print the parts of a campaign.
+
+    :param state: in a word; empty: as the node says it.
+    """
+    from aiida_gaprss.report.collect import collect
+    from aiida_gaprss.report.text import generations_table
+
+    record = collect(node)
+    console.print(f"{record.label} <{node.pk}>: {state or record.state}")
+    console.print(generations_table(record))
+
+
 @click.command()
 @click.argument("campaign")
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder; default: gaprss-report-PK.")
 @click.option("--force", is_flag=True, help="Replace files in the folder that are of something else.")
 def report(campaign: str, output: Path | None, force: bool) -> None:
-    """Write the report of CAMPAIGN (pk or uuid): one HTML page, its figures, and the numbers as CSV and JSON."""
+    """Write the report of CAMPAIGN, or of a database (pk or uuid): one HTML page, its figures, the numbers as CSV and JSON."""
+    from aiida_gaprss.cli.databases import report_database
     from aiida_gaprss.cli.environment import load_or_make_profile
 
     load_or_make_profile(make=False)
-    node = load_campaign_node(campaign)
-    click.echo(f"Report: {print_report(node, output or Path(f'gaprss-report-{node.pk}'), force)}")
+    node = load_campaign_node(campaign, CAMPAIGN, DATABASE)
+    write = report_database if node.process_label == DATABASE else print_report
+    click.echo(f"Report: {write(node, output or Path(f'gaprss-report-{node.pk}'), force)}")
 
 
 @click.command()
@@ -223,7 +254,7 @@ def trace(frame_id: str, campaign: str | None) -> None:
     from aiida_gaprss.report.trace import TraceError, history
 
     try:
-        tree = history(frame_id, None if campaign is None else load_campaign_node(campaign, "RssWorkChain", "BuildWorkChain"))
+        tree = history(frame_id, None if campaign is None else load_campaign_node(campaign, CAMPAIGN, DATABASE))
     except TraceError as exception:
         raise click.ClickException(str(exception)) from exception
     PlainConsole().print(tree)

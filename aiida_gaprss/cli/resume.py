@@ -129,7 +129,7 @@ def _hand_over(node: WorkChainNode) -> None:
             controller.continue_process(process.pid, nowait=True, no_reply=True)
         node.base.extras.delete(HERE)
         claim.end()
-    how = "aiida-gaprss status" if node.process_label == "RssWorkChain" else "verdi process status"
+    how = "aiida-gaprss status" if node.process_label in ("RssWorkChain", "BuildWorkChain") else "verdi process status"
     click.echo(f"{named(node)} goes on in the daemon; follow it with: {how} {node.pk}")
 
 

@@ -1,4 +1,4 @@
-"""``aiida-gaprss storage``: what a campaign takes of the profile."""
+"""``aiida-gaprss storage``: what a campaign, or a database, takes of the profile."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ SIZES = (5_000, 50_000)
 @click.command()
 @click.argument("campaign")
 def storage(campaign: str) -> None:
-    """Tell how much CAMPAIGN (pk or uuid) takes of the profile, stage by stage, and what 5,000 and 50,000 labels would."""
+    """Tell how much CAMPAIGN, or a database (pk or uuid), takes of the profile, stage by stage.
+
+    And what 5,000 and 50,000 labels would.
+    """
     from aiida_gaprss.cli.environment import load_or_make_profile
 
     load_or_make_profile(make=False)
     from rich.table import Table
 
-    from aiida_gaprss.cli.campaign import load_campaign_node
+    from aiida_gaprss.cli.campaign import CAMPAIGN, DATABASE, load_campaign_node
     from aiida_gaprss.outside.terminal import wide_console
     from aiida_gaprss.report.storage import storage_use
 
-    use = storage_use(load_campaign_node(campaign))
+    use = storage_use(load_campaign_node(campaign, CAMPAIGN, DATABASE))
     table = Table("stage", box=None)
     for name in ("labels", "nodes", "repository/MB", "kB per label"):
         table.add_column(name, justify="right")

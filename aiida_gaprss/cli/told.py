@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aiida_gaprss.outside import shown
+
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
     from rich.table import Table
@@ -262,7 +264,10 @@ def tell_build(node: WorkChainNode) -> None:
 
     from aiida_gaprss.outside.terminal import wide_console
 
-    told = node.outputs.results["strategies"] if "results" in node.outputs else {}
+    results = node.outputs.results.get_dict() if "results" in node.outputs else {}
+    told = results.get("strategies", {})
+    for name, fate in results.get("crystals", {}).items():
+        click.echo(f"crystal {name}: {shown(fate if fate.startswith('kept') else f'left out: {fate}', 500)}")
     table = Table("strategy", "dataset", "frames", "labelled", "atoms", "largest", box=None)
     for name, one in told.items():
         dataset = node.outputs.datasets[name] if "frames" in one else None
@@ -271,7 +276,7 @@ def tell_build(node: WorkChainNode) -> None:
     wide_console().print(table)
     if "labels" in node.outputs:
         click.echo(f"All of them, each structure once: <{node.outputs.labels.pk}>")
-    click.echo(f"Database <{node.pk}>; export a dataset with: aiida-gaprss dataset export PK FILE")
+    click.echo(f"Database <{node.pk}>; a page and all frames as files: aiida-gaprss report {node.pk}")
     for name, one in told.items():
         if "given_up" in one:
             click.echo(f"{name}: {one['given_up']}; there is what came before")

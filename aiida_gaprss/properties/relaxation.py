@@ -12,17 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import spglib
 from ase import Atoms
 from pydantic import Field
-from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from aiida_gaprss.properties.base import Limits, Property, PropertyError, value_of
-from aiida_gaprss.runners.common import stripped
 from aiida_gaprss.runners.status import CONVERGED, MAX_STEPS, STALLED, TIME_LIMIT
 from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.settings.model import Count, CountOrZero, Fraction, Length, LengthOrZero, Positive, SeedNumber
+from aiida_gaprss.structures.matching import ANGLE_TOL, LTOL, STOL, is_same, space_group
 
 #: How a relaxation ends whose last frame is worth comparing; what collapsed, exploded or evaporated is changed.
 COMPARED = (CONVERGED, MAX_STEPS, STALLED, TIME_LIMIT)
@@ -46,9 +43,9 @@ class Relaxation(Property):
     supercell: tuple[Count, Count, Count] = Field((1, 1, 1), description="repeats, for instabilities that double a cell")
     fmax: Positive = Field(0.001, description="largest force that is left, eV/Å")
     max_steps: Count = 500
-    ltol: Positive = Field(0.1, description="of lengths, relative (StructureMatcher)")
-    stol: Positive = Field(0.1, description="of sites, relative to the distance of atoms (StructureMatcher)")
-    angle_tol: Positive = Field(3.0, description="of angles, degrees (StructureMatcher)")
+    ltol: Positive = Field(LTOL, description="of lengths, relative (StructureMatcher)")
+    stol: Positive = Field(STOL, description="of sites, relative to the distance of atoms (StructureMatcher)")
+    angle_tol: Positive = Field(ANGLE_TOL, description="of angles, degrees (StructureMatcher)")
     symprec_A: Length = Field(0.05, description="of the space group")
 
     LIMITS: ClassVar[Mapping[str, Limits]] = {
@@ -91,7 +88,7 @@ class Relaxation(Property):
         if not trails["crystal"]:
             raise PropertyError("frame crystal: the relaxation gave no frame")
         given = value_of(trails["crystal"][0], "energy", prefix) / len(crystal)
-        before = _space_group(crystal, self.symprec_A)
+        before = space_group(crystal, self.symprec_A)
         ends = [{"part": part, **self._end(crystal, trail, given, prefix)} for part, trail in trails.items()]
         volumes = [end["volume_change_percent"] for end in ends if "volume_change_percent" in end]
         return {
@@ -116,17 +113,12 @@ class Relaxation(Property):
         volume = last.get_volume() / len(last) / (crystal.get_volume() / len(crystal))
         return {
             "status": status,
-            "changed": status not in COMPARED or not self._same(crystal, last),
-            "space_group": _space_group(last, self.symprec_A),
+            "changed": status not in COMPARED or not is_same(crystal, last, self.ltol, self.stol, self.angle_tol),
+            "space_group": space_group(last, self.symprec_A),
             "volume_change_percent": 100 * (volume - 1),
             "energy_gain_meV_per_atom": 1000 * (given - value_of(last, "energy", prefix) / len(last)),
             "steps": int(last.info.get("step", 0)),
         }
-
-    def _same(self, first: Atoms, second: Atoms) -> bool:
-        matcher = StructureMatcher(self.ltol, self.stol, self.angle_tol)
-        ours, theirs = (AseAtomsAdaptor.get_structure(stripped(atoms)) for atoms in (first, second))
-        return bool(matcher.fit(ours, theirs))
 
     def scores(self, result: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, float]:
         """Return whether it changed (0 or 1), how many relaxations did not end, and by how much the volume changed."""
@@ -136,12 +128,3 @@ class Relaxation(Property):
     def task_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         """Return all settings of the relaxation."""
         return RelaxSettings(**given).model_dump()
-
-
-def _space_group(atoms: Atoms, symprec: float) -> str:
-    """Return symbol and number, as ``Fd-3m (227)``; ``unknown`` if spglib finds none."""
-    try:
-        found = spglib.get_spacegroup((atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec)
-    except spglib.SpglibError:
-        found = None
-    return found or "unknown"

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from phonopy import Phonopy
-from phonopy.structure.atoms import PhonopyAtoms
 from pymatgen.analysis.elasticity import Strain
 from scipy.linalg import null_space, polar
 
 from aiida_gaprss.properties.base import PropertyError
+from aiida_gaprss.runners.conductivity import phonopy_atoms
 
 #: Of force constants at Γ, relative to the largest: motion that costs nothing.
 SOFTEST = 1e-6
@@ -56,8 +56,8 @@ def phonopy_of(crystal: Atoms, symmetry: bool, tolerance: float) -> Phonopy:
     :raises PropertyError: if phonopy does not take the crystal, as one of which atoms are in the same place.
     """
     try:
-        cell = PhonopyAtoms(numbers=crystal.numbers, cell=crystal.cell[:], scaled_positions=crystal.get_scaled_positions())
-        return Phonopy(cell, np.eye(3, dtype=int), primitive_matrix=np.eye(3), symprec=tolerance, is_symmetry=symmetry)
+        cell, one = phonopy_atoms(crystal), np.eye(3, dtype=int)
+        return Phonopy(cell, one, primitive_matrix=np.eye(3), symprec=tolerance, is_symmetry=symmetry)
     except (RuntimeError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise PropertyError(f"no symmetry can be found at a tolerance of {tolerance:g} Å: {reason}") from error

@@ -104,6 +104,31 @@ def moving(name: str) -> MovingReference:
     return found
 
 
+def lack_of_relaxing(inputs: Any) -> str | None:
+    """Return why the reference among the inputs of a labelling cannot relax crystals, or None."""
+    name = reference_of(inputs)
+    try:
+        if name is not None and name != ASE:
+            relaxing(name)
+    except KindError as error:
+        return str(error)
+    return None
+
+
+def lack_of_moving(inputs: Any) -> str | None:
+    """Return why the reference among the inputs of a labelling cannot run molecular dynamics, or None."""
+    name = reference_of(inputs)
+    if name is None:
+        return f"there is no reference, expected one of {', '.join(names())}"
+    if name == ASE:
+        return "an ASE calculator runs in a job of gaprss.md: give it as calculator, and leave by out"
+    try:
+        moving(name)
+    except KindError as error:
+        return str(error)
+    return None
+
+
 def _that_are(protocol: type) -> list[str]:
     """Return the names of the references that have what a protocol asks for; what cannot be used is left out."""
     out = []

@@ -77,7 +77,7 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
         reference=next((d.level_of_theory for d in [*labels.values(), *database.values()]), ""),
         protocol=node.description.removeprefix("GAP-RSS, protocol "),
         versions=_versions(node),
-        state=_state(node),
+        state=state_of(node),
         stop=StopSettings(**settings["stop"]) if settings.get("stop") else None,
         ended=node.base.extras.get(RssWorkChain.ENDED, ""),
     )
@@ -147,7 +147,8 @@ def _namespace(outputs: Any, name: str) -> dict[str, Any]:
     return {key: outputs[name][key] for key in sorted(outputs[name])} if name in outputs else {}
 
 
-def _state(node: WorkChainNode) -> str:
+def state_of(node: WorkChainNode) -> str:
+    """Return whether a work chain is running, has finished, or how it failed."""
     if node.is_finished_ok:
         return "finished"
     if node.is_finished:

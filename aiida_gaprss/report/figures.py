@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +20,7 @@ from aiida_gaprss.analysis.convergence import CRITERIA
 from aiida_gaprss.analysis.errors import UNITS
 from aiida_gaprss.analysis.hull import phase_name
 from aiida_gaprss.analysis.numbers import number, subscripts
-from aiida_gaprss.analysis.zero import bulk_frames
+from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
 from aiida_gaprss.campaign.stages import CRYSTALS, DATABASE, REFINE
 from aiida_gaprss.outside import harmless
 from aiida_gaprss.report.record import CampaignRecord, GenerationRecord
@@ -55,6 +55,21 @@ def part_colours(generations: Sequence[GenerationRecord]) -> list[Any]:
     return [others.get(g.tag) or next(sequence) for g in generations]
 
 
+class Group(NamedTuple):
+    """Frames that are drawn alike."""
+
+    name: str
+    frames: Sequence[Atoms]
+    colour: Any
+    marker: str = "o"
+
+
+def _groups(shown: Sequence[tuple[GenerationRecord, Sequence[Atoms]]]) -> list[Group]:
+    """Return the frames of every part of a campaign with its name and colour."""
+    colours = part_colours([generation for generation, _ in shown])
+    return [Group(generation.name, frames, colour) for (generation, frames), colour in zip(shown, colours, strict=True)]
+
+
 def _with_frames(record: CampaignRecord) -> list[tuple[GenerationRecord, list[Atoms]]]:
     pairs_ = [(generation, bulk_frames(generation.frames)) for generation in record.generations]
     return [(generation, frames) for generation, frames in pairs_ if frames]
@@ -62,19 +77,21 @@ def _with_frames(record: CampaignRecord) -> list[tuple[GenerationRecord, list[At
 
 def energy_volume(record: CampaignRecord) -> Figure | None:
     """Reference energy above the lowest, or above the convex hull (eV/atom), against volume (Å³/atom), by generation."""
-    shown = _with_frames(record)
-    if not shown:
-        return None
-    zero = record.zero
+    groups = _groups(_with_frames(record))
+    return energies_and_volumes(groups, record.zero) if groups else None
+
+
+def energies_and_volumes(groups: Sequence[Group], zero: EnergyZero) -> Figure:
+    """Reference energy above a zero (eV/atom) against volume (Å³/atom) of groups of labelled frames."""
     with house_style():
-        figure = Figure(figsize=_wide(len(shown)))
+        figure = Figure(figsize=wide(len(groups)))
         axes = figure.add_subplot()
-        points = [np.array([(abs(a.cell.volume) / len(a), zero.above(a)) for a in frames], dtype=float) for _, frames in shown]
+        points = [np.array([(abs(a.cell.volume) / len(a), zero.above(a)) for a in group.frames], dtype=float) for group in groups]
         every = np.concatenate(points)
         x_limits, (_, y_high) = axis_limits(every[:, 0]), axis_limits(every[:, 1], low=0.0)
         y_limits = (-0.04 * y_high, y_high)
         size = 26 if len(every) < 500 else 14 if len(every) < 3000 else 8
-        _scatter(axes, [g for g, _ in shown], points, size)
+        _scatter(axes, groups, points, size)
         inside = (
             (every[:, 0] >= x_limits[0])
             & (every[:, 0] <= x_limits[1])
@@ -87,16 +104,17 @@ def energy_volume(record: CampaignRecord) -> Figure | None:
     return figure
 
 
-def _wide(entries: int) -> tuple[float, float]:
+def wide(entries: int) -> tuple[float, float]:
     """Return the size of a wide figure, in inches, with room for so many entries of a legend in three columns below it."""
     return WIDE[0], WIDE[1] + 0.21 * max(0, math.ceil(entries / 3) - 2)
 
 
-def _scatter(axes: Axes, generations: Sequence[GenerationRecord], points: Sequence[np.ndarray], size: float) -> None:
-    """Draw points (n, 2) of every part of a campaign in its colour, with its name and their number for the legend."""
-    for generation, xy, colour in zip(generations, points, part_colours(generations), strict=True):
-        label = f"{generation.name} ({len(xy)})"
-        axes.scatter(xy[:, 0], xy[:, 1], s=size, color=colour, alpha=0.75, linewidths=0.3, edgecolors="white", label=label)
+def _scatter(axes: Axes, groups: Sequence[Group], points: Sequence[np.ndarray], size: float) -> None:
+    """Draw points (n, 2) of every group in its colour, with its name and their number for the legend."""
+    how: dict[str, Any] = {"alpha": 0.75, "linewidths": 0.3, "edgecolors": "white"}
+    for group, xy in zip(groups, points, strict=True):
+        label = f"{group.name} ({len(xy)})"
+        axes.scatter(xy[:, 0], xy[:, 1], s=size, color=group.colour, marker=group.marker, label=label, **how)
 
 
 def hull(record: CampaignRecord) -> Figure | None:
@@ -122,10 +140,10 @@ def hull(record: CampaignRecord) -> Figure | None:
     top = min(float(every[:, 1].max()) + 0.1 * depth, max(4 * depth, 1.1 * float(np.median(every[:, 1])), 0.02))
     bottom = -1.3 * depth - 0.1 * top
     with house_style():
-        figure = Figure(figsize=_wide(len(shown) + 1 + bool(checked)))
+        figure = Figure(figsize=wide(len(shown) + 1 + bool(checked)))
         axes = figure.add_subplot()
         size = 26 if len(every) < 500 else 12
-        _scatter(axes, [g for g, _ in shown], points, size)
+        _scatter(axes, _groups(shown), points, size)
         if checked:
             marked = f"minima of the search ({len(checked)})"
             x, y = places(checked).T

@@ -12,7 +12,8 @@ from aiida.common.links import LinkType
 from aiida.manage import get_manager
 from aiida.orm import CalcJobNode, Data, Node, ProcessNode, QueryBuilder, RemoteData, WorkChainNode
 
-from aiida_gaprss.campaign.stages import SEARCH, part_of
+from aiida_gaprss.campaign.stages import CRYSTALS, LABEL, SEARCH, VARIANCES, part_of
+from aiida_gaprss.data.dataset import Dataset
 
 #: Databases limit the number of values in a query.
 CHUNK = 500
@@ -68,7 +69,7 @@ def storage_use(campaign: WorkChainNode) -> StorageUse:
 
     Files with the same content are stored once; they count where they are first used.
     """
-    labels = {key: node.n_frames for key, node in campaign.outputs.labels.items()} if "labels" in campaign.outputs else {}
+    labels = _labels_by_stage(campaign)
     stages: list[StageUse] = []
     seen_files: set[str] = set()
     seen_nodes: set[int | None] = {campaign.pk}
@@ -87,13 +88,33 @@ def storage_use(campaign: WorkChainNode) -> StorageUse:
     return StorageUse(stages, scratch, QueryBuilder().append(Node).count(), *_database_sizes(), repository)
 
 
+def _labels_by_stage(campaign: WorkChainNode) -> dict[str, int]:
+    """Return how many frames the reference was handed in each stage; of a database, all in one."""
+    if "labels" not in campaign.outputs:
+        return {}
+    labels = campaign.outputs.labels
+    return {LABEL: labels.n_frames} if isinstance(labels, Dataset) else {key: node.n_frames for key, node in labels.items()}
+
+
+def _stage_in(campaign: WorkChainNode, label: str) -> str:
+    """Return the stage that a link is of: a part of a campaign; of a database a strategy, or what is done for all of them."""
+    if campaign.process_label != "BuildWorkChain":
+        return part_of(label)
+    names = sorted(campaign.inputs.settings["strategies"], key=len, reverse=True)
+    return next((name for name in names if label.startswith(f"{name}_")), _OF_ALL.get(part_of(label), label))
+
+
+#: Stages of a database that are of all strategies, by the first word of a link.
+_OF_ALL = {"to": LABEL, LABEL: LABEL, VARIANCES: VARIANCES, "crystals": CRYSTALS, "kept": CRYSTALS, "reference": CRYSTALS}
+
+
 def _children(campaign: WorkChainNode) -> dict[str, list[int]]:
     """Return the processes that a campaign has called, by stage, in the order of time."""
     query = QueryBuilder().append(ProcessNode, filters={"id": campaign.pk}, tag="campaign")
     query.append(ProcessNode, with_incoming="campaign", edge_project="label", project="id", tag="child")
     out: dict[str, list[int]] = defaultdict(list)
     for pk, label in query.order_by({"child": "id"}).all():
-        out[part_of(label)].append(pk)
+        out[_stage_in(campaign, label)].append(pk)
     return out
 
 

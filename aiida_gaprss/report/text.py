@@ -11,10 +11,12 @@ from rich.table import Table
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.numbers import duration, number, significant, space_group
 from aiida_gaprss.outside.terminal import PlainConsole
+from aiida_gaprss.report.database import DatabaseRecord, strategy_rows
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.tables import generation_rows
 
 MINIMA = "Lowest minima (E in eV/atom, pred−ref in meV/atom, V in Å³/atom)"
+STRATEGIES = "Strategies: E in eV/atom {above}, largest force in eV/Å"
 GENERATIONS = "Generations: median E in eV/atom {above}, energy RMSE in meV/atom on new and on fitted frames"
 
 
@@ -57,6 +59,25 @@ def generations_table(record: CampaignRecord) -> Table:
             significant(row["new_energy_rmse_meV/atom"]),
             significant(row["training_energy_rmse_meV/atom"]),
             duration(sum(row["seconds"].values())) if row["seconds"] else "–",
+        )
+    return table
+
+
+def strategies_table(record: DatabaseRecord) -> Table:
+    """Return the strategies of a database; energies in eV/atom above the lowest or the convex hull, forces in eV/Å."""
+    title = STRATEGIES.format(above=record.zero.words)
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    columns = ("strategy", "kind", "made", "frames", "labelled", "failed", "atoms", "largest", "median E", "largest F", "dataset")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("strategy", "kind") else "right", no_wrap=True)
+    for row in strategy_rows(record):
+        table.add_row(
+            row["strategy"],
+            row["kind"],
+            *(number(row[key]) for key in ("made", "frames", "labelled", "failed", "atoms", "largest")),
+            number(row["median_energy_eV/atom"], 3),
+            number(row["largest_force_eV/A"], 2),
+            "–" if row["dataset"] is None else f"<{row['dataset']}>",
         )
     return table
 

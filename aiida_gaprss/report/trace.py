@@ -130,6 +130,8 @@ def _how(atoms: Atoms, process: Any, dataset: Dataset) -> str:
         return f"{of} {parent}" + (f": {words}" if (words := atoms.info.get("parameters")) else "")
     if step is not None:
         return f"relaxed: step {step} of {parent} at {pressure:g} GPa ({atoms.info.get('relax_status')})"
+    if "relax_status" in atoms.info:
+        return f"relaxed: {parent} ({atoms.info['relax_status']})"
     made = getattr(process, "process_label", "") == "strategy_frames" or atoms.info.get("config_type") == "crystal"
     return f"made of {parent}" if made else f"taken from the database: {parent}"
 

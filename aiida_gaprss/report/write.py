@@ -135,7 +135,7 @@ def page_environment() -> Environment:
 
 def summarise(record: CampaignRecord) -> dict[str, Any]:
     """Return all numbers of the report as plain data that JSON can hold."""
-    return _finite(
+    return finite(
         {
             "title": record.title,
             "label": record.label,
@@ -370,12 +370,12 @@ def _flatten(row: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return plain data with floats of ten digits, and None for those that are not finite."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float):
         return float(f"{value:.10g}") if math.isfinite(value) else None
     return value

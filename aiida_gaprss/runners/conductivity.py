@@ -243,10 +243,18 @@ def ase_atoms(cell: Any) -> Atoms:
 
 
 def phonopy_atoms(atoms: Atoms) -> Any:
-    """Return a cell of ASE as phonopy's."""
+    """Return a cell of ASE as phonopy's.
+
+    Phonopy has no masses of elements without a standard atomic weight (Po, Am, Lr, …), and takes no cell of them
+    even where masses do not matter: such cells have those of ASE, the mass number of the isotope that lives longest.
+    """
     from phonopy.structure.atoms import PhonopyAtoms
 
-    return PhonopyAtoms(atoms.get_chemical_symbols(), cell=atoms.cell.array, scaled_positions=atoms.get_scaled_positions())
+    cell = {"cell": atoms.cell.array, "scaled_positions": atoms.get_scaled_positions()}
+    try:
+        return PhonopyAtoms(atoms.get_chemical_symbols(), **cell)
+    except RuntimeError:
+        return PhonopyAtoms(atoms.get_chemical_symbols(), masses=atoms.get_masses(), **cell)
 
 
 def main() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from ase import Atoms
 from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
 
+from aiida_gaprss import frames as fr
 from aiida_gaprss.selection import Selection
 
 #: What is left of a vector's length when all of it lies in the span of others but for rounding.
@@ -137,7 +139,45 @@ def _leading_left(rows: np.ndarray) -> np.ndarray:
     return np.asarray(left / np.linalg.norm(left))
 
 
+def deviation(atoms: Atoms) -> float:
+    """Return the largest predicted standard deviation of a local energy of a frame, eV.
+
+    :raises ValueError: if the frame does not carry variances.
+    """
+    variance = atoms.arrays.get(f"{fr.PREDICTION}_local_variance")
+    if variance is None:
+        name = atoms.info.get("frame_id", "")
+        raise ValueError(f"variance: candidate {name} has no PRED_local_variance; run gaprss.evaluate with variances: true")
+    return float(np.sqrt(np.max(variance).clip(0)))
+
+
 def most_uncertain(deviations: Sequence[float] | np.ndarray, n: int) -> Selection:
     """Return the ``n`` frames of largest predicted uncertainty (eV), largest first."""
     order = [int(i) for i in np.argsort(-np.asarray(deviations, dtype=float), kind="stable")]
     return Selection(order[:n], {i: f"not among the {n} most uncertain" for i in order[n:]})
+
+
+def uncertain(
+    deviations: Sequence[float] | np.ndarray, fingerprints: np.ndarray, n: int, known: np.ndarray | None = None
+) -> Selection:
+    """Return up to ``n`` frames, each time the one of largest σ d: that a potential is unsure of, and that differs.
+
+    What a potential does not know comes in clusters, of which all frames have a large σ, and one label says most: by d, the
+    distance to the nearest frame that is known or already chosen, the others of a cluster are left. Without any, the largest σ
+    is taken first.
+
+    :param deviations: (m,) σ, predicted standard deviations.
+    :param fingerprints: (m, k) fingerprints of the candidates; ``known``: (l, k), of what is in the database.
+    """
+    points, sigma = np.asarray(fingerprints, dtype=float), np.asarray(deviations, dtype=float)
+    distance, selection = nearest(points, known), Selection()
+    while len(selection.kept) < min(n, len(points)):
+        score = sigma * np.where(np.isinf(distance), 1.0, distance)
+        index = int(np.argmax(score))
+        if not score[index] > 0:
+            break
+        selection.kept.append(index)
+        distance = np.minimum(distance, np.linalg.norm(points - points[index], axis=1))
+    rest = sorted(set(range(len(points))) - set(selection.kept))
+    selection.rejected = {index: f"not among the {n} most uncertain that differ" for index in rest}
+    return selection

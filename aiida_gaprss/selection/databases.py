@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.selection.choose import cur, farthest
+from aiida_gaprss.selection.choose import cur, deviation, farthest, uncertain
 from aiida_gaprss.selection.fingerprints import fingerprints
 from aiida_gaprss.selection.ranges import features, outside
 from aiida_gaprss.strategies.lists import StrategyList
@@ -19,27 +19,39 @@ from aiida_gaprss.structures.seeding import stage_seed
 KNOWN_VARIANCE = 0.99
 
 
-def chosen(strategies: StrategyList, made: Mapping[str, Sequence[Atoms]], database: Sequence[Atoms] = ()) -> list[Atoms]:
+def chosen(
+    strategies: StrategyList,
+    made: Mapping[str, Sequence[Atoms]],
+    database: Sequence[Atoms] = (),
+    examined: Sequence[Atoms] = (),
+) -> list[Atoms]:
     """Return what is to be labelled of the frames of all strategies, in their order: of the same structure the first.
 
     Frames in vacuum, isolated atoms and dimers, are always among them.
 
-    :param database: labelled frames, against which ``farthest``, ``cur`` and ``range`` choose.
+    :param database: labelled frames, against which ``farthest``, ``cur``, ``range`` and ``variance`` choose.
+    :param examined: of the same names, with ``PRED_local_variance``, for ``variance``; what is not among them is not chosen.
     """
-    known: dict[bytes, Atoms] = {}
-    for frames in made.values():
-        for atoms in frames:
-            known.setdefault(fr.label_key(atoms), atoms)
-    once = list(known.values())
+    once = each_once(made)
     vacuum = [atoms for atoms in once if fr.is_in_vacuum(atoms)]
     bulk = [atoms for atoms in once if not fr.is_in_vacuum(atoms)]
     room = len(bulk) if strategies.max_labels is None else max(0, strategies.max_labels - len(vacuum))
     if strategies.choose == "random":
         names = _in_turn(strategies, made, bulk)[:room]
     else:
-        names = _unfamiliar(bulk, database, strategies.choose, room)
+        variances = {str(atoms.info["frame_id"]): deviation(atoms) for atoms in examined}
+        names = _unfamiliar(bulk, database, strategies.choose, room, variances)
     wanted = {*names, *(str(atoms.info["frame_id"]) for atoms in vacuum)}
     return [atoms for atoms in once if atoms.info["frame_id"] in wanted]
+
+
+def each_once(made: Mapping[str, Sequence[Atoms]]) -> list[Atoms]:
+    """Return the frames of all strategies in their order, of the same structure the first."""
+    known: dict[bytes, Atoms] = {}
+    for frames in made.values():
+        for atoms in frames:
+            known.setdefault(fr.label_key(atoms), atoms)
+    return list(known.values())
 
 
 def _in_turn(strategies: StrategyList, made: Mapping[str, Sequence[Atoms]], bulk: Sequence[Atoms]) -> list[str]:
@@ -53,11 +65,17 @@ def _in_turn(strategies: StrategyList, made: Mapping[str, Sequence[Atoms]], bulk
     return [name for turn in zip_longest(*queues) for name in turn if name is not None]
 
 
-def _unfamiliar(bulk: Sequence[Atoms], database: Sequence[Atoms], how: str, room: int) -> list[str]:
+def _unfamiliar(
+    bulk: Sequence[Atoms], database: Sequence[Atoms], how: str, room: int, deviations: Mapping[str, float]
+) -> list[str]:
     """Return names of frames that differ most from the database and each other.
 
     Of those that a range classifier leaves, too, the least familiar are taken, if there are more than room.
+
+    :param deviations: predicted standard deviations (eV) by name, for ``variance``, which passes over frames without.
     """
+    if how == "variance":
+        bulk = [atoms for atoms in bulk if atoms.info["frame_id"] in deviations]
     known = [atoms for atoms in database if not fr.is_in_vacuum(atoms)]
     species = sorted({int(z) for atoms in (*bulk, *known) for z in atoms.numbers})
     if how == "range" and bulk:
@@ -66,5 +84,8 @@ def _unfamiliar(bulk: Sequence[Atoms], database: Sequence[Atoms], how: str, room
     if not bulk:
         return []
     rows, there = fingerprints(bulk, species), fingerprints(known, species) if known else None
-    found = cur(rows, room, there, KNOWN_VARIANCE) if how == "cur" else farthest(rows, room, there)
+    if how == "variance":
+        found = uncertain([deviations[str(atoms.info["frame_id"])] for atoms in bulk], rows, room, there)
+    else:
+        found = cur(rows, room, there, KNOWN_VARIANCE) if how == "cur" else farthest(rows, room, there)
     return [str(bulk[number].info["frame_id"]) for number in found.kept]

@@ -13,7 +13,7 @@ from ase import Atoms, units
 from aiida_gaprss import frames as fr
 from aiida_gaprss.runners.status import ENDED
 from aiida_gaprss.selection import Selection
-from aiida_gaprss.selection.choose import cur, farthest, flat_boltzmann, lowest, most_uncertain, nearest
+from aiida_gaprss.selection.choose import cur, deviation, farthest, flat_boltzmann, lowest, most_uncertain, nearest
 from aiida_gaprss.selection.duplicates import unique
 from aiida_gaprss.selection.fingerprints import fingerprints
 from aiida_gaprss.selection.ranges import features, outside
@@ -103,18 +103,6 @@ class _Choice:
         if kind == "enthalpy":
             energy += float(atoms.info.get("pressure_GPa", 0.0)) * units.GPa * atoms.get_volume()
         return energy / len(atoms)
-
-    def deviation(self, index: int) -> float:
-        """Return the largest predicted standard deviation of a local energy, eV.
-
-        :raises ValueError: if the frame does not carry variances.
-        """
-        variance = self.candidates[index].arrays.get("PRED_local_variance")
-        if variance is None:
-            raise ValueError(
-                f"variance: candidate {self.name(index)} has no PRED_local_variance; run gaprss.evaluate with variances: true"
-            )
-        return float(np.sqrt(np.max(variance).clip(0)))
 
     @cached_property
     def prints(self) -> dict[int, np.ndarray]:
@@ -212,7 +200,7 @@ class _Choice:
             order = [int(i) for i in self.rng.permutation(len(pool))]
             return Selection(sorted(order[:n]), {i: "not drawn" for i in sorted(order[n:])})
         if rule.by == "variance":
-            return most_uncertain([self.deviation(i) for i in pool], n)
+            return most_uncertain([deviation(self.candidates[i]) for i in pool], n)
         if rule.by in MEASURING:
             rows, seen = self.measured(pool, list(self.taken))
             if rule.by == "farthest":

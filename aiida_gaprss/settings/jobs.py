@@ -18,6 +18,7 @@ from aiida_gaprss.settings.model import (
     Line,
     Model,
     Positive,
+    PositiveOrZero,
     Pressure,
     Seconds,
     SeedNumber,
@@ -43,6 +44,10 @@ def _range(value: tuple[float, float]) -> tuple[float, float]:
 #: Å, for all pairs or by pair; and the volume relative to that of the start, its least and its largest.
 MinDistance: TypeAlias = Annotated[LengthOrZero | dict[str, Length], AfterValidator(_pairs)]
 VolumeFactors: TypeAlias = Annotated[tuple[Positive, Positive], AfterValidator(_range)]
+
+
+#: What may drive a task; one of them.
+DRIVERS = ("potential", "calculator")
 
 
 class EveryStep(Model):
@@ -166,7 +171,7 @@ class MdSettings(Model):
     max_energy_change: Positive = Field(
         10.0, description="of the potential energy since the start, eV per atom: beyond, a trajectory ends (exploded)"
     )
-    state_every_s: Annotated[float, Field(ge=0)] = Field(
+    state_every_s: PositiveOrZero = Field(
         10.0, description="s; as often what another job needs to go on is kept, should this one be killed"
     )
 

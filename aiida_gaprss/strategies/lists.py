@@ -3,41 +3,90 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeAlias
 
 from ase import Atoms
 from ase.data import atomic_numbers
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, field_validator, model_validator
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.outside import shown
-from aiida_gaprss.settings.model import Count, Model, SeedNumber
+from aiida_gaprss.settings.faults import Fault, FaultError
+from aiida_gaprss.settings.model import Count, Model, SeedNumber, complaints
 from aiida_gaprss.strategies.base import AnyStrategy, Strategy, StrategyError
+from aiida_gaprss.strategies.relaxed import RelaxedCrystals
 from aiida_gaprss.structures.seeding import stage_seed
 
 
-def _named(value: dict[str, Strategy]) -> dict[str, Strategy]:
-    if wrong := [name for name in value if not re.fullmatch(r"[A-Za-z]\w{0,49}", name, flags=re.ASCII) or "__" in name]:
-        raise ValueError(f"{wrong[0]!r} is no name: expected a letter, then letters, digits and single _, 50 at most")
-    for name, one in value.items():
+def _named(value: Any, check: ValidatorFunctionWrapHandler) -> dict[str, Strategy]:
+    """Check names and strategies: a name that is wrong hides no wrong strategy.
+
+    :raises FaultError: with all that is wrong.
+    """
+    wrong = [name for name in value if not _is_name(name)] if _maps(value) else []
+    faults = [Fault((name,), _NO_NAME.format(shown(repr(name), 60))) for name in wrong]
+    try:
+        found: dict[str, Strategy] = check(value)
+    except ValidationError as error:
+        raise FaultError([*faults, *complaints(error)]) from error
+    for name, one in found.items():
         if (word := one.config_type_as(name)) in fr.IN_VACUUM and not one.in_vacuum:
-            raise ValueError(f"{name}: {one.kind} makes no {word}, and cannot have the config type {word!r}")
-    return value
+            faults.append(Fault((name,), f"{one.kind} makes no {word}, and cannot have the config type {word!r}"))
+    if faults:
+        raise FaultError(faults)
+    return found
+
+
+_NO_NAME = "{} is no name: expected a letter, then letters, digits and single _, 50 at most"
+
+
+def _maps(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+
+
+def _is_name(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z]\w{0,49}", name, flags=re.ASCII) is not None and "__" not in name
 
 
 #: Strategies by names that links and outputs can have.
-Strategies: TypeAlias = Annotated[dict[str, AnyStrategy], AfterValidator(_named)]
+Strategies: TypeAlias = Annotated[dict[str, AnyStrategy], WrapValidator(_named)]
 
 
 #: How frames are chosen where more are made than labelled.
-Choice: TypeAlias = Literal["random", "farthest", "cur", "range"]
+Choice: TypeAlias = Literal["random", "farthest", "cur", "range", "variance"]
+
+#: Those that choose so many frames.
+LIMITED = ("farthest", "cur", "variance")
 
 MAX_LABELS = "so many frames are labelled at most; isolated atoms and dimers are always among them"
 CHOOSE = (
     "which: random, of each strategy the same number as far as it has them; farthest or cur, those that differ most from the "
-    "database and each other by fingerprint; range, those outside of the range of features that the database and others have"
+    "database and each other by fingerprint; range, those outside of the range of features that the database and others have; "
+    "variance, each time the largest product of how unsure the potential is and how far the frame is from database and others"
 )
+
+
+RELAX = (
+    "relax the crystals before strategies are applied to them, and leave out those that become another structure, do not relax, "
+    "or are too large; {} takes the tolerances of a paper"
+)
+
+
+class NoFramesError(StrategyError):
+    """A strategy of a list that cannot make its frames."""
+
+    def __init__(self, fault: Fault) -> None:
+        """Keep what is wrong, and where."""
+        self.fault = fault
+        super().__init__(str(fault))
+
+
+def lacks_of_choice(choose: Any, max_labels: Any) -> list[Fault]:
+    """Return what is missing for a choice of frames."""
+    if choose in LIMITED and max_labels is None:
+        return [Fault(("choose",), f"{choose} needs max_labels: how many frames are chosen")]
+    return []
 
 
 class StrategyList(Model):
@@ -50,11 +99,12 @@ class StrategyList(Model):
     seed: SeedNumber = 1
     max_labels: Count | None = Field(None, description=MAX_LABELS)
     choose: Choice = Field("random", description=CHOOSE)
+    relax: RelaxedCrystals | None = Field(None, description=RELAX)
 
     @model_validator(mode="after")
     def _limited(self) -> StrategyList:
-        if self.choose in ("farthest", "cur") and self.max_labels is None:
-            raise ValueError(f"choose is {self.choose}, which needs max_labels: how many frames are chosen")
+        if faults := lacks_of_choice(self.choose, self.max_labels):
+            raise FaultError(faults)
         return self
 
     @field_validator("formula")
@@ -74,6 +124,14 @@ class StrategyList(Model):
         """The names of the strategies whose frames the program of the reference runs."""
         return [name for name, one in self.strategies.items() if one.by_reference]
 
+    @property
+    def asking_potential(self) -> list[str]:
+        """What needs a potential, as users say it."""
+        relaxes = ["relax.by"] if self.relax is not None and self.relax.by == "potential" else []
+        own = {name: one for name, one in self.strategies.items() if not one.by_reference}
+        needing = [name for name, one in own.items() if one.run is not None or "potential" in one.needs]
+        return [*relaxes, *needing, *(["choose: variance"] if self.choose == "variance" else [])]
+
     def elements(self, crystals: Sequence[Atoms]) -> dict[str, int]:
         """Return the formula: what is given, or one atom of each element of the crystals."""
         return self.formula or dict.fromkeys(sorted({symbol for atoms in crystals for symbol in atoms.symbols}), 1)
@@ -81,7 +139,7 @@ class StrategyList(Model):
     def frames(self, name: str, crystals: Sequence[Atoms]) -> list[Atoms]:
         """Return the frames of one strategy, under names that no other has, with its seed.
 
-        :raises StrategyError: with the name of the strategy, if it has none.
+        :raises NoFramesError: with the name of the strategy, if it has none.
         """
         strategy, seed = self.strategies[name], stage_seed(self.seed, 0, name)
         try:
@@ -90,7 +148,7 @@ class StrategyList(Model):
                 self._called(atoms, name, strategy, seed)
                 fr.check(atoms, f"frame {atoms.info['frame_id']}")
         except (StrategyError, fr.FrameError) as error:
-            raise StrategyError(f"strategies.{name}: {error}") from error
+            raise NoFramesError(Fault(("strategies", name), str(error))) from error
         return made
 
     @staticmethod

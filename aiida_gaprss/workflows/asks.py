@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiida.common import AttributeDict
 from aiida.engine import ToContext
+from ase import Atoms
 
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.selection.sanity import shortest_distances
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 from aiida_gaprss.workflows.label import LabelWorkChain
+
+#: Two atoms closer than this times the sum of their covalent radii are in a hole.
+HARD_CORE = 0.5
+
+
+def hard_core(elements: Sequence[str]) -> Any:
+    """Return the shortest distances (Å, by pair) below which atoms are in a hole of a potential."""
+    return shortest_distances(Atoms(elements), HARD_CORE)
 
 
 def expose_jobs(spec: Any, **options: Any) -> None:

@@ -1,8 +1,8 @@
-"""The part of a validation in which the reference relaxes the crystals."""
+"""The part of validations and databases in which the reference relaxes crystals."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from aiida.common import AttributeDict
 from aiida.engine import ToContext
@@ -23,7 +23,7 @@ REFERENCE = "reference"
 LINK = f"{REFERENCE}_crystals"
 
 
-def _why_absent(summary: Dict | None) -> str | None:
+def why_absent(summary: Dict | None) -> str | None:
     """Return how relaxations ended that gave no step at all, as of crystals in which atoms overlap."""
     ends = [status for status in (summary["status"] if summary is not None else {}) if status not in ENDS]
     return f"no step was made ({', '.join(ends)})" if ends else None
@@ -32,35 +32,39 @@ def _why_absent(summary: Dict | None) -> str | None:
 class ReferenceCrystalsWorkChain(AskingWorkChain):
     """Has crystals and, as ``label``, the inputs of the reference."""
 
-    def relax_by_reference(self, settings: Dict) -> Any:
-        """Let the reference relax the crystals: an ASE calculator in one job, the program of a plugin in one process for each.
+    def relax_by_reference(self, settings: Dict, crystals: Dataset) -> Any:
+        """Let the reference relax crystals: an ASE calculator in one job, the program of a plugin in one process for each.
 
         :param settings: those of the one job (RelaxSettings).
         """
         inputs = AttributeDict(self.exposed_inputs(LabelWorkChain, namespace="label"))
         if ASE in inputs:
             metadata = {"call_link_label": LINK, "label": LINK.replace("_", " "), "options": options_in(inputs.ase.metadata)}
-            given = {"code": inputs.ase.code, "calculator": inputs.ase.settings, "frames": self.inputs.crystals}
+            given = {"code": inputs.ase.code, "calculator": inputs.ase.settings, "frames": crystals}
             self.submit_job(LINK, RelaxCalculation, settings=settings, metadata=metadata, **given)
             return None
         for key in ("bundle", "known", "reuse"):  # labels of the crystals as they are given are not what is asked for
             inputs.pop(key, None)
-        inputs |= {"frames": self.inputs.crystals, "scratch": self.inputs.scratch, "max_failed_fraction": 1.0}
+        inputs |= {"frames": crystals, "scratch": self.inputs.scratch, "max_failed_fraction": 1.0}
         inputs.metadata = {**inputs.get("metadata", {}), "call_link_label": LINK}
         return ToContext(relaxed_by_program=self.submit(RelaxCrystalsWorkChain, **inputs))
 
-    def collect_reference_crystals(self) -> Dataset:
-        """Return the crystals as the reference has them; one that it could not relax is told, and is as it was given."""
+    def relaxed_by_reference(self) -> tuple[Dataset | None, str]:
+        """Return what the reference has relaxed, and what went wrong in the end."""
         if LINK in self.ctx.get("jobs", {}):
             batch = self.outcome(LINK)
-            frames, failure = batch.outputs.get("frames"), batch.failure or _why_absent(batch.outputs.get("summary"))
-        else:
-            process: WorkChainNode = self.ctx.relaxed_by_program
-            frames = process.outputs.frames if "frames" in process.outputs else None
-            failure = None if process.is_finished_ok else reason_of_failure(process)
+            why = batch.failure or why_absent(cast("Dict | None", batch.outputs.get("summary")))
+            return cast("Dataset | None", batch.outputs.get("frames")), why or ""
+        process: WorkChainNode = self.ctx.relaxed_by_program
+        frames = process.outputs.frames if "frames" in process.outputs else None
+        return frames, "" if process.is_finished_ok else reason_of_failure(process)
+
+    def collect_reference_crystals(self) -> Dataset:
+        """Return the crystals as the reference has them; one that it could not relax is told, and is as it was given."""
+        frames, failure = self.relaxed_by_reference()
         found: Dataset = reference_crystals(
             self.inputs.crystals,
-            Str(failure or ""),
+            Str(failure),
             metadata={"call_link_label": f"{REFERENCE}_relaxed"},
             **({"relaxed": frames} if frames is not None else {}),
         )

@@ -8,13 +8,14 @@ from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext
 from aiida.orm import Dict, List, WorkChainNode
 
-from aiida_gaprss.calculations.build_functions import crystals_in
 from aiida_gaprss.calculations.label_functions import pick_frames
 from aiida_gaprss.campaign import stages
+from aiida_gaprss.campaign.crystals import crystals_in
 from aiida_gaprss.campaign.settings import RefineSettings
+from aiida_gaprss.campaign.strategies import made_by
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.strategies.lists import StrategyList
-from aiida_gaprss.workflows.build import BuildWorkChain, made_by
+from aiida_gaprss.workflows.build import BuildWorkChain
 from aiida_gaprss.workflows.label import LabelWorkChain
 from aiida_gaprss.workflows.validation_steps import ValidatedWorkChain
 

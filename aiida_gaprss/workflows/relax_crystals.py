@@ -4,21 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiida_gaprss.reference import ASE, reference_of, relaxing
-from aiida_gaprss.settings.plugins import KindError
+from aiida_gaprss.reference import ASE, lack_of_relaxing
 from aiida_gaprss.workflows.label import LabelWorkChain
 from aiida_gaprss.workflows.lanes import RelaxLaneWorkChain
-
-
-def why_not(inputs: Any) -> str | None:
-    """Return why the reference among the inputs of a labelling cannot relax crystals, or None."""
-    name = reference_of(inputs)
-    try:
-        if name is not None and name != ASE:
-            relaxing(name)
-    except KindError as error:
-        return str(error)
-    return None
 
 
 def _fault(inputs: dict[str, Any]) -> str | None:
@@ -26,7 +14,7 @@ def _fault(inputs: dict[str, Any]) -> str | None:
         return "bundle: relaxations go one by one"
     if inputs.get(ASE):
         return f"{ASE}: an ASE calculator relaxes all crystals in one job, gaprss.relax"
-    return why_not(inputs)
+    return lack_of_relaxing(inputs)
 
 
 class RelaxCrystalsWorkChain(LabelWorkChain):

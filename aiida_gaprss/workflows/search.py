@@ -8,7 +8,6 @@ from typing import Any
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, while_
 from aiida.orm import Dict, Int, Str
-from ase import Atoms
 from pydantic import ValidationError
 
 from aiida_gaprss.analysis.hull import reduced_formula
@@ -20,19 +19,16 @@ from aiida_gaprss.campaign.search import DiagnosticSearchSettings
 from aiida_gaprss.campaign.settings import RssSettings, complete
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
-from aiida_gaprss.selection.sanity import shortest_distances
 from aiida_gaprss.settings.model import model_validator_for
 from aiida_gaprss.settings.protocols import merged
 from aiida_gaprss.strategies.cells import make_cells
 from aiida_gaprss.structures.compositions import reduced, text
+from aiida_gaprss.workflows.asks import hard_core
 from aiida_gaprss.workflows.inputs import Code, node_of, search_inputs
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 
 #: The analysis takes a link of every batch, and links per process cost quadratically.
 MOST_BATCHES = 60
-
-#: Two atoms closer than this times the sum of their covalent radii are in a hole, unless the settings name a distance.
-HARD_CORE = 0.5
 
 
 def validate_search(inputs: dict[str, Any], ports: Any) -> str | None:
@@ -174,8 +170,7 @@ class SearchWorkChain(RestartingWorkChain):
         """Plan the jobs."""
         settings = self.settings
         self.ctx.relax_settings = settings.relax.model_dump()
-        elements = Atoms(sorted(settings.formula))
-        self.ctx.relax_settings["min_distance"] = settings.relax.min_distance or shortest_distances(elements, HARD_CORE)
+        self.ctx.relax_settings["min_distance"] = settings.relax.min_distance or hard_core(sorted(settings.formula))
         self.ctx.relax_settings = Dict(self.ctx.relax_settings)
         self.ctx.queue = [key for key in ("targets", "again") if key in self.inputs and self.inputs[key].n_frames]
         self.ctx.queue += [f"batch_{number:03d}" for number in range(len(settings.counts()))]

@@ -12,11 +12,10 @@ from aiida_gaprss.calculations.label_functions import frame_structure
 from aiida_gaprss.calculations.trajectory_functions import gather_trajectory, join_trajectories, trajectory_end
 from aiida_gaprss.campaign.stages import part_link, part_of_frame
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.reference import ASE, define, moving, names, reference_of
+from aiida_gaprss.reference import define, lack_of_moving, moving, reference_of
 from aiida_gaprss.reference.base import Moved
 from aiida_gaprss.reference.common import attempts, shared, sorted_by_number
 from aiida_gaprss.settings.jobs import ReferenceMdSettings
-from aiida_gaprss.settings.plugins import KindError
 from aiida_gaprss.workflows.jobs.failure import reason_of_failure
 from aiida_gaprss.workflows.jobs.scratch import clean_scratch, define_scratch
 from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain, called
@@ -24,20 +23,6 @@ from aiida_gaprss.workflows.lanes import LaneWorkChain
 
 #: Calcfunctions have links that cost quadratically: so many trajectories at most are joined.
 FAN_IN = 40
-
-
-def why_no_trajectories(inputs: Any) -> str | None:
-    """Return why the reference among the inputs of a labelling cannot run molecular dynamics, or None."""
-    name = reference_of(inputs)
-    if name is None:
-        return f"there is no reference, expected one of {', '.join(names())}"
-    if name == ASE:
-        return "an ASE calculator runs in a job of gaprss.md: give it as calculator, and leave by out"
-    try:
-        moving(name)
-    except KindError as error:
-        return str(error)
-    return None
 
 
 def job_of(process: ProcessNode) -> CalcJobNode | None:
@@ -257,7 +242,7 @@ def _validate_tasks(node: Dict | None, _: Any) -> str | None:
 
 
 def _validate(inputs: dict[str, Any], _: Any) -> str | None:
-    if why := why_no_trajectories(inputs):
+    if why := lack_of_moving(inputs):
         return why
     if "frames" in inputs and "tasks" in inputs:
         lack = sorted({str(atoms.info["frame_id"]) for atoms in inputs["frames"].get_frames()} - set(inputs["tasks"].get_dict()))

@@ -8,7 +8,6 @@ from typing import Any
 from aiida.engine import ExitCode, if_, while_
 from aiida.orm import Dict, List, Str, WorkChainNode
 from aiida.plugins import CalculationFactory
-from ase import Atoms
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
@@ -32,18 +31,14 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.properties.planning import ERROR, crystals_by_name
 from aiida_gaprss.properties.suite import Suite
+from aiida_gaprss.reference import lack_of_relaxing
 from aiida_gaprss.runners.status import CONVERGED
-from aiida_gaprss.selection.sanity import shortest_distances
 from aiida_gaprss.settings.model import model_validator_for
-from aiida_gaprss.workflows.asks import expose_jobs, expose_reference
+from aiida_gaprss.workflows.asks import expose_jobs, expose_reference, hard_core
 from aiida_gaprss.workflows.reference_crystals import REFERENCE, ReferenceCrystalsWorkChain
-from aiida_gaprss.workflows.relax_crystals import why_not
 
 #: Tasks that are timed run when all others have ended.
 TIMED = ("speed",)
-
-#: Two atoms closer than this times the sum of their covalent radii are in a hole.
-HARD_CORE = 0.5
 
 
 def validate_validation(inputs: dict[str, Any], ports: Any) -> str | None:
@@ -86,7 +81,7 @@ def faults_of(
     :param label: the inputs of the reference, if it labels frames; ``tests``: labelled frames.
     """
     tests = tests or {}
-    lack = why_not(label) if label and suite.reference_geometry == "relaxed" else None
+    lack = lack_of_relaxing(label) if label and suite.reference_geometry == "relaxed" else None
     out = [f"reference_geometry is relaxed, but {lack}"] if lack else []
     for name, node in potentials.items():
         unknown = sorted(
@@ -190,11 +185,11 @@ class ValidateWorkChain(ReferenceCrystalsWorkChain):
             inputs = {**self.job(f"{name}_crystals"), "frames": self.inputs.crystals, "potential": self.ctx.potentials[name]}
             self.submit_job(f"{name}_crystals", RelaxCalculation, settings=Dict(settings), **inputs)
         by_label = REFERENCE in self.ctx.relaxing and REFERENCE not in self.ctx.potentials
-        return self.relax_by_reference(Dict(settings)) if by_label else None
+        return self.relax_by_reference(Dict(settings), self.inputs.crystals) if by_label else None
 
     def hard_core(self, given: Any = None) -> Any:
-        """Return the shortest distances (Å) below which atoms are in a hole of a potential."""
-        return given or shortest_distances(Atoms(self.inputs.crystals.elements), HARD_CORE)
+        """Return the shortest distances (Å) that are given, or those below which atoms are in a hole of a potential."""
+        return given or hard_core(self.inputs.crystals.elements)
 
     def collect_crystals(self) -> None:
         """Take the relaxed crystals; one that a potential could not relax is told, and has no properties."""

@@ -73,6 +73,11 @@ def test_fits_that_stay_as_they_are(campaign):
     [
         (STRATEGIES, ("  search:", "  search: null\n  unused:"), "unused"),
         ("strategies: {waves: {kind: wave}}", (), r"settings\.refine\.strategies\.waves\.kind: .*expected one of airss"),
+        (
+            f"choose: variance, {STRATEGIES}",
+            ("  final_fit: null", "  final_fit: {family: pair}"),
+            r"settings\.refine\.choose: a potential of the family pair has no variances",
+        ),
         ("strategies: {}", (), r"settings\.refine\.strategies: "),
         ("strategies: {dimer: {kind: nondiagonal}}", (), "nondiagonal makes no dimer"),
         ("strategies: {a b: {kind: nondiagonal}}", (), "'a b' is no name"),

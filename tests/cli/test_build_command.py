@@ -150,9 +150,16 @@ def test_what_labels_have_cost_is_what_they_will_cost(file, sw_settings):
         ({"crystals": None}, "give crystals, or a formula"),
         ({"strategy": {}}, r"line \d+, strategy: unknown key, expected one of name, seed"),
         ({"seed": 0}, r"line \d+, seed: "),
-        ({"choose": "cur"}, "choose is cur, which needs max_labels"),
-        ({"database": [999999]}, r"line \d+, database\.0: no node 999999"),
-        ({"strategies": {"hot": {"kind": "md"}}}, r"potential: hot need a potential"),
+        ({"choose": "cur"}, r"line \d+, choose: cur needs max_labels"),
+        ({"choose": "variance"}, r"line \d+, choose: variance needs max_labels"),
+        ({"choose": "variance", "max_labels": 2}, r"line \d+, choose: variance needs a potential, expected its pk"),
+        ({"relax": {"by": "potential"}}, r"line \d+, relax\.by: the potential is to relax the crystals, but there is none"),
+        ({"relax": {}, "reference": None}, r"line \d+, relax\.by: the reference is to relax the crystals, but there is none"),
+        ({"relax": {"most_atoms": 1}}, r"line \d+, relax\.most_atoms: all crystals have more atoms than 1"),
+        ({"relax": {"stol": 0}}, r"line \d+, relax\.stol: "),
+        ({"relax": {}, "reference": {"vasp": {"code": "x"}}}, r"relax\.by: vasp relaxes no crystals .*by: potential"),
+        ({"database": [999999]}, r"line \d+, database\.0: no dataset, .* 999999"),
+        ({"strategies": {"hot": {"kind": "md"}}}, r"line \d+, strategies\.hot: md needs a potential"),
         ({"strategies": {"hot": {"kind": "md"}}, "potential": 999999}, "potential: no node 999999"),
         ({"reference": {"ase": {"calculator": "os.system", "level_of_theory": "x"}}}, r"os\.system is no calculator"),
     ],
@@ -161,6 +168,108 @@ def test_what_is_wrong_with_a_file(file, keys, message):
     strategies = keys.pop("strategies", None)
     with pytest.raises(ConfigError, match=message):
         build_from(file(strategies, **keys))
+
+
+def test_everything_that_is_wrong_is_told_at_once(file):
+    """A part that is wrong hides no other, and what only follows from a fault is not told besides."""
+    wrong = {
+        "atoms": {"kind": "isolated_atoms", "size": 3},
+        "two words": {"kind": "bain"},
+        "large": {**WAVES, "grid": [30, 30, 30]},
+        "hot": {"kind": "md"},
+        "waves": WAVES,
+    }
+    reference = {"ase": {"calculator": "os.system", "level_of_theory": "x"}}
+    more = {"seed": 0, "colour": "red", "choose": "cur", "database": [999999], "codes": {"label_python": "none@localhost"}}
+    with pytest.raises(ConfigError) as told:
+        build_from(file(wrong, crystals=["diamond.cif", "no.cif"], relax={"ltol": -1}, reference=reference, **more))
+    assert {fault.where for fault in told.value.faults} == {
+        "seed",
+        "colour",
+        "choose",
+        "database.0",
+        "codes.label_python",
+        "crystals.1",
+        "relax.ltol",
+        "strategies.atoms.size",
+        "strategies.two words",
+        "strategies.large",
+        "strategies.hot",
+        "reference.ase.calculator",
+    }
+    assert all(fault.line > 1 for fault in told.value.faults)
+
+
+def test_faults_that_follow_from_others_are_not_told(file):
+    with pytest.raises(ConfigError) as told:
+        build_from(file({"hot": {"kind": "md"}, "waves": WAVES}, crystals=["no.cif"], potential=999999))
+    assert [fault.where for fault in told.value.faults] == ["crystals.0", "potential"]
+    with pytest.raises(ConfigError) as told:
+        build_from(
+            file({"a": {"kind": "occupancy", "file": "no.cif"}, "b": {**WAVES, "grid": [30, 30, 30]}}, choose="cur", max_labels=0)
+        )
+    assert {fault.where for fault in told.value.faults} == {"strategies.a.file", "strategies.b", "max_labels"}
+    with pytest.raises(ConfigError) as told:
+        build_from(file(None, strategies_=1).with_name("build.yaml"))
+    assert [fault.where for fault in told.value.faults] == ["strategies_"]
+    Path("none.yaml").write_text("crystals: [diamond.cif]\n")
+    with pytest.raises(ConfigError, match=r"none\.yaml: 1 error\n  line 1, strategies: missing"):
+        build_from(Path("none.yaml"))
+
+
+def test_a_database_that_other_processes_have(file, fitted_process):
+    """A database, a fit, a dataset: all labelled frames of each."""
+    pk = int(re.search(r"database .*<(\d+)>", call(file()))[1])
+    labels = load_node(pk).outputs.labels
+    inputs = build_from(file(max_labels=3, choose="farthest", database=[pk, labels.pk, fitted_process.pk]))
+    assert {name: node.pk for name, node in inputs["database"].items()} == {
+        "d00_labels": labels.pk,
+        "d01": labels.pk,
+        "d02_one": fitted_process.inputs.datasets["one"].pk,
+    }
+    without = int(re.search(r"database .*<(\d+)>", call(file(reference=None)))[1])
+    with pytest.raises(ConfigError, match=rf"line \d+, database\.0: <{without}> has no labels yet"):
+        build_from(file(database=[without]))
+    bare = load_node(without).outputs.datasets["waves"]
+    with pytest.raises(ConfigError, match=rf"database\.0: <{bare.pk}> has no labels"):
+        build_from(file(database=[bare.pk]))
+    with pytest.raises(ConfigError, match=r"database\.0: <\d+> is a BuildWorkChain|expected a dataset, a campaign, a database"):
+        build_from(file(database=[load_node(pk).inputs.settings.pk]))
+
+
+@pytest.fixture
+def fitted_process(dataset):
+    """A fit as far as it is asked for its datasets."""
+    from aiida.common.links import LinkType
+    from aiida.orm import WorkChainNode
+
+    node = WorkChainNode()
+    node.set_process_label("FitWorkChain")
+    node.base.links.add_incoming(dataset.store(), LinkType.INPUT_WORK, "datasets__one")
+    return node.store()
+
+
+def test_crystals_that_are_relaxed_first(file):
+    write("large.cif", bulk("Si", a=5.431, cubic=True))
+    path = file(crystals=["diamond.cif", "large.cif"], relax={"most_atoms": 4})
+    told = call(path, "--check")
+    assert re.search(r"waves +nondiagonal +7 +22 +4 ", told), "of the crystals that are small enough"
+    assert "relax: the reference relaxes the crystals first; frames here are of the crystals as they are given, 1 of" in told
+    done = call(path)
+    assert re.search(r"^crystal diamond: kept: Fd-3m \(227\), volume [+-]0\.\d %$", done, flags=re.M), done
+    assert "crystal large: left out: 8 atoms, expected at most 4 (relax.most_atoms)" in done
+    pk = re.search(r"^Database <(\d+)>", done, flags=re.M)[1]
+    told = CliRunner().invoke(cli, ["trace", "waves-diamond-0003", "--campaign", pk], env={"COLUMNS": "200"}).output
+    assert re.search(r"made of diamond: q .*relaxed: step \d+ of diamond at 0 GPa .*first seen in Dataset", told, flags=re.S), (
+        told
+    )
+
+
+def test_frames_of_which_the_potential_is_least_sure(file, diamond_folder):
+    node = Potential(diamond_folder).store()
+    told = call(file(choose="variance", max_labels=2, potential=node.pk))
+    assert "max_labels: 2 of these at most are labelled (choose: variance)" in told
+    assert re.search(r"variances: 7 frames examined; 2 chosen: median \S+, largest \S+ eV; 5 others", told)
 
 
 def spoilt(name):

@@ -69,9 +69,9 @@ def test_nodes_of_other_kinds(check, dataset, aiida_profile):
         ("settings:\n", f"start: {{database: [{other.pk}, 987654, no-such-label], relabel: [{other.uuid}]}}\nsettings:\n"),
         more=f"codes: {{gap_fit: gaprss-python@localhost, python: '{other.uuid}', label_python: gap_fit@localhost}}\n",
     )
-    assert faults["start.database.0"] == f"<{other.pk}> is a Int, expected a dataset or a campaign"
-    assert "no dataset or campaign 987654" in faults["start.database.1"]
-    assert "no dataset or campaign 'no-such-label'" in faults["start.database.2"]
+    assert faults["start.database.0"] == f"<{other.pk}> is a Int, expected a dataset, a campaign, a database or a fit"
+    assert "no dataset, campaign, database or fit 987654" in faults["start.database.1"]
+    assert "no dataset, campaign, database or fit 'no-such-label'" in faults["start.database.2"]
     assert "is a Int" in faults["start.relabel.0"]
     assert "is a code for gaprss.label, expected one for gaprss.fit" in faults["codes.gap_fit"]
     assert "is a code for gaprss.fit, expected one for gaprss.label, a python" in faults["codes.label_python"]

@@ -7,6 +7,8 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+from ase.data import atomic_masses, atomic_numbers
 from ase.phonons import Phonons as AsePhonons
 from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
@@ -88,6 +90,17 @@ def test_published_errors_of_potentials_for_silicon(data, number):
 
 
 # --- other codes, other ways ---
+
+
+def test_an_element_without_a_standard_weight():
+    """Frequencies go with the square root of the mass: beside the same forces on an element whose mass is known."""
+    ratios = []
+    for element in ("Po", "Au"):
+        crystal, settings = bulk(element, "fcc", 4.1), Phonons(**SMALL)
+        done = settings.computed(LennardJones(sigma=2.6, epsilon=0.3, rc=6.0, smooth=True), crystal)
+        path = settings.result(crystal, done, fr.PREDICTION)["path"]
+        ratios.append(np.max(path["frequencies_THz"]) * np.sqrt(atomic_masses[atomic_numbers[element]]))
+    assert ratios[0] == pytest.approx(ratios[1], rel=1e-5)
 
 
 def test_copper_as_by_phonopy_and_ase(copper, tmp_path):

@@ -79,7 +79,31 @@ def test_without_a_database(made):
     assert told(chosen(StrategyList(strategies=KINDS, max_labels=6, choose="cur"), only)) == {"atoms": 1}
 
 
-@pytest.mark.parametrize("how", ["farthest", "cur"])
+def test_what_the_potential_is_least_sure_of(made):
+    """Of twenty that it does not know, which are nearly the same, one is enough."""
+    unknown = named("unknown", [silicon(0.8, shake=0.001, seed=seed) for seed in range(20)])
+    frames = {**made, "unknown": unknown}
+    examined = []
+    for atoms in (*made["near"], *made["far"], *unknown):
+        sigma = {"near": 0.001, "far": 0.05, "unknown": 0.2}[str(atoms.info["frame_id"]).partition("-")[0]]
+        examined.append(atoms.copy())
+        examined[-1].arrays["PRED_local_variance"] = np.array([sigma**2, *[0.0] * (len(atoms) - 1)])
+    kinds = {**KINDS, "unknown": {"kind": "rattled"}}
+    found = chosen(StrategyList(strategies=kinds, max_labels=6, choose="variance"), frames, (), examined)
+    assert told(found) == {"atoms": 1, "far": 4, "unknown": 1}
+    found = chosen(StrategyList(strategies=kinds, max_labels=2, choose="variance"), frames, (), examined)
+    assert told(found) == {"atoms": 1, "unknown": 1}
+    database = [silicon(0.8, shake=0.001, seed=100)]
+    found = chosen(StrategyList(strategies=kinds, max_labels=3, choose="variance"), frames, database, examined)
+    assert told(found) == {"atoms": 1, "far": 2}, "of what the database has, labelled since the fit, there is no more"
+    lost = [atoms for atoms in examined if not atoms.info["frame_id"].startswith("far")]
+    found = chosen(StrategyList(strategies=kinds, max_labels=6, choose="variance"), frames, (), lost)
+    assert "far" not in told(found), "what could not be examined is not chosen"
+    with pytest.raises(ValueError, match="near-0 has no PRED_local_variance"):
+        chosen(StrategyList(strategies=kinds, max_labels=6, choose="variance"), frames, (), made["near"])
+
+
+@pytest.mark.parametrize("how", ["farthest", "cur", "variance"])
 def test_how_many_is_not_said(how):
-    with pytest.raises(ValidationError, match=f"choose is {how}, which needs max_labels"):
+    with pytest.raises(ValidationError, match=f"choose: {how} needs max_labels"):
         StrategyList(strategies=KINDS, choose=how)

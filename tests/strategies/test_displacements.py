@@ -48,6 +48,14 @@ def test_as_many_as_symmetry_leaves(crystal, number):
         assert lengths.max() == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize("element", ["Po", "Cf", "Lr"])
+def test_elements_without_a_standard_weight(element):
+    """Phonopy knows no mass of them, and none is needed to displace atoms."""
+    perfect, frame = made("displacements", bulk(element, "fcc", 4.5), supercell=[2, 2, 2])
+    assert set(frame.symbols) == {element}
+    assert np.linalg.norm(moved(frame, perfect)) == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize("crystal", [bulk("Si"), bulk("Mg"), QUARTZ, TRICLINIC, LOPSIDED])
 def test_images_of_the_displacements_are_all_that_is_needed(crystal):
     """With the operations of the crystal each atom goes in three independent directions, each of them forwards and backwards."""

@@ -31,7 +31,7 @@ def build(run, python_code, sw_settings):
 
     def build(strategies, **more):
         given = {
-            "settings": Dict(StrategyList(strategies=strategies).model_dump()),
+            "settings": Dict(StrategyList(strategies=strategies).model_dump()) if strategies else None,
             "crystals": crystals(diamond=bulk("Si", a=5.431)),
             "label": {"ase": {"code": python_code, "settings": Dict(sw_settings)}, "reuse": False},
             **more,
@@ -97,6 +97,90 @@ def test_what_the_database_lacks_is_labelled(build, run, python_code, sw_setting
     assert told["near"]["frames"] == 0, "what was not chosen is in no dataset"
 
 
+def test_what_the_potential_is_least_sure_of_is_labelled(build, potential, python_code):
+    """Its variances decide, as quippy gives them; of those of which it is sure none is labelled."""
+    given = {
+        "strategies": {"atoms": {"kind": "isolated_atoms"}, "near": {**WAVES, "copies": 2}, "far": {**WAVES, "volumes": [0.55]}},
+        "max_labels": 2,
+        "choose": "variance",
+    }
+    outputs, node = build({}, settings=Dict(StrategyList(**given).model_dump()), potential=potential, jobs={"code": python_code})
+    assert node.is_finished_ok, node.exit_message
+    told, sure = node.outputs.results["strategies"], node.outputs.results["variances"]
+    assert {name: one["labelled"] for name, one in told.items()} == {"atoms": 1, "near": 0, "far": 1}
+    assert sure["examined"] == 11
+    assert sure["chosen"]["median_eV"] > sure["others"]["median_eV"]
+    (job,) = (job for job in node.called if job.process_label == "EvaluateCalculation")
+    deviations = {a.info["frame_id"]: a.arrays["PRED_local_variance"].max() ** 0.5 for a in job.outputs.frames.get_frames()}
+    assert len(deviations) == 11, "each structure once, none in vacuum"
+    labelled = [a.info["frame_id"] for a in outputs["labels"].get_frames() if a.info["config_type"] == "far"]
+    assert labelled == [max(deviations, key=deviations.get)]
+    assert sure["chosen"]["largest_eV"] == pytest.approx(max(deviations.values()))
+
+
+def test_a_potential_that_does_not_say(build, potential, python_code, dying_python):
+    """Nothing is labelled, and the frames are there."""
+    given = {"strategies": {"waves": WAVES}, "max_labels": 2, "choose": "variance"}
+    _, node = build(
+        {},
+        settings=Dict(StrategyList(**given).model_dump()),
+        potential=potential,
+        jobs={"code": dying_python(0, times=9)},
+    )
+    assert node.exit_status == BuildWorkChain.exit_codes.ERROR_VARIANCES.status, node.exit_message
+    assert node.outputs.results["strategies"]["waves"]["frames"] == 4
+    assert "labels" not in node.outputs
+
+
+def strange_crystals():
+    """Diamond, one that becomes diamond since its second atom is on the way there, one larger than is allowed."""
+    other = bulk("Si", a=5.3)
+    other.set_scaled_positions([[0, 0, 0], [0.33, 0.33, 0.33]])
+    return crystals(diamond=bulk("Si", a=5.6), other=other, large=bulk("Si", a=5.431, cubic=True))
+
+
+@pytest.mark.parametrize("by", ["reference", "potential"])
+def test_crystals_are_relaxed_and_those_that_change_are_left_out(build, by, diamond_folder, python_code):
+    settings = StrategyList(strategies={"waves": WAVES}, relax={"by": by, "most_atoms": 4})
+    more = {"potential": Potential(diamond_folder), "jobs": {"code": python_code}} if by == "potential" else {}
+    outputs, node = build({}, settings=Dict(settings.model_dump()), crystals=strange_crystals(), **more)
+    assert node.is_finished_ok, node.exit_message
+    fates = node.outputs.results["crystals"]
+    assert fates["diamond"].startswith("kept: Fd-3m (227), volume -"), fates
+    assert fates["large"] == "8 atoms, expected at most 4 (relax.most_atoms)"
+    assert fates["other"].startswith("became another structure: R-3m (166)"), fates
+    (kept,) = outputs["crystals"].get_frames()
+    assert kept.info["frame_id"] == "diamond"
+    if by == "reference":
+        assert kept.get_volume() / 2 == pytest.approx(20.02, abs=0.02), "of Stillinger-Weber silicon"
+        assert "before, Fd-3m (227) after" in fates["other"]
+    (maker,) = (one for one in node.called if "crystals" in one.inputs and "made" in one.outputs)
+    assert maker.inputs.crystals.uuid == outputs["crystals"].uuid
+    frames = outputs["datasets"]["waves"].get_frames()
+    assert {atoms.info["parent"] for atoms in frames} == {"diamond"}
+    assert min(atoms.get_volume() / len(atoms) for atoms in frames) == pytest.approx(kept.get_volume() / 2, rel=0.03)
+
+
+def test_no_crystal_is_left(build):
+    """One that would need more steps than there are."""
+    settings = StrategyList(strategies={"waves": WAVES}, relax={"max_steps": 1, "fmax": 1e-6})
+    _, node = build({}, settings=Dict(settings.model_dump()), crystals=crystals(diamond=bulk("Si", a=5.9)))
+    assert node.exit_status == BuildWorkChain.exit_codes.ERROR_NO_CRYSTALS.status
+    assert node.exit_message == "no crystal is left: diamond: not relaxed: max_steps"
+    assert node.outputs.results["crystals"] == {"diamond": "not relaxed: max_steps"}
+
+
+def test_a_strategy_that_makes_nothing_of_relaxed_crystals(build):
+    """It is told, and the others have their labels: three repetitions of what was too large were long enough."""
+    given = {"waves": WAVES, "single": {"kind": "displacements", "length_A": 12.3, "most_atoms": 54}}
+    settings = StrategyList(strategies=given, relax={})
+    _, node = build({}, settings=Dict(settings.model_dump()), crystals=crystals(diamond=bulk("Si", a=5.9)))
+    assert node.is_finished_ok, node.exit_message
+    told = node.outputs.results["strategies"]
+    assert told["waves"]["labelled"] == 4
+    assert "the supercell has 128 atoms, expected at most 54" in told["single"]["failure"]
+
+
 def test_without_a_reference(build):
     outputs, node = build({"waves": WAVES}, label=None)
     assert node.is_finished_ok
@@ -138,9 +222,23 @@ def test_a_potential_that_explodes_takes_no_other_with_it(build, potential, pyth
         ({"hot": MD}, {}, "jobs.code: hot run a potential, expected a python"),
         ({"waves": WAVES}, {"crystals": None}, "strategies.waves: nondiagonal: needs crystals, got none"),
         ({"cold": {**WAVES, "grid": [0, 1, 1]}}, {}, "grid"),
+        (
+            {"waves": WAVES},
+            {"settings": {"relax": {}}, "label": None},
+            "relax: the reference is to relax the crystals, but",
+        ),
+        ({"waves": WAVES}, {"settings": {"relax": {"most_atoms": 1}}}, "relax.most_atoms: all crystals have more atoms than 1"),
+        (
+            {"atoms": {"kind": "isolated_atoms"}},
+            {"settings": {"relax": {}, "formula": {"Si": 1}}, "crystals": None},
+            "no crystals",
+        ),
+        ({"waves": WAVES}, {"settings": {"choose": "variance", "max_labels": 2}}, "jobs.code: choose: variance run a potential"),
     ],
 )
 def test_what_is_refused_before_anything_runs(build, strategies, given, message):
+    if "settings" in given:
+        given["settings"] = Dict(StrategyList(strategies=strategies, **given["settings"]).model_dump())
     with pytest.raises(ValueError, match=message):
         build(strategies, **given)
 
@@ -148,6 +246,10 @@ def test_what_is_refused_before_anything_runs(build, strategies, given, message)
 def test_elements_that_the_potential_does_not_know(build, potential, python_code):
     with pytest.raises(ValueError, match=r"strategies\.hot: the potential knows Si, but not Cu"):
         build({"hot": MD}, crystals=crystals(copper=bulk("Cu")), potential=potential, jobs={"code": python_code})
+    given = StrategyList(strategies={"atoms": {"kind": "isolated_atoms"}}, relax={"by": "potential"})
+    copper = {"settings": Dict(given.model_dump()), "crystals": crystals(copper=bulk("Cu")), "jobs": {"code": python_code}}
+    with pytest.raises(ValueError, match=r"relax: the potential knows Si, but the frames contain Cu"):
+        build({}, potential=potential, **copper)
     with pytest.raises(ValueError, match=r"strategies\.hot: md needs a potential, got none"):
         build({"hot": MD}, jobs={"code": python_code})
 

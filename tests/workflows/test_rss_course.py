@@ -285,7 +285,11 @@ def test_a_user_ends_the_generations(campaign_codes, text, tmp_path):
         ("  fit:", "  crystals: {number: 3}\n  fit:", "settings.crystals: needs files of crystals"),
         ("  fit:", "  max_generations: 0\n  fit:", "settings.max_generations: Input should be greater than 0"),
         ("  fit:", "  crystals: {volume: [1.1, 0.9]}\n  fit:", "settings.crystals.volume: volume is .1.1, 0.9."),
-        ("seed: 11", "seed: 11\nstart: {database: [nothing]}", "start.database.0: no dataset or campaign 'nothing'"),
+        (
+            "seed: 11",
+            "seed: 11\nstart: {database: [nothing]}",
+            "start.database.0: no dataset, .* 'nothing'",
+        ),
     ],
 )
 def test_bad_beginnings_are_refused_with_their_place(campaign_codes, text, tmp_path, old, new, message):
