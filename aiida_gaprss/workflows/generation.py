@@ -95,7 +95,7 @@ class GenerationWorkChain(RestartingWorkChain):
             return self.exit_codes.ERROR_CELLS.format(stage=self.stage, message=error)
         self.ctx.relax_settings = self.recipe.relax
         operators = operators_of(self.ctx.cells.get_frames())
-        varied = f"; by variation of what has been found: {operators}" if operators else ""
+        varied = f"; of the evolutionary ones: {operators}" if operators else ""
         self.report(f"generation {self.ctx.generation}: {self.ctx.cells.n_frames} new random cells{varied}")
         return None
 

@@ -190,6 +190,8 @@ class SearchWorkChain(RestartingWorkChain):
         self.ctx.relaxed, self.ctx.summaries, self.ctx.failures = {}, {}, {}
         where = f"at {settings.pressure_GPa:g} GPa, seed {self.inputs.seed.value}"
         self.report(f"{settings.attempts} attempts in {len(settings.counts())} jobs {where}")
+        if self.varies and self.inputs.max_concurrent > 1:
+            self.report("one job at a time: evolutionary cells are made of what the jobs before have found")
 
     def has_jobs(self) -> bool:
         """Tell whether there is something left to do."""
@@ -220,7 +222,7 @@ class SearchWorkChain(RestartingWorkChain):
         number = Int(int(key.rpartition("_")[2]))
         cells = batch_of_cells(settings, name, number, self.inputs.seed, metadata=metadata, **self.parents(key))
         if operators := operators_of(cells.get_frames()):
-            self.report(f"{key}: cells by variation of what has been found: {operators}")
+            self.report(f"{key}: of the evolutionary cells: {operators}")
         return cells
 
     @property
@@ -231,7 +233,7 @@ class SearchWorkChain(RestartingWorkChain):
 
     def parents(self, key: str) -> dict[str, Dataset]:
         """Return what cells of a batch are varied from: the lowest of what the batches before have found, if there is any."""
-        batches = [name for name in self.ctx.relaxed if name.startswith("batch_")]
+        batches = sorted(name for name in self.ctx.relaxed if name.startswith("batch_"))
         if not self.varies or not batches:
             return {}
         if batches[-1] != self.ctx.get("seen"):

@@ -87,7 +87,7 @@ def test_the_second_varies_what_the_first_has_found(evolved):
         assert parent.get_volume() / len(parent) * 0.5 < atoms.get_volume() / len(atoms)
         assert {"seed", "pressure_GPa", "origin", "generation"} <= set(atoms.info)
     (told,) = (text for text in messages(evolved) if "generation 2: 9 new random cells" in text)
-    assert "by variation of what has been found" in told
+    assert "; of the evolutionary ones: " in told
     for operator, number in kinds([a for a in cells if "parameters" in a.info]).items():
         assert f"{operator} {number}" in told
 
@@ -147,4 +147,5 @@ def test_a_search_goes_on_from_what_its_batches_have_found(run, diamond_folder, 
         assert {a.info["parent"] for a in cells if "parent" in a.info} <= set(known)
         assert any("parent" in a.info for a in cells)
     assert called(node, "parents_batch_002").inputs.before.uuid == called(node, "parents_batch_001").outputs.result.uuid
-    assert any("batch_001: cells by variation of what has been found: " in text for text in messages(node))
+    assert any("one job at a time: evolutionary cells" in text for text in messages(node))
+    assert any("batch_001: of the evolutionary cells: " in text for text in messages(node))
