@@ -14,10 +14,12 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field, model_validator
 
+from aiida_gaprss import frames as fr
 from aiida_gaprss.settings.model import CopyCount, Model, Positive, PositiveOrZero
 from aiida_gaprss.strategies.base import CampaignFormula
 from aiida_gaprss.strategies.seeds import ByComposition
 from aiida_gaprss.structures.building import child_seeds
+from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.compositions import Weights
 from aiida_gaprss.structures.random_cells import CellSpec
 from aiida_gaprss.structures.variation import Operator, child_of, generator, heredity, permutation, standardised, strain
@@ -80,8 +82,9 @@ class EvolutionarySeed(ByComposition):
         cell that could not be made of parents is random, and its ``parameters`` says so.
 
         :param parents: lowest first, each with its ``frame_id``; those that do not suit are passed over.
-        :raises RandomCellError: if a random cell cannot be made.
+        :raises RandomCellError: if a random cell cannot be made, or a parent is no crystal.
         """
+        _check(parents)
         spec = self.spec(formula)
         allowed = _allowed(spec)
         suited = [atoms for atoms in parents if _counts(atoms) in allowed][: self.population]
@@ -146,6 +149,21 @@ class _Litter:
         if operator != "heredity":
             return [first]
         return [first, _ranked([i for i, key in enumerate(self.keys) if key == self.keys[first] and i != first], rng)]
+
+
+def _check(parents: Sequence[Atoms]) -> None:
+    """Refuse parents that no library can be given.
+
+    :raises RandomCellError: with the name of the parent.
+    """
+    for index, atoms in enumerate(parents):
+        name = atoms.info.get("frame_id")
+        if name is None:
+            raise RandomCellError(f"parent {index} ({atoms.symbols}) has no frame_id, by which its children could name it")
+        try:
+            fr.check(atoms, f"parent {name}")
+        except fr.FrameError as error:
+            raise RandomCellError(str(error)) from error
 
 
 def _ranked(choices: Sequence[int], rng: np.random.RandomState) -> int:

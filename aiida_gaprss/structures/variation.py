@@ -13,18 +13,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import spglib
 from ase import Atoms
+from ase_ga.cutandsplicepairing import CutAndSplicePairing
+from ase_ga.standardmutations import PermutationMutation, StrainMutation
+from ase_ga.utilities import CellBounds
 
 from aiida_gaprss.structures.building import DECIMALS, STEPS, Assembly, Body, minimum_of
 from aiida_gaprss.structures.checks import Separations
 from aiida_gaprss.structures.packing import OutOfWork, TooWide, Work, push_apart
 from aiida_gaprss.structures.packing import separations as distances
 from aiida_gaprss.structures.spacegroups import Site, primitive_operations
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from ase_ga.cutandsplicepairing import CutAndSplicePairing
-    from ase_ga.standardmutations import PermutationMutation, StrainMutation
-    from ase_ga.utilities import CellBounds
 
 #: Part of their separation down to which two atoms of a child may be near, and are pushed apart; nearer ones refuse it.
 LOOSE = 0.7

@@ -261,6 +261,27 @@ def test_children_that_cannot_be_made_are_counted():
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda atoms: atoms.positions.__setitem__((1, 0), np.nan),
+            "parent found-1.*positions have a value",
+        ),
+        (lambda atoms: atoms.cell.__setitem__((0, 0), np.inf), "parent found-1.*cell has a value that is not a finite"),
+        (lambda atoms: atoms.set_cell([[1, 0, 0], [2, 0, 0], [0, 0, 1]]), "parent found-1.*cell is missing or flat"),
+        (lambda atoms: atoms.set_pbc([True, True, False]), "parent found-1.*is not periodic"),
+        (lambda atoms: atoms.info.pop("frame_id"), r"parent 1 \(Si8\) has no frame_id"),
+    ],
+    ids=["position", "cell", "flat", "not periodic", "no name"],
+)
+def test_parents_that_are_no_crystals(change, message):
+    parents = found(bulk("Si", cubic=True), bulk("Si", cubic=True))
+    change(parents[1])
+    with pytest.raises(RandomCellError, match=message):
+        children("Si", 1, parents=parents)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"shares": {"heredity": 0, "permutation": 0, "strain": 0}}, "all shares are 0, expected one above"),
