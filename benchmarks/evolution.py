@@ -33,7 +33,7 @@ OPERATIONS = [1, 2, 4, 8]
 
 #: eV/atom above the ground state up to which it has been found; up to which end points are relaxed further, to see; cells of a
 #: generation.
-TOLERANCE, NEAR, GENERATION = 0.0003, 0.004, 30
+TOLERANCE, NEAR, GENERATION = 0.001, 0.004, 30
 
 #: Numbers of cells of each kind, of the first generation and of those that follow.
 ARMS = {
@@ -78,16 +78,16 @@ def relaxed(cells: list[Atoms], fmax: float = 0.05) -> Iterator[Atoms | None]:
 
 
 def ground_state() -> Atoms:
-    """Return D0_19 (P6_3/mmc, as Ni3Sn), relaxed: the lowest that 200 symmetric cells of 4, 8 and 12 atoms have found.
+    """Return D0_a (Pmmn, as the orthorhombic Cu3Ti), relaxed: the lowest that any search of ours has found.
 
-    D0_22 lies 0.4, L1_2 1.5 meV/atom higher.
+    D0_19 lies 1.3, D0_22 1.7 and L1_2 2.8 meV/atom higher.
     """
-    places = [(1 / 3, 2 / 3, 0.25), (0.833, 0.666, 0.25)]
-    atoms = crystal(["Pt", "Cu"], places, spacegroup=194, cellpar=[5.3, 5.3, 4.3, 90, 90, 120])
-    atoms.info = {"frame_id": "D0_19"}
+    places = [(0, 0, 0.664), (0, 0.5, 0.674), (0, 0.25, 0.165)]
+    atoms = crystal(["Pt", "Cu", "Cu"], places, spacegroup=59, cellpar=[4.23, 5.19, 4.49, 90, 90, 90])
+    atoms.info = {"frame_id": "D0_a"}
     (end,) = relaxed([atoms], fmax=0.001)
     assert end is not None
-    assert symmetry(end)[1] == "P6_3/mmc"
+    assert symmetry(end)[1] == "Pmmn"
     return end
 
 
