@@ -38,7 +38,7 @@ INFO_KEYS: dict[str, str] = {
     "config_type": "kind of configuration, as gap_fit understands it",
     "generation": "generation of the search that made the frame",
     "origin": "uuid of the process that made the frame",
-    "parent": "frame_id of the frame it was relaxed from, or with which its trajectory began",
+    "parent": "frame_id of the frame it was relaxed from or made of, or with which its trajectory began",
     "parameters": "what its strategy has chosen for the frame, in words",
     "step": "step of the relaxation or trajectory at which it was taken",
     "potential": "uuid of the potential that drove the relaxation or trajectory",

@@ -102,12 +102,12 @@ def symmetry(atoms: Atoms, symprec: float = 0.05) -> tuple[int, str, int]:
 class EndPoint:
     """A relaxed frame with the numbers that decide most comparisons; energy, enthalpy in eV/atom, volume in Å³/atom."""
 
-    def __init__(self, atoms: Atoms, index: int, pressure: float) -> None:
+    def __init__(self, atoms: Atoms, index: int, pressure: float, prefix: str = PREDICTION) -> None:
         self.atoms = atoms
         self.index = index
         self.formula = reduced_formula(atoms)
         self.volume = abs(float(atoms.cell.volume)) / len(atoms)
-        self.energy = float(atoms.info[f"{PREDICTION}_energy"]) / len(atoms)
+        self.energy = float(atoms.info[f"{prefix}_energy"]) / len(atoms)
         self.enthalpy = self.energy + pressure * units.GPa * self.volume
         self.status = str(atoms.info.get("relax_status", "unknown"))
         self.converged = self.status == CONVERGED
@@ -132,24 +132,24 @@ class EndPoint:
         )
 
 
-def _is_relaxed(atoms: Atoms) -> bool:
+def _is_relaxed(atoms: Atoms, prefix: str = PREDICTION) -> bool:
     return (
-        f"{PREDICTION}_energy" in atoms.info
+        f"{prefix}_energy" in atoms.info
         and not frames_.is_isolated_atom(atoms)
         and atoms.info.get("relax_status") not in NOT_RELAXED
     )
 
 
-def common_pressure(frames: Iterable[Atoms]) -> float:
+def common_pressure(frames: Iterable[Atoms], prefix: str = PREDICTION) -> float:
     """Return the ``pressure_GPa`` that all relaxed ones of ``frames`` share, or 0 if they differ."""
-    pressures = {float(a.info.get("pressure_GPa", 0.0)) for a in frames if _is_relaxed(a)}
+    pressures = {float(a.info.get("pressure_GPa", 0.0)) for a in frames if _is_relaxed(a, prefix)}
     return pressures.pop() if len(pressures) == 1 else 0.0
 
 
-def end_points(frames: Iterable[Atoms], pressure_GPa: float) -> list[EndPoint]:
+def end_points(frames: Iterable[Atoms], pressure_GPa: float, prefix: str = PREDICTION) -> list[EndPoint]:
     """Return the frames that are end points of relaxations, with their enthalpies at a pressure (see :func:`unique_minima`)."""
-    relaxed = filter(_is_relaxed, frames)
-    return [EndPoint(atoms, index, pressure_GPa) for index, atoms in enumerate(relaxed)]
+    relaxed = (atoms for atoms in frames if _is_relaxed(atoms, prefix))
+    return [EndPoint(atoms, index, pressure_GPa, prefix) for index, atoms in enumerate(relaxed)]
 
 
 def same_structure(first: EndPoint, second: EndPoint) -> bool:
@@ -163,6 +163,7 @@ def unique_minima(
     limit: int | None = 50,
     pressure_GPa: float | None = None,
     symprec: float = 0.05,
+    prefix: str = PREDICTION,
 ) -> list[Minimum]:
     """Return the distinct structures among relaxed ``frames``, sorted by the potential's enthalpy per atom.
 
@@ -176,9 +177,11 @@ def unique_minima(
     :param pressure_GPa: the pressure at which enthalpies are compared. By default the one that all frames were relaxed at,
         or 0 if they differ: the enthalpies at different pressures cannot be ranked, the energies can.
     :param symprec: see :func:`symmetry`.
+    :param prefix: whose energies count: ``PRED``, or ``REF``, the reference's; they are called predicted in what is returned.
     """
     frames = list(frames)
-    candidates = end_points(frames, common_pressure(frames) if pressure_GPa is None else pressure_GPa)
+    pressure = common_pressure(frames, prefix) if pressure_GPa is None else pressure_GPa
+    candidates = end_points(frames, pressure, prefix)
     zero = _zero(candidates)
     for candidate in candidates:
         candidate.excess = zero.above(candidate.atoms)

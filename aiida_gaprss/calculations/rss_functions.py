@@ -15,6 +15,7 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.convergence import low_end_points, progress
 from aiida_gaprss.analysis.hull import hull_weights
 from aiida_gaprss.analysis.minima import Minimum, ranked_by_reference
+from aiida_gaprss.analysis.parents import lowest_parents
 from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.calculations.common import frames_of, named, process_uuid
 from aiida_gaprss.campaign import stages
@@ -41,6 +42,7 @@ def _cells(
     nodes: Mapping[str, Dataset],
     weights: Weights | None = None,
     whole: bool = False,
+    parents: Sequence[Atoms] = (),
     **info: Any,
 ) -> list[Atoms]:
     """Return random cells; those of a kind that buildcell has made are among ``nodes`` as ``built_<kind>``.
@@ -52,7 +54,7 @@ def _cells(
     for kind, count in counts.items():
         built = nodes.get(stages.named(stages.BUILT, kind))
         if built is None:
-            made = partial(_made, settings, kind, seed, weights)
+            made = partial(_made, settings, kind, seed, weights, parents)
             cells = made(count) if factor is None else _whole(made, kind, count, factor)
         else:
             cells = _bound(built.get_frames(), factor)
@@ -69,8 +71,10 @@ def _bound(cells: Sequence[Atoms], factor: float | None) -> list[Atoms]:
     return [atoms for atoms in cells if factor is None or not alone(atoms, factor).any()]
 
 
-def _made(settings: RssSettings, kind: str, seed: int, weights: Weights | None, count: int) -> list[Atoms]:
-    return make_cells(settings.seeds, settings.formula, {kind: count}, seed, weights)
+def _made(
+    settings: RssSettings, kind: str, seed: int, weights: Weights | None, parents: Sequence[Atoms], count: int
+) -> list[Atoms]:
+    return make_cells(settings.seeds, settings.formula, {kind: count}, seed, weights, parents)
 
 
 def _whole(made: Callable[[int], list[Atoms]], kind: str, count: int, factor: float) -> list[Atoms]:
@@ -155,9 +159,22 @@ def known_crystals(**nodes: Dataset) -> Dataset:
 
 
 @calcfunction
-def random_cells_under_pressure(settings: Dict, name: Str, generation: Int, seed: Int, **nodes: Dataset) -> Dataset:
+def parents_of_cells(settings: Dict, generation: Int, **database: Dataset) -> Dataset:
+    """Return the relaxed cells of the database that the cells of a generation are varied from, lowest reference energy first."""
+    model = RssSettings(**settings.get_dict())
+    kinds = [model.seeds[name] for name in model.recipe(generation.value).cells]
+    parents = lowest_parents(frames_of(database), kinds, model.formula, fr.REFERENCE)
+    level = joined(database[name].level for name in sorted(database))
+    return named(Dataset(parents, level_of_theory=level), "parents of new cells")
+
+
+@calcfunction
+def random_cells_under_pressure(
+    settings: Dict, name: Str, generation: Int, seed: Int, parents: Dataset | None = None, **nodes: Dataset
+) -> Dataset:
     """Make the random cells of a generation, each with a random external pressure.
 
+    :param parents: what cells of kinds that vary structures are made of, lowest first.
     :param nodes: ``built_…``: cells that buildcell has made of a kind of seed; the others are labelled frames, when compositions
         are drawn toward their convex hull.
     """
@@ -172,7 +189,17 @@ def random_cells_under_pressure(settings: Dict, name: Str, generation: Int, seed
         def weights(counts: Mapping[str, int]) -> float:
             return known.get(formula_text(counts), 1.0)
 
-    frames = _cells(model, dict(recipe.cells), f"{name.value}-g{number}", seed.value, nodes, weights, generation=number)
+    known_structures = parents.get_frames() if parents is not None else []
+    frames = _cells(
+        model,
+        dict(recipe.cells),
+        f"{name.value}-g{number}",
+        seed.value,
+        nodes,
+        weights,
+        parents=known_structures,
+        generation=number,
+    )
     for atoms, pressure in zip(
         frames, recipe.pressure.draw(len(frames), stage_seed(seed.value, number, "pressure")), strict=True
     ):

@@ -12,6 +12,7 @@ from aiida.orm import Dict, Int, Str
 from ase import Atoms
 
 from aiida_gaprss.analysis.minima import unique_minima
+from aiida_gaprss.analysis.parents import lowest_parents
 from aiida_gaprss.analysis.targets import find, names_of
 from aiida_gaprss.calculations.common import named, process_uuid
 from aiida_gaprss.campaign.search import DiagnosticSearchSettings
@@ -21,11 +22,28 @@ from aiida_gaprss.structures.seeding import stage_seed
 
 
 @calcfunction
-def batch_of_cells(settings: Dict, name: Str, batch: Int, seed: Int) -> Dataset:
-    """Make the random cells of a batch, its kinds of seeds in random order, so that the first attempts are like the others."""
+def parents_of_batch(settings: Dict, relaxed: Dataset, before: Dataset | None = None) -> Dataset:
+    """Return the relaxed cells that those of a batch are varied from, lowest enthalpy first.
+
+    :param relaxed: of the batch before; ``before``: the parents of that.
+    """
+    model = DiagnosticSearchSettings(**settings.get_dict())
+    frames = [*(before.get_frames() if before is not None else []), *relaxed.get_frames()]
+    kinds = [model.seeds[name] for name in model.cells]
+    parents = lowest_parents(frames, kinds, model.formula, pressure_GPa=model.pressure_GPa)
+    return named(Dataset(parents, level_of_theory="unlabelled"), "parents of new cells")
+
+
+@calcfunction
+def batch_of_cells(settings: Dict, name: Str, batch: Int, seed: Int, parents: Dataset | None = None) -> Dataset:
+    """Make the random cells of a batch, its kinds of seeds in random order, so that the first attempts are like the others.
+
+    :param parents: what cells of kinds that vary structures are made of, lowest first.
+    """
     model = DiagnosticSearchSettings(**settings.get_dict())
     counts = model.counts()[batch.value]
-    cells = make_cells(model.seeds, model.formula, counts, stage_seed(seed.value, batch.value, "cells"))
+    known = parents.get_frames() if parents is not None else []
+    cells = make_cells(model.seeds, model.formula, counts, stage_seed(seed.value, batch.value, "cells"), parents=known)
     order = np.random.default_rng(stage_seed(seed.value, batch.value, "order")).permutation(len(cells))
     frames = [cells[i] for i in order]
     for number, atoms in enumerate(frames):

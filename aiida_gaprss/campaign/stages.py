@@ -18,7 +18,7 @@ DATABASE, CRYSTALS, SEARCH, REFINE, INITIAL = "database", "crystals", "search", 
 FINAL = "final"
 
 #: Stages, in the order of a generation.
-INITIAL_CELLS, CELLS, BUILDCELL = "initial_cells", "cells", "buildcell"
+INITIAL_CELLS, PARENTS, CELLS, BUILDCELL = "initial_cells", "parents", "cells", "buildcell"
 RELAX, DESCRIBE, VARIANCES, SELECT, LABEL = "relax", "describe", "variances", "select", "label"
 FIT, FINAL_FIT, LOW_MINIMA, EVALUATE, PROGRESS = "fit", "final_fit", "low_minima", "evaluate", "progress"
 #: Stages of the last search.

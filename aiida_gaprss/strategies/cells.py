@@ -42,6 +42,11 @@ class CellStrategy(Strategy):
     """
 
     @property
+    def most_parents(self) -> int:
+        """How many of the structures found so far its cells are made of at most (see :meth:`cells_from`); 0: of none."""
+        return 0
+
+    @property
     def of_campaign(self) -> bool:
         """Whether all cells have the composition of the campaign."""
         return False
@@ -103,6 +108,20 @@ class CellStrategy(Strategy):
             spec = spec.weighted(weights)
         return [self.cell(spec, child) for child in child_seeds(seed, n)]
 
+    def suits(self, atoms: Atoms, formula: CampaignFormula) -> bool:
+        """Tell whether a structure can be one of the parents of its cells."""
+        return False
+
+    def cells_from(
+        self, parents: Sequence[Atoms], formula: CampaignFormula, n: int, seed: int, weights: Weights | None = None
+    ) -> list[Atoms]:
+        """Return ``n`` cells as :meth:`cells`; of a kind with :attr:`most_parents`, by variation of these.
+
+        :param parents: structures that have been found, lowest first.
+        :raises RandomCellError: if a cell cannot be made.
+        """
+        return self.cells(formula, n, seed, weights)
+
 
 #: One kind of random cells, of those that are installed; without ``kind``, ``random``.
 Seed: TypeAlias = Annotated[SerializeAsAny[CellStrategy], BeforeValidator(by_kind(STRATEGIES, CellStrategy, "random"))]
@@ -114,13 +133,15 @@ def make_cells(
     counts: Mapping[str, int],
     seed: int,
     weights: Weights | None = None,
+    parents: Sequence[Atoms] = (),
 ) -> list[Atoms]:
     """Return ``counts[kind]`` cells of every kind of seed, in that order; those of one kind do not depend on the others.
 
+    :param parents: structures that have been found, lowest first, for kinds that vary them.
     :param weights: of reduced compositions (``CuLi2``, elements in alphabetical order), where the seed leaves them open.
     :raises RandomCellError: if a cell cannot be made.
     """
     cells: list[Atoms] = []
     for kind, count in counts.items():
-        cells += kinds[kind].cells(formula, count, stage_seed(seed, 0, kind), weights)
+        cells += kinds[kind].cells_from(parents, formula, count, stage_seed(seed, 0, kind), weights)
     return cells

@@ -51,10 +51,9 @@ Numbers: TypeAlias = Annotated[
 ]
 
 
-class RandomSeed(CellStrategy):
-    """Random cells (see ``structures.random_cells.CellSpec``)."""
+class ByComposition(CellStrategy):
+    """Cells by their composition, volume and separations (see ``structures.random_cells.CellSpec``)."""
 
-    kind: Literal["random"] = "random"
     formula: dict[str, Numbers] | None = Field(
         None,
         description="atoms per formula unit; or ranges of atoms per cell for all elements (Li: [0, 8]); default: the campaign's",
@@ -88,6 +87,12 @@ class RandomSeed(CellStrategy):
             min_separation=self.min_separation,
             n_operations=tuple(self.n_operations),
         )
+
+
+class RandomSeed(ByComposition):
+    """Random cells (see ``structures.random_cells.CellSpec``)."""
+
+    kind: Literal["random"] = "random"
 
 
 class AirssSeed(CellStrategy):

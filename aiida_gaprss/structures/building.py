@@ -278,7 +278,7 @@ def _built(recipe: Recipe, rng: np.random.Generator, work: Work) -> Atoms | None
             bodies.append(Body(place, (symbol,), np.zeros((1, 3)), turns=False))
             left -= len(place.members)
     assembly = Assembly(operations, lattice, bodies)
-    minimum = _minimum(assembly.symbols, recipe.separations)
+    minimum = minimum_of(assembly.symbols, recipe.separations)
     symmetry = (len(operations), recipe.space_group)
     if recipe.jitter is not None:
         if not push_apart(assembly, lattice, minimum, STEPS, work):
@@ -322,7 +322,7 @@ def _lattice(
     return lattice, operations.in_basis(np.rint(lattice @ np.linalg.inv(primitive)))
 
 
-def _minimum(symbols: Sequence[str], table: Separations) -> np.ndarray:
+def minimum_of(symbols: Sequence[str], table: Separations) -> np.ndarray:
     """Return the minimum separation (Å) of all atoms, shape (n, n)."""
     names = sorted(set(symbols))
     index = np.array([names.index(symbol) for symbol in symbols])

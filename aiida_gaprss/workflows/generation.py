@@ -21,6 +21,7 @@ from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.calculations.rss_functions import (
     low_minima,
     measure_progress,
+    parents_of_cells,
     random_cells_under_pressure,
     select_frames,
 )
@@ -30,6 +31,7 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.models.base import BaseFit
 from aiida_gaprss.models.splits import stratified
 from aiida_gaprss.models.training import absurd
+from aiida_gaprss.strategies.evolution import operators_of
 from aiida_gaprss.strategies.seeds import AirssSeed
 from aiida_gaprss.structures.checks import RandomCellError
 from aiida_gaprss.structures.seeding import stage_seed
@@ -76,7 +78,7 @@ class GenerationWorkChain(RestartingWorkChain):
         return out
 
     def make_cells(self) -> ExitCode | None:
-        """Make new random cells, each with a random pressure."""
+        """Make new random cells, each with a random pressure; some kinds vary what has been found."""
         known = self.ctx.datasets if self.recipe.hull_bias is not None else {}
         try:
             self.ctx.cells = random_cells_under_pressure(
@@ -86,13 +88,23 @@ class GenerationWorkChain(RestartingWorkChain):
                 self.seed("cells"),
                 metadata=self.called(stages.CELLS),
                 **known,
+                **self.parents(),
                 **self.built_cells(),
             )
         except (RandomCellError, HullError) as error:
             return self.exit_codes.ERROR_CELLS.format(stage=self.stage, message=error)
         self.ctx.relax_settings = self.recipe.relax
-        self.report(f"generation {self.ctx.generation}: {self.ctx.cells.n_frames} new random cells")
+        operators = operators_of(self.ctx.cells.get_frames())
+        varied = f"; of the evolutionary ones: {operators}" if operators else ""
+        self.report(f"generation {self.ctx.generation}: {self.ctx.cells.n_frames} new random cells{varied}")
         return None
+
+    def parents(self) -> dict[str, Dataset]:
+        """Return what kinds of cells that vary structures make children of; nothing, if there is no such kind."""
+        if not any(self.settings.seeds[kind].most_parents for kind in self.recipe.cells):
+            return {}
+        settings, generation = self.inputs.settings, Int(self.ctx.generation)
+        return {"parents": parents_of_cells(settings, generation, metadata=self.called(stages.PARENTS), **self.ctx.datasets)}
 
     def relax(self) -> None:
         """Relax the cells with the last potential."""

@@ -13,7 +13,13 @@ from pydantic import ValidationError
 from aiida_gaprss.analysis.hull import reduced_formula
 from aiida_gaprss.analysis.targets import in_words, names_of
 from aiida_gaprss.calculations.relax import RelaxCalculation, check_potential
-from aiida_gaprss.calculations.search_functions import batch_of_cells, given_cells, search_results, search_summary
+from aiida_gaprss.calculations.search_functions import (
+    batch_of_cells,
+    given_cells,
+    parents_of_batch,
+    search_results,
+    search_summary,
+)
 from aiida_gaprss.campaign.file import DEFAULT_PROTOCOL
 from aiida_gaprss.campaign.search import DiagnosticSearchSettings
 from aiida_gaprss.campaign.settings import RssSettings, complete
@@ -22,6 +28,7 @@ from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.settings.model import model_validator_for
 from aiida_gaprss.settings.protocols import merged
 from aiida_gaprss.strategies.cells import make_cells
+from aiida_gaprss.strategies.evolution import operators_of
 from aiida_gaprss.structures.compositions import reduced, text
 from aiida_gaprss.workflows.asks import hard_core
 from aiida_gaprss.workflows.inputs import Code, node_of, search_inputs
@@ -84,7 +91,8 @@ def expose_relaxations(spec: Any) -> None:
 class SearchWorkChain(RestartingWorkChain):
     """Relax random cells with a potential, and tell the distinct minima and whether given structures are among them.
 
-    Cells come in batches, each one job. What a batch that ends early has not finished goes into another job; what is left when
+    Cells come in batches, each one job; those of kinds that vary structures are made of what earlier batches have found, and
+    then there is one job at a time. What a batch that ends early has not finished goes into another job; what is left when
     that fails, too, is counted, and the rest goes on.
     """
 
@@ -177,6 +185,8 @@ class SearchWorkChain(RestartingWorkChain):
         self.ctx.relaxed, self.ctx.summaries, self.ctx.failures = {}, {}, {}
         where = f"at {settings.pressure_GPa:g} GPa, seed {self.inputs.seed.value}"
         self.report(f"{settings.attempts} attempts in {len(settings.counts())} jobs {where}")
+        if self.varies and self.inputs.max_concurrent > 1:
+            self.report("one job at a time: evolutionary cells are made of what the jobs before have found")
 
     def has_jobs(self) -> bool:
         """Tell whether there is something left to do."""
@@ -184,7 +194,7 @@ class SearchWorkChain(RestartingWorkChain):
 
     def run_jobs(self) -> None:
         """Make the next cells and submit their relaxations; cells that cannot be made are a failed job."""
-        number = self.inputs.max_concurrent
+        number = 1 if self.varies else self.inputs.max_concurrent
         self.ctx.running, self.ctx.queue = self.ctx.queue[:number], self.ctx.queue[number:]
         for key in self.ctx.running:
             try:
@@ -204,7 +214,29 @@ class SearchWorkChain(RestartingWorkChain):
         metadata = {"call_link_label": f"cells_{key}"}
         if key in ("targets", "again"):
             return given_cells(settings, name, Str(key.rstrip("s")), self.inputs[key], metadata=metadata)
-        return batch_of_cells(settings, name, Int(int(key.rpartition("_")[2])), self.inputs.seed, metadata=metadata)
+        number = Int(int(key.rpartition("_")[2]))
+        cells = batch_of_cells(settings, name, number, self.inputs.seed, metadata=metadata, **self.parents(key))
+        if operators := operators_of(cells.get_frames()):
+            self.report(f"{key}: of the evolutionary cells: {operators}")
+        return cells
+
+    @property
+    def varies(self) -> bool:
+        """Tell whether there are cells of a kind that varies structures."""
+        settings = self.settings
+        return any(settings.seeds[kind].most_parents for kind in settings.cells)
+
+    def parents(self, key: str) -> dict[str, Dataset]:
+        """Return what cells of a batch are varied from: the lowest of what the batches before have found, if there is any."""
+        batches = sorted(name for name in self.ctx.relaxed if name.startswith("batch_"))
+        if not self.varies or not batches:
+            return {}
+        if batches[-1] != self.ctx.get("seen"):
+            more: dict[str, Any] = {"metadata": {"call_link_label": f"parents_{key}"}}
+            more |= {"before": self.ctx.population} if "population" in self.ctx else {}
+            self.ctx.population = parents_of_batch(self.inputs.settings, self.ctx.relaxed[batches[-1]], **more)
+            self.ctx.seen = batches[-1]
+        return {"parents": self.ctx.population}
 
     def inspect_jobs(self) -> None:
         """Keep what the jobs have finished."""

@@ -99,6 +99,22 @@ def occupancy() -> None:
     )
 
 
+def evolutionary() -> None:
+    """Two parents, layers of copper and platinum and a rock salt of them, and children of these."""
+    layers = bulk("Cu", "fcc", 3.8, cubic=True).repeat((1, 1, 2))
+    salt = bulk("CuPt", "rocksalt", 4.78, cubic=True)
+    layers.symbols = ["Pt" if round(height / 1.9) % 2 else "Cu" for height in layers.positions[:, 2]]
+    for name, atoms in (("layers", layers), ("rock salt", salt)):
+        atoms.info["frame_id"] = name
+    kind = {"kind": "evolutionary", "n_atoms": [8], "min_separation": 2.1, "volume_per_atom": [11, 18]}
+    cells = [("layers", layers), ("rock salt", salt)]
+    for operator in ("heredity", "permutation", "strain"):
+        shares = {**dict.fromkeys(("heredity", "permutation", "strain"), 0.0), operator: 1.0}
+        (child,) = strategy_of({**kind, "shares": shares}).cells_from([layers, salt], {"Cu": 1, "Pt": 1}, 1, 4)
+        cells.append((child.info["parameters"].replace(" and ", "\nand "), child))
+    draw("evolutionary", [(title, atoms) for title, atoms in cells], "-80x,15y", radii=0.5)
+
+
 if __name__ == "__main__":
-    for picture in (nondiagonal, displacements, strained, bain, occupancy):
+    for picture in (nondiagonal, displacements, strained, bain, occupancy, evolutionary):
         picture()

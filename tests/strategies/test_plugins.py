@@ -27,8 +27,8 @@ from aiida_gaprss.workflows.search import validate_search
 
 PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
 OURS = [
-    *("airss", "antisites", "bain", "dimers", "displacements", "distort", "fragments", "interstitials", "isolated_atoms", "md"),
-    *("melt_quench", "nondiagonal", "occupancy", "random", "rattled", "slabs", "strained", "vacancies"),
+    *("airss", "antisites", "bain", "dimers", "displacements", "distort", "evolutionary", "fragments", "interstitials"),
+    *("isolated_atoms", "md", "melt_quench", "nondiagonal", "occupancy", "random", "rattled", "slabs", "strained", "vacancies"),
 ]
 HALF = """\
 data_half
@@ -89,13 +89,14 @@ def reads(campaign_text, settings, tmp_path):
 
 def test_ours_are_installed():
     assert kinds_of(STRATEGIES, Strategy) == OURS
-    assert kinds_of(STRATEGIES, CellStrategy) == ["airss", "fragments", "random"]
+    assert kinds_of(STRATEGIES, CellStrategy) == ["airss", "evolutionary", "fragments", "random"]
 
 
 @pytest.mark.parametrize(
     ("settings", "number", "types"),
     [
         ({"kind": "random", "n_atoms": [4]}, 1, {"random"}),
+        ({"kind": "evolutionary", "n_atoms": [4]}, 1, {"random"}),
         ({"kind": "airss", "text": "#VARVOL=20\n#SPECIES=Si\n#NFORM=2\n#MINSEP=1.7\n"}, 1, {"random"}),
         ({"kind": "fragments", "fragment": "1\nProperties=species:S:1:pos:R:3\nSi 0 0 0", "n_fragments": [2, 4]}, 1, {"random"}),
         ({"kind": "dimers", "points": 4}, 3 * 4, {"dimer"}),
@@ -225,7 +226,7 @@ def test_faults_have_their_line(of_page, campaign_text, tmp_path):
     found = {fault.where.removeprefix("settings.seeds."): fault for fault in caught.value.faults}
     assert set(found) == {"random.n_atoms.0", "random.part", "crowded", "other.kind", "pairs.kind"}
     assert found["other.kind"].message.startswith(
-        "kind is 'dens', expected one of airss, dense, fragments, random (installed for"
+        "kind is 'dens', expected one of airss, dense, evolutionary, fragments, random (installed for"
     )
     assert "dimers (aiida_gaprss.strategies.dimers:Dimers) is no CellStrategy; others are airss" in found["pairs.kind"].message
     lines = text.splitlines()
@@ -313,7 +314,9 @@ def test_a_kind_that_was_uninstalled(campaign_text, tmp_path):
     settings["seeds"]["random"] = {"kind": "dense", "n_atoms": [4]}
     with pytest.raises(ValidationError) as caught:
         RssSettings(**settings)
-    assert in_words(caught.value).startswith("seeds.random.kind: kind is 'dense', expected one of airss, fragments, random")
+    assert in_words(caught.value).startswith(
+        "seeds.random.kind: kind is 'dense', expected one of airss, evolutionary, fragments, random"
+    )
 
 
 def test_cells_made_in_another_way(other_strategies):

@@ -168,7 +168,7 @@ def test_a_seed_without_kind_is_random():
     [
         ({"n_atoms": 2}, ("n_atoms",), "Input should be a valid list (got 2)"),
         ({"n_atom": [2]}, ("n_atom",), "unknown key"),
-        ({"kind": "airs"}, ("kind",), "kind is 'airs', expected one of airss, fragments, random (installed for"),
+        ({"kind": "airs"}, ("kind",), "kind is 'airs', expected one of airss, evolutionary, fragments, random (installed for"),
         (3, (), "expected keys and values (got 3)"),
         ({"kind": "airss"}, (), "give either text or file"),
         ({"kind": "airss", "text": "a", "file": "b"}, (), "give either text or file"),
