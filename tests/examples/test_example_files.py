@@ -13,9 +13,11 @@ from ase.io import read
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from aiida_gaprss.campaign.build import asked_by
 from aiida_gaprss.campaign.file import load_campaign
 from aiida_gaprss.campaign.validation import suite_from
 from aiida_gaprss.models.families import expand, fit_settings
+from aiida_gaprss.runners.common import load_class
 from aiida_gaprss.settings.computer import ComputerSettings
 from aiida_gaprss.settings.yamlfile import load, parse
 from aiida_gaprss.settings.yamlfile import read as read_text
@@ -23,7 +25,8 @@ from aiida_gaprss.strategies.lists import StrategyList
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OTHERS = ("build.yaml", "computer.yaml", "fit.yaml", "reference.yaml", "validate.yaml")
-CAMPAIGNS = sorted(path for path in EXAMPLES.glob("*/*.yaml") if path.name not in OTHERS)
+DATABASES = sorted((EXAMPLES / "zuo_set").glob("*.yaml"))
+CAMPAIGNS = sorted(path for path in {*EXAMPLES.glob("*/*.yaml")} - {*DATABASES} if path.name not in OTHERS)
 
 
 @pytest.mark.parametrize("path", CAMPAIGNS, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -56,6 +59,30 @@ def test_database_of_silicon():
     assert fit_settings(**expand(settings, ["Si"])).family == "gap"
 
 
+@pytest.mark.parametrize("path", DATABASES, ids=lambda path: path.stem)
+def test_database_of_zuo(path, python_code, tmp_path):
+    """61 strained cells, 100 and 80 snapshots, of the sizes of the paper; the calculator is one that knows the crystal."""
+    structure, a = {"Cu": ("fcc", 3.59), "Mo": ("bcc", 3.1472), "Si": ("diamond", 5.431)}[path.stem]
+    crystal = bulk(path.stem, structure, a=a, cubic=True)
+    crystal.write(tmp_path / f"{path.stem.lower()}.cif")
+    lines = [line for line in path.read_text().splitlines() if "slabs:" not in line]  # they take seconds, and have tests
+    (tmp_path / path.name).write_text("\n".join([*lines, f"codes: {{python: {python_code.full_label}}}", ""]))
+    asked = asked_by(tmp_path / path.name)
+    kinds = asked.strategies.strategies
+    assert {name: len(frames) * kinds[name].labels_each for name, frames in asked.made.items()} == {
+        "strained": 61,
+        "md": 100,
+        "vacancy": 80,
+    }
+    size = {"Cu": 108, "Mo": 54, "Si": 64}[path.stem]
+    assert {len(atoms) for atoms in asked.made["strained"]} == {size}
+    assert {len(atoms) for atoms in asked.made["vacancy"]} == {size - 1}
+    given = asked.inputs["calculator"].get_dict()
+    atoms = crystal.copy()
+    atoms.calc = load_class(given["calculator"])(**given["arguments"])
+    assert abs(atoms.get_stress()).max() < 0.01, "eV/Å³; the crystal is that of the calculator"
+
+
 def test_computer():
     assert load(EXAMPLES / "cluster" / "computer.yaml", ComputerSettings, "label: cluster").host == "gaprss-cluster"
 
@@ -84,7 +111,7 @@ def test_beta_boron_with_a_vacancy(data):
     full, other = found["beta_B105"], found["beta_B106"]
     assert (len(full), len(other)) == (105, 106)
     pair = [AseAtomsAdaptor.get_structure(atoms) for atoms in (full, read(data / "boron" / "aflow_A_hR105_166_bc9h4i.cif"))]
-    assert StructureMatcher(ltol=0.01, stol=0.01, scale=False).fit(*pair)
+    assert StructureMatcher(ltol=0.01, stol=0.01, scale=False, primitive_cell=False).fit(*pair)
     near = [np.sort(np.linalg.norm(atoms.positions - atoms.cell.array.sum(axis=0) / 2, axis=1))[:7] for atoms in (full, other)]
     assert np.allclose(near[0], [0, *[1.695] * 6], atol=1e-3)
     assert np.allclose(near[1][:6], [0, *[1.695] * 5], atol=1e-3)
