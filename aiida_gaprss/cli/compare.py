@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from aiida_gaprss.cli.fit import data_and_settings, fit_options, inputs_of_fit, run_or_submit
+from aiida_gaprss.cli.fit import data_and_settings, fit_options, inputs_of_fit, named_datasets, run_or_submit
 from aiida_gaprss.cli.nodes import _load, any_node
 from aiida_gaprss.cli.scans import concurrent, numbers
 from aiida_gaprss.cli.told import tell_comparison
@@ -55,8 +55,7 @@ def compare(**options: Any) -> None:
         return found
 
     nodes, settings = data_and_settings(options, datasets)
-    common = {f"common_{number:02d}": _load(name, "gaprss.dataset") for number, name in enumerate(options["common"])}
-    inputs = inputs_of_fit({**nodes, **common}, settings, options)
+    inputs = inputs_of_fit({**nodes, **named_datasets(options["common"], "common")}, settings, options)
     inputs |= of_comparison(nodes, options, build)
     if options["suite"] != "none":
         inputs["validate"] = of_properties(nodes, options, build)

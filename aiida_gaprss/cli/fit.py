@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiida_gaprss.cli.nodes import _load, _profile
+from aiida_gaprss.cli.nodes import _profile
 from aiida_gaprss.cli.told import ended, tell_fit
 
 if TYPE_CHECKING:
@@ -92,7 +92,10 @@ def fit_options(function: Any) -> Any:
     help="What becomes of frames of --test that are fitted, too.",
 )
 def fit(**options: Any) -> None:
-    """Fit a potential to the labelled frames of each DATASET (pk or uuid), and test it."""
+    """Fit a potential to the labelled frames of each DATASET (pk or uuid), and test it.
+
+    Of a campaign, a database or a fit these are all that it has labelled.
+    """
     nodes, settings = data_and_settings(options)
     left_out = _without_absurd(nodes, settings, options["absurd"])
     if options["only_forecast"]:
@@ -148,7 +151,20 @@ def data_and_settings(
 
 
 def _each(identifiers: tuple[str, ...]) -> dict[str, Any]:
-    return {f"d{number:02d}": _load(name, "gaprss.dataset") for number, name in enumerate(identifiers)}
+    return named_datasets(identifiers, "d")
+
+
+def named_datasets(identifiers: Sequence[str], letter: str) -> dict[str, Any]:
+    """Return datasets by names that links can have; of campaigns, databases and fits all that they have labelled.
+
+    :raises ValueError: if one is none of these, or has no labels.
+    """
+    from aiida_gaprss.campaign.nodes import datasets_of
+
+    found: dict[str, Any] = {}
+    for number, identifier in enumerate(identifiers):
+        found |= {f"{letter}{number:02d}{ending}": node for ending, node in datasets_of(identifier).items()}
+    return found
 
 
 def run_or_submit(
@@ -225,8 +241,7 @@ def inputs_of_fit(nodes: dict[str, Any], settings: dict[str, Any], options: dict
     inputs["adapt"] = options["adapt"]
     for key in ("tests", "sparse_frames"):
         if options[key]:
-            found = {f"t{number:02d}": _load(name, "gaprss.dataset") for number, name in enumerate(options[key])}
-            inputs["test" if key == "tests" else key] = found
+            inputs["test" if key == "tests" else key] = named_datasets(options[key], "t")
     if options["test_fraction"]:
         inputs["test_fraction"] = Float(options["test_fraction"])
     if options["stages"]:

@@ -14,7 +14,7 @@ aiida-gaprss setup
 python -c "from ase.build import bulk; bulk('Si', 'diamond', 5.406).write('$work/diamond.cif')"
 cd "$work"
 aiida-gaprss build build.yaml | tee build.log
-labels=$(sed -n 's/^All of them, each structure once: <\([0-9]*\)>$/\1/p' build.log)
-aiida-gaprss fit "$labels" --settings fit.yaml --report fit | tee fit.log
+database=$(sed -n 's/^Database <\([0-9]*\)>.*/\1/p' build.log)
+aiida-gaprss fit "$database" --settings fit.yaml --report fit | tee fit.log
 potential=$(sed -n 's/^Potential <\([0-9]*\)>.*/\1/p' fit.log)
 aiida-gaprss validate "$potential" --crystals diamond.cif --settings validate.yaml --reference reference.yaml --report validation

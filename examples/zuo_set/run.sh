@@ -17,6 +17,6 @@ for name, structure, a in (("Cu", "fcc", 3.59), ("Mo", "bcc", 3.1472), ("Si", "d
 EOF
 for element in "${@:-Mo}"; do
     aiida-gaprss build "$element.yaml" | tee "$element.log"
-    labels=$(sed -n 's/^All of them, each structure once: <\([0-9]*\)>$/\1/p' "$element.log")
-    aiida-gaprss fit "$labels" --protocol "zuo2020_$element" --test-fraction 0.1 --report "fit-$element"
+    database=$(sed -n 's/^Database <\([0-9]*\)>.*/\1/p' "$element.log")
+    aiida-gaprss fit "$database" --protocol "zuo2020_$element" --test-fraction 0.1 --report "fit-$element"
 done

@@ -84,6 +84,7 @@ def test_a_database(build, codes, tmp_path):
 
 def test_what_cannot_be_compared(build, codes):
     pk = build("atoms", "strained")
+    assert "in 26 frames" in call("fit", pk, *codes, "--forecast"), "of a database all its labels"
     assert "expected two strategies with labelled frames, got strained" in call("compare", pk, *codes, ok=False)
     assert "is a database: give it alone" in call("compare", pk, pk, *codes, ok=False)
     assert "expected numbers with commas" in call("compare", pk, *codes, "--costs", "much", ok=False)
