@@ -469,10 +469,8 @@ def test_names_of_frames_lead_nowhere(run_batch, tmp_path):
 
 def test_a_program_that_is_still_running_when_the_time_is_up(run_batch):
     frames = crystals(1)
-    settings = {"command": "sleep 60", "output": "out.txt", "keep": [], **PLACES, "time_limit_s": 2.0}
-    started = time.perf_counter()
+    settings = {"command": "sleep 600; touch done.txt", "output": "out.txt", "keep": [], **PLACES, "time_limit_s": 2.0}
     _, lines, _ = run_batch("program", frames, settings, files={"frames/0/in.txt": ""})
-    assert time.perf_counter() - started < 30
     assert lines[0]["status"].startswith("not reached")
 
 
