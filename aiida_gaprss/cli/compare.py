@@ -75,7 +75,8 @@ def strategies_of(identifiers: tuple[str, ...]) -> tuple[WorkChainNode | None, d
     out: dict[str, Dataset] = {}
     for number, identifier in enumerate(identifiers):
         one = _load(identifier, "gaprss.dataset")
-        name = re.sub(r"\W+", "_", one.label.rpartition(" ")[2], flags=re.ASCII).strip("_")
+        of_strategy = re.match(r"labelled frames of (\w+)", one.label)  # what follows is the name of the database
+        name = of_strategy[1] if of_strategy else re.sub(r"\W+", "_", one.label.rpartition(" ")[2], flags=re.ASCII).strip("_")
         out[name if name[:1].isalpha() and "__" not in name and name not in out else f"d{number:02d}"] = one
     return None, out
 
@@ -93,7 +94,8 @@ def of_comparison(nodes: dict[str, Dataset], options: dict[str, Any], build: Wor
     if len(prices) < 2:
         raise click.ClickException(f"expected two strategies with labelled frames, got {', '.join(prices) or 'none'}")
     costs = options["costs"] or reached(list(prices.values()))
-    click.echo("cost of all frames, Σ N³ n_k: " + ", ".join(f"{name} {sum(some):.3g}" for name, some in prices.items()))
+    called = {name: name if build is not None else f"{name} <{nodes[name].pk}>" for name in prices}
+    click.echo("cost of all frames, Σ N³ n_k: " + ", ".join(f"{called[name]} {sum(some):.3g}" for name, some in prices.items()))
     told = {"strategies": List(list(prices)), "costs": List(costs), "repeats": Int(options["repeats"])}
     return {**told, **({"spacing": Float(given)} if given else {})}
 

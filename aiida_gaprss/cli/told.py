@@ -279,7 +279,8 @@ def tell_build(node: WorkChainNode) -> None:
     click.echo(f"Database <{node.pk}>; a page and all frames as files: aiida-gaprss report {node.pk}")
     for name, one in told.items():
         if "given_up" in one:
-            click.echo(f"{name}: {one['given_up']}; there is what came before")
+            before = "there is what came before" if one.get("frames") else "no snapshot came before"
+            click.echo(f"{name}: {one['given_up']}; {before}")
     failed = [f"{name}: {one['failure']}" for name, one in told.items() if "failure" in one]
     if failed or not node.is_finished_ok:
         raise click.ClickException("; ".join(failed) or f"<{node.pk}>: {node.exit_message or node.process_state}")

@@ -12,7 +12,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from aiida_gaprss.cli import cli
-from aiida_gaprss.cli.compare import reached
+from aiida_gaprss.cli.compare import reached, strategies_of
 
 STRATEGIES = {
     "atoms": {"kind": "isolated_atoms"},
@@ -94,3 +94,16 @@ def test_costs_that_all_reach():
     assert reached([[1.0] * 64, [4.0] * 100]) == [4.0, 16.0, 64.0]
     assert reached([[1.0, 1.0], [512.0, 512.0]]) == [512.0], "the cheapest frame of one is more than all of the other"
     assert reached([[8.0], [8.0]]) == [8.0]
+
+
+def test_datasets_have_the_names_of_their_strategies(dataset):
+    """Whatever the database is called, whose name stands behind that of the strategy."""
+    labels = ("labelled frames of waves (silicon base)", "labelled frames of single", "labelled frames of waves (other)", "of Si")
+    nodes = [dataset.clone().store() for _ in labels]
+    for node, label in zip(nodes, labels, strict=True):
+        node.label = label
+    build, found = strategies_of(tuple(str(node.pk) for node in nodes))
+    assert build is None
+    assert {name: node.pk for name, node in found.items()} == dict(
+        zip(("waves", "single", "d02", "Si"), (node.pk for node in nodes), strict=True)
+    )
