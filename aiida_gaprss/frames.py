@@ -53,6 +53,7 @@ INFO_KEYS: dict[str, str] = {
     "time_ps": "time since the beginning of the trajectory, ps",
     "temperature_K": "temperature of the atoms at that moment, from their kinetic energy, K",
     "md_status": "of the last frame of a trajectory finished, time_limit, or the reason why it was given up; else on_the_way",
+    "md_failure": "of the last frame of a trajectory: what its calculator raised in the end",
     "md_end_step": "of the last frame of a trajectory: step at which it ended, which may be a later one than its own",
     "n_operations": "number of symmetry operations imposed on a random cell",
     "space_group": "international number of the space group imposed on a random cell",

@@ -320,7 +320,7 @@ def _made(
     """Return the frames of the strategies; what follows from faults that are known already is not told."""
     small = [crystals[number] for number in small_enough(strategies, crystals)]
     lost: set[str] = {"crystals"} if not small and _has_faults(findings, "relax", *_OF_CRYSTALS) else set()
-    named = file.potential is not None or file.calculator is not None
+    named = file.potential is not None or file.calculator is not None or _has_faults(findings, *DRIVERS)
     lost |= {"potential"} if named and not any(driver in inputs for driver in DRIVERS) else set()
     if not strategies.elements(small):
         return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,10 +94,23 @@ def of_comparison(nodes: dict[str, Dataset], options: dict[str, Any], build: Wor
     if len(prices) < 2:
         raise click.ClickException(f"expected two strategies with labelled frames, got {', '.join(prices) or 'none'}")
     costs = options["costs"] or reached(list(prices.values()))
+    _check_costs(costs, prices)
     called = {name: name if build is not None else f"{name} <{nodes[name].pk}>" for name in prices}
     click.echo("cost of all frames, Σ N³ n_k: " + ", ".join(f"{called[name]} {sum(some):.3g}" for name, some in prices.items()))
     told = {"strategies": List(list(prices)), "costs": List(costs), "repeats": Int(options["repeats"])}
     return {**told, **({"spacing": Float(given)} if given else {})}
+
+
+def _check_costs(costs: Sequence[float], prices: Mapping[str, Sequence[float]]) -> None:
+    """Refuse costs that buy no frame of a strategy; tell those that are more than all of its frames.
+
+    :raises click.ClickException: with the strategy, and what its cheapest frame costs.
+    """
+    for name, some in prices.items():
+        if (least := min(costs)) < min(some):
+            raise click.ClickException(f"--costs: {least:g} buys no frame of {name}, whose cheapest costs {min(some):g}")
+        if more := [f"{cost:g}" for cost in costs if cost > sum(some)]:
+            click.echo(f"{name}: all frames at {', '.join(more)}; only sparse points differ from one repeat to the next")
 
 
 def reached(prices: Sequence[Sequence[float]]) -> list[float]:

@@ -73,7 +73,7 @@ def _load(identifier: str) -> WorkChainNode:
         raise click.ClickException(f"nothing to go on with: {exception}") from exception
     if not isinstance(node, WorkChainNode) or node.process_label not in WHAT:
         raise click.ClickException(
-            f"<{identifier}> is no campaign, fit or search: `aiida-gaprss status` lists what was interrupted"
+            f"<{identifier}> is nothing that goes on: aiida-gaprss resume, without a pk, says what was interrupted here"
         )
     above = node.caller
     while above is not None and above.caller is not None:

@@ -16,10 +16,11 @@ from aiida_gaprss.outside import shown
 from aiida_gaprss.parsers.frames import FramesParser
 from aiida_gaprss.parsers.results import DamageError, frames_in, has_labels, number, same_species
 from aiida_gaprss.runners.identity import SNAPSHOTS, STATE, STATES, whole
-from aiida_gaprss.runners.status import FINISHED, GIVEN_UP, NOT_REACHED_WORD, ON_THE_WAY, TIME_LIMIT
+from aiida_gaprss.runners.status import CALCULATOR_FAILED, FINISHED, GIVEN_UP, NOT_REACHED_WORD, ON_THE_WAY, TIME_LIMIT
 
 #: How a trajectory ends that has a last frame of its own.
 ENDS = (FINISHED, TIME_LIMIT)
+ALL_ENDS = (*ENDS, *GIVEN_UP, CALCULATOR_FAILED)
 
 
 class MdParser(FramesParser):
@@ -29,11 +30,11 @@ class MdParser(FramesParser):
 
     def check(self, source: Atoms, status: str, results: list[Atoms]) -> None:
         """Refuse snapshots that are not of this cell, not in order, or without what the potential said of them."""
-        if status in ENDS and not results:
+        if status in (*ENDS, CALCULATOR_FAILED) and not results:
             raise DamageError(f"status is {status!r}, but there is no frame")
-        if status not in (*ENDS, *GIVEN_UP):
+        if status not in ALL_ENDS:
             if not status.startswith(("failed", NOT_REACHED_WORD)) or results:
-                expected = ", ".join((*ENDS, *GIVEN_UP))
+                expected = ", ".join(ALL_ENDS)
                 raise DamageError(f"status is {shown(status)!r} with {len(results)} frames, expected {expected}")
             return
         after = -1
@@ -42,6 +43,8 @@ class MdParser(FramesParser):
             said, expected = atoms.info.get("md_status"), status if place == len(results) else ON_THE_WAY
             if said != expected:
                 raise DamageError(f"md_status of frame {place} is {shown(repr(said))}, expected {expected!r}")
+            if not isinstance(atoms.info.get("md_failure", ""), str):
+                raise DamageError(f"md_failure of frame {place} is no text")
         if results:
             end = _whole(results[-1].info, "md_end_step", "the last frame", after)
             if status in ENDS and end != after:

@@ -39,7 +39,7 @@ KINDS = {
 PREFIXES = tuple(f"{prefix}_" for prefix in (fr.REFERENCE, fr.PREDICTION, fr.OLD_PREDICTION))
 INFO_KEYS = (
     *("step", "relax_status", "vector", "packed", "n_operations", "seconds", "processor_seconds"),
-    *("time_ps", "temperature_K", "md_status", "md_end_step"),
+    *("time_ps", "temperature_K", "md_status", "md_end_step", "md_failure"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from operator import attrgetter
@@ -21,7 +22,7 @@ from common import CalculatorTask, GiveUp, stripped
 from distances import Distances, shortest_distances
 from identity import geometry
 from states import Journal
-from status import COLLAPSED, EXPLODED, FINISHED, NOT_FINITE, ON_THE_WAY, TIME_LIMIT
+from status import CALCULATOR_FAILED, COLLAPSED, EXPLODED, FINISHED, NOT_FINITE, ON_THE_WAY, TIME_LIMIT
 
 #: Of positions and cells, Å: what a file of frames holds, in which they come and go.
 DECIMALS = 8
@@ -32,6 +33,9 @@ FORCE_DECIMALS, STRESS_DECIMALS = 6, 9
 #: K above a multiple of the highest temperature wanted, from which a potential is said to explode: a cell that is not
 #: relaxed warms up, which is much only where nearly no temperature was asked for.
 MARGIN = 300.0
+
+#: Characters at most of what a calculator has raised.
+LONGEST_WORDS = 200
 
 #: Steps at most from one scaling of the cell by Berendsen's barostat to the next.
 BAROSTAT_EVERY = 10
@@ -73,6 +77,19 @@ class Watch:
             raise GiveUp(EXPLODED)
 
 
+class CalculatorError(Exception):
+    """What a calculator raised, of whatever kind."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+    def words(self) -> str:
+        """Return it as one short line of plain characters."""
+        text = f"{type(self.error).__name__}: {self.error}"
+        return " ".join(re.sub(r"[^\w .,:;()/=+-]", " ", text, flags=re.ASCII).split())[:LONGEST_WORDS]
+
+
 class Steering(Calculator):
     """A calculator whose forces are rounded: they steer the trajectory.
 
@@ -101,6 +118,7 @@ class Steering(Calculator):
         """Calculate a cell.
 
         :raises GiveUp: if it has left the range in which that makes sense.
+        :raises CalculatorError: with what the calculator raised.
         """
         super().calculate(atoms, properties, system_changes)
         assert atoms is not None
@@ -109,6 +127,10 @@ class Steering(Calculator):
             self.labelled = self.task.single_point(atoms, "PRED", self.with_stress)
         except ArithmeticError as error:
             raise GiveUp(NOT_FINITE) from error
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise CalculatorError(error) from error
         energy, forces = self.labelled.info["PRED_energy"], self.labelled.arrays["PRED_forces"]
         self.results = {"energy": energy, "free_energy": energy, "forces": np.round(forces, FORCE_DECIMALS)}
         if self.with_stress:
@@ -142,6 +164,7 @@ class Trajectory:
         self.step = 0
         self.dynamics: Any = None
         self.snapshots: list[Atoms] = []
+        self.failure = ""
 
     def go(self, deadline: float) -> str:
         """Go to the end, from where an earlier job has come; return how it ended."""
@@ -158,6 +181,11 @@ class Trajectory:
                     saved = now
         except GiveUp as reason:
             return str(reason)
+        except CalculatorError as fault:
+            if not self.snapshots:  # it has never given anything
+                raise fault.error from fault
+            self.failure = fault.words()
+            return CALCULATOR_FAILED
         return FINISHED
 
     def _begin(self) -> dict[str, Any]:
@@ -226,7 +254,7 @@ class Md(CalculatorTask):
         for frame in snapshots:
             frame.info["md_status"] = ON_THE_WAY
         for frame in snapshots[-1:]:
-            frame.info.update(md_status=status, md_end_step=way.step)
+            frame.info.update(md_status=status, md_end_step=way.step, **({"md_failure": way.failure} if way.failure else {}))
         return status, snapshots
 
 

@@ -21,6 +21,8 @@ GIVEN_UP = (COLLAPSED, EXPLODED, EVAPORATED, NOT_FINITE)
 
 #: How a trajectory ends that comes to its end; it may be given up, or cut off by the time limit, as a relaxation.
 FINISHED = "finished"
+#: That of a trajectory whose calculator raised an error on the way: what came before is there.
+CALCULATOR_FAILED = "calculator_failed"
 #: That of a trajectory whose program, and whoever tried to go on, came no further.
 INTERRUPTED = "interrupted"
 #: A path whose two ends have relaxed to the same structure.

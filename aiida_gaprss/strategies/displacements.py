@@ -7,6 +7,7 @@ volumes. The paper finds that both together do best.
 
 from __future__ import annotations
 
+import warnings
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -53,7 +54,10 @@ class Displacements(_Supercells):
         """Return the supercells, the undisplaced one first; nothing is random."""
         cell, matrix = self.cell(crystal)
         try:
-            found = Phonopy(phonopy_atoms(cell), matrix, primitive_matrix=np.eye(3), symprec=self.symmetry_A, log_level=0)
+            with warnings.catch_warnings():
+                # A supercell that is longer in one direction than in others has less symmetry, and more displacements.
+                warnings.filterwarnings("ignore", message=".*Point group symmetries")
+                found = Phonopy(phonopy_atoms(cell), matrix, primitive_matrix=np.eye(3), symprec=self.symmetry_A, log_level=0)
         except (RuntimeError, ValueError) as error:
             raise StrategyError(f"phonopy: {error}") from error
         found.generate_displacements(distance=self.displacement_A)

@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field, model_validator
 
-from aiida_gaprss.runners.status import FINISHED, INTERRUPTED, ON_THE_WAY, TIME_LIMIT
+from aiida_gaprss.runners.status import CALCULATOR_FAILED, FINISHED, INTERRUPTED, ON_THE_WAY, TIME_LIMIT
 from aiida_gaprss.settings.jobs import (
     MD_KPOINTS,
     Ensemble,
@@ -30,7 +30,7 @@ from aiida_gaprss.strategies.crystals import OfCrystals
 from aiida_gaprss.structures.supercells import nearest_distance, repetitions
 
 #: How the status of a snapshot may read that is labelled: those of a trajectory that was cut off are as good as others.
-WHOLE = (ON_THE_WAY, FINISHED, TIME_LIMIT, INTERRUPTED)
+WHOLE = (ON_THE_WAY, FINISHED, TIME_LIMIT, INTERRUPTED, CALCULATOR_FAILED)
 
 #: Ensembles in which the program of a reference can run.
 FIXED_CELL = get_args(EnsembleOfReference)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -284,6 +284,8 @@ class BuildWorkChain(ReferenceCrystalsWorkChain):
             called = {"metadata": {"call_link_label": f"{name}_taken"}}
             self.ctx.made[name] = taken_frames(self.inputs.settings, Str(name), made, done, **called)
             self.report(f"{name}: {_counted(self.ctx.made[name])} taken")
+            if not failure and not self.ctx.made[name].n_frames:
+                self.ctx.failures[name] = f"no snapshot could be taken; {self.ctx.ended.get(name, 'there are none')}"
 
     def _tell_ends(self, name: str, done: Dataset) -> None:
         """Tell which trajectories were given up, and why: they have fewer snapshots than was said."""
@@ -388,8 +390,12 @@ def in_words(sure: dict[str, Any]) -> str:
 def given_up(done: Sequence[Atoms]) -> str:
     """Return in words which trajectories ended before their time; of frames of a run without any, or whole ones, nothing."""
     ends = [atoms.info for atoms in done if atoms.info.get("md_status", "on_the_way") not in ("on_the_way", "finished")]
-    words = [f"{info['parent']} at step {info.get('md_end_step', info['step'])} ({info['md_status']})" for info in ends]
+    words = [f"{info['parent']} at step {info.get('md_end_step', info['step'])} ({_why(info)})" for info in ends]
     return f"given up: {', '.join(words[:10])}{' …' if len(words) > 10 else ''}" if words else ""
+
+
+def _why(info: Mapping[str, Any]) -> str:
+    return ": ".join(filter(None, (str(info["md_status"]), str(info.get("md_failure", "")))))
 
 
 def _counted(node: Dataset) -> str:

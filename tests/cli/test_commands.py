@@ -244,7 +244,7 @@ def test_a_finished_campaign(call, campaign, tmp_path):
     assert "nothing was interrupted" in call("resume", ok=False)
     inner = next(child for child in campaign.called if child.process_label == "SearchWorkChain")
     assert f"is a part of <{campaign.pk}>" in call("resume", inner.pk, ok=False)
-    assert "is no campaign, fit or search" in call("resume", campaign.outputs.potential.creator.pk, ok=False)
+    assert "is nothing that goes on" in call("resume", campaign.outputs.potential.creator.pk, ok=False)
     assert "is a FitCalculation, not a campaign" in call("status", campaign.outputs.potential.creator.pk, ok=False)
     assert isinstance(campaign.outputs.potential, Potential)
     assert isinstance(campaign.outputs.predictions, Dataset)

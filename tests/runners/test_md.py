@@ -253,6 +253,38 @@ def test_energies_that_are_no_numbers(after, frames):
     assert not found or found[-1].info["md_end_step"] == after - 1
 
 
+@pytest.mark.parametrize(("after", "frames"), [(2, 1), (30, 3)])
+def test_a_calculator_that_raises_on_the_way(after, frames):
+    """As one whose SCF does not converge: what it gave before stays."""
+    atoms = copper(1)
+    calculator = Field(atoms.positions)
+    calculate = calculator.calculate
+
+    def broken(*args, **kwargs):
+        if calculator.calls + 1 >= after:
+            raise RuntimeError("no convergence in 'scf'\x1b[31m\n" + 500 * "!" + "the end")
+        calculate(*args, **kwargs)
+
+    calculator.calculate = broken
+    status, found = run(atoms, calculator, program=at(300.0, 1.0), snapshot_every=10)
+    assert status == "calculator_failed"
+    assert [atoms.info["step"] for atoms in found] == [0, 10, 20][:frames]
+    assert [atoms.info["md_status"] for atoms in found] == ["on_the_way"] * (frames - 1) + ["calculator_failed"]
+    assert found[-1].info["md_failure"] == "RuntimeError: no convergence in scf 31m the end"
+
+
+def test_a_calculator_that_never_gives_anything_is_an_error():
+    atoms = copper(1)
+    calculator = Field(atoms.positions)
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("no license")
+
+    calculator.calculate = broken
+    with pytest.raises(RuntimeError, match="no license"):
+        run(atoms, calculator, program=at(300.0, 1.0), snapshot_every=10)
+
+
 def test_an_energy_that_falls_without_end():
     atoms = copper(1)
     falling = Field(atoms.positions)
