@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Annotated, Any, Literal, TypeAlias
 
 from ase import Atoms
@@ -73,6 +74,10 @@ RELAX = (
 )
 
 
+#: Hexadecimal digits at the end of the names of frames.
+DIGITS = 6
+
+
 class NoFramesError(StrategyError):
     """A strategy of a list that cannot make its frames."""
 
@@ -139,13 +144,17 @@ class StrategyList(Model):
     def frames(self, name: str, crystals: Sequence[Atoms]) -> list[Atoms]:
         """Return the frames of one strategy, under names that no other has, with its seed.
 
+        Names end in digits that stand for settings, seed and structure: databases of the same crystal can be fitted together.
+
         :raises NoFramesError: with the name of the strategy, if it has none.
         """
         strategy, seed = self.strategies[name], stage_seed(self.seed, 0, name)
         try:
             made = strategy.apply(crystals, self.elements(crystals), seed)
+            settings = strategy.model_dump_json().encode()
             for atoms in made:
                 self._called(atoms, name, strategy, seed)
+                atoms.info["frame_id"] += f"-{sha256(settings + b'%d' % seed + fr.label_key(atoms)).hexdigest()[:DIGITS]}"
                 fr.check(atoms, f"frame {atoms.info['frame_id']}")
         except (StrategyError, fr.FrameError) as error:
             raise NoFramesError(Fault(("strategies", name), str(error))) from error

@@ -1,5 +1,7 @@
 """Lists of strategies: names of frames, seeds, formulas, faults."""
 
+import re
+
 import pytest
 from ase.build import bulk
 from pydantic import ValidationError
@@ -24,12 +26,9 @@ def test_names_types_and_seeds():
         seed=5,
     )
     frames = {name: strategies.frames(name, crystals()) for name in strategies.strategies}
-    assert [atoms.info["frame_id"] for atoms in frames["small"]] == [
-        "small-copper-0000",
-        "small-copper-0001",
-        "small-salt-0000",
-        "small-salt-0001",
-    ]
+    names = [str(atoms.info["frame_id"]).rpartition("-") for atoms in frames["small"]]
+    assert [name for name, _, _ in names] == ["small-copper-0000", "small-copper-0001", "small-salt-0000", "small-salt-0001"]
+    assert all(re.fullmatch("[0-9a-f]{6}", digits) for *_, digits in names)
     assert {name: {a.info["config_type"] for a in made} for name, made in frames.items()} == {
         "small": {"small"},
         "large": {"large"},
@@ -38,6 +37,21 @@ def test_names_types_and_seeds():
     assert {atoms.info["seed"] for atoms in frames["large"]} == {stage_seed(5, 0, "large")}
     ids = [atoms.info["frame_id"] for made in frames.values() for atoms in made]
     assert len(set(ids)) == len(ids)
+
+
+def test_databases_of_one_crystal_have_names_of_their_own():
+    """Whatever differs, settings, seed or crystal: what they made can be fitted together; the same list makes the same."""
+    own, others = crystals()[:1], crystals()[:1]
+    others[0].set_cell(others[0].cell * 1.01, scale_atoms=True)
+
+    def names(crystals, seed=5, **changes):
+        listed = StrategyList(strategies={"small": {**RATTLED, **changes}}, seed=seed)
+        return {atoms.info["frame_id"] for atoms in listed.frames("small", crystals)}
+
+    first = names(own)
+    assert first == names(own)
+    for other in (names(own, seed=6), names(own, displacement_A=0.02), names(own, config_type="hot"), names(others)):
+        assert not first & other
 
 
 def test_elements():

@@ -190,7 +190,7 @@ class TestPw:
         assert [a.info["time_ps"] for a in frames] == [0.012, 0.016, 0.02]
         for atoms in frames:
             assert atoms.info["label_status"] == "ok"
-            assert atoms.info["parent"] == "hot-diamond-0000"
+            assert atoms.info["parent"].startswith("hot-diamond-0000-")
             assert (atoms.info["config_type"], atoms.info["parameters"]) == ("hot", "900 K")
             assert abs(atoms.info["PRED_energy"] - atoms.info["REF_energy"]) > 0.1, "of Γ and of a mesh"
             job = load_node(atoms.info["label_uuid"])
