@@ -32,7 +32,7 @@ def call(*arguments, ok=True):
 def build(python_code, sw_settings, tmp_path, monkeypatch):
     """Return the pk of a database of diamond by some of the strategies."""
     monkeypatch.chdir(tmp_path)
-    write("diamond.cif", bulk("Si", a=5.431))
+    write("diamond.cif", bulk("Si", a=5.42))
     (tmp_path / "fit.yaml").write_text(json.dumps({**FIT, "descriptors": [FIT["descriptors"][0]]}))
     (tmp_path / "suite.yaml").write_text("properties: {elastic: }\n")
 

@@ -197,7 +197,7 @@ def test_a_campaign_interrupted_at_every_kind_of_step(world, campaign_file, undi
     assert line == f"campaign tiny <{pk}> is paused; it goes on with: aiida-gaprss resume {pk}"
     assert "interrupted: stopping what is running" in world.text()
     status = world.shell("aiida-gaprss", "status")
-    assert re.search(rf"{pk} +tiny +paused", status)
+    assert re.search(rf"{pk} +campaign +tiny +paused", status)
     assert f"aiida-gaprss resume {pk}" in status
     assert f"aiida-gaprss resume {pk}" in world.shell("aiida-gaprss", "status", pk)
     # In the middle of a fit, and of a relaxation; then a job is killed with all that runs it.

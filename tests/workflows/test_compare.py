@@ -25,7 +25,7 @@ def price(atoms):
 
 
 def made(sw, **settings):
-    crystal = bulk("Si", "diamond", 5.431)
+    crystal = bulk("Si", "diamond", 5.42)
     crystal.info["frame_id"] = "diamond"
     frames = strategy_of(settings).apply([crystal], {"Si": 1}, 1)
     for atoms in frames:
@@ -64,7 +64,7 @@ def inputs(gap_fit_code, python_code, datasets):
 def test_comparison(run, inputs, datasets, python_code, sw_settings, potential):
     whole = sum(price(atoms) for atoms in datasets["strained"].get_frames())
     validate = {
-        "crystals": Dataset([Atoms(bulk("Si", "diamond", 5.431), info={"frame_id": "diamond"})], level_of_theory="unlabelled"),
+        "crystals": Dataset([Atoms(bulk("Si", "diamond", 5.42), info={"frame_id": "diamond"})], level_of_theory="unlabelled"),
         "settings": Dict(suite_of({**ELASTIC, "geometry": "given"}).model_dump()),
         "label": {"ase": {"code": python_code, "settings": Dict(sw_settings)}},
         "jobs": {"code": python_code},
