@@ -62,6 +62,14 @@ find_pseudopotential() {
     cp "$published" "$2/"
 }
 
+# work_in FOLDER FILE...: make the working folder $work ($GAPRSS_WORK, or FOLDER/work) of an example, with copies of these files.
+work_in() {
+    work=${GAPRSS_WORK:-$1/work}
+    shift
+    mkdir -p "$work"
+    cp "$@" "$work/"
+}
+
 # keep_aiida_in FOLDER: make the AiiDA profile there, unless AIIDA_PATH says where.
 keep_aiida_in() {
     if [ -z "${AIIDA_PATH:-}" ]; then

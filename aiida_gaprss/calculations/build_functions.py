@@ -74,6 +74,11 @@ def kept_crystals(settings: Dict, crystals: Dataset, failure: Str, relaxed: Data
     return {KEPT: out, FATES: named(Dict(fates), "what became of the crystals")}
 
 
+def fate_in_words(fate: str) -> str:
+    """Return what became of a crystal, of those that :func:`kept_crystals` tells, as a reader is told."""
+    return fate if fate.startswith(AS_BEFORE) else f"left out: {fate}"
+
+
 @calcfunction
 def frames_to_examine(**nodes: Dataset) -> Dataset:
     """Join the frames of strategies of which a potential is asked how sure it is: each structure once, none in vacuum.

@@ -40,12 +40,10 @@ def gather_trajectory(frames: Dataset, index: Int, reference: Str, task: Dict, r
     :param reason: why it came no further; empty if it has ended.
     """
     source, settings = frames.frame(index.value), ReferenceMdSettings(**task.get_dict())
-    out = [
-        _snapshot(source, settings, number, step, kelvin)
-        for number, (step, kelvin) in enumerate(_steps(source, reference.value, parts)[: settings.steps + 1])
-    ]
-    last = len(out) - 1
-    kept = [atoms for atoms in out if atoms.info["step"] % settings.snapshot_every == 0 or atoms.info["step"] == last]
+    steps = _steps(source, reference.value, parts)[: settings.steps + 1]
+    last = len(steps) - 1
+    numbers = [number for number in range(len(steps)) if number % settings.snapshot_every == 0 or number == last]
+    kept = [_snapshot(source, settings, number, *steps[number]) for number in numbers]
     for atoms in kept:
         atoms.info["md_status"] = ON_THE_WAY
     for atoms in kept[-1:]:
@@ -66,8 +64,9 @@ def _steps(source: Atoms, reference: str, parts: Mapping[str, FolderData]) -> li
     A program that goes on may print in its header what it was given instead of where it is: the first atoms of a part are those
     with which the part before it has ended. If those printed are others, the trajectory has ended before.
     """
-    begin: Atoms | None = sorted_by_number(source)[0]
-    symbols = sorted_by_number(source)[0].get_chemical_symbols()
+    first = sorted_by_number(source)[0]
+    begin: Atoms | None = first
+    symbols = first.get_chemical_symbols()
     out: list[tuple[Step, float]] = []
     for _, folder in sorted(parts.items()):
         found = moving(reference).moved(folder, symbols)

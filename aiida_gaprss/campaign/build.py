@@ -152,9 +152,9 @@ def _strategies(file: BuildFile, path: Path, findings: Findings) -> StrategyList
     given, unread = with_texts(file.strategies, path.parent)
     others: dict[str, Any] = {"formula": file.formula, "seed": file.seed, "relax": file.relax, "max_labels": file.max_labels}
     faults = [Fault(("strategies", name, "file"), message) for name, message in unread.items()]
-    if not _has_faults(findings, "max_labels"):
-        faults += lacks_of_choice(file.choose, file.max_labels)
-    choose = "random" if lacks_of_choice(file.choose, file.max_labels) else file.choose
+    lacks = lacks_of_choice(file.choose, file.max_labels)
+    faults += [] if _has_faults(findings, "max_labels") else lacks
+    choose = "random" if lacks else file.choose
     try:
         found = StrategyList(strategies=given, choose=choose, **others)
     except ValidationError as error:
@@ -203,14 +203,13 @@ def _database(file: BuildFile, findings: Findings) -> dict[str, Dataset]:
     found: dict[str, Dataset] = {}
     for number, identifier in enumerate(file.database):
         try:
-            datasets = datasets_of(identifier)
+            datasets = datasets_of(identifier, f"d{number:02d}")
         except ValueError as error:
             findings.fault(("database", number), str(error))
             continue
-        for name, node in datasets.items():
-            found[f"d{number:02d}{name}"] = node
-            if not is_labelled(node):
-                findings.fault(("database", number), f"<{node.pk}> has no labels")
+        found |= datasets
+        for node in (node for node in datasets.values() if not is_labelled(node)):
+            findings.fault(("database", number), f"<{node.pk}> has no labels")
     return found
 
 

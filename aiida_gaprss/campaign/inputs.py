@@ -374,12 +374,12 @@ def _datasets(campaign: Campaign, key: str, findings: Findings) -> dict[str, Dat
     for index, identifier in enumerate(getattr(campaign.config.start, key)):
         where = ("start", key, index)
         try:
-            labels = datasets_of(identifier)
+            labels = datasets_of(identifier, f"d{index:02d}")
         except ValueError as exception:
             findings.fault(where, str(exception))
             continue
-        for name, dataset in labels.items():
-            found[f"d{index:02d}{name}"] = dataset
+        found |= labels
+        for dataset in labels.values():
             strange = sorted(set(dataset.elements) - set(campaign.settings.formula))
             if strange:
                 findings.fault(where, f"<{dataset.pk}> contains {', '.join(strange)}, which the formula does not")

@@ -20,8 +20,8 @@ def output_of(identifier: Any, output: str) -> Any:
     return node.outputs[output] if there else node
 
 
-def datasets_of(identifier: Any) -> dict[str, Dataset]:
-    """Return a dataset, or all labelled frames of a campaign, a database or a fit, each once; by the endings of their names.
+def datasets_of(identifier: Any, link: str = "") -> dict[str, Dataset]:
+    """Return a dataset, or all labelled frames of a campaign, a database or a fit, each once; by names that begin with ``link``.
 
     Of a campaign these are what it began with and all its labels, of a database the labels of all its strategies together, of a
     fit what was fitted.
@@ -30,12 +30,12 @@ def datasets_of(identifier: Any) -> dict[str, Dataset]:
     """
     node = _node(identifier, "dataset, campaign, database or fit")
     if isinstance(node, Dataset):
-        return {"": node}
+        return {link: node}
     label = node.process_label if isinstance(node, WorkChainNode) else None
     if label not in _HAVE:
         kind = getattr(node, "process_label", None) or type(node).__name__
         raise ValueError(f"<{node.pk}> is a {kind}, expected a dataset, a campaign, a database or a fit")
-    found = {name: dataset for name, dataset in _HAVE[label](node).items() if is_labelled(dataset)}
+    found = {f"{link}{ending}": dataset for ending, dataset in _HAVE[label](node).items() if is_labelled(dataset)}
     if not found:
         raise ValueError(f"<{node.pk}> has no labels yet")
     return found

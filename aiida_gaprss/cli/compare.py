@@ -47,14 +47,8 @@ def compare(**options: Any) -> None:
 
     if not (options["test_fraction"] or options["tests"]):
         options["test_fraction"] = 0.1
-    build: WorkChainNode | None = None
-
-    def datasets(identifiers: tuple[str, ...]) -> dict[str, Dataset]:
-        nonlocal build
-        build, found = strategies_of(identifiers)
-        return found
-
-    nodes, settings = data_and_settings(options, datasets)
+    nodes, settings = data_and_settings(options, strategies_of)
+    build = build_of(options["datasets"][0])
     inputs = inputs_of_fit({**nodes, **named_datasets(options["common"], "common")}, settings, options)
     inputs |= of_comparison(nodes, options, build)
     if options["suite"] != "none":
@@ -64,21 +58,31 @@ def compare(**options: Any) -> None:
         tell_comparison(*done)
 
 
-def strategies_of(identifiers: tuple[str, ...]) -> tuple[WorkChainNode | None, dict[str, Dataset]]:
-    """Return a build, if it is one that is named, and datasets by the names of strategies."""
-    node = any_node(identifiers[0])
-    if getattr(node, "process_label", None) == "BuildWorkChain":
+def build_of(identifier: str) -> WorkChainNode | None:
+    """Return the build of this pk or uuid; None if it is something else."""
+    node = any_node(identifier)
+    return node if getattr(node, "process_label", None) == "BuildWorkChain" else None
+
+
+def strategies_of(identifiers: tuple[str, ...]) -> dict[str, Dataset]:
+    """Return datasets by the names of strategies: those of a build, or those that are named.
+
+    :raises click.ClickException: if a build is not named alone.
+    """
+    from aiida_gaprss.campaign.nodes import is_labelled
+
+    if (build := build_of(identifiers[0])) is not None:
         if len(identifiers) > 1:
-            raise click.ClickException(f"<{node.pk}> is a database: give it alone, and other frames with --common")
-        found = dict(node.outputs.datasets) if "datasets" in node.outputs else {}
-        return node, {name: one for name, one in found.items() if one.base.attributes.get("energies")}
+            raise click.ClickException(f"<{build.pk}> is a database: give it alone, and other frames with --common")
+        found = dict(build.outputs.datasets) if "datasets" in build.outputs else {}
+        return {name: one for name, one in found.items() if is_labelled(one)}
     out: dict[str, Dataset] = {}
     for number, identifier in enumerate(identifiers):
         one = _load(identifier, "gaprss.dataset")
         of_strategy = re.match(r"labelled frames of (\w+)", one.label)  # what follows is the name of the database
         name = of_strategy[1] if of_strategy else re.sub(r"\W+", "_", one.label.rpartition(" ")[2], flags=re.ASCII).strip("_")
         out[name if name[:1].isalpha() and "__" not in name and name not in out else f"d{number:02d}"] = one
-    return None, out
+    return out
 
 
 def of_comparison(nodes: dict[str, Dataset], options: dict[str, Any], build: WorkChainNode | None) -> dict[str, Any]:

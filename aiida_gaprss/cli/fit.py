@@ -163,7 +163,7 @@ def named_datasets(identifiers: Sequence[str], letter: str) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     for number, identifier in enumerate(identifiers):
-        found |= {f"{letter}{number:02d}{ending}": node for ending, node in datasets_of(identifier).items()}
+        found |= datasets_of(identifier, f"{letter}{number:02d}")
     return found
 
 

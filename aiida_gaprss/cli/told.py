@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -153,6 +152,7 @@ def tell_curve(node: WorkChainNode, folder: Path) -> None:
 def tell_comparison(node: WorkChainNode, folder: Path) -> None:
     """Print errors and scores, a column for each strategy at each cost, and write figures and numbers."""
     from aiida_gaprss.report.comparison import figures, score_rows
+    from aiida_gaprss.report.write import write_json
 
     if "comparison" not in node.outputs:
         raise click.ClickException(f"comparison <{node.pk}> failed: {node.exit_message or node.process_state}")
@@ -163,7 +163,7 @@ def tell_comparison(node: WorkChainNode, folder: Path) -> None:
     _print("frames that cost, Σ N³ n_k, at most", columns, rows)
     click.echo("mean magnitude ± standard deviation of the fits")
     _failures([(row["name"], row["reason"]) for row in told["rows"]])
-    (folder / "comparison.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    write_json(folder / "comparison.json", told)
     _write(folder, figures(told))
     if not node.is_finished_ok:
         raise click.ClickException(f"comparison <{node.pk}>: {node.exit_message or node.process_state}")
@@ -262,12 +262,13 @@ def tell_build(node: WorkChainNode) -> None:
     """
     from rich.table import Table
 
+    from aiida_gaprss.calculations.build_functions import fate_in_words
     from aiida_gaprss.outside.terminal import wide_console
 
     results = node.outputs.results.get_dict() if "results" in node.outputs else {}
     told = results.get("strategies", {})
     for name, fate in results.get("crystals", {}).items():
-        click.echo(f"crystal {name}: {shown(fate if fate.startswith('kept') else f'left out: {fate}', 500)}")
+        click.echo(f"crystal {name}: {shown(fate_in_words(fate), 500)}")
     table = Table("strategy", "dataset", "frames", "labelled", "atoms", "largest", box=None)
     for name, one in told.items():
         dataset = node.outputs.datasets[name] if "frames" in one else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from aiida.common.exceptions import NotExistent
@@ -50,16 +51,27 @@ class CollectError(ValueError):
 STRANGE = (KeyError, TypeError, AttributeError, IndexError, NotExistent)
 
 
+@contextmanager
+def whole(what: str, node: WorkChainNode) -> Iterator[None]:
+    """Turn what nodes raise that are missing or hold something else into one error.
+
+    :param what: kind of the process, for the message.
+    :raises CollectError: in its place.
+    """
+    try:
+        yield
+    except STRANGE as exception:
+        why = f"{type(exception).__name__}: {shown(exception)}"
+        raise CollectError(f"{what} <{node.pk}> is not whole, or was not made by this package: {why}") from exception
+
+
 def collect(node: WorkChainNode) -> CampaignRecord:
     """Return the record of a finished, failed or running ``RssWorkChain``; what is not there yet is left empty.
 
     :raises CollectError: if its nodes are not those of a campaign.
     """
-    try:
+    with whole("campaign", node):
         return _collect(node)
-    except STRANGE as exception:
-        what = f"{type(exception).__name__}: {shown(exception)}"
-        raise CollectError(f"campaign <{node.pk}> is not whole, or was not made by this package: {what}") from exception
 
 
 def _collect(node: WorkChainNode) -> CampaignRecord:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
@@ -12,12 +11,8 @@ from matplotlib.figure import Figure
 
 from aiida_gaprss.analysis.errors import UNITS
 from aiida_gaprss.outside import harmless
-from aiida_gaprss.report.style import PANEL, WHAT, house_style, log_axis
-
-#: Okabe and Ito's, those that a reader tells apart on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-
-MARKERS = "osD^vPX"
+from aiida_gaprss.report.style import COLOURS, MARKERS, PANEL, WHAT, house_style, log_axis
+from aiida_gaprss.report.validation import file_name
 
 #: Mean and standard deviation.
 Pair = Sequence[float | None]
@@ -38,8 +33,10 @@ def score_rows(told: Mapping[str, Any]) -> list[tuple[str, list[Pair]]]:
 
 def figures(told: Mapping[str, Any]) -> dict[str, Figure | None]:
     """Return a figure for each row, by a name for its file."""
-    names = {name: re.sub(r"\W+", "_", name.partition(",")[0]).strip("_") for name, _ in score_rows(told)}
-    return {names[name]: _figure(told["points"], name, pairs) for name, pairs in score_rows(told)}
+    found: dict[str, Figure | None] = {}
+    for name, pairs in score_rows(told):
+        found[file_name(name.partition(",")[0], found)] = _figure(told["points"], name, pairs)
+    return found
 
 
 def _figure(points: Sequence[Mapping[str, Any]], name: str, pairs: Sequence[Pair]) -> Figure:

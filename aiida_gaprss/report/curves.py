@@ -10,13 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from aiida_gaprss.report.style import BLUE, VERMILION, WIDE, house_style
+from aiida_gaprss.report.style import COLOURS, MARKERS, WIDE, house_style
 
-#: Okabe and Ito's colours, for potentials or crystals; the reference is black.
-COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c6d31", "#6b7280")
+#: The reference's; :data:`COLOURS` are for potentials or crystals.
 BLACK = "#111827"
 STYLES = ("-", "--", ":", "-.")
-MARKERS = "osD^vPX*"
 
 #: A curve of the reference has this name.
 REFERENCE = "reference"

@@ -16,8 +16,7 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
 from aiida_gaprss.campaign.stages import LABEL, frame_of
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.outside import shown
-from aiida_gaprss.report.collect import STRANGE, CollectError, state_of
+from aiida_gaprss.report.collect import state_of, whole
 from aiida_gaprss.report.record import Failure
 
 
@@ -88,11 +87,8 @@ def collect_database(node: WorkChainNode) -> DatabaseRecord:
 
     :raises CollectError: if its nodes are not those of a database.
     """
-    try:
+    with whole("database", node):
         return _collect(node)
-    except STRANGE as exception:
-        what = f"{type(exception).__name__}: {shown(exception)}"
-        raise CollectError(f"database <{node.pk}> is not whole, or was not made by this package: {what}") from exception
 
 
 def _collect(node: WorkChainNode) -> DatabaseRecord:

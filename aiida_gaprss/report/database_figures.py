@@ -8,11 +8,7 @@ from matplotlib.figure import Figure
 from aiida_gaprss.analysis.zero import bulk_frames
 from aiida_gaprss.report.database import DatabaseRecord, largest_force
 from aiida_gaprss.report.figures import Group, energies_and_volumes, wide
-from aiida_gaprss.report.style import BLUE, GREY, ORANGE, VERMILION, house_style, log_axis
-
-#: Okabe and Ito's colours, which every reader tells apart, grey for the last; then they begin again with another marker.
-COLOURS = (BLUE, VERMILION, "#009E73", ORANGE, "#CC79A7", "#56B4E9", "#000000", GREY)
-MARKERS = ("o", "^", "s", "D", "v")
+from aiida_gaprss.report.style import COLOURS, MARKERS, house_style, log_axis
 
 #: eV/Å, below which a force is none: atoms that symmetry holds in place.
 SMALLEST_FORCE = 1e-3
@@ -22,7 +18,7 @@ PER_DECADE = 6
 
 
 def groups_of(record: DatabaseRecord) -> list[Group]:
-    """Return the labelled frames of each strategy that are not in vacuum, with colour and marker."""
+    """Return the labelled frames of each strategy that are not in vacuum; when colours begin again, it is with another marker."""
     found = []
     for number, one in enumerate(record.strategies):
         marker = MARKERS[number // len(COLOURS) % len(MARKERS)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.report import database_figures as figures
 from aiida_gaprss.report.database import DatabaseRecord, failures_by_reason, strategy_rows
 from aiida_gaprss.report.folder import REPORT, claim
-from aiida_gaprss.report.write import NAMES_PER_REASON, finite, page_environment, save_figure, write_csv
+from aiida_gaprss.report.write import NAMES_PER_REASON, finite, save_figure, write_csv, write_json, write_page
 
 #: Title, what to look for, and what draws it, by the names of files.
 FIGURES: dict[str, tuple[str, str, Callable[[DatabaseRecord], Figure | None]]] = {
@@ -51,24 +50,18 @@ def write_database(record: DatabaseRecord, folder: str | Path, force: bool = Fal
     rows = strategy_rows(record)
     sections = [_section(name, record, target) for name in FIGURES]
     write_csv(target / "strategies.csv", rows)
-    text = json.dumps(summarise(record, rows), indent=1, ensure_ascii=False, allow_nan=False)
-    (target / REPORT).write_text(text + "\n", encoding="utf-8")
-    page = (
-        page_environment()
-        .get_template("database.html.j2")
-        .render(
-            record=record,
-            headline=_headline(record),
-            rows=rows,
-            above=record.zero.words,
-            sections=sections,
-            failures=failures_by_reason(record),
-            names_per_reason=NAMES_PER_REASON,
-        )
+    write_json(target / REPORT, summarise(record, rows))
+    return write_page(
+        target,
+        "database.html.j2",
+        record=record,
+        headline=_headline(record),
+        rows=rows,
+        above=record.zero.words,
+        sections=sections,
+        failures=failures_by_reason(record),
+        names_per_reason=NAMES_PER_REASON,
     )
-    path = target / "index.html"
-    path.write_text(page + "\n", encoding="utf-8")
-    return path
 
 
 def summarise(record: DatabaseRecord, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -18,6 +18,10 @@ from aiida_gaprss.outside import harmless
 #: Okabe and Ito's blue and vermilion: told apart by every reader.
 BLUE, VERMILION, ORANGE, GREY = "#0072B2", "#D55E00", "#E69F00", "#6b7280"
 
+#: Okabe and Ito's colours and one more, told apart on white, and markers: for potentials, crystals, strategies beside each other.
+COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", ORANGE, "#56B4E9", "#8c6d31", GREY)
+MARKERS = "osD^vPX*"
+
 WHAT = {"energy": "Energy", "forces": "Force", "virial": "Virial"}
 
 WIDE, PANEL = (5.6, 4.1), (3.7, 3.4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from aiida_gaprss.properties.speed import Speed
 from aiida_gaprss.properties.suite import Suite
 from aiida_gaprss.report.folder import REPORT, claim
 from aiida_gaprss.report.validation import SIGNS, figures_of, file_name, number_rows, pareto_of, record_of, score_rows
-from aiida_gaprss.report.write import page_environment, save_figure, write_csv
+from aiida_gaprss.report.write import save_figure, write_csv, write_json, write_page
 
 FILES = ("index.html", "scores.csv", "numbers.csv", REPORT, "curve_*.png")
 
@@ -29,19 +28,14 @@ def write_validation(node: WorkChainNode, folder: Path, force: bool = False) -> 
         old.unlink()
     write_csv(folder / "scores.csv", score_rows(record))
     write_csv(folder / "numbers.csv", number_rows(record))
-    (folder / REPORT).write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    page = (
-        page_environment()
-        .get_template("validation.html.j2")
-        .render(
-            record=record,
-            signs=SIGNS,
-            sections=[section_of(record, name, folder) for name in record["scorecard"]["properties"]],
-        )
+    write_json(folder / REPORT, record)
+    return write_page(
+        folder,
+        "validation.html.j2",
+        record=record,
+        signs=SIGNS,
+        sections=[section_of(record, name, folder) for name in record["scorecard"]["properties"]],
     )
-    path = folder / "index.html"
-    path.write_text(page + "\n", encoding="utf-8")
-    return path
 
 
 def section_of(record: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,40 +81,49 @@ def write_report(record: CampaignRecord, folder: str | Path, force: bool = False
     write_csv(target / "minima.csv", summary["minima"])
     write_csv(target / "errors.csv", summary["errors"])
     (target / "minima.xyz").write_text(frames_.dumps(m.atoms for m in record.minima), encoding="utf-8")
-    text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-    (target / REPORT).write_text(text + "\n", encoding="utf-8")
+    write_json(target / REPORT, summary)
 
     rows = tables.generation_rows(record)
     zero = record.zero
-    page = (
-        page_environment()
-        .get_template("page.html.j2")
-        .render(
-            record=record,
-            headline=_headline(record),
-            sections=sections,
-            structures=structures,
-            generations=rows,
-            chosen_as=tables.counted(rows, "chosen_as"),
-            rejected=tables.counted(rows, "rejected_reasons"),
-            relax_status=tables.counted(rows, "relax_status"),
-            progress=_progress(record),
-            above=zero.words,
-            heights=tables.above_hull(record),
-            found=[in_words(row) for row in record.found],
-            formulas=len({minimum.formula for minimum in record.minima}) > 1,
-            stages=tables.stages(record),
-            final_errors=_final_errors(record),
-            units=UNITS,
-            minima=record.minima[:MINIMA_ON_PAGE],
-            failures=_failures(record),
-            names_per_reason=NAMES_PER_REASON,
-            validation=_validation(record),
-            signs=SIGNS,
-        )
+    return write_page(
+        target,
+        "page.html.j2",
+        record=record,
+        headline=_headline(record),
+        sections=sections,
+        structures=structures,
+        generations=rows,
+        chosen_as=tables.counted(rows, "chosen_as"),
+        rejected=tables.counted(rows, "rejected_reasons"),
+        relax_status=tables.counted(rows, "relax_status"),
+        progress=_progress(record),
+        above=zero.words,
+        heights=tables.above_hull(record),
+        found=[in_words(row) for row in record.found],
+        formulas=len({minimum.formula for minimum in record.minima}) > 1,
+        stages=tables.stages(record),
+        final_errors=_final_errors(record),
+        units=UNITS,
+        minima=record.minima[:MINIMA_ON_PAGE],
+        failures=_failures(record),
+        names_per_reason=NAMES_PER_REASON,
+        validation=_validation(record),
+        signs=SIGNS,
     )
-    path = target / "index.html"
-    path.write_text(page + "\n", encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write plain data.
+
+    :raises ValueError: if a number is not finite.
+    """
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_page(folder: Path, template: str, **told: Any) -> Path:
+    """Write ``index.html`` of a template, and return its path."""
+    path = folder / "index.html"
+    path.write_text(page_environment().get_template(template).render(**told) + "\n", encoding="utf-8")
     return path
 
 

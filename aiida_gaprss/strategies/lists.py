@@ -151,10 +151,10 @@ class StrategyList(Model):
         strategy, seed = self.strategies[name], stage_seed(self.seed, 0, name)
         try:
             made = strategy.apply(crystals, self.elements(crystals), seed)
-            settings = strategy.model_dump_json().encode()
+            stands_for = f"{strategy.model_dump_json()}{seed}".encode()
             for atoms in made:
                 self._called(atoms, name, strategy, seed)
-                atoms.info["frame_id"] += f"-{sha256(settings + b'%d' % seed + fr.label_key(atoms)).hexdigest()[:DIGITS]}"
+                atoms.info["frame_id"] += f"-{sha256(stands_for + fr.label_key(atoms)).hexdigest()[:DIGITS]}"
                 fr.check(atoms, f"frame {atoms.info['frame_id']}")
         except (StrategyError, fr.FrameError) as error:
             raise NoFramesError(Fault(("strategies", name), str(error))) from error

@@ -12,12 +12,12 @@ from aiida.plugins import CalculationFactory
 from ase import Atoms
 
 from aiida_gaprss.calculations.build_functions import (
-    AS_BEFORE,
     FATES,
     KEPT,
     MADE,
     TASKS,
     crystals_to_relax,
+    fate_in_words,
     frames_of_strategies,
     frames_to_examine,
     kept_crystals,
@@ -184,7 +184,7 @@ class BuildWorkChain(ReferenceCrystalsWorkChain):
         self.ctx.crystals, self.ctx.fates = found[KEPT], found[FATES].get_dict()
         self.out("crystals", found[KEPT])
         for name, fate in self.ctx.fates.items():
-            self.report(f"crystal {name}: {fate if fate.startswith(AS_BEFORE) else f'left out: {fate}'}")
+            self.report(f"crystal {name}: {fate_in_words(fate)}")
         if not found[KEPT].n_frames:
             self.out("results", Dict({"strategies": {}, "crystals": self.ctx.fates}).store())
             why = "; ".join(f"{name}: {fate}" for name, fate in self.ctx.fates.items())

@@ -4,9 +4,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source "$here/../environment.sh"
 use_environment ""
-work=${GAPRSS_WORK:-$here/work}
-mkdir -p "$work"
-cp "$here/campaign.yaml" "$work/"
+work_in "$here" "$here/campaign.yaml"
 python "$here/make_crystals.py" "$work"
 keep_aiida_in "$work/aiida"
 aiida-gaprss setup

@@ -5,9 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 source "$here/../environment.sh"
 use_environment qe
 find_pw
-work=${GAPRSS_WORK:-$here/work}
-mkdir -p "$work"
-cp "$here"/*.yaml "$work/"
+work_in "$here" "$here"/*.yaml
 find_pseudopotential Si.pz-vbc.UPF "$work/pseudo"
 keep_aiida_in "$work/aiida"
 aiida-gaprss setup

@@ -4,9 +4,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source "$here/../environment.sh"
 use_environment ""
-work=${GAPRSS_WORK:-$here/work}
-mkdir -p "$work"
-cp "$here"/*.yaml "$work/"
+work_in "$here" "$here"/*.yaml
 keep_aiida_in "$work/aiida"
 aiida-gaprss setup
 cd "$work"

@@ -12,7 +12,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from aiida_gaprss.cli import cli
-from aiida_gaprss.cli.compare import reached, strategies_of
+from aiida_gaprss.cli.compare import build_of, reached, strategies_of
 
 STRATEGIES = {
     "atoms": {"kind": "isolated_atoms"},
@@ -104,8 +104,8 @@ def test_datasets_have_the_names_of_their_strategies(dataset):
     nodes = [dataset.clone().store() for _ in labels]
     for node, label in zip(nodes, labels, strict=True):
         node.label = label
-    build, found = strategies_of(tuple(str(node.pk) for node in nodes))
-    assert build is None
+    found = strategies_of(tuple(str(node.pk) for node in nodes))
+    assert build_of(str(nodes[0].pk)) is None
     assert {name: node.pk for name, node in found.items()} == dict(
         zip(("waves", "single", "d02", "Si"), (node.pk for node in nodes), strict=True)
     )
