@@ -150,17 +150,19 @@ def tell_curve(node: WorkChainNode, folder: Path) -> None:
 
 
 def tell_comparison(node: WorkChainNode, folder: Path) -> None:
-    """Print errors and scores, a column for each strategy at each cost, and write figures and numbers."""
+    """Print errors and scores, a table for each cost with a column for each strategy, and write figures and numbers."""
     from aiida_gaprss.report.comparison import figures, score_rows
     from aiida_gaprss.report.write import write_json
 
     if "comparison" not in node.outputs:
         raise click.ClickException(f"comparison <{node.pk}> failed: {node.exit_message or node.process_state}")
     told = node.outputs.comparison.get_dict()
-    columns = [f"{point['strategy']}\n{point['cost']:.3g}" for point in told["points"]]
-    rows = [(key, *(_number(point[key]) for point in told["points"])) for key in ("fits", "drawn", "drawn_atoms", "spent")]
-    rows += [(name, *(_plus_minus(*pair) for pair in values)) for name, values in score_rows(told)]
-    _print("frames that cost, Σ N³ n_k, at most", columns, rows)
+    for cost in dict.fromkeys(point["cost"] for point in told["points"]):
+        mine = [number for number, point in enumerate(told["points"]) if point["cost"] == cost]
+        points = [told["points"][number] for number in mine]
+        rows = [(key, *(_number(point[key]) for point in points)) for key in ("fits", "drawn", "drawn_atoms", "spent")]
+        rows += [(name, *(_plus_minus(*values[number]) for number in mine)) for name, values in score_rows(told)]
+        _print(f"frames for {cost:.3g} at most", [point["strategy"] for point in points], rows)
     click.echo("mean magnitude ± standard deviation of the fits")
     _failures([(row["name"], row["reason"]) for row in told["rows"]])
     write_json(folder / "comparison.json", told)
@@ -341,9 +343,7 @@ def _print(first: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
     from aiida_gaprss.outside.terminal import wide_console
 
-    table = Table(box=None)
-    for column in (first, *columns):
-        table.add_column(column, no_wrap=True)
+    table = Table(first, *columns, box=None)
     for row in rows:
         table.add_row(*row)
     wide_console().print(table)

@@ -42,24 +42,24 @@ def figures(told: Mapping[str, Any]) -> dict[str, Figure | None]:
 def _figure(points: Sequence[Mapping[str, Any]], name: str, pairs: Sequence[Pair]) -> Figure:
     """Magnitude of an error against the cost of the frames, by strategy."""
     values = np.array([mean if mean else np.nan for mean, _ in pairs])
-    deviations = np.array([deviation or 0.0 for _, deviation in pairs])
+    above = np.array([deviation or 0.0 for _, deviation in pairs])
+    below = np.minimum(above, 0.9 * values)  # a bar that ends at zero has no place on this axis
     spent = np.array([np.nan if point["spent"] is None else point["spent"] for point in points])
     with house_style():
         figure = Figure(figsize=PANEL)
         axes = figure.add_subplot()
         for strategy, colour, marker in zip(dict.fromkeys(p["strategy"] for p in points), cycle(COLOURS), cycle(MARKERS)):
             mine = [number for number, point in enumerate(points) if point["strategy"] == strategy]
-            below = np.minimum(deviations[mine], 0.9 * values[mine])  # a bar that ends at zero has no place on this axis
             axes.errorbar(
                 spent[mine],
                 values[mine],
-                yerr=[below, deviations[mine]],
+                yerr=[below[mine], above[mine]],
                 color=colour,
                 marker=marker,
                 capsize=3,
                 label=harmless(strategy),
             )
-        log_axis(axes, np.concatenate([values, values + deviations]))
+        log_axis(axes, np.concatenate([values - below, values + above]))
         log_axis(axes, spent, "x")
         axes.set(xlabel="Cost of the frames, Σ N³ n_k", ylabel=harmless(name))
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
