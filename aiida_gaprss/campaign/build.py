@@ -324,7 +324,7 @@ def _made(
     if not strategies.elements(small):
         return {}
     unsure = file.reference is not None and "label" not in inputs
-    possible = {n: one for n, one in strategies.strategies.items() if not (one.needs & lost or (one.by_reference and unsure))}
+    possible = {n: one for n, one in strategies.strategies.items() if not (one.wants & lost or (one.by_reference and unsure))}
     made, faults = made_by(strategies.model_copy(update={"strategies": possible}), small, inputs)
     findings.faults += news(findings.faults, findings.lines.located(faults))
     return made

@@ -46,7 +46,7 @@ def why_not_run(strategy: Strategy, given: Mapping[str, Any]) -> str | None:
     if strategy.by_reference:
         why = lack_of_moving(given.get("label") or {})
         return f"is to be run by the reference (by: reference), but {why}" if why else None
-    if "potential" in strategy.needs and not any(given.get(driver) for driver in DRIVERS):
+    if "potential" in strategy.wants and not any(given.get(driver) for driver in DRIVERS):
         return "needs a potential, got none (potential: PK; or calculator: …, an ASE calculator)"
     return None
 

@@ -49,6 +49,11 @@ class Strategy(Model):
         """Whether its frames are run by the program of the reference itself, by tasks of ``ReferenceMdSettings``."""
         return False
 
+    @property
+    def wants(self) -> frozenset[str]:
+        """What of ``needs`` it cannot do without as it is set: no potential, if the reference runs its frames."""
+        return self.needs - {"potential"} if self.by_reference else self.needs
+
     @abstractmethod
     def most(self, crystals: int, formula: CampaignFormula) -> int | None:
         """Return the largest number of frames it makes, of so many crystals: labels that are budgeted before.

@@ -133,8 +133,7 @@ class StrategyList(Model):
     def asking_potential(self) -> list[str]:
         """What needs a potential, as users say it."""
         relaxes = ["relax.by"] if self.relax is not None and self.relax.by == "potential" else []
-        own = {name: one for name, one in self.strategies.items() if not one.by_reference}
-        needing = [name for name, one in own.items() if one.run is not None or "potential" in one.needs]
+        needing = [name for name, one in self.strategies.items() if name in self.runs or "potential" in one.wants]
         return [*relaxes, *needing, *(["choose: variance"] if self.choose == "variance" else [])]
 
     def elements(self, crystals: Sequence[Atoms]) -> dict[str, int]:

@@ -170,6 +170,26 @@ def test_what_is_wrong_with_a_file(file, keys, message):
         build_from(file(strategies, **keys))
 
 
+@pytest.mark.parametrize("given", [{}, {"calculator": {"calculator": "emt"}}], ids=["alone", "beside a calculator"])
+@pytest.mark.parametrize("reference", [True, False], ids=["of ASE", "none"])
+def test_dynamics_that_the_reference_cannot_run(file, given, reference):
+    """Whatever else could run them: they were asked of the reference."""
+    keys = given if reference else {**given, "reference": None}
+    with pytest.raises(ConfigError) as told:
+        build_from(file({"hot": {"kind": "md", "by": "reference"}}, **keys))
+    (fault,) = told.value.faults
+    assert fault.where == "strategies.hot"
+    why = "an ASE calculator runs in a job of gaprss.md: give it as calculator" if reference else "there is no reference"
+    assert f"md is to be run by the reference (by: reference), but {why}" in fault.message
+
+
+@pytest.mark.parametrize("calculator", ["emt", {"calculator": "nowhere.Calc"}, {"arguments": {}}])
+def test_a_calculator_that_is_none_is_told_once(file, calculator):
+    with pytest.raises(ConfigError) as told:
+        build_from(file({"hot": {"kind": "md"}}, calculator=calculator))
+    assert [fault.where.partition(".")[0] for fault in told.value.faults] == ["calculator"]
+
+
 def test_everything_that_is_wrong_is_told_at_once(file):
     """A part that is wrong hides no other, and what only follows from a fault is not told besides."""
     wrong = {
