@@ -14,9 +14,8 @@ from ase import Atoms
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.convergence import low_end_points, progress
 from aiida_gaprss.analysis.hull import hull_weights
-from aiida_gaprss.analysis.minima import Minimum, ranked_by_reference
+from aiida_gaprss.analysis.minima import Minimum, ranked_by_reference, unique_minima
 from aiida_gaprss.analysis.parents import lowest_parents
-from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.calculations.common import frames_of, named, process_uuid
 from aiida_gaprss.campaign import stages
 from aiida_gaprss.campaign.settings import RssSettings
@@ -215,14 +214,26 @@ def search_settings(settings: Dict) -> Dict:
 
 @calcfunction
 def lowest_frames(settings: Dict, **database: Dataset) -> Dataset:
-    """Return the lowest labelled frames of the database, which the final search relaxes once more."""
+    """Return the lowest labelled structures of the database, each once, which the final search relaxes once more."""
     model = RssSettings(**settings.get_dict())
     assert model.search is not None
-    known = [a for a in frames_of(database) if fr.is_labelled(a) and not fr.is_in_vacuum(a)]
-    zero = EnergyZero(known)
-    known.sort(key=lambda atoms: (zero.above(atoms), atoms.info["frame_id"]))
+    known = {a.info["frame_id"]: a for a in frames_of(database) if fr.is_labelled(a) and not fr.is_in_vacuum(a)}
+    found = unique_minima(
+        [_bare(known[name]) for name in sorted(known)] if model.search.again else [],
+        window=np.inf,
+        limit=model.search.again,
+        pressure_GPa=model.search.pressure_GPa,
+        prefix=fr.REFERENCE,
+    )
     level = joined(database[name].level for name in sorted(database))
-    return named(Dataset(known[: model.search.again], level_of_theory=level), "lowest labelled frames")
+    return named(Dataset([known[one.frame_id] for one in found], level_of_theory=level), "lowest labelled structures")
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    """Return a copy of a frame of which nothing says how it came about."""
+    out = atoms.copy()
+    out.info.pop("relax_status", None)
+    return out
 
 
 @calcfunction
@@ -286,19 +297,26 @@ def measure_progress(settings: Dict, relaxed: Dataset, labelled: Dataset, **node
 
 
 @calcfunction
-def minima_beside_reference(minima: Dict, frames: Dataset, labelled: Dataset, **database: Dataset) -> dict[str, Any]:
+def minima_beside_reference(
+    minima: Dict, frames: Dataset, labelled: Dataset, held: Dict | None = None, **database: Dataset
+) -> dict[str, Any]:
     """Return the minima of a search with the reference energies of those that were checked, which come first.
 
     :param minima: rows as of :class:`Minimum`, lowest first; ``frames``: theirs.
     :param labelled: the ones that were checked.
+    :param held: of the others, errors by labels of frames beside them (``analysis.hold.Held``).
     :param database: the labelled frames of the campaign; of several elements, the hull is theirs, too.
     """
     checked = {atoms.info["frame_id"]: atoms for atoms in labelled.get_frames() if fr.is_labelled(atoms)}
+    errors = {row["frame_id"]: row["energy"] for row in (held["minima"] if held is not None else [])}
     found = []
     for row, atoms in zip(minima["minima"], frames.get_frames(), strict=True):
-        atoms = checked.get(atoms.info["frame_id"], atoms)
+        name = atoms.info["frame_id"]
+        atoms = checked.get(name, atoms)
         energy = fr.energy(atoms)
-        found.append(Minimum.from_row({**row, "ref_energy": None if energy is None else energy / len(atoms)}, atoms))
+        beside = errors.get(name) if energy is None else None
+        reference = energy / len(atoms) if energy is not None else None if beside is None else row["predicted_energy"] - beside
+        found.append(Minimum.from_row({**row, "ref_energy": reference}, atoms))
     ranked = ranked_by_reference(found, frames_of(database))
     return {
         "minima": named(Dict({"minima": [minimum.as_dict() for minimum in ranked]}), "table of minima"),

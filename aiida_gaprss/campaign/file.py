@@ -102,13 +102,16 @@ Identifier: TypeAlias = PrimaryKey | Label
 
 
 class StartSettings(Model):
-    """What the campaign begins with besides random cells: datasets, campaigns, databases or fits, by pk, uuid or label."""
+    """What the campaign begins with besides random cells: datasets, campaigns, databases, fits, searches; by pk or uuid."""
 
     database: list[Identifier] = Field(
         default_factory=list, description="labelled frames at the level of theory of the reference; of a process, all its labels"
     )
     relabel: list[Identifier] = Field(
         default_factory=list, description="frames whose structures are labelled anew, as those of another level of theory"
+    )
+    search: list[Identifier] = Field(
+        default_factory=list, description="searches, or campaigns with one, whose minima are labelled, and fitted from the start"
     )
 
 
@@ -277,7 +280,7 @@ def _lacks_of_start(data: dict[str, Any], whole: dict[str, Any], folder: Path, i
     if data.get("targets") and whole.get("search") is None and not in_part:
         found.append(Fault(("targets",), "given without settings.search, which is to find them"))
     start = _mapping(data.get("start"))
-    if not (whole.get("initial") or start.get("database") or start.get("relabel")):
+    if not (whole.get("initial") or any(start.get(key) for key in StartSettings.model_fields)):
         found.append(Fault(("settings", "initial"), "empty, and start names no dataset: nothing to begin with"))
     return found
 

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from aiida_gaprss.campaign.crystals import named_crystals
 from aiida_gaprss.campaign.file import Campaign, CampaignConfig
 from aiida_gaprss.campaign.forecast import Made, Need, cells_of, needs_of
-from aiida_gaprss.campaign.nodes import datasets_of, is_labelled
+from aiida_gaprss.campaign.nodes import datasets_of, is_labelled, minima_of
 from aiida_gaprss.campaign.settings import RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.frames import FrameError
@@ -160,7 +160,8 @@ def _of_profile(campaign: Campaign, findings: Findings, programs: Sequence[str] 
     """
     config = campaign.config
     codes = load_codes(config, findings, tuple(dict.fromkeys((*programs, "python", "label_python", "buildcell"))))
-    start = {key: _datasets(campaign, key, findings) for key in ("database", "relabel")}
+    database, again, minima = (_datasets(campaign, key, findings) for key in ("database", "relabel", "search"))
+    start = {"database": database, "relabel": {**again, **minima}}
     crystals = {key: node for key in ("crystals", "targets") if (node := _crystals(campaign, key, findings)) is not None}
     fit = _options(("options", "fit"), _calculation("fit"), codes[programs[0]], findings, config.options.fit)
     python = codes["python"]
@@ -369,12 +370,12 @@ def _lack_of_resources(computer: Computer, options: dict[str, Any]) -> str | Non
 
 
 def _datasets(campaign: Campaign, key: str, findings: Findings) -> dict[str, Dataset]:
-    """Return the datasets that ``start`` names, and all labels of campaigns, databases and fits."""
+    """Return the datasets that ``start`` names, all labels of campaigns, databases and fits, or the minima of searches."""
     found: dict[str, Dataset] = {}
     for index, identifier in enumerate(getattr(campaign.config.start, key)):
         where = ("start", key, index)
         try:
-            labels = datasets_of(identifier, f"d{index:02d}")
+            labels = minima_of(identifier, f"s{index:02d}") if key == "search" else datasets_of(identifier, f"d{index:02d}")
         except ValueError as exception:
             findings.fault(where, str(exception))
             continue

@@ -41,6 +41,20 @@ def datasets_of(identifier: Any, link: str = "") -> dict[str, Dataset]:
     return found
 
 
+def minima_of(identifier: Any, link: str) -> dict[str, Dataset]:
+    """Return the minima that a search, or the last one of a campaign, has found, by the name ``link``.
+
+    :raises ValueError: if there is no such node, it is something else, or has found none yet.
+    """
+    node = _node(identifier, "search or campaign")
+    if not isinstance(node, WorkChainNode) or node.process_label not in ("SearchWorkChain", "RssWorkChain"):
+        kind = getattr(node, "process_label", None) or type(node).__name__
+        raise ValueError(f"<{node.pk}> is a {kind}, expected a search or a campaign; datasets go into database or relabel")
+    if "minima_frames" not in node.outputs:
+        raise ValueError(f"<{node.pk}> has no minima yet")
+    return {link: node.outputs.minima_frames}
+
+
 def is_labelled(node: Dataset) -> bool:
     """Tell whether any frame of a dataset has labels."""
     return bool(node.base.attributes.get("energies"))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from ase import units
 from pydantic import Field, model_validator
 
+from aiida_gaprss.models.regularisation import Sigma
 from aiida_gaprss.settings.faults import Fault, FaultError
 from aiida_gaprss.settings.jobs import RelaxSettings
 from aiida_gaprss.settings.model import AtomCount, Count, CountOrZero, Model, Name, Positive, Pressure
 from aiida_gaprss.strategies.cells import Seed
+
+#: Config type of minima that are labelled until they hold.
+MINIMUM = "minimum"
 
 
 class RankingSettings(Model):
@@ -26,6 +31,37 @@ class SearchSettings(RankingSettings):
 
     again: CountOrZero = Field(20, description="number of the lowest frames of the database that are relaxed once more")
     label: CountOrZero = Field(5, description="number of the lowest minima checked against the reference")
+
+
+class HoldSettings(Model):
+    """Searches, each with the potential fitted to what the last has found, until the lowest minima agree with the reference.
+
+    Every round labels those of the lowest minima that no label of the database stands for, or that do not hold, and fits to all.
+    It is over when all of them agree, labelled as they are, and some searches in a row have brought nothing new.
+    """
+
+    lowest: Count = Field(10, description="so many of the lowest minima are to agree with the reference")
+    energy: Positive = Field(0.01, description="eV/atom, up to which the energy of a minimum agrees")
+    force: Positive = Field(0.1, description="eV/Å, largest component that the reference may leave at a minimum")
+    pressure: Positive = Field(1.0, description="GPa, largest component of the stress that the reference may leave")
+    searches: Count = Field(2, description="in a row that may bring no minimum among the lowest that the database does not know")
+    max_labels: Count = Field(100, description="labels of all rounds together")
+    max_rounds: Count = Field(15, description="searches at most")
+    per_round: Count = Field(10, description="labels of one round at most, lowest first")
+    cells: dict[Name, Count] | None = Field(None, description="random cells of each search; default: those of search")
+    tight: bool = Field(
+        True,
+        description=f"fit these minima (config type {MINIMUM}) with sigmas of a tenth of energy, a fifth of force and pressure; "
+        "false, or a family without regularisation: as the other frames",
+    )
+
+    def sigma(self, volume: float) -> Sigma:
+        """Return the sigmas of these minima.
+
+        :param volume: of an atom, Å³, by which a pressure is a virial.
+        """
+        virial = self.pressure * units.GPa * volume / 5
+        return Sigma(energy=self.energy / 10, forces=self.force / 5, virial=virial)
 
 
 class DiagnosticSearchSettings(RankingSettings):

@@ -12,11 +12,11 @@ from ase.data import atomic_numbers
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from aiida_gaprss.analysis.convergence import StopSettings
-from aiida_gaprss.campaign.search import SearchSettings
+from aiida_gaprss.campaign.search import MINIMUM, HoldSettings, SearchSettings
 from aiida_gaprss.frames import ISOLATED
 from aiida_gaprss.models.base import BaseFit
 from aiida_gaprss.models.families import FitSettings, expand, family_named, family_of, fit_settings
-from aiida_gaprss.models.regularisation import ComponentWise
+from aiida_gaprss.models.regularisation import ComponentWise, Constant
 from aiida_gaprss.properties.suite import AnySuite
 from aiida_gaprss.selection.alone import REACH
 from aiida_gaprss.selection.sanity import Limits
@@ -105,12 +105,23 @@ class CrystalSettings(DistortSettings):
     when: Literal["start", "end"] = "end"
 
 
+def with_rule(fit: BaseFit, rule: Constant | ComponentWise) -> BaseFit:
+    """Return the settings of a fit with another rule before its own; as they are, if its family has none."""
+    rules = getattr(fit, "regularisation", None)
+    if rules is None:
+        return fit
+    return type(fit)(**{**fit.model_dump(), "regularisation": [rule.model_dump(), *(one.model_dump() for one in rules)]})
+
+
 class RefineSettings(Model):
     """What is done with the minima that the last search has found, so that the potential has their properties right."""
 
     lowest: Count = Field(1, description="so many of the lowest minima")
     strategies: Strategies = Field(min_length=1, description="as in the file of aiida-gaprss build")
-    max_labels: Count = Field(300, description=MAX_LABELS)
+    max_labels: Count = Field(300, description=f"{MAX_LABELS}; of all rounds together")
+    max_rounds: Count = Field(
+        1, description="repeated, with frames of other seeds, while a property is out of its limits; needs validate"
+    )
     choose: Choice = Field("random", description=CHOOSE)
     fit: FitSettings | None = Field(None, description="of the fit to everything; default: final_fit, or fit")
     component: bool = Field(
@@ -118,6 +129,11 @@ class RefineSettings(Model):
         description="fit frames of small displacements and strains with sigmas of single components, as Allen and Bartók (2022); "
         "false, or a family without regularisation: as the other frames",
     )
+
+    @property
+    def kinds(self) -> list[str]:
+        """The config types of the frames of the strategies."""
+        return [one.config_type_as(name) for name, one in self.strategies.items()]
 
     def fit_to(self, kinds: Collection[str], otherwise: BaseFit) -> BaseFit:
         """Return the settings of the fit to frames of some config types.
@@ -127,15 +143,12 @@ class RefineSettings(Model):
         fit: BaseFit = self.fit or otherwise
         mine = [one.config_type_as(name) for name, one in self.strategies.items() if one.harmonic]
         there = sorted(set(mine) & set(kinds))
-        rules = getattr(fit, "regularisation", None)
-        if not self.component or not there or rules is None:
-            return fit
-        first = ComponentWise(config_types=there)
-        return type(fit)(**{**fit.model_dump(), "regularisation": [first.model_dump(), *(rule.model_dump() for rule in rules)]})
+        return with_rule(fit, ComponentWise(config_types=there)) if self.component and there else fit
 
-    def list_of(self, seed: int) -> StrategyList:
-        """Return the strategies with a seed."""
-        return StrategyList(strategies=dict(self.strategies), max_labels=self.max_labels, choose=self.choose, seed=seed)
+    def list_of(self, seed: int, max_labels: int | None = None) -> StrategyList:
+        """Return the strategies with a seed, and what is left of the labels."""
+        most = max_labels or self.max_labels
+        return StrategyList(strategies=dict(self.strategies), max_labels=most, choose=self.choose, seed=seed)
 
 
 class RssSettings(Model):
@@ -165,6 +178,9 @@ class RssSettings(Model):
     )
     filter: FilterSettings = Field(default_factory=FilterSettings)
     search: SearchSettings | None = None
+    hold: HoldSettings | None = Field(
+        None, description="repeat the search, with labels and fits in between, until the lowest minima agree with the reference"
+    )
     validation: AnySuite | None = Field(
         None,
         alias="validate",
@@ -209,6 +225,19 @@ class RssSettings(Model):
         """The settings of the fits of the generations, and of the last one."""
         return [self.fit, self.final_fit or self.fit]
 
+    def fit_of_last(self, kinds: Collection[str]) -> BaseFit:
+        """Return the settings of a fit after the generations.
+
+        :param kinds: config types of the frames: minima that are to hold, and those of strategies, may have sigmas of their own.
+        """
+        fit: BaseFit = self.final_fit or self.fit
+        if self.refine is not None and set(kinds) & set(self.refine.kinds):
+            fit = self.refine.fit_to(kinds, fit)
+        if self.hold is None or not self.hold.tight or MINIMUM not in kinds:
+            return fit
+        volumes = [np.mean(seed.volume_range(self.formula)) for seed in self.used_seeds]
+        return with_rule(fit, Constant(config_types=[MINIMUM], sigma=self.hold.sigma(float(np.mean(volumes)))))
+
     @property
     def used_seeds(self) -> list[Seed]:
         """The seeds that cells are made of; all, if there are none."""
@@ -229,6 +258,9 @@ class RssSettings(Model):
         """Return the settings of the final search as those of a search by itself (``DiagnosticSearchSettings``)."""
         everything = self.model_dump()
         search = {key: value for key, value in everything["search"].items() if key not in ("again", "label")}
+        if self.hold is not None:
+            search["cells"] = self.hold.cells or search["cells"]
+            search["report"] = max(search["report"], self.hold.lowest)
         search["relax"]["min_distance"] = search["relax"]["min_distance"] or self.hard_core
         seeds = {name: everything["seeds"][name] for name in search["cells"]}
         return {"formula": everything["formula"], "seeds": seeds, **search}
@@ -277,7 +309,8 @@ class RssSettings(Model):
             for when in ("start", "end")
         )
         most = len(self.formula) + start + cells + relabel + chosen
-        after = (self.search.label if self.search else 0) + (self.refine.max_labels if self.refine else 0)
+        checked = self.hold.max_labels if self.hold else self.search.label if self.search else 0
+        after = checked + (self.refine.max_labels if self.refine else 0)
         return min(most, self.max_labels or most) + end + after
 
 
@@ -298,7 +331,7 @@ def consistency(data: dict[str, Any]) -> list[Fault]:
     generations = data.get("generations")
     if isinstance(generations, list):
         counts += [(("generations", i, "cells"), mapping(g).get("cells")) for i, g in enumerate(generations)]
-    counts.append((("search", "cells"), mapping(data.get("search")).get("cells")))
+    counts += [((part, "cells"), mapping(data.get(part)).get("cells")) for part in ("search", "hold")]
     for where, cells in counts:
         for name in mapping(cells):
             if name not in seeds:
@@ -317,8 +350,11 @@ def consistency(data: dict[str, Any]) -> list[Fault]:
     if isinstance(generations, list) and isinstance(most, int) and most < len(generations):
         message = f"{most} is less than the {len(generations)} generations there are recipes for"
         faults.append(Fault(("max_generations",), message))
-    if data.get("refine") and not data.get("search"):
-        faults.append(Fault(("refine",), "needs settings.search, whose lowest minima it refines"))
+    for part, why in (("refine", "whose lowest minima it refines"), ("hold", "which it repeats")):
+        if data.get(part) and not data.get("search"):
+            faults.append(Fault((part,), f"needs settings.search, {why}"))
+    if (mapping(data.get("refine")).get("max_rounds") or 1) != 1 and not (data.get("validate") or data.get("validation")):
+        faults.append(Fault(("refine", "max_rounds"), "needs settings.validate, by whose lights it is repeated"))
     if most and not generations:
         faults.append(Fault(("max_generations",), "there is no generation to be repeated"))
     box = data.get("isolated_atom_box", 15.0)
@@ -391,8 +427,8 @@ def _used(data: dict[str, Any]) -> set[str]:
     """Return the names of the seeds that settings, which may have faults, make cells of."""
     parts = data.get("generations")
     cells = [part.get("cells") for part in (parts if isinstance(parts, list) else []) if isinstance(part, dict)]
-    search = data.get("search")
-    cells += [data.get("initial"), search.get("cells") if isinstance(search, dict) else None]
+    cells += [data.get("initial")]
+    cells += [part.get("cells") for part in (data.get("search"), data.get("hold")) if isinstance(part, dict)]
     return {name for counts in cells if isinstance(counts, dict) for name in counts}
 
 

@@ -69,6 +69,8 @@ def print_report(node: WorkChainNode, folder: Path, force: bool = False) -> Path
     console.print(generations_table(record))
     if record.minima:
         console.print(minima_table(record.minima))
+    if record.hold:
+        console.print(record.hold["words"])
     for row in record.found:
         console.print(in_words(row))
     checks = sum(minimum.ref_energy is not None for minimum in record.minima)

@@ -23,14 +23,14 @@ from aiida_gaprss.campaign.stages import (
     INITIAL,
     INITIAL_CELLS,
     LABEL,
-    REFINE,
     RELAX,
-    SEARCH,
     SETTLE,
     VALIDATE,
-    generation_of,
+    is_part,
+    is_search,
     joined,
     link,
+    order,
     part_of,
     stage_of,
     tag_of,
@@ -115,7 +115,7 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
             for a in generation.frames
             if not fr.is_labelled(a)
         ]
-        if generation.tag == SEARCH:  # in no training set
+        if is_search(generation.tag) and generation.tag not in labels:  # in no training set
             generation.frames = []
         atoms |= {a.symbols[0]: a for a in generation.frames if fr.is_labelled(a) and fr.is_isolated_atom(a)} | atoms
         generation.frames = [a for a in generation.frames if fr.is_labelled(a) and not fr.is_isolated_atom(a)]
@@ -128,11 +128,13 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
         frames = outputs.minima_frames.get_frames()
         record.minima = [Minimum.from_row(row, atoms) for row, atoms in zip(outputs.minima["minima"], frames, strict=True)]
     cards = _namespace(outputs, "validations")
-    for tag in sorted(cards, key=lambda tag: (generation_of(tag) is None, tag)):
+    for tag in order(cards):
         record.validations[tag] = cards[tag].get_dict()
     if cards:
         first, *others = (called[link(tag, VALIDATE)] for tag in record.validations)
         record.validation = first_and_last(record_of(first), record_of(others[-1])) if others else record_of(first)
+    record.holds = {tag: verdict.get_dict() for tag, verdict in _namespace(outputs, "holds").items()}
+    record.hold = outputs.hold.get_dict() if "hold" in outputs else None
     if "search" in outputs and "found" in outputs.search:
         record.found = outputs.search.found["targets"]
     return record
@@ -151,8 +153,7 @@ def training_labels(node: WorkChainNode) -> int:
 def _tags(called: Mapping[str, ProcessNode]) -> list[str]:
     """Return the tags of the parts that have begun, in order: the first word of the labels of their links."""
     found = {part_of(label) for label in called}
-    last = [tag for tag in (CRYSTALS, SEARCH, REFINE) if tag in found]
-    return [*sorted(tag for tag in found if generation_of(tag) is not None), *last]
+    return order(tag for tag in found if is_part(tag))
 
 
 def _namespace(outputs: Any, name: str) -> dict[str, Any]:
@@ -182,7 +183,7 @@ def _generation(tag: str, outputs: Any, called: Mapping[str, Any]) -> Generation
     if cells is not None and "result" in cells.outputs:
         counts.made = cells.outputs.result.n_frames
     job = called.get(joined(link(tag, RELAX)), called.get(link(tag, RELAX)))
-    if job is not None and tag == SEARCH and "summary" in job.outputs:
+    if job is not None and is_search(tag) and "summary" in job.outputs:
         summary = job.outputs.summary.get_dict()
         counts.made = summary["attempts"]
         counts.relaxed = summary["ended"]
@@ -199,9 +200,9 @@ def _generation(tag: str, outputs: Any, called: Mapping[str, Any]) -> Generation
         counts.candidates, counts.selected = report["candidates"], report["chosen"]
         counts.chosen_as, counts.rejected = report["chosen_as"], report["rejected"]
     labels = _namespace(outputs, "labels")
-    checked = called.get(link(SEARCH, LABEL))
+    checked = called.get(link(tag, LABEL)) if is_search(tag) else None
     if checked is not None and "frames" in checked.outputs:
-        labels[SEARCH] = checked.outputs.frames
+        labels[tag] = checked.outputs.frames
     frames = labels[tag].get_frames() if tag in labels else []
     if tag in labels:
         labelled = sum(fr.is_labelled(a) for a in frames)

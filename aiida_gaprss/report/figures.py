@@ -21,11 +21,12 @@ from aiida_gaprss.analysis.errors import UNITS
 from aiida_gaprss.analysis.hull import phase_name
 from aiida_gaprss.analysis.numbers import number, subscripts
 from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
-from aiida_gaprss.campaign.stages import CRYSTALS, DATABASE, REFINE
+from aiida_gaprss.campaign.stages import CRYSTALS, DATABASE, is_refinement, is_search
 from aiida_gaprss.outside import harmless
 from aiida_gaprss.report.record import CampaignRecord, GenerationRecord
 from aiida_gaprss.report.style import (
     BLUE,
+    COLOURS,
     GREY,
     ORANGE,
     PANEL,
@@ -49,10 +50,15 @@ def generation_colours(n: int) -> list[tuple[float, float, float, float]]:
 
 
 def part_colours(generations: Sequence[GenerationRecord]) -> list[Any]:
-    """Return a colour for every part of a campaign: sequential for generations, grey for what it began with."""
+    """Return a colour for every part of a campaign: sequential for generations, one each for what else there is."""
     sequence = iter(generation_colours(sum(g.index is not None for g in generations)))
-    others = {DATABASE: "#9ca3af", CRYSTALS: VERMILION, REFINE: ORANGE}
-    return [others.get(g.tag) or next(sequence) for g in generations]
+    return [next(sequence) if g.index is not None else _colour_of(g.tag) for g in generations]
+
+
+def _colour_of(tag: str) -> str:
+    if is_search(tag) or is_refinement(tag):
+        return COLOURS[3] if is_search(tag) else ORANGE
+    return {DATABASE: "#9ca3af", CRYSTALS: VERMILION}.get(tag, GREY)
 
 
 class Group(NamedTuple):

@@ -133,6 +133,9 @@ class CampaignRecord:
     #: Scorecards by part, each of one potential or more; what is told of the last validation.
     validations: dict[str, dict[str, Any]] = field(default_factory=dict)
     validation: dict[str, Any] | None = None
+    #: Which minima hold, by search (rows of ``analysis.hold.Held``); and what it comes to after the last one.
+    holds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hold: dict[str, Any] | None = None
     how_to_repeat: str = ""
 
     def labelled_frames(self) -> list[Atoms]:

@@ -24,6 +24,7 @@ from aiida_gaprss.analysis.targets import in_words
 from aiida_gaprss.outside import harmless
 from aiida_gaprss.report import figures, fit_figures, tables
 from aiida_gaprss.report.folder import REPORT, claim
+from aiida_gaprss.report.hold import held_rows, minima_by_round, round_rows, scores_by_part
 from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.structures import structure
 from aiida_gaprss.report.style import png
@@ -108,6 +109,8 @@ def write_report(record: CampaignRecord, folder: str | Path, force: bool = False
         failures=_failures(record),
         names_per_reason=NAMES_PER_REASON,
         validation=_validation(record),
+        rounds=round_rows(record),
+        held=held_rows(record),
         signs=SIGNS,
     )
 
@@ -165,6 +168,9 @@ def summarise(record: CampaignRecord) -> dict[str, Any]:
             "errors": tables.error_rows(record),
             "minima": tables.minima_rows(record.minima, tables.above_hull(record)),
             "found": record.found,
+            "hold": record.hold["words"] if record.hold else None,
+            "holds": round_rows(record),
+            "held_minima": held_rows(record),
             "validations": record.validations,
             "failures": [{"frame_id": f.frame_id, "reason": f.reason} for f in record.failures],
         }
@@ -233,6 +239,15 @@ def _sections(record: CampaignRecord) -> list[Section]:
             "The final potential has not been fitted, or has not been evaluated on the labelled frames.",
             {f"parity_{q}": lambda q=q: fit_figures.parity(final, q) for q in QUANTITIES},  # type: ignore[misc]
         ),
+        Section(
+            "hold",
+            "Do the lowest minima hold?",
+            "Each point is one of the lowest minima of a search: predicted minus reference energy, absolute. It holds if the "
+            "reference agrees there in energy, and leaves neither forces nor another pressure. Look for crosses that go away "
+            "from one search to the next, and for a last search without any.",
+            "",
+            {"hold": lambda: minima_by_round(record)},
+        ),
         *_validation_sections(record),
     ]
 
@@ -242,13 +257,16 @@ def _validation_sections(record: CampaignRecord) -> list[Section]:
     if record.validation is None:
         return []
     told = shown_in_campaign(record.validation)
-    drawings: dict[str, Callable[[], Figure | None]] = {}
+    drawings: dict[str, Callable[[], Figure | None]] = {
+        "validation_scores": lambda: scores_by_part(*in_a_row(record.validations))
+    }
     for name in told["scorecard"]["properties"]:
         for title, figure in figures_of(told, name).items():
             file = file_name(f"validation_{name}_{title}", drawings)
             drawings[file] = lambda figure=figure: figure  # type: ignore[misc]
     caption = (
         "Properties of the known crystals, or of the lowest minima where none were given, by potentials and by the reference. "
+        "First all scores that have a limit, potential by potential, then curves. "
         "The limits and their sources stand in report.json and, of every number, in the validation itself."
     )
     return [Section("validation", "May the potential be used?", caption, "", drawings)]

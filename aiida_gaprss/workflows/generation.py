@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext
-from aiida.orm import Dict, Float, Group, Int, List, Node, Str
+from aiida.orm import Dict, Float, Group, Int, List, Node, ProcessNode, QueryBuilder, Str
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.convergence import converged, describe
@@ -44,9 +44,12 @@ from aiida_gaprss.workflows.label import LabelWorkChain
 class GenerationWorkChain(RestartingWorkChain):
     """One generation of a campaign: make cells, relax, select, label, fit, judge; what is common to the parts of a campaign."""
 
-    #: What the parts that are no generations are called.
+    #: Extra of the node: a user wants generations and searches to end. Extra that says why the generations ended.
+    STOP, ENDED = "gaprss_stop", "gaprss_ended"
+
+    #: What parts are called in messages, if not as in reports.
     IN_WORDS: ClassVar[dict[str, str]] = {
-        stages.CRYSTALS: "known crystals",
+        stages.INITIAL: "generation 0",
         stages.SEARCH: "search",
         stages.REFINE: "refinement",
     }
@@ -306,7 +309,7 @@ class GenerationWorkChain(RestartingWorkChain):
     @property
     def stage(self) -> str:
         """Name of this generation in words."""
-        return self.IN_WORDS.get(self.tag, f"generation {self.ctx.generation}")
+        return self.IN_WORDS.get(self.tag) or stages.in_words(self.tag)
 
     @property
     def n_labels(self) -> int:
@@ -316,6 +319,11 @@ class GenerationWorkChain(RestartingWorkChain):
             for tag, node in self.ctx.datasets.items()
             if tag not in stages.all_named(stages.DATABASE, self.ctx.datasets)
         )
+
+    def is_stopped(self) -> bool:
+        """Tell whether a user wants generations and searches to end; what this process has read of its node may be old."""
+        query = QueryBuilder().append(ProcessNode, filters={"uuid": self.node.uuid}, project=[f"extras.{self.STOP}"])
+        return bool(query.first(flat=True))
 
     def wants_crystals(self, when: str) -> bool:
         """Tell whether known crystals are added at the ``start`` or the ``end``."""
@@ -341,7 +349,7 @@ class GenerationWorkChain(RestartingWorkChain):
         """
         self.ctx.final = stage == stages.FINAL_FIT
         may_end = self.settings.stop is not None or self.ctx.generation == self.settings.n_generations
-        last = self.ctx.final or self.tag == stages.REFINE
+        last = self.ctx.final or stages.is_search(self.tag) or stages.is_refinement(self.tag)
         self.ctx.keep = last or (may_end and not self.asks_for_final_fit)  # predictions, those of the last fit
         try:
             return ToContext(fit=self.submit(FitWorkChain, **self.fit_inputs(settings, stage)))

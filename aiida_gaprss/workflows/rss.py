@@ -5,52 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aiida.engine import ExitCode, ProcessBuilder, ToContext, if_, while_
-from aiida.orm import AbstractCode, Dict, Int, List, ProcessNode, QueryBuilder, Str
+from aiida.engine import ExitCode, ProcessBuilder, if_, while_
+from aiida.orm import AbstractCode, Dict, Int, Str
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.common import frames_of
 from aiida_gaprss.calculations.fit import FitCalculation
-from aiida_gaprss.calculations.label_functions import pick_frames
-from aiida_gaprss.calculations.relax import RelaxCalculation
 from aiida_gaprss.calculations.rss_functions import (
     distorted_crystals,
     initial_cells,
-    lowest_frames,
-    minima_beside_reference,
-    search_settings,
 )
 from aiida_gaprss.campaign import stages
 from aiida_gaprss.campaign.file import DEFAULT_PROTOCOL, check_given
 from aiida_gaprss.campaign.forecast import label_budget
 from aiida_gaprss.campaign.inputs import builder_inputs
-from aiida_gaprss.campaign.search import SearchSettings
 from aiida_gaprss.campaign.settings import RssSettings
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.models.training import fault_of_absurd
 from aiida_gaprss.settings.model import model_validator_for
 from aiida_gaprss.structures.checks import RandomCellError
+from aiida_gaprss.workflows.hold import HeldWorkChain
 from aiida_gaprss.workflows.jobs.lock import alone
 from aiida_gaprss.workflows.label import LabelWorkChain
-from aiida_gaprss.workflows.refine import RefinedWorkChain
-from aiida_gaprss.workflows.search import SearchWorkChain, expose_relaxations, validate_search
+from aiida_gaprss.workflows.search import expose_relaxations, validate_search
 
 
-class RssWorkChain(RefinedWorkChain):
+class RssWorkChain(HeldWorkChain):
     """Make a potential from random cells and single-point labels alone.
 
     The outline is the method: random cells are labelled and fitted; then, generation by generation, new random cells are
     relaxed with the last potential under random pressure, some of the frames so found are labelled, and the potential is
     fitted anew to everything; until nothing new turns up, or as often as asked for. In the end known crystals may be added; then
-    comes a tight fit to the same data, and a search with it.
+    comes a tight fit to the same data, and searches with it, until what they find agrees with the reference, if that is asked
+    for.
 
     A campaign may begin with the labelled frames of another one (``database``), or with frames whose labels are made anew
-    (``relabel``). The extra ``STOP`` on its node ends it after the generation that is running.
+    (``relabel``). The extra ``STOP`` on its node ends it after the generation, or the search, that is running.
     """
-
-    #: Extra of the node: a user wants the generations to end. Extra that says why they ended.
-    STOP, ENDED = "gaprss_stop", "gaprss_ended"
 
     @classmethod
     def define(cls, spec: Any) -> None:
@@ -142,21 +134,31 @@ class RssWorkChain(RefinedWorkChain):
                 cls.collect_fit,
                 validation,
             ),
-            if_(cls.has_search)(
-                cls.run_search,
-                cls.choose_lowest,
-                cls.label,
-                cls.collect_minima,
-            ),
-            if_(cls.refines)(
-                cls.build_database,
-                cls.collect_database,
-                if_(cls.is_refined)(
-                    cls.fit_refined,
-                    cls.collect_refined,
-                    validation,
+            cls.begin_searches,
+            while_(cls.goes_on)(
+                if_(cls.searches)(
+                    cls.run_search,
+                    cls.choose_lowest,
+                    if_(cls.has_chosen)(cls.label),
+                    cls.collect_minima,
+                    if_(cls.fits_again)(
+                        cls.fit_again,
+                        cls.collect_refit,
+                        validation,
+                    ),
+                ).else_(
+                    cls.build_database,
+                    cls.collect_database,
+                    if_(cls.is_refined)(
+                        cls.fit_refined,
+                        cls.collect_refit,
+                        validation,
+                        if_(cls.validates_refined)(cls.validate_refined, cls.collect_validation),
+                    ),
+                    cls.look_at_properties,
                 ),
             ),
+            cls.finish_searches,
             if_(cls.validates_minima)(cls.validate_minima, cls.collect_validation),
             cls.finish,
         )
@@ -165,7 +167,8 @@ class RssWorkChain(RefinedWorkChain):
         spec.output(
             "predictions", valid_type=Dataset, required=False, help="All labelled frames with the final potential's predictions."
         )
-        spec.output("minima", valid_type=Dict, required=False, help="Distinct minima of the final search, lowest first.")
+        spec.output("minima", valid_type=Dict, required=False, help="Distinct minima of the last search, lowest first.")
+        spec.output("hold", valid_type=Dict, required=False, help="Whether the lowest of them hold, and if not, what does not.")
         spec.output("minima_frames", valid_type=Dataset, required=False, help="Their frames, the lowest with labels.")
         spec.output("search.summary", valid_type=Dict, required=False, help="Attempts by what became of them, times.")
         spec.output("search.found", valid_type=Dict, required=False, help="For every target: hits, first hit, energies.")
@@ -178,6 +181,7 @@ class RssWorkChain(RefinedWorkChain):
             ("selections", Dict, "numbers chosen and rejected, with reasons"),
             ("progress", Dict, "what it changed, in numbers by which the search is ended"),
             ("validations", Dict, "scorecard"),
+            ("holds", Dict, "minima beside the reference, of searches until they hold (h01, h02, …)"),
         ):
             spec.output_namespace(name, valid_type=kind, dynamic=True, help=f"Of every generation (g00, g01, …): {text}.")
         spec.exit_code(400, "ERROR_CELLS", message="{stage}: the cells cannot be made: {message}")
@@ -272,9 +276,7 @@ class RssWorkChain(RefinedWorkChain):
             return str(self.ctx.ended)
         if settings.max_labels is not None and self.n_labels >= settings.max_labels:
             return f"all {settings.max_labels} labels are spent"
-        # Asked of the database: what this process has read of its node may be old.
-        query = QueryBuilder().append(ProcessNode, filters={"uuid": self.node.uuid}, project=[f"extras.{self.STOP}"])
-        return "a user ended them" if query.first(flat=True) else None
+        return "a user ended them" if self.is_stopped() else None
 
     def has_crystals_left(self) -> bool:
         """Tell whether known crystals are to be added now."""
@@ -300,65 +302,6 @@ class RssWorkChain(RefinedWorkChain):
         """Fit the final potential to the same database."""
         return self.submit_fit(self.settings.final_fit or self.settings.fit, stages.FINAL_FIT)
 
-    def has_search(self) -> bool:
-        """Tell whether the final potential is used for a search."""
-        return self.settings.search is not None
-
-    def run_search(self) -> Any:
-        """Relax random cells that no potential has seen, and the lowest frames of the database once more."""
-        self.ctx.tag = stages.SEARCH
-        settings = self.inputs.settings
-        inputs: dict[str, Any] = {
-            "potential": self.ctx.potential,
-            "settings": search_settings(settings, metadata=self.called(stages.SETTINGS)),
-            "seed": self.seed("search"),
-            "name": Str(f"{self.inputs.name.value}-search"),
-            "again": lowest_frames(settings, metadata=self.called(stages.LOWEST), **self.ctx.datasets),
-            "relax": self.exposed_inputs(RelaxCalculation, namespace="relax"),
-            "scratch": self.inputs.scratch,
-            "metadata": self.called(stages.RELAX),
-        }
-        if "targets" in self.inputs:
-            inputs["targets"] = self.inputs.targets
-        new, again = sum(self.search.cells.values()), inputs["again"].n_frames
-        self.report(f"search with the final potential: {new} new random cells, the {again} lowest frames once more")
-        return ToContext(search=self.submit(SearchWorkChain, **inputs))
-
-    def choose_lowest(self) -> ExitCode | None:
-        """Take the lowest distinct minima, to be checked against the reference."""
-        process = self.ctx.search
-        if "summary" in process.outputs:
-            self.out("search.summary", process.outputs.summary)
-        if "minima" not in process.outputs:
-            return self.exit_codes.ERROR_RELAX.format(stage=self.stage, message=process.exit_message or process.process_state)
-        if "found" in process.outputs:
-            self.out("search.found", process.outputs.found)
-        number = min(self.search.label, process.outputs.minima_frames.n_frames)
-        self.ctx.to_label = pick_frames(
-            process.outputs.minima_frames, List(list(range(number))), metadata=self.called(stages.LOWEST_MINIMA)
-        )
-        return None
-
-    def collect_minima(self) -> ExitCode | None:
-        """Set the minima found beside the reference."""
-        process = self.ctx.labelling
-        if "frames" not in process.outputs:
-            return self.exit_codes.ERROR_LABELS.format(stage=self.stage, message=process.exit_message or process.process_state)
-        found = self.ctx.search.outputs
-        beside = minima_beside_reference(
-            found.minima, found.minima_frames, process.outputs.frames, metadata=self.called(stages.MINIMA), **self.ctx.datasets
-        )
-        self.out("minima", beside["minima"])
-        self.ctx.lowest_found = beside["frames"]
-        self.keep("minima_frames", beside["frames"], "minima", "minima of the final search, lowest first")
-        for minimum in beside["minima"]["minima"][:5]:
-            text = f"minimum {minimum['rank']}: {minimum['symbol']} ({minimum['space_group']}), found {minimum['count']} times"
-            if minimum["ref_energy"] is not None:
-                error = 1000 * (minimum["predicted_energy"] - minimum["ref_energy"])
-                text += f", reference {minimum['ref_energy']:.4f} eV/atom, the potential {error:+.1f} meV/atom"
-            self.report(text)
-        return None
-
     def finish(self) -> None:
         """Return the final potential."""
         potential = self.ctx.fit.outputs.potential
@@ -371,13 +314,6 @@ class RssWorkChain(RefinedWorkChain):
                 "predictions", predictions, "final predictions", "all labelled frames with predictions of the final potential"
             )
         self.report(f"finished: final potential <{self.ctx.potential.pk}>; for the report: aiida-gaprss report {self.node.pk}")
-
-    @property
-    def search(self) -> SearchSettings:
-        """The settings of the final search."""
-        search = self.settings.search
-        assert search is not None
-        return search
 
 
 def validate_start(inputs: dict[str, Any], ports: Any) -> str | None:

@@ -76,13 +76,14 @@ class ValidatedWorkChain(GenerationWorkChain):
         self.out(f"validations.{tag}", process.outputs.scorecard)
         if "labels" in process.outputs:
             self.ctx.validated = {**self.ctx.get("validated", {}), tag: process.outputs.labels}
+        self.ctx.lights = process.outputs.scorecard["potentials"].get(tag, {}).get("lights", {})
         for name, card in process.outputs.scorecard["potentials"].items():
             lights = ", ".join(f"{key} {light}" for key, light in card["lights"].items() if light)
             self.report(f"{name}: validation: {lights or 'no limits'}")
 
     def validates_minima(self) -> bool:
         """Tell whether the potentials are put to the lowest minima that were found."""
-        return self.settings.validation is not None and not self.validates() and "lowest_found" in self.ctx
+        return self.settings.validation is not None and not self.validates() and self.ctx.get("lowest_found") is not None
 
     def validate_minima(self) -> Any:
         """Put the potentials of all generations to the lowest minima."""

@@ -1,0 +1,187 @@
+"""Do the minima that a search has found hold against the reference?
+
+A minimum of a potential holds if the reference agrees with it there: in energy, and in that it leaves no forces and no other
+pressure than that of the search. A label of the minimum itself decides; until there is one, that of a frame of the database which
+is the minimum but for less than anybody would label again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.analysis.minima import MATCHER, EndPoint
+from aiida_gaprss.selection.fingerprints import fingerprints
+
+#: Distance of fingerprints up to which a labelled frame stands for a minimum: silicon strained by 0.002, or shaken by 0.015 Å.
+BESIDE = 0.09
+
+#: Frames of other volumes, relative, or of fingerprints further apart are not the same structure, whatever its potential.
+SAME_VOLUME, SAME_PRINT = 0.05, 3.0
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Up to where a potential agrees: eV/atom, eV/Å (largest component), GPa (largest component of the stress)."""
+
+    energy: float = 0.01
+    force: float = 0.1
+    pressure_GPa: float = 1.0
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the reference says of a minimum.
+
+    :param rank: in the order of the potential, from 1.
+    :param known: whether the database had this structure before.
+    :param judged_by: frame whose label decides; empty, if there is none.
+    :param own: whether that is the minimum itself.
+    :param energy: predicted minus reference, eV/atom; ``force``: largest component that the reference leaves, eV/Å;
+        ``pressure_GPa``: largest component of its stress beside the pressure of the search, GPa; None without a label.
+    :param why: what is out of its tolerance; empty, if the minimum holds.
+    """
+
+    rank: int
+    frame_id: str
+    known: bool
+    judged_by: str = ""
+    own: bool = False
+    energy: float | None = None
+    force: float | None = None
+    pressure_GPa: float | None = None
+    why: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the reference agrees."""
+        return not self.why
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {**vars(self), "holds": self.holds}
+
+
+class Known:
+    """The labelled frames of a database, by which minima are known and judged."""
+
+    def __init__(self, frames: Sequence[Atoms], minima: Sequence[Atoms]) -> None:
+        """Take the fingerprints of all frames but isolated atoms and dimers.
+
+        :param minima: that will be asked for; their elements count, too.
+        """
+        self.frames = [a for a in frames if fr.is_labelled(a) and not fr.is_in_vacuum(a)]
+        self.points = [EndPoint(_predicted(a), i, 0.0) for i, a in enumerate(self.frames)]
+        species = sorted({int(z) for atoms in [*self.frames, *minima] for z in atoms.numbers})
+        self.prints = fingerprints(self.frames, species) if self.frames else np.empty((0, 0))
+        self.species = species
+
+    def distances(self, minimum: Atoms) -> np.ndarray:
+        """Return the distances of fingerprints to all frames, shape (frames,); inf for another composition."""
+        if not self.frames:
+            return np.empty(0)
+        here = fingerprints([minimum], self.species)[0]
+        formula = EndPoint(minimum, 0, 0.0).formula
+        other = np.array([point.formula != formula for point in self.points])
+        return np.where(other, np.inf, np.linalg.norm(self.prints - here, axis=1))
+
+    def beside(self, minimum: Atoms) -> Atoms | None:
+        """Return the labelled frame that stands for a minimum, if there is any."""
+        distances = self.distances(minimum)
+        if not len(distances) or distances.min() > BESIDE:
+            return None
+        return self.frames[int(distances.argmin())]
+
+    def has(self, minimum: Atoms) -> bool:
+        """Tell whether any frame is the structure of a minimum, but for small strains and displacements."""
+        point, distances = EndPoint(minimum, 0, 0.0), self.distances(minimum)
+        if len(distances) and distances.min() <= BESIDE:
+            return True
+        near = [i for i in np.argsort(distances) if distances[i] <= SAME_PRINT]
+        return any(_same(point, self.points[int(i)]) for i in near)
+
+
+def _predicted(atoms: Atoms) -> Atoms:
+    """Return a frame whose energy counts as predicted, as ``EndPoint`` needs one."""
+    out = atoms.copy()
+    out.info["PRED_energy"] = fr.energy(atoms)
+    return out
+
+
+def _same(one: EndPoint, two: EndPoint) -> bool:
+    if abs(one.volume - two.volume) > SAME_VOLUME * two.volume:
+        return False
+    return bool(MATCHER.fit(one.structure, two.structure, skip_structure_reduction=True))
+
+
+def judged(
+    rank: int, minimum: Atoms, label: Atoms | None, known: bool, tolerances: Tolerances, pressure_GPa: float = 0.0
+) -> Held:
+    """Return whether a minimum holds.
+
+    :param minimum: relaxed at a pressure, with what the potential says of it.
+    :param label: the same frame with labels, or one that stands for it; None: there is none, and the minimum does not hold.
+    """
+    row = Held(rank, str(minimum.info["frame_id"]), known)
+    if label is None or not fr.is_labelled(label):
+        status = label.info.get("label_status") if label is not None else None
+        return replace(row, why=f"no label: {status}" if status else "no label")
+    own = label.info["frame_id"] == minimum.info["frame_id"]
+    energy = _per_atom(minimum, fr.PREDICTION) - _per_atom(label, fr.REFERENCE)
+    force, pressure = _left(label, own, pressure_GPa)
+    row = replace(row, judged_by=str(label.info["frame_id"]), own=own, energy=energy, force=force, pressure_GPa=pressure)
+    return replace(row, why="; ".join(_out_of(row, tolerances)))
+
+
+def _per_atom(atoms: Atoms, prefix: str) -> float:
+    return float(atoms.info[f"{prefix}_energy"]) / len(atoms)
+
+
+def _left(label: Atoms, own: bool, pressure_GPa: float) -> tuple[float | None, float | None]:
+    """Return the largest force and the largest difference of pressure that the reference leaves; None without such labels.
+
+    Of the minimum itself, what the potential leaves, as one whose relaxation has not ended, is not its error.
+    """
+    forces, virial = label.arrays.get("REF_forces"), label.info.get("REF_virial")
+    force = pressure = None
+    if forces is not None:
+        force = float(np.abs(forces - (label.arrays.get("PRED_forces", 0.0) if own else 0.0)).max())
+    if virial is not None:
+        volume = label.get_volume()
+        wanted = pressure_GPa * units.GPa * volume * np.eye(3).ravel()
+        predicted = label.info.get("PRED_virial", wanted) if own else wanted
+        pressure = float(np.abs(np.subtract(virial, predicted)).max() / volume / units.GPa)
+    return force, pressure
+
+
+def _out_of(row: Held, tolerances: Tolerances) -> list[str]:
+    """Return what is out of its tolerance, in words."""
+    out = []
+    if row.energy is not None and abs(row.energy) > tolerances.energy:
+        out.append(f"energy {1000 * row.energy:+.1f} meV/atom")
+    if row.force is not None and row.force > tolerances.force:
+        out.append(f"force {row.force:.2f} eV/Å")
+    if row.pressure_GPa is not None and row.pressure_GPa > tolerances.pressure_GPa:
+        out.append(f"pressure off by {row.pressure_GPa:.1f} GPa")
+    return out
+
+
+def told(verdict: Mapping[str, Any]) -> str:
+    """Return in words whether minima hold, and if not, which do not, and why there was no other search.
+
+    :param verdict: ``holds``, ``reason``, ``lowest``, ``holding``, ``own``, ``labels``, and ``minima`` (rows of :class:`Held`).
+    """
+    number, labels = verdict["lowest"], f"{verdict['labels']} labels"
+    if verdict["holds"]:
+        how = "" if verdict["own"] == number else f", {number - verdict['own']} of them by labels of frames beside them"
+        return f"the {number} lowest minima hold{how}; {labels}"
+    lost = [row for row in verdict["minima"] if not row["holds"]]
+    if not lost:
+        return f"{verdict['reason']}: the {number} lowest minima hold, but the last searches brought new ones; {labels}"
+    which = ", ".join(f"{row['rank']} ({row['why']})" for row in lost)
+    return f"{verdict['reason']}: of the {number} lowest minima {len(lost)} do not hold: {which}; {labels}"

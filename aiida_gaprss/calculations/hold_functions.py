@@ -1,0 +1,92 @@
+"""The steps of searches that are repeated until their minima hold, as calcfunctions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.engine import calcfunction
+from aiida.orm import Bool, Dict, Int
+from ase import Atoms
+
+from aiida_gaprss import frames as fr
+from aiida_gaprss.analysis.hold import Held, Known, Tolerances, judged, told
+from aiida_gaprss.calculations.common import frames_of, named
+from aiida_gaprss.campaign.search import MINIMUM
+from aiida_gaprss.campaign.settings import RssSettings
+from aiida_gaprss.data.dataset import Dataset
+
+
+@calcfunction
+def minima_to_label(settings: Dict, minima: Dataset, left: Int, last: Bool, **database: Dataset) -> dict[str, Any]:
+    """Return those of the lowest minima that are to be labelled.
+
+    These are, lowest first, the ones that no labelled frame stands for, or that do not hold by it; if this may be the last search
+    and there are none, all.
+
+    :param minima: of a search, lowest first.
+    :param left: of the labels; ``last``: whether this may be the last search.
+    :return: ``frames``, and ``known``: whether the database had the structure of each of the lowest before.
+    """
+    model = RssSettings(**settings.get_dict())
+    assert model.hold is not None
+    lowest = minima.get_frames()[: model.hold.lowest]
+    known = Known(frames_of(database), lowest)
+    rows = _rows(model, lowest, known, {})
+    wanted = [atoms for atoms, row in zip(lowest, rows, strict=True) if not row.holds]
+    if not wanted and last.value:
+        wanted = lowest
+    for atoms in wanted:
+        atoms.info["config_type"] = MINIMUM
+    chosen = wanted[: min(left.value, model.hold.per_round if len(wanted) < len(lowest) else len(lowest))]
+    return {
+        "frames": named(Dataset(chosen, level_of_theory="unlabelled"), "lowest minima, to be labelled"),
+        "known": named(Dict({"known": [row.known for row in rows]}), "which of the lowest minima were known"),
+    }
+
+
+@calcfunction
+def minima_that_hold(settings: Dict, minima: Dataset, known: Dict, labelled: Dataset | None = None, **database: Dataset) -> Dict:
+    """Hold the lowest minima of a search to the reference: ``minima`` (rows of ``analysis.hold.Held``), and what they come to.
+
+    :param known: what ``minima_to_label`` said of the database; ``labelled``: of the minima, those that were labelled now.
+    """
+    model = RssSettings(**settings.get_dict())
+    assert model.hold is not None
+    lowest = minima.get_frames()[: model.hold.lowest]
+    new = {atoms.info["frame_id"]: atoms for atoms in (labelled.get_frames() if labelled is not None else [])}
+    rows = _rows(model, lowest, Known(frames_of(database), lowest), new, known["known"])
+    told = {
+        "minima": [row.as_dict() for row in rows],
+        "lowest": len(rows),
+        "holding": sum(row.holds for row in rows),
+        "own": sum(row.own for row in rows),
+        "new": sum(not row.known for row in rows),
+        "labelled": sum(fr.is_labelled(atoms) for atoms in new.values()),
+    }
+    return named(Dict(told), "which minima hold")
+
+
+@calcfunction
+def hold_verdict(found: Dict) -> Dict:
+    """Return whether the minima of a campaign hold, after its last search, and in words what does not."""
+    content = found.get_dict()
+    return named(Dict({**content, "words": told(content)}), "whether the lowest minima hold")
+
+
+def _rows(
+    model: RssSettings, lowest: list[Atoms], known: Known, new: dict[str, Atoms], before: list[bool] | None = None
+) -> list[Held]:
+    """Return a row for each minimum.
+
+    :param new: labelled minima, by their names; ``before``: whether each was known, if that is to be told again.
+    """
+    assert model.hold is not None
+    assert model.search is not None
+    hold = model.hold
+    tolerances = Tolerances(hold.energy, hold.force, hold.pressure)
+    rows = []
+    for number, atoms in enumerate(lowest):
+        label = new.get(atoms.info["frame_id"]) or known.beside(atoms)
+        was_known = known.has(atoms) if before is None else before[number]
+        rows.append(judged(number + 1, atoms, label, was_known, tolerances, model.search.pressure_GPa))
+    return rows
