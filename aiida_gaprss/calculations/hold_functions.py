@@ -20,47 +20,50 @@ from aiida_gaprss.data.dataset import Dataset
 def minima_to_label(settings: Dict, minima: Dataset, left: Int, last: Bool, **database: Dataset) -> dict[str, Any]:
     """Return those of the lowest minima that are to be labelled.
 
-    These are, lowest first, the ones that no labelled frame stands for, or that do not hold by it; if this may be the last search
-    and there are none, all.
+    These are, lowest first, the ones that no labelled frame stands for; if this may be the last search and there are none, all.
 
     :param minima: of a search, lowest first.
     :param left: of the labels; ``last``: whether this may be the last search.
-    :return: ``frames``, and ``known``: whether the database had the structure of each of the lowest before.
+    :return: ``frames``, and ``before``: of each of the lowest, whether the database had its structure (``known``), and whether it
+        does not hold by a label that stands for it (``lost``); whether nothing was left to be labelled (``settled``).
     """
     model = RssSettings(**settings.get_dict())
     assert model.hold is not None
     lowest = minima.get_frames()[: model.hold.lowest]
-    known = Known(frames_of(database), lowest)
-    rows = _rows(model, lowest, known, {})
-    wanted = [atoms for atoms, row in zip(lowest, rows, strict=True) if not row.holds]
-    if not wanted and last.value:
+    rows = _rows(model, lowest, Known(frames_of(database), lowest), {})
+    wanted = [atoms for atoms, row in zip(lowest, rows, strict=True) if not row.judged_by][: model.hold.per_round]
+    settled = not wanted
+    if settled and last.value:
         wanted = lowest
     for atoms in wanted:
         atoms.info["config_type"] = MINIMUM
-    chosen = wanted[: min(left.value, model.hold.per_round if len(wanted) < len(lowest) else len(lowest))]
+    lost = [bool(row.judged_by) and not row.holds for row in rows]
+    before = {"known": [row.known for row in rows], "lost": lost, "settled": settled}
     return {
-        "frames": named(Dataset(chosen, level_of_theory="unlabelled"), "lowest minima, to be labelled"),
-        "known": named(Dict({"known": [row.known for row in rows]}), "which of the lowest minima were known"),
+        "frames": named(Dataset(wanted[: left.value], level_of_theory="unlabelled"), "lowest minima, to be labelled"),
+        "before": named(Dict(before), "what labels there were tell of the lowest minima"),
     }
 
 
 @calcfunction
-def minima_that_hold(settings: Dict, minima: Dataset, known: Dict, labelled: Dataset | None = None, **database: Dataset) -> Dict:
+def minima_that_hold(settings: Dict, minima: Dataset, before: Dict, labelled: Dataset | None = None, **database: Dataset) -> Dict:
     """Hold the lowest minima of a search to the reference: ``minima`` (rows of ``analysis.hold.Held``), and what they come to.
 
-    :param known: what ``minima_to_label`` said of the database; ``labelled``: of the minima, those that were labelled now.
+    :param before: what ``minima_to_label`` said; ``labelled``: of the minima, those that were labelled now.
     """
     model = RssSettings(**settings.get_dict())
     assert model.hold is not None
     lowest = minima.get_frames()[: model.hold.lowest]
     new = {atoms.info["frame_id"]: atoms for atoms in (labelled.get_frames() if labelled is not None else [])}
-    rows = _rows(model, lowest, Known(frames_of(database), lowest), new, known["known"])
+    rows = _rows(model, lowest, Known(frames_of(database), lowest), new, before["known"])
     told = {
         "minima": [row.as_dict() for row in rows],
         "lowest": len(rows),
         "holding": sum(row.holds for row in rows),
         "own": sum(row.own for row in rows),
         "new": sum(not row.known for row in rows),
+        "settled": before["settled"],
+        "stuck": sum(was_lost and not row.holds for was_lost, row in zip(before["lost"], rows, strict=True)),
         "labelled": sum(fr.is_labelled(atoms) for atoms in new.values()),
     }
     return named(Dict(told), "which minima hold")

@@ -12,7 +12,7 @@ from aiida_gaprss.settings.model import AtomCount, Count, CountOrZero, Model, Na
 from aiida_gaprss.strategies.cells import Seed
 
 #: Config type of minima that are labelled until they hold.
-MINIMUM = "minimum"
+MINIMUM = "held_minimum"
 
 
 class RankingSettings(Model):

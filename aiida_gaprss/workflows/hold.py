@@ -102,7 +102,7 @@ class HeldWorkChain(RefinedWorkChain):
             metadata=self.called(stages.LOWEST_MINIMA),
             **self.ctx.datasets,
         )
-        self.ctx.to_label, self.ctx.known = chosen["frames"], chosen["known"]
+        self.ctx.to_label, self.ctx.before = chosen["frames"], chosen["before"]
         return None
 
     def collect_minima(self) -> ExitCode | None:
@@ -141,7 +141,7 @@ class HeldWorkChain(RefinedWorkChain):
         new = {} if labelled is None else {"labelled": labelled}
         found = self.ctx.search.outputs.minima_frames
         metadata = self.called(stages.HOLD)
-        verdict = minima_that_hold(self.inputs.settings, found, self.ctx.known, metadata=metadata, **new, **self.ctx.datasets)
+        verdict = minima_that_hold(self.inputs.settings, found, self.ctx.before, metadata=metadata, **new, **self.ctx.datasets)
         self.out(f"holds.{self.tag}", verdict)
         return verdict
 
@@ -151,8 +151,7 @@ class HeldWorkChain(RefinedWorkChain):
         :param row: which minima hold; ``labelled``: minima that were labelled now.
         """
         self.ctx.held_labels += 0 if labelled is None else labelled.n_frames
-        settled = row["holding"] == row["lowest"]
-        self.ctx.quiet = self.ctx.quiet + 1 if settled and not row["new"] else 0
+        self.ctx.quiet = self.ctx.quiet + 1 if row["settled"] and not row["new"] else 0
         text = f"{row['holding']} of the {row['lowest']} lowest minima hold, {row['new']} the database did not know"
         self.report(f"{self.stage}: {text}; {row['labelled']} labels")
         reason = self.reason_to_stop(row)
@@ -167,15 +166,16 @@ class HeldWorkChain(RefinedWorkChain):
 
     def reason_to_stop(self, row: dict[str, Any]) -> str | None:
         """Return why there is no other search, empty if the minima hold; None if there is one."""
-        if self.ctx.quiet >= self.hold.searches and row["own"] == row["lowest"]:
+        quiet = self.ctx.quiet >= self.hold.searches
+        if quiet and row["holding"] == row["lowest"] and (row["own"] == row["lowest"] or self.labels_left < 1):
             return ""
+        if quiet and row["stuck"]:
+            return "labels tell nothing new where the fit does not follow them"
         if self.is_stopped():
             return "a user ended the searches"
         if self.ctx.rounds >= self.hold.max_rounds:
             return f"all {self.hold.max_rounds} rounds have been made"
         if self.labels_left < 1 and not row["labelled"]:
-            if self.ctx.quiet >= self.hold.searches:
-                return ""
             return f"all {self.hold.max_labels} labels are spent"
         return None
 
