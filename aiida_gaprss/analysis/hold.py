@@ -177,11 +177,14 @@ def told(verdict: Mapping[str, Any]) -> str:
     :param verdict: ``holds``, ``reason``, ``lowest``, ``holding``, ``own``, ``labels``, and ``minima`` (rows of :class:`Held`).
     """
     number, labels = verdict["lowest"], f"{verdict['labels']} labels"
+    all_hold = f"the {number} lowest minima hold" if number > 1 else "the lowest minimum holds"
     if verdict["holds"]:
-        how = "" if verdict["own"] == number else f", {number - verdict['own']} of them by labels of frames beside them"
-        return f"the {number} lowest minima hold{how}; {labels}"
+        beside = number - verdict["own"]
+        how = f", {beside} of them by labels of frames beside them" if beside else ""
+        return f"{all_hold}{how}; {labels}"
     lost = [row for row in verdict["minima"] if not row["holds"]]
     if not lost:
-        return f"{verdict['reason']}: the {number} lowest minima hold, but the last searches brought new ones; {labels}"
+        return f"{verdict['reason']}: {all_hold}, but the last searches brought new ones; {labels}"
     which = ", ".join(f"{row['rank']} ({row['why']})" for row in lost)
-    return f"{verdict['reason']}: of the {number} lowest minima {len(lost)} do not hold: {which}; {labels}"
+    do_not = f"{len(lost)} do not hold" if len(lost) > 1 else "1 does not hold"
+    return f"{verdict['reason']}: of the {number} lowest minima {do_not}: {which}; {labels}"

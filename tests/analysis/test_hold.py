@@ -136,6 +136,6 @@ def test_words():
     assert told(verdict) == "the 2 lowest minima hold; 12 labels"
     assert told({**verdict, "own": 1}) == "the 2 lowest minima hold, 1 of them by labels of frames beside them; 12 labels"
     lost = {**verdict, "holds": False, "reason": "all 12 labels are spent", "minima": [good, bad]}
-    assert told(lost) == "all 12 labels are spent: of the 2 lowest minima 1 do not hold: 2 (energy +50.0 meV/atom); 12 labels"
+    assert told(lost) == "all 12 labels are spent: of the 2 lowest minima 1 does not hold: 2 (energy +50.0 meV/atom); 12 labels"
     new = {**verdict, "holds": False, "reason": "all 3 rounds have been made"}
     assert "but the last searches brought new ones" in told(new)
