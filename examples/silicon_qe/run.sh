@@ -5,7 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 source "$here/../environment.sh"
 use_environment qe
 find_pw
-work_in "$here" "$here"/*.yaml
+work_in "$here" "$here"/*.yaml "$here/targets.extxyz"
 find_pseudopotential Si.pz-vbc.UPF "$work/pseudo"
 keep_aiida_in "$work/aiida"
 aiida-gaprss setup

@@ -1,5 +1,7 @@
 """The files of the examples are without faults, and the crystal that one of them looks for is the one of the literature."""
 
+import importlib
+import re
 import runpy
 import shutil
 import sys
@@ -17,6 +19,7 @@ from aiida_gaprss.campaign.build import asked_by
 from aiida_gaprss.campaign.file import load_campaign
 from aiida_gaprss.campaign.validation import suite_from
 from aiida_gaprss.models.families import expand, fit_settings
+from aiida_gaprss.reference.common import kpoint_mesh
 from aiida_gaprss.runners.common import load_class
 from aiida_gaprss.settings.computer import ComputerSettings
 from aiida_gaprss.settings.yamlfile import load, parse
@@ -27,14 +30,24 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 OTHERS = ("build.yaml", "computer.yaml", "fit.yaml", "reference.yaml", "validate.yaml")
 DATABASES = sorted((EXAMPLES / "zuo_set").glob("*.yaml"))
 CAMPAIGNS = sorted(path for path in {*EXAMPLES.glob("*/*.yaml")} - {*DATABASES} if path.name not in OTHERS)
+#: Pseudopotentials: one is made, the others are published.
+PSEUDOS = sorted({name for path in CAMPAIGNS for name in re.findall(r"pseudo/[\w.-]+\.UPF", path.read_text())})
+#: Crystals that campaigns with real DFT look for, and their space groups.
+TARGETS = {
+    "silicon": {"diamond": 227, "lonsdaleite": 194, "BC8": 206, "beta-tin": 141, "simple hexagonal": 191},
+    "carbon": {"diamond": 227, "lonsdaleite": 194, "graphite AB": 194, "graphite AA": 191, "bct C4": 139},
+    "silicon carbide": {"3C": 216, "2H": 186, "4H": 186, "rocksalt": 225},
+    "aluminium": {"fcc": 225, "hcp": 194, "dhcp": 194, "bcc": 229},
+    "titania": {"rutile": 136, "anatase": 141, "fluorite": 225},
+}
 
 
 @pytest.mark.parametrize("path", CAMPAIGNS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_campaigns(path, tmp_path):
     shutil.copy(path, tmp_path)
     (tmp_path / "pseudo").mkdir()
-    # What the scripts of the examples make.
-    for name in ("pseudo/B.pbe-n-paw-ld1.UPF", "pseudo/Si.pz-vbc.UPF", "alpha-B12.cif", "crystals.extxyz", "targets.extxyz"):
+    # What the scripts of the examples bring or make.
+    for name in (*PSEUDOS, "alpha-B12.cif", "crystals.extxyz", "targets.extxyz"):
         (tmp_path / name).touch()
     assert load_campaign(tmp_path / path.name).settings.label_budget() > 10
 
@@ -81,6 +94,57 @@ def test_database_of_zuo(path, python_code, tmp_path):
     atoms = crystal.copy()
     atoms.calc = load_class(given["calculator"])(**given["arguments"])
     assert abs(atoms.get_stress()).max() < 0.01, "eV/Å³; the crystal is that of the calculator"
+
+
+def group_of(atoms):
+    return spglib.get_symmetry_dataset((atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), 1e-3).number
+
+
+@pytest.mark.parametrize("material", TARGETS)
+def test_targets(material):
+    """Each is the crystal that its name says, and that of the prototypes."""
+    targets = read(EXAMPLES / f"{material.replace(' ', '_')}_qe" / "targets.extxyz", ":")
+    prototypes = runpy.run_path(str(EXAMPLES / "prototypes.py"))["CRYSTALS"][material]
+    assert {atoms.info["name"]: group_of(atoms) for atoms in targets} == TARGETS[material]
+    assert {name: group_of(atoms) for name, atoms in prototypes.items()} == TARGETS[material]
+    for atoms in targets:
+        pair = [AseAtomsAdaptor.get_structure(one) for one in (atoms, prototypes[atoms.info["name"]])]
+        assert StructureMatcher(ltol=0.1, stol=0.1, scale=False, primitive_cell=False).fit(*pair)
+
+
+@pytest.fixture
+def convergence(monkeypatch, tmp_path):
+    """The script, with the pseudopotentials of all examples, which it only hands on."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    (tmp_path / "published").mkdir()
+    for name in PSEUDOS:
+        (tmp_path / "published" / Path(name).name).touch()
+    script = importlib.import_module("convergence")
+    monkeypatch.setattr(script, "PSEUDO", tmp_path / "published")
+    return script
+
+
+def test_convergence_takes_what_the_campaign_does(convergence, aiida_profile):
+    campaign = convergence.campaign_of(EXAMPLES / "carbon_qe" / "campaign.yaml")
+    told = campaign.config.reference.settings
+    settings = convergence.settings_of(campaign, ["ecutwfc=45", "kpoint_spacing=0.04"])
+    system = told.parameters["SYSTEM"]
+    assert settings.namelists["SYSTEM"] == {**system, "ecutwfc": 45.0, "ecutrho": 45 * system["ecutrho"] / system["ecutwfc"]}
+    assert (settings.spacing, settings.pseudos) == (0.04, {"C": "C.pz-rrkjus.UPF"})
+    first, cells = convergence.random_cells(campaign, 1)[0], convergence.random_cells(campaign, 4)
+    assert np.array_equal(first.positions, cells[0].positions), "the first ones, however many are asked for"
+    for cell in cells:
+        assert list(convergence.mesh(cell, 0.04)) == kpoint_mesh(cell.cell.array, 0.04), "as the plugin has it"
+
+
+def test_convergence_tells_differences(convergence):
+    """Errors are of differences to the first crystal: what all have in common is none."""
+    forces = np.zeros((1, 3))
+    best = [convergence.Point(energy, forces, 1.0, 2.0) for energy in (-10.0, -9.9, -9.5, -9.0)]
+    off = [convergence.Point(one.energy + 0.5, forces, 1.0, 1.0) for one in best]
+    off[1] = convergence.Point(best[1].energy + 0.503, forces + 0.02, 4.0, 1.0)
+    off[3] = convergence.Point(best[3].energy + 0.496, forces + 0.01, 1.0, 1.0)
+    assert convergence.row(off, best, 2) == "+3.0 | +0.0 | 4.0 | 4.0 | 0.010 | +0.00 | 3.0 | 1.0"
 
 
 def test_computer():
