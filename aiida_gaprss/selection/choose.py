@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
-from scipy.linalg import eigh
+from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.spatial.distance import cdist
 
 from aiida_gaprss import frames as fr
@@ -14,6 +14,9 @@ from aiida_gaprss.selection import Selection
 
 #: What is left of a vector's length when all of it lies in the span of others but for rounding.
 NOTHING_NEW = 1e-6
+
+#: Of ``maxvol``: differences of vectors that say nothing, in parts of their length.
+NOISE = 1e-3
 
 
 def lowest(energies: Sequence[float] | np.ndarray, n: int) -> Selection:
@@ -120,6 +123,50 @@ def cur(vectors: np.ndarray, n: int, known: np.ndarray | None = None, known_vari
     for index in sorted(set(range(len(left))) - set(selection.kept)):
         selection.rejected[index] = f"not among the {n} of largest leverage score" if new[index] else "familiar"
     return selection
+
+
+def maxvol(vectors: np.ndarray, n: int, known: np.ndarray | None = None, grade: float = 1.0) -> Selection:
+    """Return up to ``n`` frames of the largest determinant, against what the database holds: greedy D-optimal design.
+
+    Each time the frame is taken by which det(A) grows most, A = Σ v vᵀ over the vectors of the database and those taken, plus
+    (:data:`NOISE` times their root mean square length)² on the diagonal. It grows by the factor 1 + γ² with γ² = vᵀ A⁻¹ v (matrix
+    determinant lemma). γ is the smallest Euclidean norm of coefficients that make v of the vectors that are there, as the
+    extrapolation grade of Podryabinkin and Shapeev, Comput. Mater. Sci. 140, 171 (2017), is their largest absolute value; a vector
+    of the database has at most 1: up to 1, a frame is interpolated. The greedy choice has at least 63 % of the logarithm that is
+    possible (Nemhauser, Wolsey and Fisher, Math. Program. 14, 265 (1978)). Nothing is drawn; of equals the first is taken.
+
+    :param vectors: (m, k) vectors of the candidates; ``known``: (l, k), of what is in the database.
+    :param grade: frames of a γ no larger than this are familiar.
+    :raises ValueError: for a vector that is not finite.
+    """
+    rows = np.asarray(vectors, dtype=float)
+    if not np.isfinite(rows).all() or (known is not None and not np.isfinite(known).all()):
+        raise ValueError("vectors: expected finite numbers")
+    left, selection = _whitened(rows, known), Selection()
+    growth = np.einsum("ij,ij->i", left, left)
+    while len(selection.kept) < min(n, len(rows)) and growth.max() > grade**2:
+        # Rounding must not decide between equals.
+        index = int(np.argmax(growth >= growth.max() * (1 - 1e-9)))
+        selection.kept.append(index)
+        # (1 + w wᵀ)^(-1/2), by which the others are whitened against the one that is taken, too.
+        direction = left[index] / np.sqrt(growth[index])
+        left -= np.outer(left @ direction, direction) * (1 - 1 / np.sqrt(1 + growth[index]))
+        growth = np.einsum("ij,ij->i", left, left)
+        growth[selection.kept] = 0.0
+    for index in sorted(set(range(len(rows))) - set(selection.kept)):
+        familiar = growth[index] <= grade**2
+        selection.rejected[index] = "familiar" if familiar else f"not among the {n} that widen the database most"
+    return selection
+
+
+def _whitened(rows: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+    """Return L⁻¹ v for every row v, with L Lᵀ = A of :func:`maxvol`; zeros where there are no lengths."""
+    there = np.asarray(known, dtype=float) if known is not None and len(known) else rows[:0]
+    square = np.mean(np.square(np.concatenate([rows, there])).sum(axis=1)) if len(rows) else 0.0
+    if not square > 0:
+        return np.zeros_like(rows)
+    precision = there.T @ there + NOISE**2 * square * np.eye(rows.shape[1])
+    return np.asarray(solve_triangular(cholesky(precision, lower=True), rows.T, lower=True)).T
 
 
 def _leading(rows: np.ndarray, fraction: float) -> np.ndarray:

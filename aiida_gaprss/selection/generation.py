@@ -13,12 +13,13 @@ from ase import Atoms, units
 from aiida_gaprss import frames as fr
 from aiida_gaprss.runners.status import ENDED
 from aiida_gaprss.selection import Selection
-from aiida_gaprss.selection.choose import cur, deviation, farthest, flat_boltzmann, lowest, most_uncertain, nearest
+from aiida_gaprss.selection.choose import cur, deviation, farthest, flat_boltzmann, lowest, maxvol, most_uncertain, nearest
 from aiida_gaprss.selection.duplicates import unique
 from aiida_gaprss.selection.fingerprints import fingerprints
 from aiida_gaprss.selection.ranges import features, outside
 from aiida_gaprss.selection.sanity import Limits, why_absurd
 from aiida_gaprss.selection.settings import (
+    DEFAULT_GRADE,
     DEFAULT_KNOWN_VARIANCE,
     DEFAULT_KT,
     ENERGY_OF,
@@ -116,7 +117,7 @@ class _Choice:
         return fingerprints([self.known[i] for i in self.solid], self.species)
 
     def measured(self, pool: list[int], others: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return what ``farthest`` and ``cur`` measure with: the rows of a pool, and those of the database and of others."""
+        """Return what the rules of ``MEASURING`` measure with: the rows of a pool, and those of the database and of others."""
         if self.vectors is not None and self.known_vectors is not None:
             return self.vectors[pool], np.concatenate([self.known_vectors, self.vectors[others]])
         rows = [self.prints[i] for i in others]
@@ -205,6 +206,8 @@ class _Choice:
             rows, seen = self.measured(pool, list(self.taken))
             if rule.by == "farthest":
                 return farthest(rows, n, seen)
+            if rule.by == "maxvol":
+                return maxvol(rows, n, seen, DEFAULT_GRADE if rule.grade is None else rule.grade)
             return cur(rows, n, seen, rule.known_variance or DEFAULT_KNOWN_VARIANCE)
         return Selection(list(range(len(pool))))
 

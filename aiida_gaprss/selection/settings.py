@@ -10,21 +10,22 @@ from pydantic import Field, field_validator, model_validator
 from aiida_gaprss.settings.model import Count, Fraction, Length, Model, Order, OrderOrZero, Positive, PositiveOrZero
 
 #: Rules that measure how unfamiliar frames are.
-MEASURING = ("farthest", "cur")
+MEASURING = ("farthest", "cur", "maxvol")
 
 #: Rules that go by energy, and what they take for it.
 ENERGY_OF = {"lowest": "energy", "boltzmann": "enthalpy"}
 
-#: Of boltzmann, eV/atom, and of cur.
-DEFAULT_KT, DEFAULT_KNOWN_VARIANCE = 0.2, 0.999
+#: Of boltzmann, eV/atom, of cur, and of maxvol.
+DEFAULT_KT, DEFAULT_KNOWN_VARIANCE, DEFAULT_GRADE = 0.2, 0.999, 1.0
 
 
 class SelectionRule(Model):
     """One way to take frames that no rule before has taken."""
 
-    by: Literal["all", "lowest", "boltzmann", "random", "farthest", "cur", "variance"] = Field(
+    by: Literal["all", "lowest", "boltzmann", "random", "farthest", "cur", "maxvol", "variance"] = Field(
         description="lowest: in energy; boltzmann: drawn with a flat-histogram Boltzmann bias in enthalpy; farthest: from the "
-        "database and each other; cur: leverage scores against the database; variance: largest predicted uncertainty"
+        "database and each other; cur: leverage scores against the database; maxvol: D-optimal, by which the "
+        "vectors of database and choice span most; variance: largest predicted uncertainty"
     )
     of: Literal["end_points", "snapshots", "all"] | None = Field(
         None, description="frames it takes from, snapshots being those on the way; default: end_points"
@@ -40,6 +41,9 @@ class SelectionRule(Model):
     known_variance: Annotated[Fraction, Field(gt=0)] | None = Field(
         None, description="cur: fraction of the variance of the database that counts as known; default: 0.999"
     )
+    grade: PositiveOrZero | None = Field(
+        None, description="maxvol: extrapolation grade up to which a frame counts as known; default: 1"
+    )
     then: SelectionRule | None = Field(None, description="a second rule, which takes its frames from those of the first")
 
     @model_validator(mode="after")
@@ -49,6 +53,7 @@ class SelectionRule(Model):
             ("energy_of", tuple(ENERGY_OF)),
             ("only_new", ("lowest",)),
             ("known_variance", ("cur",)),
+            ("grade", ("maxvol",)),
         ):
             if getattr(self, name) is not None and self.by not in rules:
                 raise ValueError(f"{name} is for {' and '.join(rules)}, not for {self.by}")
@@ -137,13 +142,13 @@ class SelectionSettings(Model):
         None, description="pass over frames inside the range of the database, feature by feature; {} switches it on"
     )
     vectors: SoapVectors | None = Field(
-        None, description="what farthest and cur measure with; default: a cheap fingerprint of distances and angles"
+        None, description="what farthest, cur and maxvol measure with; default: a cheap fingerprint of distances and angles"
     )
 
     @model_validator(mode="after")
     def _vectors_are_used(self) -> SelectionSettings:
         if self.vectors is not None and not self.uses(*MEASURING):
-            raise ValueError(f"vectors: no rule measures with them; those that do are {' and '.join(MEASURING)}")
+            raise ValueError(f"vectors: no rule measures with them; those that do are {', '.join(MEASURING)}")
         return self
 
     def uses(self, *names: str) -> bool:

@@ -1,5 +1,8 @@
 """The rules by themselves: CUR, farthest points, flat histogram, range classifier, neighbours."""
 
+from itertools import combinations
+from math import e
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -7,7 +10,7 @@ from ase.build import bulk
 from ase.neighborlist import neighbor_list
 from scipy.stats import chisquare
 
-from aiida_gaprss.selection.choose import cur, farthest, flat_boltzmann, most_uncertain
+from aiida_gaprss.selection.choose import NOISE, cur, farthest, flat_boltzmann, maxvol, most_uncertain
 from aiida_gaprss.selection.fingerprints import fingerprint
 from aiida_gaprss.selection.neighbours import neighbours, triplets
 from aiida_gaprss.selection.ranges import features, outside
@@ -73,6 +76,78 @@ def test_cur_without_anything_to_choose():
         cur(np.array([[np.nan]]), 1)
     with pytest.raises(ValueError, match="known_variance is 0"):
         cur(np.ones((2, 2)), 1, known_variance=0)
+
+
+# --- maxvol ---
+
+
+def volume(rows, known, chosen):
+    """Return by how much the logarithm of the determinant has grown, as it is written in books."""
+    noise = NOISE**2 * np.mean(np.square(np.concatenate([rows, known])).sum(axis=1)) * np.eye(rows.shape[1])
+    without = known.T @ known + noise
+    return np.linalg.slogdet(without + rows[chosen].T @ rows[chosen])[1] - np.linalg.slogdet(without)[1]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(("database", "length"), [(0, 4), (3, 8), (12, 5)])
+def test_maxvol_beside_all_choices_there_are(seed, database, length):
+    rng = np.random.default_rng([seed, database])
+    rows, known = 2 * rng.normal(size=(9, length)), rng.normal(size=(database, length))
+    taken = maxvol(rows, 3, known, grade=0.0).kept
+    assert len(taken) == 3
+    every = np.array([volume(rows, known, list(choice)) for choice in combinations(range(9), 3)])
+    mine = volume(rows, known, taken)
+    assert mine >= (1 - 1 / e) * every.max(), "the bound of greedy choices"
+    assert mine >= np.quantile(every, 0.9)
+    assert mine >= every.mean(), "no less than what is drawn"
+    singles = [volume(rows, known, [i]) for i in range(9)]
+    assert taken[0] == int(np.argmax(singles)), "each by itself is the best"
+    assert taken[1] == max(set(range(9)) - {taken[0]}, key=lambda i: volume(rows, known, [taken[0], i]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_maxvol_of_many_spans_more_than_what_is_drawn(seed):
+    rng = np.random.default_rng(seed)
+    rows, known = rng.normal(size=(300, 20)) * np.geomspace(1, 0.01, 20), rng.normal(size=(10, 20)) * 0.1
+    mine = volume(rows, known, maxvol(rows, 15, known).kept)
+    assert all(mine > volume(rows, known, rng.choice(300, 15, replace=False)) for _ in range(100))
+
+
+def test_maxvol_takes_exact_volumes():
+    # Of vectors at right angles the longest; of all that are in their plane, none is needed then.
+    rows = np.array([[1.0, 0, 0], [0, 3.0, 0], [0, 0, 2.0], [0.6, 1.8, 0]])
+    assert maxvol(rows, 9).kept == [1, 2, 0]
+    assert maxvol(rows, 2).rejected == {
+        0: "not among the 2 that widen the database most",
+        3: "not among the 2 that widen the database most",
+    }
+
+
+@pytest.mark.parametrize("length", [5, 40])
+def test_maxvol_takes_nothing_that_lies_between_the_vectors_of_the_database(rng, length):
+    known = rng.normal(size=(6, length))
+    coefficients = rng.normal(size=(20, 6))
+    between = coefficients / np.linalg.norm(coefficients, axis=1)[:, None] * rng.uniform(0, 1, (20, 1)) @ known
+    beyond = 3.0 * known[:1] if length == 5 else rng.normal(size=(1, length))
+    selection = maxvol(np.concatenate([known, between, beyond]), 10, known)
+    assert selection.kept == [26]
+    assert selection.rejected == dict.fromkeys(range(26), "familiar")
+
+
+def test_maxvol_by_its_grade():
+    # Twice as far as the database goes is of grade 2, where nothing else is known of that direction.
+    known, rows = np.array([[10.0, 0], [0, 10.0]]), np.array([[20.0, 0], [0, 14.0]])
+    assert maxvol(rows, 2, known, grade=1.3).kept == [0, 1]
+    assert maxvol(rows, 2, known, grade=1.5).kept == [0]
+    assert maxvol(rows, 2, known, grade=2.1).kept == []
+
+
+def test_maxvol_without_anything_to_choose():
+    assert maxvol(np.empty((0, 3)), 4, np.ones((2, 3))).kept == []
+    assert maxvol(np.zeros((3, 2)), 4).rejected == dict.fromkeys(range(3), "familiar")
+    assert maxvol(np.ones((5, 2)), 4).kept == [0], "of equals the first"
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        maxvol(np.array([[np.nan]]), 1)
 
 
 # --- the others ---

@@ -176,7 +176,7 @@ def test_given_vectors_are_what_is_measured(six):
     vectors = np.array([[1.0, 0, 0], [0, 1, 0], [np.nan] * 3, [0, 0, 1], [0, 1, 0], [0, 0.9, 0]])
     known = [cell("k0", 3.1, 0.0), cell("k1", 3.2, 0.0)]
     rows = np.array([[1.0, 0, 0], [np.nan] * 3])
-    for by in ("cur", "farthest"):
+    for by in ("cur", "farthest", "maxvol"):
         rules = [{"by": by, "n": 2}]
         names, report = choose(six, rules, known, rows=vectors, known_rows=rows, vectors={"kind": "soap"})
         assert names == ["c1", "c3"]
@@ -225,7 +225,7 @@ def test_range_filter(six):
     assert [report["reasons"][f"c{i}"] for i in (1, 2, 3, 4)] == [inside] * 4
 
 
-@pytest.mark.parametrize("by", ["lowest", "boltzmann", "random", "farthest", "cur", "variance"])
+@pytest.mark.parametrize("by", ["lowest", "boltzmann", "random", "farthest", "cur", "maxvol", "variance"])
 def test_little_to_choose_from(six, by):
     for atoms in six:
         atoms.arrays["PRED_local_variance"] = np.zeros(1)
@@ -236,9 +236,9 @@ def test_little_to_choose_from(six, by):
     for atoms in twins:
         atoms.arrays["PRED_local_variance"] = np.zeros(1)
     assert choose(twins, rules)[0] == ["t0"]
-    assert choose(twins, rules, [cell("k", 2.5, -1.0)])[0] == ([] if by in ("lowest", "farthest", "cur") else ["t0"])
+    assert choose(twins, rules, [cell("k", 2.5, -1.0)])[0] == ([] if by in ("lowest", "farthest", "cur", "maxvol") else ["t0"])
     alike = choose(twins, rules, tolerance=0.0)[0]
-    assert len(alike) == (1 if by in ("farthest", "cur") else 5)
+    assert len(alike) == (1 if by in ("farthest", "cur", "maxvol") else 5)
     collapsed = [cell(f"x{i}", 1.0, -9.0) for i in range(3)]
     assert choose(collapsed, rules)[1]["rejected"] == {"absurd": 3}
 
@@ -248,11 +248,12 @@ def test_relaxed_frames(relaxed, silicon_frames):
         {"by": "boltzmann", "kT": 0.3, "n": 8, "then": {"by": "cur", "n": 3}},
         {"by": "farthest", "of": "snapshots", "n": 2},
         {"by": "cur", "of": "all", "n": 2},
+        {"by": "maxvol", "of": "all", "n": 3},
     ]
     known = silicon_frames[:4]
     names, report = choose(relaxed, rules, known, limits=Limits(), range_filter={})
-    assert len(names) == 7, report
-    assert report["chosen_as"] == {"boltzmann then cur": 3, "farthest of snapshots": 2, "cur of all": 2}
+    assert len(names) == 10, report
+    assert report["chosen_as"] == {"boltzmann then cur": 3, "farthest of snapshots": 2, "cur of all": 2, "maxvol of all": 3}
     assert choose(relaxed, rules, known, limits=Limits(), range_filter={})[0] == names
     assert choose(relaxed, rules, relaxed, limits=Limits(), range_filter={})[0] == [], "all of them seen before"
 
@@ -270,10 +271,12 @@ def test_relaxed_frames(relaxed, silicon_frames):
         ([{"by": "cur", "n": 3, "energy_of": "energy"}], {}, "energy_of is for lowest and boltzmann, not for cur"),
         ([{"by": "cur", "n": 3, "only_new": True}], {}, "only_new is for lowest, not for cur"),
         ([{"by": "farthest", "n": 3, "known_variance": 0.9}], {}, "known_variance is for cur, not for farthest"),
+        ([{"by": "cur", "n": 3, "grade": 2.0}], {}, "grade is for maxvol, not for cur"),
+        ([{"by": "maxvol", "n": 3, "grade": -1.0}], {}, "greater than or equal to 0"),
         ([{"by": "cur", "n": 3, "then": {"by": "cur", "n": 4}}], {}, "then: takes 4 of the 3 frames of the first rule"),
         ([{"by": "cur", "n": 3, "then": {"by": "all"}}], {}, "then: all would take what is taken already"),
         ([{"by": "cur", "n": 3, "then": {"by": "cur", "n": 1, "of": "all"}}], {}, "`of` belongs there"),
-        ([{"by": "lowest", "n": 3}], {"vectors": {}}, "vectors: no rule measures with them; those that do are farthest and cur"),
+        ([{"by": "lowest", "n": 3}], {"vectors": {}}, "no rule measures with them; those that do are farthest, cur, maxvol"),
         ([{"by": "best", "n": 3}], {}, "'lowest', 'boltzmann'"),
         ([{"by": "lowest", "n": 3}], {"lowest": 3}, "Extra inputs"),
     ],
