@@ -13,6 +13,9 @@ from aiida_gaprss.models.base import PotentialError
 from aiida_gaprss.settings.jobs import DRIVERS, LabelSettings, RelaxJobSettings
 from aiida_gaprss.settings.model import model_validator_for
 
+#: How complaints about such settings begin.
+UNSURE_ASKED = "settings.stop_where_unsure: "
+
 
 class RelaxCalculation(FramesCalculation):
     """Relax the cells of a dataset with a potential, keeping snapshots.
@@ -62,7 +65,23 @@ def _validate_driver(inputs: dict[str, Any], ports: Any) -> str | None:
     given = [name for name in DRIVERS if inputs.get(name) is not None]
     if set(DRIVERS) <= set(ports) and len(given) != 1:  # where it is exposed, others may give the potential
         return f"give one of {' and '.join(DRIVERS)}, got {' and '.join(given) or 'none'}"
-    return validate_potential(inputs, ports)
+    return _lack_of_variances(inputs) or validate_potential(inputs, ports)
+
+
+def _lack_of_variances(inputs: dict[str, Any]) -> str | None:
+    """Return why what drives relaxations that are to stop where it is unsure cannot tell, or None."""
+    settings = inputs["settings"].get_dict() if "settings" in inputs else {}
+    if not settings.get("stop_where_unsure"):
+        return None
+    if "potential" in inputs:
+        return lack_of_variances(inputs["potential"])
+    return f"{UNSURE_ASKED}an ASE calculator has no variances to stop by; a potential of gap has"
+
+
+def lack_of_variances(potential: Potential) -> str | None:
+    """Return why relaxations with a potential cannot stop where it is unsure, or None."""
+    family = potential.family
+    return None if family.VARIANCES else f"{UNSURE_ASKED}a potential of the family {family.NAME} has no variances to stop by"
 
 
 def check_potential(potential: Potential | None, _: Any) -> str | None:

@@ -55,6 +55,8 @@ _FORMULA: TypeAdapter[dict[str, int]] = TypeAdapter(dict[str, AtomCount])
 #: Settings that are those of a fit.
 FITS = ("fit", "final_fit")
 
+STOP_WHERE_UNSURE = "stop_where_unsure"
+
 
 class PressureSettings(Model):
     """Random external pressure: ``width_GPa`` times a number drawn from an exponential distribution of rate ``rate``.
@@ -93,6 +95,12 @@ class GenerationSettings(Model):
         description="eV/atom; compositions are drawn with weight exp(-d/hull_bias), at least 0.1, d the height of their lowest "
         "relaxed frame above the convex hull of the database (0 where it has none); for seeds with ranges of composition",
     )
+
+    @model_validator(mode="after")
+    def _unsure(self) -> GenerationSettings:
+        if self.select.takes_from("unsure") and not self.relax.stop_where_unsure:
+            raise ValueError("select: of: unsure takes frames of stopped relaxations; expected relax: {stop_where_unsure: …}")
+        return self
 
     def most_labels(self) -> int:
         """Return the largest number of frames that can be chosen."""
@@ -345,7 +353,7 @@ def consistency(data: dict[str, Any]) -> list[Fault]:
             continue
         except ValueError as exception:
             faults.append(Fault((name, "descriptors"), str(exception)))
-    faults += _without_variances(data)
+    faults += [*_without_variances(data), *_unsure_without_variances(data)]
     most = data.get("max_generations")
     if isinstance(generations, list) and isinstance(most, int) and most < len(generations):
         message = f"{most} is less than the {len(generations)} generations there are recipes for"
@@ -392,6 +400,21 @@ def _without_variances(data: dict[str, Any]) -> list[Fault]:
             if SelectionSettings(**generation["select"]).uses("variance"):
                 message = f"a potential of the family {family.NAME} has no variances to select by"
                 faults.append(Fault(("generations", i, "select"), message))
+    return faults
+
+
+def _unsure_without_variances(data: dict[str, Any]) -> list[Fault]:
+    """Return where relaxations are to stop by variances of a potential whose family gives none."""
+    generations, fits = data.get("generations"), (data.get("fit"), data.get("final_fit") or data.get("fit"))
+    parts: list[tuple[Place, Any, Any]] = [(("search",), data.get("search"), fits[1])]
+    parts += [(("generations", i), one, fits[0]) for i, one in enumerate(generations if isinstance(generations, list) else [])]
+    faults: list[Fault] = []
+    for place, part, fit in parts:
+        with suppress(AttributeError, KindError):  # told elsewhere
+            asked, family = (part or {}).get("relax", {}).get(STOP_WHERE_UNSURE), family_of(family_named(fit))
+            if asked and not family.VARIANCES:
+                message = f"a potential of the family {family.NAME} has no variances to stop by"
+                faults.append(Fault((*place, "relax", STOP_WHERE_UNSURE), message))
     return faults
 
 

@@ -94,6 +94,23 @@ class CalculatorTask:
             raise ArithmeticError("a local energy is not a finite number")
         return energies
 
+    def variances(self, atoms: Atoms) -> np.ndarray:
+        """Return the variance of the energy of each atom, eV², shape ``(natoms,)``; what the calculator knew is left to it.
+
+        :raises ArithmeticError: if one of them is not finite.
+        """
+        calculator: Any = self.calculator
+        kept = {name: getattr(calculator, name) for name in ("atoms", "results", "extra_results")}
+        calculator.reset()  # it would not calculate again what it thinks it knows
+        try:
+            calculator.calculate(stripped(atoms), ["energy"], ["positions"], calc_args="local_gap_variance")
+            found = numbers("local variances", calculator.extra_results["atoms"]["local_gap_variance"], (len(atoms),))
+        finally:
+            vars(calculator).update(kept)
+        if not np.isfinite(found).all():
+            raise ArithmeticError("a local variance is not a finite number")
+        return found
+
     def single_point(self, atoms: Atoms, prefix: str, stress: bool = True) -> Atoms:
         """Return a copy of ``atoms`` with energy (eV; the one the forces are derivatives of), forces (eV/Å) and virial (eV).
 

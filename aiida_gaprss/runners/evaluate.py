@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 from ase import Atoms
-from common import CalculatorTask, numbers, stripped
+from common import CalculatorTask
 
 
 class Evaluate(CalculatorTask):
@@ -15,12 +14,7 @@ class Evaluate(CalculatorTask):
         if self.settings["local_energies"]:
             out.arrays["PRED_local_energy"] = self.local_energies(atoms)
         if self.settings["variances"]:
-            self.calculator.reset()  # it would not calculate again what it thinks it knows
-            self.calculator.calculate(stripped(atoms), ["energy"], ["positions"], calc_args="local_gap_variance")
-            variances = self.calculator.extra_results["atoms"]["local_gap_variance"]
-            out.arrays["PRED_local_variance"] = numbers("local variances", variances, (len(atoms),))
-            if not np.isfinite(variances).all():
-                raise ArithmeticError("a local variance is not a finite number")
+            out.arrays["PRED_local_variance"] = self.variances(atoms)
         return "ok", [out]
 
 

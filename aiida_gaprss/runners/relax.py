@@ -17,7 +17,7 @@ from ase.optimize.optimize import Optimizer
 from ase.optimize.sciopt import OptimizerConvergenceError, SciPyFminCG
 from common import CalculatorTask, GiveUp, stripped
 from distances import Distances, shortest_distances
-from status import COLLAPSED, CONVERGED, EVAPORATED, EXPLODED, MAX_STEPS, NOT_FINITE, ON_THE_WAY, STALLED, TIME_LIMIT
+from status import COLLAPSED, CONVERGED, EVAPORATED, EXPLODED, MAX_STEPS, NOT_FINITE, ON_THE_WAY, STALLED, TIME_LIMIT, UNSURE
 
 #: Of the positions and cells that are handed back, Å.
 DECIMALS = 6
@@ -195,6 +195,8 @@ class Relax(CalculatorTask):
             self.check(work, volume, factors)
             if step % NEIGHBOURS_EVERY == 0:
                 self.check_neighbours(work)
+            if step and step % settings.get("unsure_every", 1) == 0:
+                self.check_sure(work, settings.get("stop_where_unsure"))
             if is_kept(step, settings["snapshot_steps"]):
                 snapshots.append(self.snapshot(work, step))
             if time.time() > deadline:
@@ -237,6 +239,11 @@ class Relax(CalculatorTask):
         """Give up a cell with an atom that no other is near."""
         if self.distances.alone(atoms):
             raise GiveUp(EVAPORATED)
+
+    def check_sure(self, atoms: Atoms, most: float | None) -> None:
+        """Give up a cell with an atom whose energy has a standard deviation of more than ``most``, eV."""
+        if most is not None and self.variances(atoms).max() > most**2:
+            raise GiveUp(UNSURE)
 
     def snapshot(self, atoms: Atoms, step: int) -> Atoms:
         # Rounded, so that noise in the last bits is not handed on to labels and fits, where it would grow.

@@ -14,10 +14,12 @@ TIME_LIMIT = "time_limit"
 #: How a relaxation ends, and why one is given up.
 ON_THE_WAY, CONVERGED, MAX_STEPS, STALLED = "on_the_way", "converged", "max_steps", "stalled"
 COLLAPSED, EXPLODED, EVAPORATED, NOT_FINITE = "collapsed", "exploded", "evaporated", "not_finite"
+#: One that was stopped where the potential is not sure of itself; its last frame is there.
+UNSURE = "unsure"
 ENDED = (CONVERGED, MAX_STEPS, STALLED)
 #: … with a last step; of those that are given up, there may be none.
 ENDS = (*ENDED, TIME_LIMIT)
-GIVEN_UP = (COLLAPSED, EXPLODED, EVAPORATED, NOT_FINITE)
+GIVEN_UP = (COLLAPSED, EXPLODED, EVAPORATED, NOT_FINITE, UNSURE)
 
 #: How a trajectory ends that comes to its end; it may be given up, or cut off by the time limit, as a relaxation.
 FINISHED = "finished"

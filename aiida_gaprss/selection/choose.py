@@ -129,11 +129,11 @@ def maxvol(vectors: np.ndarray, n: int, known: np.ndarray | None = None, grade: 
     """Return up to ``n`` frames of the largest determinant, against what the database holds: greedy D-optimal design.
 
     Each time the frame is taken by which det(A) grows most, A = Σ v vᵀ over the vectors of the database and those taken, plus
-    (:data:`NOISE` times their root mean square length)² on the diagonal. It grows by the factor 1 + γ² with γ² = vᵀ A⁻¹ v (matrix
-    determinant lemma). γ is the smallest Euclidean norm of coefficients that make v of the vectors that are there, as the
-    extrapolation grade of Podryabinkin and Shapeev, Comput. Mater. Sci. 140, 171 (2017), is their largest absolute value; a vector
-    of the database has at most 1: up to 1, a frame is interpolated. The greedy choice has at least 63 % of the logarithm that is
-    possible (Nemhauser, Wolsey and Fisher, Math. Program. 14, 265 (1978)). Nothing is drawn; of equals the first is taken.
+    (:data:`NOISE` times their root mean square length)² on the diagonal. It grows by the factor 1 + γ² with γ² = vᵀ A⁻¹ v. γ is
+    the smallest Euclidean norm of coefficients that make v of the vectors that are there, as the extrapolation grade of
+    Podryabinkin and Shapeev, Comput. Mater. Sci. 140, 171 (2017), is their largest absolute value; one of the database has at
+    most 1: up to 1, a frame is interpolated. The greedy choice has at least 63 % of the logarithm that is possible (Nemhauser,
+    Wolsey and Fisher, Math. Program. 14, 265 (1978)). Nothing is drawn; of equals the first is taken.
 
     :param vectors: (m, k) vectors of the candidates; ``known``: (l, k), of what is in the database.
     :param grade: frames of a γ no larger than this are familiar.

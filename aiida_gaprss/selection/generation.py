@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms, units
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.runners.status import ENDED
+from aiida_gaprss.runners.status import ENDED, UNSURE
 from aiida_gaprss.selection import Selection
 from aiida_gaprss.selection.choose import cur, deviation, farthest, flat_boltzmann, lowest, maxvol, most_uncertain, nearest
 from aiida_gaprss.selection.duplicates import unique
@@ -172,12 +172,17 @@ class _Choice:
     def is_end(self, index: int) -> bool:
         return self.candidates[index].info.get("relax_status") in ENDED
 
+    def belongs(self, index: int, pool: str) -> bool:
+        """Tell whether a candidate is one of the frames that a rule takes from."""
+        if pool == "unsure":
+            return self.candidates[index].info.get("relax_status") == UNSURE
+        return self.is_end(index) in {"end_points": (True,), "snapshots": (False,), "all": (True, False)}[pool]
+
     # --- the rules ---
 
     def apply(self, rule: SelectionRule) -> None:
         """Take the frames of one rule."""
-        wanted = {"end_points": (True,), "snapshots": (False,), "all": (True, False)}[rule.pool]
-        pool = [i for i in self.left if self.is_end(i) in wanted]
+        pool = [i for i in self.left if self.belongs(i, rule.pool)]
         for step in rule.steps:
             selection = self.pick(step, pool) if pool else Selection()
             for place, reason in selection.rejected.items():

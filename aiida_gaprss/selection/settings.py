@@ -27,8 +27,10 @@ class SelectionRule(Model):
         "database and each other; cur: leverage scores against the database; maxvol: D-optimal, by which the "
         "vectors of database and choice span most; variance: largest predicted uncertainty"
     )
-    of: Literal["end_points", "snapshots", "all"] | None = Field(
-        None, description="frames it takes from, snapshots being those on the way; default: end_points"
+    of: Literal["end_points", "snapshots", "unsure", "all"] | None = Field(
+        None,
+        description="frames it takes from: snapshots are those on the way, unsure of them where relaxations were stopped "
+        "(stop_where_unsure); default: end_points",
     )
     n: Count | None = Field(None, description="largest number of frames; needed by all rules but `all`")
     kT: Positive | None = Field(None, description="boltzmann: eV/atom, temperature of the bias; default: 0.2")
@@ -155,7 +157,11 @@ class SelectionSettings(Model):
         """Tell whether one of these rules is among the rules, or follows one."""
         return any(step.by in names for rule in self.rules for step in rule.steps)
 
+    def takes_from(self, pool: str) -> bool:
+        """Tell whether one of the rules takes frames from this pool."""
+        return any(rule.pool == pool for rule in self.rules)
+
     def at_most(self, cells: int, snapshots: int) -> int:
         """Return the largest number of frames that can be chosen of so many relaxed cells with so many snapshots each."""
-        frames = {"end_points": cells, "snapshots": cells * (1 + snapshots), "all": cells * (1 + snapshots)}
+        frames = {"end_points": cells, "unsure": cells, "snapshots": cells * (1 + snapshots), "all": cells * (1 + snapshots)}
         return min(sum(min(rule.most or frames[rule.pool], frames[rule.pool]) for rule in self.rules), frames["all"])

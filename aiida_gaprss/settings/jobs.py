@@ -77,6 +77,13 @@ class RelaxSettings(Model):
         6.0, description="Å; an atom without any other this near ends the relaxation (evaporated); 0: none does"
     )
 
+    stop_where_unsure: Positive | None = Field(
+        None,
+        description="eV; a relaxation ends (unsure) where the predicted standard deviation of the energy of an atom is larger; "
+        "the frame there is kept; for families with variances; default: none does",
+    )
+    unsure_every: Count = Field(5, description="steps from one look at the standard deviations to the next")
+
     @property
     def n_snapshots(self) -> int:
         """Largest number of frames kept of a cell besides the last one."""

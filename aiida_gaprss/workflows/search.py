@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from aiida_gaprss.analysis.hull import reduced_formula
 from aiida_gaprss.analysis.targets import in_words, names_of
-from aiida_gaprss.calculations.relax import RelaxCalculation, check_potential
+from aiida_gaprss.calculations.relax import RelaxCalculation, check_potential, lack_of_variances
 from aiida_gaprss.calculations.search_functions import (
     batch_of_cells,
     given_cells,
@@ -65,6 +65,8 @@ def validate_search(inputs: dict[str, Any], ports: Any) -> str | None:
             if unknown:
                 known = ", ".join(inputs["potential"].elements)
                 return f"{where}: the potential knows {known}, but not {', '.join(unknown)}"
+        if model.relax.stop_where_unsure and (lack := lack_of_variances(inputs["potential"])):
+            return lack
     if "targets" in inputs and all(model.seeds[kind].of_campaign for kind in model.cells):
         made = text(reduced(model.formula))
         frames = inputs["targets"].get_frames()

@@ -117,6 +117,16 @@ reference: {ase: {calculator: emt}}
 """
     with pytest.raises(ConfigError, match=r"settings.generations.0.select: a potential of the family pair has no variances"):
         check_campaign(text, tmp_path / "a.yaml")
+    text = text.replace("{by: variance, n: 1}", "{by: random, n: 1}").replace(
+        "{cells: {random: 3}, sel", "{cells: {random: 3}, relax: {stop_where_unsure: 0.02}, sel"
+    )
+    text = text.replace("search: null", "search: {cells: {random: 3}, relax: {stop_where_unsure: 0.02}}")
+    with pytest.raises(ConfigError) as error:
+        check_campaign(text, tmp_path / "a.yaml")
+    for where in ("generations.0", "search"):
+        assert f"settings.{where}.relax.stop_where_unsure: a potential of the family pair has no variances to stop" in str(
+            error.value
+        )
 
 
 def test_what_is_missing_elsewhere_hides_nothing(tmp_path):

@@ -71,6 +71,17 @@ def test_rules_take_in_turn_and_nothing_twice(six):
     assert report["chosen_as"] == {"lowest": 3, "all": 3}
 
 
+def test_frames_where_relaxations_were_stopped(six):
+    for number, status in enumerate(["unsure", "on_the_way", "collapsed", "unsure"]):
+        six[number].info["relax_status"] = status
+    names, report = choose(six, [{"by": "lowest", "of": "unsure", "n": 1}])
+    assert names == ["c3"]
+    assert report["chosen_as"] == {"lowest of unsure": 1}
+    assert report["reasons"]["c0"] == "not needed: not among the 1 lowest in energy"
+    assert report["reasons"]["c1"] == report["reasons"]["c4"] == "not needed: no rule takes such frames"
+    assert choose(six, [{"by": "all", "of": "snapshots"}])[0] == ["c0", "c1", "c2", "c3"], "snapshots, too"
+
+
 def by_hand(rows, seen, n):
     """Return which of the rows are farthest, one after another."""
     seen, taken = [*seen], []

@@ -101,6 +101,14 @@ def test_evaluated_and_relaxed(run, fitted, python_code, silicon_frames):
 def test_what_it_has_not(run, fitted, python_code, silicon_frames):
     """No variances, no lines of LAMMPS; each is told before anything runs."""
     node = fitted.outputs.potential
+    with pytest.raises(ValueError, match=r"settings\.stop_where_unsure: a potential of the family pair has no variances"):
+        run(
+            RelaxCalculation,
+            code=python_code,
+            potential=node,
+            frames=Dataset(silicon_frames[1:3]),
+            settings=Dict({"stop_where_unsure": 0.02}),
+        )
     with pytest.raises(ValueError, match="variances: a potential of the family pair has none"):
         run(
             EvaluateCalculation,
