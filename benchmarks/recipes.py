@@ -14,6 +14,7 @@ import argparse
 import ctypes
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,29 @@ from recipes_loop import State, campaign, driver, settings_of
 from recipes_told import draw, table
 from recipes_truth import Reference, Truth, end_points, per_atom, references, truth
 
+from aiida_gaprss.campaign.settings import PROTOCOLS
 from aiida_gaprss.runners import task_of
 from aiida_gaprss.runners.status import ENDED
 from aiida_gaprss.strategies.cells import make_cells
 
-#: Labels of the start, of a generation, and of all in the recipes of small batches; cells of a generation.
-START, BATCH, MOST, CELLS = 30, 10, 100, 24
+
+@dataclass(frozen=True)
+class Sizes:
+    """Labels of the start, of a generation, and of all in the recipes of small batches; cells of a generation."""
+
+    start: int
+    batch: int
+    most: int
+    cells: int
+
+    @property
+    def least(self) -> int:
+        """Generations that spend all labels, if each takes its batch."""
+        return -(-(self.most - self.start) // self.batch)
+
+
+#: As many labels as make a potential of silicon; and fewer, for slow machines.
+USUAL, SMALL = Sizes(30, 10, 100, 24), Sizes(20, 6, 65, 12)
 
 #: Of the lowest minima of the reference, and of random cells, that show the ground state of a potential; lowest end points of a
 #: generation that are compared with the ground state.
@@ -37,42 +55,51 @@ MINIMA, SHOWN, LOWEST = 3, 5, 10
 #: eV; half as much again as most frames of a training set have.
 UNSURE = 0.009
 
-SOME = {"by": "boltzmann", "n": 18}
 
-#: The rules of the recipes of small batches.
-RULES: dict[str, list[dict[str, Any]]] = {
-    "lowest": [{"by": "lowest", "n": 10}],
-    "boltzmann_cur": [{**SOME, "then": {"by": "cur", "n": 10}}],
-    "boltzmann_variance": [{**SOME, "then": {"by": "variance", "n": 10}}],
-    "boltzmann_maxvol": [{**SOME, "then": {"by": "maxvol", "n": 10}}],
-    "lowest_farthest": [{"by": "lowest", "n": 5}, {"by": "farthest", "of": "all", "n": 5}],
-    "lowest_maxvol": [{"by": "lowest", "n": 5}, {"by": "maxvol", "of": "all", "n": 5}],
-    "maxvol": [{"by": "maxvol", "of": "all", "n": 10}],
-    "random": [{"by": "random", "n": 10}],
-}
+def rules_of(n: int) -> dict[str, list[dict[str, Any]]]:
+    """Return the rules of the recipes of small batches, by which ``n`` frames are taken."""
+    some, half, rest = {"by": "boltzmann", "n": 9 * n // 5}, {"by": "lowest", "n": -(-n // 2)}, n // 2
+    return {
+        "lowest": [{"by": "lowest", "n": n}],
+        "boltzmann_cur": [{**some, "then": {"by": "cur", "n": n}}],
+        "boltzmann_variance": [{**some, "then": {"by": "variance", "n": n}}],
+        "boltzmann_maxvol": [{**some, "then": {"by": "maxvol", "n": n}}],
+        "lowest_farthest": [half, {"by": "farthest", "of": "all", "n": rest}],
+        "lowest_maxvol": [half, {"by": "maxvol", "of": "all", "n": rest}],
+        "maxvol": [{"by": "maxvol", "of": "all", "n": n}],
+        "random": [{"by": "random", "n": n}],
+        "unsure": [{"by": "farthest", "of": "unsure", "n": rest}, {"by": "lowest", "n": n - rest}],
+    }
 
 
-def small_batches(rules: list[dict[str, Any]], relax: dict[str, Any] | None = None) -> dict[str, Any]:
+def small_batches(sizes: Sizes, name: str) -> dict[str, Any]:
     """Return the changes of ``quick`` by which few frames are labelled at a time: three generations under pressure, then none."""
 
     def generation(width: float) -> dict[str, Any]:
-        steps = {"max_steps": 60, "snapshot_steps": [5] if width else [], **(relax or {})}
-        return {"cells": {"random": CELLS}, "pressure": {"width_GPa": width}, "relax": steps, "select": {"rules": rules}}
+        steps = {"max_steps": 60, "snapshot_steps": [5] if width else []}
+        steps |= {"stop_where_unsure": UNSURE} if name == "unsure" else {}
+        rules = rules_of(sizes.batch)[name]
+        return {"cells": {"random": sizes.cells}, "pressure": {"width_GPa": width}, "relax": steps, "select": {"rules": rules}}
 
     pressed, free = generation(25.0), generation(0.0)
-    number = -(-(MOST - START) // BATCH) + 2  # some choose fewer
-    few = {"initial": {"random": START}, "max_labels": MOST, "max_generations": number}
+    few = {"initial": {"random": sizes.start}, "max_labels": sizes.most, "max_generations": sizes.least + 2}
     return {**few, "generations": [pressed, pressed, pressed, free]}
 
 
-def recipes() -> dict[str, dict[str, Any]]:
-    """Return the changes of ``quick`` by the names of the recipes, itself the first."""
-    unsure = [{"by": "farthest", "of": "unsure", "n": 5}, {"by": "lowest", "n": 5}]
-    return {
-        "quick": {},
-        **{name: small_batches(rules) for name, rules in RULES.items()},
-        "unsure": small_batches(unsure, {"stop_where_unsure": UNSURE}),
-    }
+def quick_of(sizes: Sizes) -> dict[str, Any]:
+    """Return the changes by which ``quick`` takes so many labels in all, each of its parts in proportion."""
+    part, generations = sizes.most / 167, PROTOCOLS.load("quick")["generations"]
+    for generation in generations:
+        generation["cells"] = {"random": 2 * sizes.cells}
+        rules = generation["select"]["rules"]
+        generation["select"] = {"rules": [{**rule, "n": max(2, round(part * rule["n"]))} for rule in rules]}
+    return {"initial": {"random": sizes.start}, "generations": generations, "max_labels": sizes.most}
+
+
+def recipes(sizes: Sizes = USUAL) -> dict[str, dict[str, Any]]:
+    """Return the changes of ``quick`` by the names of the recipes, itself the first; with few labels, it is made smaller."""
+    quick = quick_of(sizes) if sizes is SMALL else {}
+    return {"quick": quick, **{name: small_batches(sizes, name) for name in rules_of(sizes.batch)}}
 
 
 def judged(state: State, known: Truth, shown: list[Atoms]) -> dict[str, Any]:
@@ -100,9 +127,9 @@ def found(state: State, known: Truth) -> bool:
     return any(known.is_ground(atoms) for atoms in sorted(ends, key=lambda atoms: per_atom(atoms, "PRED"))[:LOWEST])
 
 
-def run(reference: Reference, known: Truth, recipe: str, seed: int) -> dict[str, Any]:
+def run(reference: Reference, known: Truth, recipe: str, seed: int, sizes: Sizes) -> dict[str, Any]:
     """Return the rows of a campaign."""
-    settings = settings_of(reference, recipes()[recipe])
+    settings = settings_of(reference, recipes(sizes)[recipe])
     shown = make_cells(settings.seeds, settings.formula, {"random": SHOWN}, 5_000_000)
     started, rows = time.process_time(), []
     for state in campaign(settings, reference, seed):
@@ -130,10 +157,12 @@ def main() -> None:
     parser.add_argument("--reference", nargs="+", choices=[*references()], default=["sw", "cupt"])
     parser.add_argument("--recipes", nargs="+", choices=[*recipes()], default=[*recipes()])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--small", action="store_true", help="65 labels at most, also with quick; a folder of its own for these")
     parser.add_argument("--table", action="store_true", help="say what the files of FOLDER have, and run nothing")
     parser.add_argument("--figure", type=Path, help="draw it")
     options = parser.parse_args()
     keep_memory()
+    sizes = SMALL if options.small else USUAL
     for seed in [] if options.table or options.figure else options.seeds:
         for name in options.reference:
             reference = references()[name]
@@ -142,7 +171,7 @@ def main() -> None:
                 path = options.folder / f"{name}-{recipe}-{seed}.json"
                 if not path.is_file():
                     print(f"{name}, {recipe}, seed {seed}", flush=True)
-                    path.write_text(json.dumps(run(reference, known, recipe, seed)), encoding="utf-8")
+                    path.write_text(json.dumps(run(reference, known, recipe, seed, sizes)), encoding="utf-8")
     print(table(results_in(options.folder)))
     if options.figure:
         draw(results_in(options.folder), options.figure)
