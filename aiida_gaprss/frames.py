@@ -148,6 +148,14 @@ def take_labels(atoms: Atoms, source: Atoms) -> None:
             atoms.info[key] = source.info[key]
 
 
+def to_label_again(source: Atoms, frame_id: str) -> Atoms:
+    """Return a frame of the same structure, kind and state of relaxation, without labels, and with the other as its parent."""
+    out = Atoms(source.numbers, source.positions, cell=source.cell, pbc=True)
+    kept = {key: source.info[key] for key in ("config_type", "relax_status") if key in source.info}
+    out.info.update(kept, frame_id=frame_id, parent=source.info["frame_id"])
+    return out
+
+
 def energy(atoms: Atoms, prefix: str = REFERENCE) -> float | None:
     """Return the stored energy (eV), or None."""
     return atoms.info.get(f"{prefix}_energy")

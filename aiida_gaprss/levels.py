@@ -38,6 +38,9 @@ RETRIED = "retried at another level"
 #: Told besides of levels of our references: all settings, those of isolated atoms included.
 OUR_SETTINGS = "our settings"
 
+#: Stands for the code of differences of labels, which no program has made.
+DIFFERENCE = "difference"
+
 #: Kind of what stands under ``elements`` that says which elements there are.
 PSEUDOPOTENTIAL = "pseudopotential"
 
@@ -187,9 +190,38 @@ class Level:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Level:
         """Return what :meth:`as_dict` was made of."""
+        if content["code"] == DIFFERENCE:
+            return Difference.of(level_of_content(content["dear"]), level_of_content(content["cheap"]))
         pairs = content["sampling"]
         sampling = Sampling(tuple(pairs["up"]), tuple(pairs["nearest"])) if pairs else None
         return cls(**{**content, "sampling": sampling})
+
+
+@dataclass(frozen=True)
+class Difference(Level):
+    """What decides differences of labels, those of a dear level minus those of a cheap one: no labels of either."""
+
+    dear: Level | str = ""
+    cheap: Level | str = ""
+
+    @classmethod
+    def of(cls, dear: Level | str, cheap: Level | str) -> Difference:
+        """Return the level of dear minus cheap."""
+        return cls(DIFFERENCE, dear=dear, cheap=cheap)
+
+    @property
+    def line(self) -> str:
+        """One line for people."""
+        return f"{DIFFERENCE}: {line_of(self.dear)} minus {line_of(self.cheap)}"
+
+    @property
+    def parts(self) -> dict[str, Level | str]:
+        """Both levels by what they are called."""
+        return {"dear": self.dear, "cheap": self.cheap}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as an attribute of a node."""
+        return {"code": DIFFERENCE, **{name: content_of(level) for name, level in self.parts.items()}}
 
 
 def _mark(content: str) -> str:
@@ -228,6 +260,25 @@ def difference(levels: Mapping[str, Level | str]) -> str | None:
             reason = _difference(levels[other], levels[name])
             if reason:
                 return f"{other} and {name} differ in {reason}"
+    whole = {name: level for name, level in levels.items() if isinstance(level, Difference)}
+    found = [_no_one_mesh({name: level.parts[part] for name, level in whole.items()}) for part in ("dear", "cheap")]
+    return next(filter(None, [*found, _no_one_mesh(levels)]), None)
+
+
+def mixed_up(levels: Mapping[str, Level | str]) -> str | None:
+    """Return that some are differences of labels and others are labels, which nobody's word can mix; or None.
+
+    :param levels: by what to call them.
+    """
+    of = {name for name, level in levels.items() if isinstance(level, Difference)}
+    if not of or len(of) == len(levels):
+        return None
+    first, other = next(iter(sorted(of))), next(name for name in levels if name not in of)
+    return f"{first} has differences of labels ({line_of(levels[first])}), {other} has labels; expected one or the other"
+
+
+def _no_one_mesh(levels: Mapping[str, Level | str]) -> str | None:
+    """Return that no one spacing of k-points gives the meshes of all levels, or None."""
     sampled = {name: level.sampling for name, level in levels.items() if isinstance(level, Level) and level.sampling}
     common = ANY_SAMPLING
     for sampling in sampled.values():
@@ -243,6 +294,10 @@ def _difference(one: Level | str, two: Level | str) -> str | None:
     if isinstance(one, str) or isinstance(two, str):
         lines = line_of(one), line_of(two)
         return None if lines[0] == lines[1] else f"the line that describes them: {lines[0]!r}, {lines[1]!r}"
+    if isinstance(one, Difference) and isinstance(two, Difference):
+        return next(filter(None, (_difference(one.parts[name], two.parts[name]) for name in one.parts)), None)
+    if isinstance(one, Difference) or isinstance(two, Difference):
+        return f"what the labels are: {one.line!r}, {two.line!r}"
     if one.code != two.code:
         return f"the code: {one.code}, {two.code}"
     reasons = [
@@ -317,6 +372,8 @@ def joined(levels: Iterable[Level | str]) -> Level | str:
 def _common(levels: list[Level]) -> Level:
     """Return one level for those that are the same: with all elements, and the spacings that give all meshes."""
     first = next((level for level in levels if not level.isolated), levels[0])
+    if isinstance(first, Difference):
+        return Difference.of(*(joined(level.parts[name] for level in levels) for name in first.parts))  # type: ignore[attr-defined]
     sampling: Sampling | None = ANY_SAMPLING
     for level in levels:
         sampling = sampling.with_other(level.sampling) if sampling and level.sampling else None

@@ -334,6 +334,21 @@ def sw(sw_settings):
 
 
 @pytest.fixture(scope="session")
+def tersoff_settings():
+    """Label settings of Tersoff silicon, as in the example of two levels."""
+    example = Path(__file__).parents[1] / "examples" / "two_levels" / "tersoff.yaml"
+    return {**YAML(typ="safe").load(example.read_text("utf-8"))["reference"]["ase"], "level_of_theory": "Tersoff"}
+
+
+@pytest.fixture
+def tersoff(tersoff_settings):
+    """Calculator of Tersoff silicon."""
+    from quippy.potential import Potential
+
+    return Potential(**tersoff_settings["arguments"])
+
+
+@pytest.fixture(scope="session")
 def silicon_cells():
     """Random silicon cells without labels, after the isolated atom."""
     spec = CellSpec(formula={"Si": 1}, n_atoms=(2, 3, 4), volume_per_atom=(16, 26), min_separation=2.1, n_operations=(1, 2, 4))

@@ -15,7 +15,7 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.frames import extxyz, upload_runner, upload_scripts
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
-from aiida_gaprss.levels import difference
+from aiida_gaprss.levels import difference, mixed_up
 from aiida_gaprss.models.base import BaseFit, Family
 from aiida_gaprss.models.families import family_of, fit_settings
 from aiida_gaprss.models.training import TrainingSetError, join
@@ -247,6 +247,8 @@ def checked_training_set(inputs: Any, settings: BaseFit) -> list[Atoms]:
     if not datasets:
         raise TrainingSetError("give at least one dataset")
     levels = {name: node.level for name, node in sorted(datasets.items()) if node.base.attributes.get("energies")}
+    if confused := mixed_up(levels):
+        raise TrainingSetError(f"the datasets cannot be fitted together: {confused}")
     other = difference(levels)
     if other and not settings.mixed_levels:
         raise TrainingSetError(

@@ -123,11 +123,7 @@ def initial_cells(settings: Dict, name: Str, seed: Int, **nodes: Dataset) -> Dat
             atom.info.update(frame_id=f"{name.value}-atom-{symbol}", config_type="isolated_atom")
             frames.append(atom)
     frames += _applied(model, "start", "dimers", name.value, stage_seed(seed.value, 0, "dimers"))
-    for number, source in enumerate(again):
-        atoms = Atoms(source.numbers, source.positions, cell=source.cell, pbc=True)
-        kept = {key: source.info[key] for key in ("config_type", "relax_status") if key in source.info}
-        atoms.info.update(kept, frame_id=f"{name.value}-again-{number:04d}", parent=source.info["frame_id"])
-        frames.append(atoms)
+    frames += [fr.to_label_again(source, f"{name.value}-again-{number:04d}") for number, source in enumerate(again)]
     if "crystals" in nodes:
         seed_of_crystals = stage_seed(seed.value, 0, "crystals")
         frames += _applied(model, "start", "crystals", name.value, seed_of_crystals, nodes["crystals"].get_frames())

@@ -24,7 +24,7 @@ def datasets_of(identifier: Any, link: str = "") -> dict[str, Dataset]:
     """Return a dataset, or all labelled frames of a campaign, a database or a fit, each once; by names that begin with ``link``.
 
     Of a campaign these are what it began with and all its labels, of a database the labels of all its strategies together, of a
-    fit what was fitted.
+    fit what was fitted, of a relabelling its labels.
 
     :raises ValueError: if there is no such node, it is something else, or has no labels yet.
     """
@@ -80,4 +80,10 @@ def _of_fit(node: WorkChainNode) -> dict[str, Dataset]:
     return {f"_{key}": node.inputs.datasets[key] for key in node.inputs.datasets}
 
 
-_HAVE = {"RssWorkChain": _of_campaign, "BuildWorkChain": _of_database, "FitWorkChain": _of_fit}
+_HAVE = {
+    "RssWorkChain": _of_campaign,
+    "BuildWorkChain": _of_database,
+    "RelabelWorkChain": _of_database,
+    "FitWorkChain": _of_fit,
+    "DeltaWorkChain": _of_fit,
+}

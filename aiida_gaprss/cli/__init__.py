@@ -14,9 +14,11 @@ from aiida_gaprss.cli import evaluate as _evaluate  # noqa: F401  registers "pot
 from aiida_gaprss.cli.build import build
 from aiida_gaprss.cli.campaign import demo, report, run, status, stop, trace
 from aiida_gaprss.cli.compare import compare
+from aiida_gaprss.cli.delta import delta
 from aiida_gaprss.cli.fit import fit
 from aiida_gaprss.cli.nodes import dataset
 from aiida_gaprss.cli.potentials import potential
+from aiida_gaprss.cli.relabel import relabel
 from aiida_gaprss.cli.resume import resume
 from aiida_gaprss.cli.scans import committee, learning_curve, tune
 from aiida_gaprss.cli.search import search
@@ -62,6 +64,8 @@ COMMANDS = (
     committee,
     search,
     build,
+    relabel,
+    delta,
     compare,
     validate,
     dataset,

@@ -123,13 +123,15 @@ def dataset_merge(nodes: tuple[str, ...], mixed_levels: bool, label: str | None)
     from collections import Counter
 
     from aiida_gaprss.calculations.dataset_functions import merge_datasets
-    from aiida_gaprss.levels import difference
+    from aiida_gaprss.levels import difference, mixed_up
 
     if len(nodes) < 2:
         raise click.UsageError("give at least two datasets")
     _profile()
     sources = [_load(name, WHAT) for name in nodes]
     levels = {f"<{source.pk}>": source.level for source in sources if source.base.attributes.get("energies")}
+    if confused := mixed_up(levels):
+        raise click.ClickException(shown(confused, 2000))
     other = difference(levels)
     if other and not mixed_levels:
         raise click.ClickException(f"different levels of theory: {shown(other, 2000)}; --mixed-levels merges them")
@@ -142,6 +144,38 @@ def dataset_merge(nodes: tuple[str, ...], mixed_levels: bool, label: str | None)
     made = merge_datasets(**{f"d{number:02d}": source for number, source in enumerate(sources)})
     pks = " and ".join(f"<{source.pk}>" for source in sources)
     _told(made, label, " and ".join(source.label for source in sources if source.label)[:255], f"all frames of {pks}"[:255])
+
+
+@dataset.command("difference")
+@click.argument("dear")
+@click.argument("cheap", nargs=-1, required=True)
+@label_option
+def dataset_difference(dear: str, cheap: tuple[str, ...], label: str | None) -> None:
+    """Make a dataset of the labels of DEAR minus those of the same structures in CHEAP, at another level of theory.
+
+    DEAR and CHEAP are datasets, or what has labels: campaigns, databases, fits, relabellings. The new dataset has a level of
+    its own: it can be fitted with others like it, by aiida-gaprss delta, and with nothing else.
+    """
+    from aiida_gaprss.analysis.differences import differences, spread_of
+    from aiida_gaprss.calculations.level_functions import fault_of_difference, label_differences
+    from aiida_gaprss.cli.fit import named_datasets
+
+    _profile()
+    minuend, subtrahend = named_datasets((dear,), "d"), named_datasets(cheap, "c")
+    if len(minuend) > 1:
+        raise click.ClickException(f"<{dear}> has {len(minuend)} datasets; dataset merge makes one of them")
+    (source,) = minuend.values()
+    if fault := fault_of_difference(source, subtrahend):
+        raise click.ClickException(shown(fault, 2000))
+    found = differences(source.get_frames(), [atoms for node in subtrahend.values() for atoms in node.get_frames()])
+    if found.alone:
+        names = ", ".join(found.alone[:5]) + (" …" if len(found.alone) > 5 else "")
+        click.echo(f"left out: {len(found.alone)} frames that no cheap label is of the same structure as: {shown(names)}")
+    made = label_differences(source, **subtrahend)
+    pks = " and ".join(f"<{node.pk}>" for node in subtrahend.values())
+    _told(made, label, f"{source.label} differences".strip(), f"<{source.pk}> minus {pks}"[:255])
+    click.echo(f"level of theory: {shown(made.level_of_theory, 2000)}")
+    click.echo(f"root mean squares: {spread_of(made.get_frames())}")
 
 
 @dataset.command("minima")

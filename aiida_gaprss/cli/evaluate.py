@@ -31,7 +31,7 @@ def potential_evaluate(potential_node: str, dataset_node: str, mixed_levels: boo
     if not frames.base.attributes.get("energies"):
         raise click.ClickException(f"dataset <{frames.pk}> has no labels to compare with")
     training = _training(node)
-    _check_level(node, training, frames, mixed_levels)
+    _check_level(node, frames, mixed_levels)
     frames = _without_fitted(node, training, frames, drop=leaks == "drop")
     _tell(*_evaluate(node, frames, options))
 
@@ -40,25 +40,27 @@ def _training(node: Any) -> dict[str, Any]:
     """Return the datasets that a potential was fitted to, and the ids that the fit left out; empty if nobody knows."""
     if node.creator is None:
         return {}
+    from aiida_gaprss.calculations.level_functions import fitted_datasets
+
     inputs = node.creator.inputs
     return {
-        "datasets": {name: inputs.datasets[name] for name in inputs.datasets} if "datasets" in inputs else {},
+        "datasets": fitted_datasets(node),
         **({"leave_out": inputs.leave_out} if "leave_out" in inputs else {}),
     }
 
 
-def _check_level(node: Any, training: dict[str, Any], frames: Any, mixed: bool) -> None:
+def _check_level(node: Any, frames: Any, mixed: bool) -> None:
     """Refuse labels of another level of theory than that of the training set, unless they may be mixed."""
-    from aiida_gaprss.calculations.dataset_functions import joint_level
+    from aiida_gaprss.calculations.level_functions import level_of_potential
     from aiida_gaprss.levels import difference
 
-    known = training.get("datasets", {})
-    if not known:
+    level = level_of_potential(node)
+    if level is None:
         click.echo(
             f"note: nothing tells at which level of theory potential <{node.pk}> was fitted; the errors may be those of levels"
         )
         return
-    other = difference({f"potential <{node.pk}>": joint_level(known.values()), f"dataset <{frames.pk}>": frames.level})
+    other = difference({f"potential <{node.pk}>": level, f"dataset <{frames.pk}>": frames.level})
     if other and not mixed:
         raise click.ClickException(f"different levels of theory: {shown(other, 2000)}; --mixed-levels compares them nevertheless")
 

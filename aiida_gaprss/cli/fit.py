@@ -99,12 +99,7 @@ def fit(**options: Any) -> None:
     nodes, settings = data_and_settings(options)
     left_out = _without_absurd(nodes, settings, options["absurd"])
     if options["only_forecast"]:
-        from aiida_gaprss.calculations.fit import training_set
-        from aiida_gaprss.workflows.fit_checks import complete_of, forecast_of
-
-        model = complete_of(settings, nodes)
-        known = forecast_of(training_set({"datasets": nodes}, model), model)
-        click.echo(f"the fit needs {known.describe()}" if known else f"a fit of the family {model.family} needs little")
+        tell_forecast(nodes, settings)
         return
     from aiida_gaprss.workflows.fit import FitWorkChain
 
@@ -112,6 +107,16 @@ def fit(**options: Any) -> None:
     done = run_or_submit(FitWorkChain, inputs, "fit", options)
     if done is not None:
         tell_fit(*done)
+
+
+def tell_forecast(nodes: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Print what a fit will cost."""
+    from aiida_gaprss.calculations.fit import training_set
+    from aiida_gaprss.workflows.fit_checks import complete_of, forecast_of
+
+    model = complete_of(settings, nodes)
+    known = forecast_of(training_set({"datasets": nodes}, model), model)
+    click.echo(f"the fit needs {known.describe()}" if known else f"a fit of the family {model.family} needs little")
 
 
 def _without_absurd(nodes: dict[str, Any], settings: dict[str, Any], what: str) -> dict[str, Any]:
@@ -132,11 +137,14 @@ def _without_absurd(nodes: dict[str, Any], settings: dict[str, Any], what: str) 
 
 
 def data_and_settings(
-    options: dict[str, Any], datasets: Callable[[tuple[str, ...]], dict[str, Any]] | None = None
+    options: dict[str, Any],
+    datasets: Callable[[tuple[str, ...]], dict[str, Any]] | None = None,
+    without_default: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the datasets and the settings that the options name.
 
     :param datasets: what finds the datasets; default: each is named.
+    :param without_default: leave out what a protocol would say for those who name none.
     """
     if options["protocol"] == "list":
         from aiida_gaprss.models.families import families, family_of
@@ -147,7 +155,7 @@ def data_and_settings(
     if not options["datasets"]:
         raise click.UsageError("give at least one dataset; aiida-gaprss dataset list shows what there is")
     _profile()
-    return (datasets or _each)(options["datasets"]), _settings(options)
+    return (datasets or _each)(options["datasets"]), _settings(options, without_default)
 
 
 def _each(identifiers: tuple[str, ...]) -> dict[str, Any]:
@@ -194,14 +202,14 @@ def read_yaml(path: Path | None, example: str) -> dict[str, Any]:
     return parse(read(path), path, example)[0] if path else {}
 
 
-def _settings(options: dict[str, Any]) -> dict[str, Any]:
+def _settings(options: dict[str, Any], without_default: bool) -> dict[str, Any]:
     """Return the settings of file, protocol and options."""
     given = read_yaml(options["path"], "protocol: fast")
     if options["family"] is not None:
         given["family"] = options["family"]
     if options["protocol"] is not None:
         given["protocol"] = options["protocol"]
-    else:
+    elif not without_default:
         given = _with_default(given)
     if options["e0"] is not None:
         given["e0"] = options["e0"]

@@ -38,7 +38,7 @@ INTERRUPTIONS: dict[int, str] = {
 
 #: Reports of our own work chains; those of the plugins beneath, and of AiiDA where a fit is begun, would drown them.
 OURS = re.compile(
-    r"\[\d+\|(Rss|Label|LabelLane|BundleLane|RelaxCrystals|RelaxLane|Search|Validate|Fit|Build"
+    r"\[\d+\|(Rss|Label|LabelLane|BundleLane|RelaxCrystals|RelaxLane|Search|Validate|Fit|Build|Relabel|Delta"
     r"|Trajectories|TrajectoryLane"
     r"|LearningCurve|Compare|Hyperparameters|Committee)WorkChain\|"
     r"(?!run_process\b|on_terminated\b)"

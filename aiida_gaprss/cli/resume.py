@@ -17,7 +17,9 @@ from aiida_gaprss.cli.told import (
     tell_committee,
     tell_comparison,
     tell_curve,
+    tell_delta,
     tell_fit,
+    tell_relabelling,
     tell_search,
     tell_trials,
     tell_validation,
@@ -138,11 +140,12 @@ def _tell(node: WorkChainNode, folder: Path | None) -> None:
     if node.process_label == "RssWorkChain":
         finish(node, folder or Path(f"gaprss-report-{node.pk}"))
         return
-    if node.process_label == "BuildWorkChain":
-        tell_build(node)
+    if tell_all := {"BuildWorkChain": tell_build, "RelabelWorkChain": tell_relabelling}.get(str(node.process_label)):
+        tell_all(node)
         return
     others: dict[str, tuple[str, Any]] = {
         "FitWorkChain": ("fit", tell_fit),
+        "DeltaWorkChain": ("fit", tell_delta),
         "SearchWorkChain": ("search", tell_search),
         "ValidateWorkChain": ("validation", tell_validation),
         "LearningCurveWorkChain": ("learning-curve", tell_curve),

@@ -22,6 +22,8 @@ WHAT = {
     "SearchWorkChain": "structure search",
     "ValidateWorkChain": "validation",
     "BuildWorkChain": "database",
+    "RelabelWorkChain": "relabelling",
+    "DeltaWorkChain": "fit to differences",
     "LearningCurveWorkChain": "learning curve",
     "CompareWorkChain": "comparison",
     "HyperparametersWorkChain": "search",
@@ -94,14 +96,36 @@ def ended(node: WorkChainNode, what: str, folder: Path | None, also_failed: bool
     return node, folder
 
 
-def tell_fit(node: WorkChainNode, folder: Path) -> None:
+def tell_delta(node: WorkChainNode, folder: Path) -> None:
+    """Print the errors of the fit to differences, and of the sum in its test, and write the figures."""
+    tell_fit(node, folder, ("Differences, training", "Sum, test"))
+    click.echo(
+        f"It is the sum of <{node.inputs.potential.pk}> and of the potential of differences <{node.outputs.difference.pk}>"
+    )
+
+
+def tell_relabelling(node: WorkChainNode) -> None:
+    """Print how many frames were labelled, and where they are.
+
+    :raises click.ClickException: if too many failed.
+    """
+    told = node.outputs.results.get_dict() if "results" in node.outputs else {}
+    if "labels" in node.outputs:
+        labels = node.outputs.labels
+        click.echo(f"{told['labelled']} of {told['chosen']} frames labelled, of {told['given']} given: dataset <{labels.pk}>")
+        click.echo(f"level of theory: {shown(labels.level_of_theory, 2000)}")
+    if not node.is_finished_ok:
+        raise click.ClickException(f"relabelling <{node.pk}>: {node.exit_message or node.process_state}")
+
+
+def tell_fit(node: WorkChainNode, folder: Path, titles: tuple[str, str] = ("Training", "Test")) -> None:
     """Print the errors, and write the figures."""
     from aiida_gaprss.outside.terminal import wide_console
     from aiida_gaprss.report.fit_figures import parity
     from aiida_gaprss.report.style import png
 
     console = wide_console()
-    for title, name in (("Training", "results"), ("Test", "test_results")):
+    for title, name in zip(titles, ("results", "test_results"), strict=True):
         if name in node.outputs:
             console.print(errors_table(title, node.outputs[name].get_dict()))
     for kind, name in (("training", "predictions"), ("test", "test_predictions")):

@@ -93,7 +93,7 @@ def potentials_of(identifiers: tuple[str, ...]) -> dict[str, Potential]:
     found: dict[str, Any] = {}
     for identifier in identifiers:
         node = any_node(identifier)
-        if getattr(node, "process_label", None) in ("RssWorkChain", "FitWorkChain"):
+        if getattr(node, "process_label", None) in ("RssWorkChain", "FitWorkChain", "DeltaWorkChain"):
             if "potential" not in node.outputs:
                 raise click.ClickException(f"<{node.pk}> has no potential: {node.exit_message or node.process_state}")
             node = node.outputs.potential

@@ -17,6 +17,7 @@ from ase.calculators.calculator import Calculator
 from ase.data import atomic_numbers
 from pydantic import Field, field_validator
 
+from aiida_gaprss.analysis.differences import Spread
 from aiida_gaprss.outside import shown
 from aiida_gaprss.runners.common import load_class
 from aiida_gaprss.settings.model import Model, Real
@@ -212,6 +213,26 @@ class Family(ABC):
     def with_stage(self, settings: Any, number: int, results: Mapping[str, Any]) -> Repair:
         """Return the settings with what the fit before stage ``number`` has found."""
         return Repair(settings, "")
+
+    # --- differences of two levels of theory ---
+
+    def for_differences(self, spread: Spread, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return settings, lengths in bonds allowed, of a fit to differences of labels that are so large; with changes.
+
+        :raises ValueError: if the changes do not say all that this family has no defaults for.
+        """
+        return {"family": self.NAME, **changes}
+
+    def fault_of_sum(self, facts: Mapping[str, Any], settings: Any, elements: Sequence[str]) -> str | None:
+        """Return why a potential, and one that is yet to be fitted with these settings, cannot be added; or None."""
+        return f"potentials of the family {self.NAME} cannot be added; expected gap"
+
+    def summed(self, parts: Sequence[tuple[Mapping[str, Any], Mapping[str, bytes]]]) -> dict[str, bytes]:
+        """Return the files, the main one first, of the sum of potentials, of which there are facts and files.
+
+        :raises PotentialError: if they cannot be added.
+        """
+        raise PotentialError(f"potentials of the family {self.NAME} cannot be added")
 
     # --- to use ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
+from typing import Protocol
 
 import numpy as np
 from ase import Atoms
@@ -12,15 +13,30 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.selection.choose import cur, deviation, farthest, uncertain
 from aiida_gaprss.selection.fingerprints import fingerprints
 from aiida_gaprss.selection.ranges import features, outside
-from aiida_gaprss.strategies.lists import StrategyList
 from aiida_gaprss.structures.seeding import stage_seed
 
 #: Of the variance of the database, what its directions carry that CUR leaves out.
 KNOWN_VARIANCE = 0.99
 
 
+class Rules(Protocol):
+    """How many frames are chosen, and which, as a list of strategies says it, or a relabelling."""
+
+    @property
+    def max_labels(self) -> int | None:
+        """So many at most."""
+
+    @property
+    def choose(self) -> str:
+        """``random``, ``farthest``, ``cur``, ``range``, ``variance``."""
+
+    @property
+    def seed(self) -> int:
+        """Of what is random."""
+
+
 def chosen(
-    strategies: StrategyList,
+    rules: Rules,
     made: Mapping[str, Sequence[Atoms]],
     database: Sequence[Atoms] = (),
     examined: Sequence[Atoms] = (),
@@ -35,12 +51,12 @@ def chosen(
     once = each_once(made)
     vacuum = [atoms for atoms in once if fr.is_in_vacuum(atoms)]
     bulk = [atoms for atoms in once if not fr.is_in_vacuum(atoms)]
-    room = len(bulk) if strategies.max_labels is None else max(0, strategies.max_labels - len(vacuum))
-    if strategies.choose == "random":
-        names = _in_turn(strategies, made, bulk)[:room]
+    room = len(bulk) if rules.max_labels is None else max(0, rules.max_labels - len(vacuum))
+    if rules.choose == "random":
+        names = _in_turn(rules, made, bulk)[:room]
     else:
         variances = {str(atoms.info["frame_id"]): deviation(atoms) for atoms in examined}
-        names = _unfamiliar(bulk, database, strategies.choose, room, variances)
+        names = _unfamiliar(bulk, database, rules.choose, room, variances)
     wanted = {*names, *(str(atoms.info["frame_id"]) for atoms in vacuum)}
     return [atoms for atoms in once if atoms.info["frame_id"] in wanted]
 
@@ -54,13 +70,13 @@ def each_once(made: Mapping[str, Sequence[Atoms]]) -> list[Atoms]:
     return list(known.values())
 
 
-def _in_turn(strategies: StrategyList, made: Mapping[str, Sequence[Atoms]], bulk: Sequence[Atoms]) -> list[str]:
+def _in_turn(rules: Rules, made: Mapping[str, Sequence[Atoms]], bulk: Sequence[Atoms]) -> list[str]:
     """Return names of frames, one of each strategy, drawn at random, after another."""
     ids = {atoms.info["frame_id"] for atoms in bulk}
     queues = []
     for name, frames in made.items():
         mine = [str(atoms.info["frame_id"]) for atoms in frames if atoms.info["frame_id"] in ids]
-        order = np.random.default_rng(stage_seed(strategies.seed, 0, f"{name} shared")).permutation(len(mine))
+        order = np.random.default_rng(stage_seed(rules.seed, 0, f"{name} shared")).permutation(len(mine))
         queues.append([mine[number] for number in order])
     return [name for turn in zip_longest(*queues) for name in turn if name is not None]
 

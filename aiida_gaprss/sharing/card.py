@@ -40,7 +40,7 @@ def card(node: Potential) -> dict[str, Any]:
     node.check()
     attributes = node.base.attributes.all
     fit = node.creator
-    inputs = fit.base.links.get_incoming(node_class=Dataset).all() if fit is not None else []
+    inputs = _datasets_behind(node)
     results = _dict_output(fit, "results")
     content = {
         "imported": fit is None,
@@ -177,6 +177,15 @@ def _training_data(links: list[Any], results: dict[str, Any] | None) -> dict[str
         "force_components": counts.get("forces"),
         "virial_components": counts.get("virials"),
     }
+
+
+def _datasets_behind(node: Potential) -> list[Any]:
+    """Return the links to the datasets that entered the fit of a potential, of a sum those of both parts."""
+    if node.creator is None:
+        return []
+    inputs = node.creator.base.links
+    of_parts = [_datasets_behind(link.node) for link in inputs.get_incoming(node_class=Potential).all()]
+    return [*inputs.get_incoming(node_class=Dataset).all(), *(link for links in of_parts for link in links)]
 
 
 def _dataset(name: str, node: Dataset) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from aiida_gaprss.analysis.differences import Spread
 from aiida_gaprss.models import GAP_VERSION_EXTRA
 from aiida_gaprss.models.base import Family, FitFault, FitJob, FitOutcome, Repair, Source
-from aiida_gaprss.models.gap import quip, words
+from aiida_gaprss.models.gap import quip, summing, words
 from aiida_gaprss.models.gap.descriptors import descriptor_parameters
+from aiida_gaprss.models.gap.differences import difference_settings
 from aiida_gaprss.models.gap.forecast import Forecast, forecast
 from aiida_gaprss.models.gap.log import Log, expected_counts, read_log
 from aiida_gaprss.models.gap.reading import read_files
@@ -105,6 +107,19 @@ class Gap(Family):
         terms = list(settings.descriptors)
         terms[number] = terms[number].model_copy(update={"delta": delta})
         return Repair(settings.model_copy(update={"descriptors": terms}), f"δ of {terms[number].kind}: {delta:.4g} eV")
+
+    def for_differences(self, spread: Spread, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the protocol ``difference`` with δ and sigmas in proportion to the differences."""
+        return difference_settings(self.PROTOCOLS.load("difference"), spread, changes)
+
+    def fault_of_sum(self, facts: Mapping[str, Any], settings: GapSettings, elements: Sequence[str]) -> str | None:
+        """Refuse what quippy would evaluate wrongly."""
+        lines = [line for term in settings.descriptors for line in term.commands(elements)]
+        return summing.fault_of_sum(facts, lines)
+
+    def summed(self, parts: Sequence[tuple[Mapping[str, Any], Mapping[str, bytes]]]) -> dict[str, bytes]:
+        """Return one xml with both, and the sparse points of both."""
+        return summing.summed(parts, self.MAIN)
 
     def open(self, source: Source, main: str, where: str) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Read the xml and its sparse points as those of a stranger."""
