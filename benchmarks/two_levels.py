@@ -2,10 +2,10 @@
 
     python benchmarks/two_levels.py [--pw] [--labels FOLDER]
 
-Silicon, 160 random cells of 2 to 8 atoms with cheap labels; 5, 10, 20 and 40 of them, chosen by farthest points, have dear ones,
-too; 60 other cells test at the dear level. Without --pw Stillinger–Weber is cheap and Tersoff dear: a difference about half as large
-as the labels. With --pw (pw.x in the path, Debian's Si.pz-vbc.UPF) LDA with 12 Ry and few k-points is cheap, with 24 Ry and many dear,
-cells have 2 or 4 atoms; the labels, of half an hour, are kept in FOLDER. Smearings and choices are the same for both levels.
+Silicon: 160 cells have cheap labels; 5, 10, 20 and 40 of them, chosen by farthest points, have dear ones, too; 60 other cells
+test at the dear level. Without --pw, Stillinger–Weber is cheap and Tersoff dear, and the cells are strained and displaced
+crystals. With --pw (pw.x in the path, Debian's Si.pz-vbc.UPF) they are random ones of 2 or 4 atoms; LDA with 12 Ry and k-points
+0.12/Å apart is cheap, 24 Ry and 0.08/Å dear; the labels, of half an hour on a busy core, are kept in FOLDER.
 """
 
 from __future__ import annotations
@@ -13,17 +13,27 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 from ase import Atoms
+from ase.build import bulk
 from ase.io import read
-from common import FOLDER, silicon_cells
+from common import FOLDER, gap_fit, label, silicon_cells, stillinger_weber
+from quippy.potential import Potential
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.analysis.differences import differences, spread_of
+from aiida_gaprss.calculations.frames import extxyz
+from aiida_gaprss.models.families import expand, family_of
+from aiida_gaprss.models.gap.settings import GapSettings
+from aiida_gaprss.selection.choose import farthest
+from aiida_gaprss.selection.fingerprints import fingerprints
 
 #: Tersoff, Phys. Rev. B 39, 5566 (1989), silicon.
 TERSOFF = (
@@ -85,30 +95,114 @@ def by_pw(frames: Sequence[Atoms], cutoff: float, spacing: float, folder: Path) 
         fr.set_labels(atoms, found.get_potential_energy(), found.get_forces(), virial)
 
 
-def cells_of(sizes: tuple[int, ...]) -> list[Atoms]:
-    """Return the isolated atom, and the cells with names."""
-    frames = [Atoms("Si", cell=[10.0] * 3, pbc=True), *silicon_cells(CHEAP + TESTED, sizes)]
+def named(cells: Sequence[Atoms]) -> list[Atoms]:
+    """Return the isolated atom and the cells, with names."""
+    frames = [Atoms("Si", cell=[10.0] * 3, pbc=True), *cells]
     for number, atoms in enumerate(frames):
-        atoms.info.update(config_type="random" if number else "isolated_atom", frame_id=f"cell-{number:03d}")
+        atoms.info.update(config_type="cell" if number else "isolated_atom", frame_id=f"cell-{number:03d}")
     return frames
+
+
+def displaced() -> list[Atoms]:
+    """Return crystals of 2 or 8 atoms, strained and displaced."""
+    rng, cells = np.random.default_rng(1), []
+    for number in range(CHEAP + TESTED):
+        atoms = bulk("Si", a=5.431, cubic=number % 4 == 0)
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + rng.normal(0, 0.03, (3, 3))), scale_atoms=True)
+        atoms.rattle(rng.uniform(0.03, 0.2), rng=rng)
+        cells.append(atoms)
+    return cells
+
+
+def copied(frames: Sequence[Atoms]) -> list[Atoms]:
+    return [atoms.copy() for atoms in frames]
+
+
+def by_calculators(frames: Sequence[Atoms], _: Path) -> tuple[list[Atoms], dict[str, Atoms]]:
+    """Return the frames with cheap labels, and all by their names with dear ones."""
+    cheap = label(copied(frames), Potential(**stillinger_weber()["arguments"]))
+    dear = label(copied(frames), Potential("IP Tersoff", param_str=TERSOFF))
+    return cheap, {atoms.info["frame_id"]: atoms for atoms in dear}
+
+
+def by_dft(frames: Sequence[Atoms], folder: Path) -> tuple[list[Atoms], dict[str, Atoms]]:
+    """Return the frames with cheap labels, and those that need them with dear ones."""
+    cheap = copied(frames)
+    by_pw(cheap, 12.0, 0.12, folder / "cheap")
+    wanted = copied([frames[0], *(frames[1 + number] for number in order_of(frames)), *frames[1 + CHEAP :]])
+    by_pw(wanted, 24.0, 0.08, folder / "dear")
+    return cheap, {atoms.info["frame_id"]: atoms for atoms in wanted}
+
+
+def order_of(frames: Sequence[Atoms]) -> list[int]:
+    """Return which cells are labelled at the dear level, as farthest points choose them."""
+    return farthest(fingerprints(frames[1 : 1 + CHEAP], [14]), max(DEAR)).kept
+
+
+def fit(frames: Sequence[Atoms], settings: GapSettings) -> Potential:
+    """Return the calculator of a GAP."""
+    folder, family, training = Path(tempfile.mkdtemp(prefix="fit-", dir=FOLDER)), family_of("gap"), copied(frames)
+    family.prepare(training, settings)
+    job = family.job(training, settings, 1, "train.extxyz")
+    for name, text in {"train.extxyz": extxyz(training), **job.files}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    subprocess.run([gap_fit(), *job.argv], cwd=folder, check=True, capture_output=True)
+    return Potential(param_filename=str(folder / family.MAIN))
+
+
+def errors(potentials: Sequence[Potential], test: Sequence[Atoms]) -> tuple[float, float]:
+    """Return the root mean square errors of the sum of potentials: meV/atom, eV/Å."""
+    energies, forces = [], []
+    for atoms in test:
+        works = [Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=one) for one in potentials]
+        energies.append((sum(w.get_potential_energy() for w in works) - atoms.info["REF_energy"]) / len(atoms))
+        forces.append((sum(w.get_forces() for w in works) - atoms.arrays["REF_forces"]).ravel())
+    return 1000 * _rms(np.array(energies)), _rms(np.concatenate(forces))
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def settings_of(spread: Any = None, **changes: Any) -> GapSettings:
+    """Return the default settings, with fewer sparse points; of differences those that ``aiida-gaprss delta`` takes."""
+    if spread is not None:
+        return GapSettings(**expand(family_of("gap").for_differences(spread, changes), ["Si"]))
+    soap = {"kind": "soap", "cutoff": "2.2 b", "n_max": 8, "l_max": 6, "n_sparse": 300, "delta": 0.5}
+    terms = [{"kind": "distance_2b", "cutoff": "2.2 b"}, soap]
+    return GapSettings(**expand({"protocol": "default", "descriptors": terms}, ["Si"]))
+
+
+#: As in the fits of labels, for comparison.
+SHARP = [
+    {"kind": "distance_2b", "cutoff": "2.2 b", "n_sparse": 15, "delta": 0.05},
+    {"kind": "soap", "cutoff": "2.2 b", "n_max": 8, "l_max": 6, "atom_sigma": 0.5, "n_sparse": 200, "delta": 0.05},
+]
+
+
+def compare(cheap: Sequence[Atoms], dear: dict[str, Atoms]) -> None:
+    """Print a row for each number of dear labels."""
+    pool, test = cheap[: 1 + CHEAP], [dear[atoms.info["frame_id"]] for atoms in cheap[1 + CHEAP :]]
+    potential = fit(pool, settings_of())
+    on_cheap, on_dear = errors([potential], cheap[1 + CHEAP :]), errors([potential], test)
+    print(f"cheap potential: {on_cheap[0]:.1f} meV/atom, {on_cheap[1]:.3f} eV/Å at its own level, ", end="")
+    print(f"{on_dear[0]:.1f}, {on_dear[1]:.3f} at the dear one")
+    print("| dear labels | dear alone | differences added | the same, SOAP as sharp as for labels |\n|---|---|---|---|")
+    order = order_of(cheap)
+    for number in DEAR:
+        known = [dear[cheap[0].info["frame_id"]], *(dear[cheap[1 + n].info["frame_id"]] for n in order[:number])]
+        found = differences(known, pool).frames
+        spread = spread_of(found)
+        changes = [{}, {"descriptors": [{**term, "delta": spread.energy} for term in SHARP]}]
+        rows = [errors([fit(known, settings_of())], test)]
+        rows += [errors([potential, fit(found, settings_of(spread, **change))], test) for change in changes]
+        print(f"| {number} | {' | '.join(f'{energy:.1f}, {forces:.3f}' for energy, forces in rows)} |   {spread}", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pw", action="store_true")
-    parser.add_argument("--labels", type=Path, default=FOLDER)
+    parser.add_argument("--pw", action="store_true", help="labels by pw.x")
+    parser.add_argument("--labels", type=Path, default=FOLDER, help="folder of the outputs of pw.x")
     asked = parser.parse_args()
-    frames = cells_of((2, 4))
-    by_pw(frames, 12.0, 0.12, asked.labels / "cheap")
-    from aiida_gaprss.selection.choose import farthest
-    from aiida_gaprss.selection.fingerprints import fingerprints
-
-    pool = frames[1 : 1 + CHEAP]
-    order = farthest(fingerprints(pool, [14]), 40).kept
-    dear = [frames[0], *(pool[i] for i in order), *frames[1 + CHEAP :]]
-    import time
-
-    t = time.time()
-    for d in dear:
-        by_pw([d.copy()], 24.0, 0.08, asked.labels / "dear")
-        print(len(d), d.info["frame_id"], round(time.time() - t, 1), flush=True)
+    given = named(silicon_cells(CHEAP + TESTED, (2, 4)) if asked.pw else displaced())
+    compare(*(by_dft if asked.pw else by_calculators)(given, asked.labels))

@@ -215,7 +215,7 @@ def test_differences_are_mixed_with_nothing(run, labelled, gap_fit_code):
 
     cheap, dear = labelled(CHEAP), labelled(DEAR, range(5), "-again")
     made = label_differences(dear, cheap=cheap)
-    with pytest.raises(ValueError, match="cannot be fitted together: a has differences of labels .*, b has labels"):
+    with pytest.raises(ValueError, match=r"cannot be fitted together: a has differences of labels .*, b has labels"):
         run(
             FitCalculation,
             code=gap_fit_code,
