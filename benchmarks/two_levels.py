@@ -1,17 +1,23 @@
 """What a few dear labels are worth: a fit to them alone, a fit of differences on a cheap potential, the cheap potential.
 
-    python benchmarks/two_levels.py [--pw] [--labels FOLDER]
+    python benchmarks/two_levels.py [vink|tersoff|pw] [--labels FOLDER]
 
 Silicon: 160 cells have cheap labels; 5, 10, 20 and 40 of them, chosen by farthest points, have dear ones, too; 60 other cells
-test at the dear level. Without --pw, Stillinger–Weber is cheap and Tersoff dear, and the cells are strained and displaced
-crystals. With --pw (pw.x in the path, Debian's Si.pz-vbc.UPF) they are random ones of 2 or 4 atoms; LDA with 12 Ry and k-points
-0.12/Å apart is cheap, 24 Ry and 0.08/Å dear; the labels, of half an hour on a busy core, are kept in FOLDER.
+(36 with pw) test at the dear level. Three pairs of levels:
+
+- vink: Stillinger-Weber silicon, and the same with the parameters of Vink et al. for amorphous silicon;
+- tersoff: Stillinger-Weber and Tersoff;
+- pw: LDA by pw.x (in the path, Debian's Si.pz-vbc.UPF), 12 Ry with k-points 0.12/Å apart and 24 Ry with 0.08/Å.
+
+Cells are strained and displaced crystals; with pw random ones of 2 or 4 atoms, whose labels, of half an hour on a busy core, are
+kept in FOLDER.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -35,6 +41,7 @@ from aiida_gaprss.models.gap.settings import GapSettings
 from aiida_gaprss.selection.choose import farthest
 from aiida_gaprss.selection.fingerprints import fingerprints
 
+# Vink et al., J. Non-Cryst. Solids 282, 248 (2001): Stillinger–Weber with ε = 1.64833 eV and λ = 31.5.
 #: Tersoff, Phys. Rev. B 39, 5566 (1989), silicon.
 TERSOFF = (
     '<Tersoff_params n_types="1" label="PRB_39"><per_type_data type="1" atomic_num="14" A="1830.8" B="471.18" lambda="2.4799" '
@@ -42,7 +49,7 @@ TERSOFF = (
     '<per_pair_data type1="1" type2="1" chi="1.0" /></Tersoff_params>'
 )
 UPF = Path("/usr/share/espresso/pseudo/Si.pz-vbc.UPF")
-CHEAP, TESTED, DEAR = 160, 60, (5, 10, 20, 40)
+CHEAP, TESTED, TESTED_BY_PW, DEAR = 160, 60, 36, (5, 10, 20, 40)
 
 INPUT = """\
 &CONTROL
@@ -118,10 +125,12 @@ def copied(frames: Sequence[Atoms]) -> list[Atoms]:
     return [atoms.copy() for atoms in frames]
 
 
-def by_calculators(frames: Sequence[Atoms], _: Path) -> tuple[list[Atoms], dict[str, Atoms]]:
+def by_calculators(frames: Sequence[Atoms], which: str) -> tuple[list[Atoms], dict[str, Atoms]]:
     """Return the frames with cheap labels, and all by their names with dear ones."""
-    cheap = label(copied(frames), Potential(**stillinger_weber()["arguments"]))
-    dear = label(copied(frames), Potential("IP Tersoff", param_str=TERSOFF))
+    given = stillinger_weber()["arguments"]
+    vink = re.sub(r'eps="2.1675"', 'eps="1.64833"', given["param_str"]).replace('lambda="21.0"', 'lambda="31.5"')
+    others = {"vink": {**given, "param_str": vink}, "tersoff": {"args_str": "IP Tersoff", "param_str": TERSOFF}}
+    cheap, dear = (label(copied(frames), Potential(**arguments)) for arguments in (given, others[which]))
     return cheap, {atoms.info["frame_id"]: atoms for atoms in dear}
 
 
@@ -201,8 +210,10 @@ def compare(cheap: Sequence[Atoms], dear: dict[str, Atoms]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pw", action="store_true", help="labels by pw.x")
+    parser.add_argument("pair", nargs="?", choices=("vink", "tersoff", "pw"), default="vink", help="levels")
     parser.add_argument("--labels", type=Path, default=FOLDER, help="folder of the outputs of pw.x")
     asked = parser.parse_args()
-    given = named(silicon_cells(CHEAP + TESTED, (2, 4)) if asked.pw else displaced())
-    compare(*(by_dft if asked.pw else by_calculators)(given, asked.labels))
+    if asked.pair == "pw":
+        compare(*by_dft(named(silicon_cells(CHEAP + TESTED_BY_PW, (2, 4))), asked.labels))
+    else:
+        compare(*by_calculators(named(displaced()), asked.pair))
