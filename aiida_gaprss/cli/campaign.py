@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiida_gaprss.outside.terminal import PlainConsole
 
 #: Process labels of what these commands look at.
-CAMPAIGN, DATABASE = "RssWorkChain", "BuildWorkChain"
+CAMPAIGN, DATABASE, COMPARISON = "RssWorkChain", "BuildWorkChain", "CompareCampaignsWorkChain"
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -113,14 +113,23 @@ def _with_seed(campaign: Campaign, seed: int | None) -> Campaign:
 def submit_campaign(campaign: Campaign) -> None:
     """Hand a campaign to the daemon."""
     from aiida_gaprss.campaign.inputs import builder_inputs
+
+    node = submitted(builder_inputs(campaign))
+    click.echo(f"submitted campaign {node.label} as <{node.pk}>; follow it with: aiida-gaprss status {node.pk}")
+
+
+def submitted(inputs: dict[str, Any]) -> WorkChainNode:
+    """Return a campaign that was handed to the daemon.
+
+    :raises click.ClickException: if there is no daemon, or it has too few slots.
+    """
     from aiida_gaprss.cli.daemon import hand_over, lack_of_slots, processes_at_once
     from aiida_gaprss.workflows.rss import RssWorkChain
 
-    inputs = builder_inputs(campaign)
     if lack := lack_of_slots(processes_at_once(inputs)):
         raise click.ClickException(f"the campaign cannot be submitted: {lack}")
-    node = hand_over(RssWorkChain, inputs, "campaign")
-    click.echo(f"submitted campaign {node.label} as <{node.pk}>; follow it with: aiida-gaprss status {node.pk}")
+    node: WorkChainNode = hand_over(RssWorkChain, inputs, "campaign")
+    return node
 
 
 def run_here(campaign: Campaign) -> WorkChainNode:
@@ -147,7 +156,7 @@ def load_campaign_node(identifier: str, *labels: str) -> WorkChainNode:
         raise click.ClickException(f"no campaign {identifier}: {exception}") from exception
     if not isinstance(node, WorkChainNode) or node.process_label not in (labels or (CAMPAIGN,)):
         kind = getattr(node, "process_label", None) or type(node).__name__
-        what = "a campaign or a database" if DATABASE in labels else "a campaign (RssWorkChain)"
+        what = "a campaign, a comparison of such or a database" if COMPARISON in labels else "a campaign (RssWorkChain)"
         raise click.ClickException(f"<{identifier}> is a {kind}, not {what}; `aiida-gaprss status` lists them")
     return node
 
@@ -155,7 +164,7 @@ def load_campaign_node(identifier: str, *labels: str) -> WorkChainNode:
 @click.command()
 @click.argument("campaign", required=False)
 def status(campaign: str | None) -> None:
-    """List the campaigns and databases of this profile, or show how far CAMPAIGN, which may be a database, is (pk or uuid)."""
+    """List campaigns, comparisons and databases of this profile, or show how far CAMPAIGN, or another, is (pk or uuid)."""
     from aiida_gaprss.cli.environment import load_or_make_profile
 
     load_or_make_profile(make=False)
@@ -181,9 +190,10 @@ def status(campaign: str | None) -> None:
     from aiida_gaprss.cli.daemon import daemon_trouble, paused_processes
     from aiida_gaprss.cli.databases import show_database
     from aiida_gaprss.cli.progress import running_stage
+    from aiida_gaprss.cli.side_by_side import show_comparison
 
-    node = load_campaign_node(campaign, CAMPAIGN, DATABASE)
-    show = show_database if node.process_label == DATABASE else _show_campaign
+    node = load_campaign_node(campaign, CAMPAIGN, DATABASE, COMPARISON)
+    show = {DATABASE: show_database, COMPARISON: show_comparison}.get(str(node.process_label), _show_campaign)
     show(node, "paused" if is_interrupted(node) else "", console)
     for log in Log.collection.get_logs_for(node, order_by=[{"time": "asc"}])[-5:]:
         console.print(f"{log.time.astimezone():%H:%M:%S} {tidy(log.message)}")
@@ -199,10 +209,10 @@ def status(campaign: str | None) -> None:
 
 
 def _ours() -> Iterator[WorkChainNode]:
-    """Yield the campaigns of the profile, and the databases that are no part of one, in the order of time."""
+    """Yield the campaigns of the profile, their comparisons, and the databases that are no part of one, in the order of time."""
     from aiida.orm import QueryBuilder, WorkChainNode
 
-    labels = {"attributes.process_label": {"in": [CAMPAIGN, DATABASE]}}
+    labels = {"attributes.process_label": {"in": [CAMPAIGN, DATABASE, COMPARISON]}}
     query = QueryBuilder().append(WorkChainNode, filters=labels, tag="c").order_by({"c": "id"})
     yield from (node for node in query.all(flat=True) if node.process_label == CAMPAIGN or node.caller is None)
 
@@ -211,6 +221,8 @@ def _labels(node: WorkChainNode) -> int:
     from aiida_gaprss.cli.databases import number_of_labels
     from aiida_gaprss.report.collect import training_labels
 
+    if node.process_label == COMPARISON:
+        return node.outputs.test.n_frames if "test" in node.outputs else 0
     return number_of_labels(node) if node.process_label == DATABASE else training_labels(node)
 
 
@@ -232,13 +244,17 @@ def _show_campaign(node: WorkChainNode, state: str, console: PlainConsole) -> No
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder; default: gaprss-report-PK.")
 @click.option("--force", is_flag=True, help="Replace files in the folder that are of something else.")
 def report(campaign: str, output: Path | None, force: bool) -> None:
-    """Write the report of CAMPAIGN, or of a database (pk or uuid): one HTML page, its figures, the numbers as CSV and JSON."""
+    """Write the report of CAMPAIGN, a database or a comparison of campaigns (pk or uuid).
+
+    It is one HTML page, its figures, the numbers as CSV and JSON.
+    """
     from aiida_gaprss.cli.databases import report_database
     from aiida_gaprss.cli.environment import load_or_make_profile
+    from aiida_gaprss.cli.side_by_side import tell_side_by_side
 
     load_or_make_profile(make=False)
-    node = load_campaign_node(campaign, CAMPAIGN, DATABASE)
-    write = report_database if node.process_label == DATABASE else print_report
+    node = load_campaign_node(campaign, CAMPAIGN, DATABASE, COMPARISON)
+    write = {DATABASE: report_database, COMPARISON: tell_side_by_side}.get(str(node.process_label), print_report)
     click.echo(f"Report: {write(node, output or Path(f'gaprss-report-{node.pk}'), force)}")
 
 

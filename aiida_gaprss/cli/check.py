@@ -15,6 +15,7 @@ from aiida_gaprss.outside import shown
 from aiida_gaprss.settings.yamlfile import ConfigError, parse, read
 
 if TYPE_CHECKING:
+    from aiida_gaprss.campaign.inputs import Findings
     from aiida_gaprss.properties.suite import Suite
 
 
@@ -24,9 +25,32 @@ def check(path: Path, seed: int | None) -> None:
     :param seed: instead of the one in the file.
     :raises ConfigError: with everything that is wrong with the file, and, as far as that can be told then, in the profile.
     """
-    campaign = _load(path, seed)
     from aiida_gaprss.campaign.forecast import label_budget
-    from aiida_gaprss.campaign.inputs import campaign_name, judge
+    from aiida_gaprss.campaign.inputs import campaign_name
+
+    campaign, inputs, findings = judged(path, seed)
+    table = [
+        *_programs(inputs, campaign),
+        *(("cells", made.describe()) for made in findings.cells),
+        *(("fit", need.describe()) for need in findings.needs),
+    ]
+    if campaign.settings.validation is not None:
+        table += [("validate", _validation(campaign.settings.validation, inputs))]
+    click.echo(f"{shown(path)}: good; campaign {campaign_name(campaign)}, at most {label_budget(inputs)} labels")
+    for what, text in table:
+        click.echo(f"  {what:<9} {shown(text, 500)}")
+    for remark in findings.remarks:
+        click.echo(f"  remark    {shown(remark, 500)}")
+
+
+def judged(path: Path, seed: int | None, name: str | None = None) -> tuple[Campaign, dict[str, Any], Findings]:
+    """Return a campaign without faults, the inputs of its work chain, and what else was found.
+
+    :param seed: instead of the one in the file; ``name``: instead of its own.
+    :raises ConfigError: with everything that is wrong with the file, and, as far as that can be told then, in the profile.
+    """
+    campaign = _load(path, seed, name)
+    from aiida_gaprss.campaign.inputs import judge
     from aiida_gaprss.workflows.rss import RssWorkChain
 
     inputs, findings = judge(campaign)
@@ -34,19 +58,9 @@ def check(path: Path, seed: int | None) -> None:
         ports: Any = RssWorkChain.spec().inputs
         if error := ports.validate(ports.pre_process(ports.serialize(inputs))):
             findings.fault((), f"{error.port}: {error.message}")
-    labels = label_budget(inputs) if not findings.faults else 0
-    table = list(_programs(inputs, campaign)) if not findings.faults else []
-    table += [("cells", made.describe()) for made in findings.cells]
-    table += [("fit", need.describe()) for need in findings.needs]
-    if campaign.settings.validation is not None and not findings.faults:
-        table += [("validate", _validation(campaign.settings.validation, inputs))]
     if findings.faults:
         raise ConfigError(str(path), findings.faults)
-    click.echo(f"{shown(path)}: good; campaign {campaign_name(campaign)}, at most {labels} labels")
-    for what, text in table:
-        click.echo(f"  {what:<9} {shown(text, 500)}")
-    for remark in findings.remarks:
-        click.echo(f"  remark    {shown(remark, 500)}")
+    return campaign, inputs, findings
 
 
 def _validation(suite: Suite, inputs: dict[str, Any]) -> str:
@@ -62,7 +76,7 @@ def _validation(suite: Suite, inputs: dict[str, Any]) -> str:
     return f"{what}: of {names} crystals, after every fit; {labels} labels besides, and what potentials make of the crystals"
 
 
-def _load(path: Path, seed: int | None) -> Campaign:
+def _load(path: Path, seed: int | None, name: str | None = None) -> Campaign:
     """Load the profile, and return the campaign of a file.
 
     :raises ConfigError: with what is wrong with the file, and with what it names in the profile.
@@ -79,9 +93,8 @@ def _load(path: Path, seed: int | None) -> Campaign:
         raise error or no_profile from None
     if error is not None:
         raise _with_profile(error, path) from None
-    if seed is None:
-        return campaign
-    return replace(campaign, config=campaign.config.model_copy(update={"seed": seed}))
+    changes = {key: value for key, value in (("seed", seed), ("name", name)) if value is not None}
+    return replace(campaign, config=campaign.config.model_copy(update=changes)) if changes else campaign
 
 
 def _with_profile(error: ConfigError, path: Path) -> ConfigError:

@@ -1,152 +1,80 @@
-"""``aiida-gaprss compare``: which strategy gives most for its cost?"""
+"""``aiida-gaprss compare``: strategies at equal cost, or whole campaigns side by side."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-import numpy as np
+from click.core import ParameterSource
 
-from aiida_gaprss.cli.fit import data_and_settings, fit_options, inputs_of_fit, named_datasets, run_or_submit
-from aiida_gaprss.cli.nodes import _load, any_node
-from aiida_gaprss.cli.scans import concurrent, numbers
-from aiida_gaprss.cli.told import tell_comparison
-
-if TYPE_CHECKING:
-    from aiida.orm import WorkChainNode
-
-    from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.cli.campaigns import seeds_of
+from aiida_gaprss.cli.compare_campaigns import compare_campaigns, is_campaign
+from aiida_gaprss.cli.compare_strategies import compare_strategies
+from aiida_gaprss.cli.fit import fit_options
+from aiida_gaprss.cli.scans import numbers
 
 FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 
-#: So many costs, if none are given.
-COSTS = 3
+#: Options of both comparisons, and those of campaigns alone; all others are of strategies.
+OF_BOTH = ("datasets", "concurrent", "crystals", "submit", "folder", "python")
+OF_CAMPAIGNS = ("seeds", "window", "lowest")
 
 
 @click.command()
 @fit_options
-@concurrent
+@click.option(
+    "--concurrent",
+    type=click.IntRange(min=1),
+    help="Fits at one time (default: 2), or campaigns (1; more need --submit).",
+)
+@click.option("--crystals", multiple=True, type=FILE, help="Crystals whose properties are computed, or that are in the test.")
 @click.option(
     "--costs", callback=numbers, help="Σ N³ n_k of the frames of a fit, with commas; default: three that all strategies reach."
 )
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Fits of each strategy at each cost.")
 @click.option("--common", multiple=True, metavar="DATASET", help="Frames that every fit has besides. Repeatable.")
-@click.option("--crystals", multiple=True, type=FILE, help="Crystals whose properties are computed; default: of the database.")
 @click.option("--suite", default="quick", show_default=True, metavar="NAME|FILE", help="Which properties; none: none.")
 @click.option("--reference", type=FILE, help="File with the reference of the properties; default: that of the database.")
 @click.option("--spacing", type=click.FloatRange(min=0, min_open=True), help="Of k-points, 1/Å without 2π, for the cost.")
-def compare(**options: Any) -> None:
+@click.option("--seeds", callback=seeds_of, metavar="N|A,B,…", help="Of campaigns: so many, or these, for each file; default: 3.")
+@click.option(
+    "--window",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="EV",
+    help="Of campaigns: errors are of frames so far above the hull, eV/atom; default: 0.3.",
+)
+@click.option(
+    "--lowest", type=click.IntRange(min=1, max=50), metavar="N", help="Of campaigns: structures that are relaxed; default: 5."
+)
+@click.pass_context
+def compare(context: click.Context, **options: Any) -> None:
     """Fit to each strategy's frames at the same cost, and hold properties of crystals to the reference.
 
     DATASET is a database (pk of a build), of which each strategy is compared, or the datasets of strategies.
+
+    Or run whole campaigns side by side: DATASET is then files of campaigns, each of which is run with every seed, or pks of
+    campaigns that have ended. Labels are drawn against the errors of the lowest structures and of all low frames.
     """
-    from aiida_gaprss.workflows.compare import CompareWorkChain
-
-    if not (options["test_fraction"] or options["tests"]):
-        options["test_fraction"] = 0.1
-    nodes, settings = data_and_settings(options, strategies_of)
-    build = build_of(options["datasets"][0])
-    inputs = inputs_of_fit({**nodes, **named_datasets(options["common"], "common")}, settings, options)
-    inputs |= of_comparison(nodes, options, build)
-    if options["suite"] != "none":
-        inputs["validate"] = of_properties(nodes, options, build)
-    done = run_or_submit(CompareWorkChain, {**inputs, "max_concurrent": options["concurrent"]}, "compare", options, True)
-    if done is not None:
-        tell_comparison(*done)
+    given = [is_campaign(identifier) for identifier in options["datasets"]]
+    if any(given) and not all(given):
+        strange = options["datasets"][given.index(False)]
+        raise click.UsageError(
+            f"{strange} is no campaign, as the others are: expected a campaign file that is there, or a pk of one"
+        )
+    _refuse(context, OF_BOTH + OF_CAMPAIGNS if any(given) else None)
+    (compare_campaigns if any(given) else compare_strategies)(options)
 
 
-def build_of(identifier: str) -> WorkChainNode | None:
-    """Return the build of this pk or uuid; None if it is something else."""
-    node = any_node(identifier)
-    return node if getattr(node, "process_label", None) == "BuildWorkChain" else None
+def _refuse(context: click.Context, known: tuple[str, ...] | None) -> None:
+    """Refuse options that are of the other comparison.
 
-
-def strategies_of(identifiers: tuple[str, ...]) -> dict[str, Dataset]:
-    """Return datasets by the names of strategies: those of a build, or those that are named.
-
-    :raises click.ClickException: if a build is not named alone.
+    :param known: names of those that are of this one; None: all but those of campaigns.
+    :raises click.UsageError: with the first of them.
     """
-    from aiida_gaprss.campaign.nodes import is_labelled
-
-    if (build := build_of(identifiers[0])) is not None:
-        if len(identifiers) > 1:
-            raise click.ClickException(f"<{build.pk}> is a database: give it alone, and other frames with --common")
-        found = dict(build.outputs.datasets) if "datasets" in build.outputs else {}
-        return {name: one for name, one in found.items() if is_labelled(one)}
-    out: dict[str, Dataset] = {}
-    for number, identifier in enumerate(identifiers):
-        one = _load(identifier, "gaprss.dataset")
-        of_strategy = re.match(r"labelled frames of (\w+)", one.label)  # what follows is the name of the database
-        name = of_strategy[1] if of_strategy else re.sub(r"\W+", "_", one.label.rpartition(" ")[2], flags=re.ASCII).strip("_")
-        out[name if name[:1].isalpha() and "__" not in name and name not in out else f"d{number:02d}"] = one
-    return out
-
-
-def of_comparison(nodes: dict[str, Dataset], options: dict[str, Any], build: WorkChainNode | None) -> dict[str, Any]:
-    """Return strategies, costs and what frames are priced by."""
-    from aiida.orm import Float, Int, List
-
-    from aiida_gaprss.calculations.compare_functions import priced
-    from aiida_gaprss.campaign.build import cost_of, spacing_of
-
-    given = options["spacing"] or (spacing_of(label_of(build)) if build is not None else None)
-    frames = {name: some for name, some in priced(nodes).items() if some}
-    prices = {name: [cost_of([atoms], given).plane_waves for atoms in some] for name, some in frames.items()}
-    if len(prices) < 2:
-        raise click.ClickException(f"expected two strategies with labelled frames, got {', '.join(prices) or 'none'}")
-    costs = options["costs"] or reached(list(prices.values()))
-    _check_costs(costs, prices)
-    called = {name: name if build is not None else f"{name} <{nodes[name].pk}>" for name in prices}
-    click.echo("cost of all frames, Σ N³ n_k: " + ", ".join(f"{called[name]} {sum(some):.3g}" for name, some in prices.items()))
-    told = {"strategies": List(list(prices)), "costs": List(costs), "repeats": Int(options["repeats"])}
-    return {**told, **({"spacing": Float(given)} if given else {})}
-
-
-def _check_costs(costs: Sequence[float], prices: Mapping[str, Sequence[float]]) -> None:
-    """Refuse costs that buy no frame of a strategy; tell those that are more than all of its frames.
-
-    :raises click.ClickException: with the strategy, and what its cheapest frame costs.
-    """
-    for name, some in prices.items():
-        if (least := min(costs)) < min(some):
-            raise click.ClickException(f"--costs: {least:g} buys no frame of {name}, whose cheapest costs {min(some):g}")
-        if more := [f"{cost:g}" for cost in costs if cost > sum(some)]:
-            click.echo(f"{name}: all frames at {', '.join(more)}; only sparse points differ from one repeat to the next")
-
-
-def reached(prices: Sequence[Sequence[float]]) -> list[float]:
-    """Return costs, each so many times the one before, that buy a frame of every strategy, and no more than the cheapest has.
-
-    :param prices: of the frames of each strategy.
-    """
-    least, most = max(min(some) for some in prices), min(sum(some) for some in prices)
-    costs = np.geomspace(least, most, COSTS) if most > least else np.array([least])
-    return sorted({float(np.ceil(cost)) for cost in costs})
-
-
-def label_of(build: WorkChainNode) -> dict[str, Any]:
-    """Return the inputs of the reference of a build, with what AiiDA keeps beside them, options of jobs; {} without one."""
-    found: Any = build.get_builder_restart()._inputs(prune=True)
-    return dict(found.get("label", {}))
-
-
-def of_properties(nodes: dict[str, Dataset], options: dict[str, Any], build: WorkChainNode | None) -> dict[str, Any]:
-    """Return the inputs that validate the potentials."""
-    from aiida_gaprss.campaign.crystals import crystals_of
-    from aiida_gaprss.campaign.validation import reference_from, suite_from, validation_inputs
-
-    if not options["crystals"] and (build is None or "crystals" not in build.inputs):
-        raise click.UsageError("properties are of crystals: give files (--crystals), or --suite none")
-    crystals = crystals_of(options["crystals"]) if options["crystals"] else build.inputs.crystals  # type: ignore[union-attr]
-    path = Path(options["suite"]) if Path(options["suite"]).is_file() else None
-    suite = suite_from(options["suite"], path)
-    names = [atoms.info["frame_id"] for atoms in crystals.get_frames()]
-    if options["reference"] is not None:
-        reference = reference_from(options["reference"], crystals.elements, names, suite)
-    else:
-        reference = {"label": label_of(build)} if build is not None else {}
-    inputs = validation_inputs({}, crystals, suite, reference, options["python"])
-    return {key: value for key, value in inputs.items() if key != "potentials"}
+    for option in context.command.params:
+        name = str(option.name)
+        strange = name in OF_CAMPAIGNS if known is None else name not in known
+        if strange and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            other, here = ("campaigns", "strategies") if known is None else ("strategies", "campaigns")
+            raise click.UsageError(f"{option.opts[0]} is of a comparison of {other}, and these are {here}: leave it out")

@@ -40,7 +40,7 @@ INTERRUPTIONS: dict[int, str] = {
 OURS = re.compile(
     r"\[\d+\|(Rss|Label|LabelLane|BundleLane|RelaxCrystals|RelaxLane|Search|Validate|Fit|Build|Relabel|Delta"
     r"|Trajectories|TrajectoryLane"
-    r"|LearningCurve|Compare|Hyperparameters|Committee)WorkChain\|"
+    r"|LearningCurve|Compare|CompareCampaigns|Hyperparameters|Committee)WorkChain\|"
     r"(?!run_process\b|on_terminated\b)"
 )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aiida_gaprss.cli.side_by_side import tell_side_by_side
 from aiida_gaprss.cli.told import (
     WHAT,
     ended,
@@ -27,6 +28,10 @@ from aiida_gaprss.cli.told import (
 
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
+
+
+#: Process labels of what `aiida-gaprss status` shows.
+SHOWN = ("RssWorkChain", "BuildWorkChain", "CompareCampaignsWorkChain")
 
 
 @click.command()
@@ -131,7 +136,7 @@ def _hand_over(node: WorkChainNode) -> None:
             controller.continue_process(process.pid, nowait=True, no_reply=True)
         node.base.extras.delete(HERE)
         claim.end()
-    how = "aiida-gaprss status" if node.process_label in ("RssWorkChain", "BuildWorkChain") else "verdi process status"
+    how = "aiida-gaprss status" if node.process_label in SHOWN else "verdi process status"
     click.echo(f"{named(node)} goes on in the daemon; follow it with: {how} {node.pk}")
 
 
@@ -150,6 +155,7 @@ def _tell(node: WorkChainNode, folder: Path | None) -> None:
         "ValidateWorkChain": ("validation", tell_validation),
         "LearningCurveWorkChain": ("learning-curve", tell_curve),
         "CompareWorkChain": ("compare", tell_comparison),
+        "CompareCampaignsWorkChain": ("compare", tell_side_by_side),
         "HyperparametersWorkChain": ("tune", tell_trials),
         "CommitteeWorkChain": ("committee", tell_committee),
     }

@@ -26,6 +26,7 @@ WHAT = {
     "DeltaWorkChain": "fit to differences",
     "LearningCurveWorkChain": "learning curve",
     "CompareWorkChain": "comparison",
+    "CompareCampaignsWorkChain": "comparison",
     "HyperparametersWorkChain": "search",
     "CommitteeWorkChain": "committee",
 }

@@ -12,7 +12,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from aiida_gaprss.cli import cli
-from aiida_gaprss.cli.compare import build_of, reached, strategies_of
+from aiida_gaprss.cli.compare_strategies import build_of, reached, strategies_of
 
 STRATEGIES = {
     "atoms": {"kind": "isolated_atoms"},
