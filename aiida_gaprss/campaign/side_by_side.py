@@ -144,7 +144,8 @@ def comparison_inputs(
     labels = {f"{key}_{tag}": data for key, name in keys.items() for tag, data in labels_of(nodes[name]).items()}
     potentials = {f"{key}_{tag}": one for key, name in keys.items() for tag, one in potentials_of(nodes[name]).items()}
     given: Any = next(iter(with_potential.values())).get_builder_restart()._inputs(prune=True)
-    options = {key: value for key, value in given["relax"]["metadata"]["options"].items() if not key.endswith("_name")}
+    options = given["relax"].get("metadata", {}).get("options", {})  # AiiDA keeps none but those that were given
+    options = {key: value for key, value in options.items() if not key.endswith("_name")}
     return {
         "settings": Dict(settings.model_dump()),
         "campaigns": Dict({"campaigns": [facts_of(key, nodes[name], files[name]) for key, name in keys.items()]}),

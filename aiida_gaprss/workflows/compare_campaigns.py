@@ -78,7 +78,7 @@ class CompareCampaignsWorkChain(AskingWorkChain):
         expose_reference(spec)
         expose_jobs(spec)
         spec.input(
-            "max_concurrent", valid_type=int, non_db=True, default=2, validator=_validate_concurrent, help="Jobs at one time."
+            "max_concurrent", valid_type=int, non_db=True, default=4, validator=_validate_concurrent, help="Jobs at one time."
         )
         spec.inputs.validator = _validate
         again = [while_(cls.jobs_are_left)(cls.restart_jobs)]
@@ -105,7 +105,7 @@ class CompareCampaignsWorkChain(AskingWorkChain):
         self.ctx.made, self.ctx.crystals = {}, None
         campaigns = self.inputs.campaigns["campaigns"]
         names = ", ".join(one["name"] for one in campaigns)
-        self.report(f"{len(campaigns)} campaigns with {len(self.inputs.potentials)} potentials: {names}")
+        self.report(f"{len(self.inputs.potentials)} potentials of {names}")
 
     def has_crystals(self) -> bool:
         """Tell whether there are known crystals."""
