@@ -157,7 +157,8 @@ def of_campaign(
     if with_checks is not None and not until["found"].reached:
         until["found"] = Reached(with_checks, True)
     told = {name: asdict(one) for name, one in until.items()}
-    return {"labels": labels[-1], **told, "end": {key: rows[-1][key] for key in AT_END}}
+    last = rows[-1] if rows[-1]["ground_held"] else {**rows[-1], "ground_error": None}
+    return {"labels": labels[-1], **told, "end": {key: last[key] for key in AT_END}}
 
 
 def is_within(row: Mapping[str, Any], limit: float) -> bool:

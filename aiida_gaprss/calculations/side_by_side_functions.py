@@ -123,7 +123,7 @@ def rows_of_parts(settings: Dict, lowest: Dataset, facts: Dict, campaign: Dict, 
         frames = _frames(made, EVALUATED, tag)
         held = of_lowest(_relaxed(told, structures, _frames(made, RELAXED, tag)), model.tie)
         known = sorted(set(part["trained"]) & set(told["known"].get(key, ())))
-        row = {name: part.get(name) for name in ("tag", "labels", "relaxations", "given_up", "uuid")}
+        row = {name: part.get(name) for name in ("tag", "labels", "relaxations", "converged", "given_up", "uuid")}
         rows.append({"campaign": key, **row, "known": bool(known), **held, **_errors(key, part, told, frames, model)})
     return named(Dict({"rows": rows}), "rows of a campaign")
 

@@ -13,8 +13,10 @@ from aiida_gaprss.campaign.nodes import is_labelled
 from aiida_gaprss.campaign.stages import DATABASE, FINAL, RELAX, SEARCH, joined, link, named, order, part_of
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.frames import is_labelled as is_labelled_frame
+from aiida_gaprss.frames import structure_key
 from aiida_gaprss.levels import difference
-from aiida_gaprss.runners.status import GIVEN_UP
+from aiida_gaprss.runners.status import CONVERGED, GIVEN_UP
 
 
 def file_of(node: WorkChainNode) -> str:
@@ -56,9 +58,14 @@ def facts_of(key: str, node: WorkChainNode, file: str) -> dict[str, Any]:
     parts = [_part(tag, potential, labels, node) for tag, potential in potentials_of(node).items()]
     failure = None if node.is_finished_ok else str(node.exit_message or node.process_state)
     about = {"key": key, "name": node.inputs.name.value, "file": file, "seed": node.inputs.seed.value, "uuid": node.uuid}
-    checks = _number(labels[SEARCH]) if SEARCH in labels else 0
     used = sum(_number(data) for tag, data in labels.items() if tag != SEARCH)
-    return {**about, "failure": failure, "labels": used, "checks": checks, "parts": parts}
+    return {**about, "failure": failure, "labels": used, "checks": _checks(labels), "parts": parts}
+
+
+def _checks(labels: Mapping[str, Dataset]) -> int:
+    """Return the number of labels of minima of the last search that are in no other dataset: what it took to check them."""
+    keys = {tag: {structure_key(a) for a in data.get_frames() if is_labelled_frame(a)} for tag, data in labels.items()}
+    return len(keys.get(SEARCH, set()).difference(*(found for tag, found in keys.items() if tag != SEARCH)))
 
 
 def _part(tag: str, potential: Potential, labels: Mapping[str, Dataset], node: WorkChainNode) -> dict[str, Any]:
@@ -90,12 +97,12 @@ def _number(data: Dataset) -> int:
 
 
 def _relaxations(tag: str, node: WorkChainNode) -> dict[str, int]:
-    """Return how many cells of a part were relaxed, and how many of these relaxations were given up or failed."""
+    """Return how many cells of a part were relaxed, how many of these to the end, and how many were given up or failed."""
     if (summary := _summary(tag, node)) is None:
         return {}
     status = summary["status"]
     lost = sum(number for what, number in status.items() if what in GIVEN_UP or what.startswith("failed"))
-    return {"relaxations": sum(status.values()), "given_up": lost}
+    return {"relaxations": sum(status.values()), "converged": status.get(CONVERGED, 0), "given_up": lost}
 
 
 def _summary(tag: str, node: WorkChainNode) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aiida_gaprss.analysis.numbers import significant, space_group
-from aiida_gaprss.analysis.side_by_side import Reached
+from aiida_gaprss.analysis.side_by_side import AT_END, Reached
 from aiida_gaprss.outside import harmless
 from aiida_gaprss.report.collect import state_of, whole
 from aiida_gaprss.report.style import COLOURS, MARKERS, WIDE, house_style, log_axis
@@ -24,6 +24,9 @@ FIGURES = {
     "forces_rmse": ("Force RMSE of low frames", "eV/Å", "Of all frames of the test, seen in the training or not."),
 }
 
+#: An error that is smaller, as of forces that are zero by symmetry, has no place on an axis of magnitudes.
+SMALLEST = 1e-6
+
 #: Heads of the tables: of files, of parts of campaigns.
 OF_FILES = (
     *("file", "campaigns", "ground state known", "± 10 meV/atom", "± 1 meV/atom"),
@@ -31,7 +34,7 @@ OF_FILES = (
 )
 OF_PARTS = (
     *("campaign", "part", "labels", "known", "error", "held", "lowest, error", "swapped"),
-    *("energy RMSE", "unseen", "force RMSE", "unseen", "given up"),
+    *("energy RMSE", "unseen", "force RMSE", "unseen", "converged", "given up"),
 )
 
 
@@ -57,7 +60,7 @@ def rows_of_files(told: Mapping[str, Any]) -> list[list[str]]:
     out = []
     for file, one in told["files"].items():
         until = [_until(one[key]) for key in ("found", "coarse", "fine")]
-        end = [_median(one["end"][key]) for key in ("ground_error", "difference", "energy_rmse", "forces_rmse")]
+        end = [_median(one["end"][key], "lost" if key == AT_END[0] else "–") for key in AT_END]
         out.append([file, str(one["campaigns"]), *until, *end])
     return out
 
@@ -71,9 +74,12 @@ def _labels(one: Mapping[str, Any]) -> str:
     return str(Reached(**one))
 
 
-def _median(one: Mapping[str, Any]) -> str:
-    low, high = ("lost" if value is None else significant(value) for value in one["range"])
-    middle = "lost" if one["median"] is None else significant(one["median"])
+def _median(one: Mapping[str, Any], without: str) -> str:
+    """Return median and range in words.
+
+    :param without: what stands where there is no error.
+    """
+    middle, low, high = (without if value is None else significant(value) for value in (one["median"], *one["range"]))
     return middle + (f" ({low} – {high})" if low != high else "")
 
 
@@ -83,7 +89,7 @@ def rows_of_parts(told: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _row(name: str, row: Mapping[str, Any]) -> list[str]:
-    given_up = f"{row['given_up']} of {row['relaxations']}" if row["relaxations"] is not None else "–"
+    ends = [f"{row[key]} of {row['relaxations']}" if row.get(key) is not None else "–" for key in ("converged", "given_up")]
     error = significant(row["ground_error"]) if row["ground_held"] else "lost"
     return [
         *(name, row["tag"], str(row["labels"]), "yes" if row["known"] else "no", error),
@@ -91,7 +97,7 @@ def _row(name: str, row: Mapping[str, Any]) -> list[str]:
         significant(row["difference"]),
         f"{row['swapped']} of {row['pairs']}",
         *(significant(each[key]) for key in ("energy_rmse", "forces_rmse") for each in (row, row["unseen"])),
-        given_up,
+        *ends,
     ]
 
 
@@ -147,10 +153,10 @@ def _figure(campaigns: Sequence[Mapping[str, Any]], key: str) -> Figure | None:
 
 
 def _line(rows: Iterable[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels and magnitudes of errors; NaN where there is none, or the ground state is lost."""
+    """Return labels and magnitudes of errors; NaN where there is none to be drawn, or the ground state is lost."""
     rows = list(rows)
     values = [row[key] if key != "ground_error" or row["ground_held"] else None for row in rows]
-    errors = [abs(value) if value is not None else np.nan for value in values]
+    errors = [abs(value) if value is not None and abs(value) > SMALLEST else np.nan for value in values]
     return np.array([row["labels"] for row in rows], dtype=float), np.array(errors, dtype=float)
 
 

@@ -57,5 +57,5 @@ def _flat(campaign: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]
     """Return a row of numbers: energies in meV/atom, forces in eV/Å."""
     out = {"campaign": campaign["name"], "file": campaign["file"], "seed": campaign["seed"]}
     keys = ("tag", "labels", "known", "ground_held", "ground_error", "held", "difference", "swapped", "pairs", "frames")
-    out |= {key: row[key] for key in (*keys, "energy_rmse", "forces_rmse", "relaxations", "given_up")}
+    out |= {key: row[key] for key in (*keys, "energy_rmse", "forces_rmse", "relaxations", "converged", "given_up")}
     return out | {f"unseen_{key}": value for key, value in row["unseen"].items()}

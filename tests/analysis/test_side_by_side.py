@@ -117,6 +117,12 @@ def test_a_campaign():
     assert told["end"] == {"ground_error": -0.9, "difference": 3.0, "energy_rmse": 9.0, "forces_rmse": 0.1}
 
 
+def test_an_error_of_a_structure_that_is_lost_is_none():
+    told = of_campaign([row(50, True, 2.0), row(75, True, 0.1, held=False)], SideBySideSettings())
+    assert told["end"]["ground_error"] is None
+    assert told["coarse"] == {"labels": 75, "reached": False}
+
+
 def test_a_ground_state_that_only_the_last_search_has_found():
     rows = [row(50, False, None), row(75, False, 4.0)]
     assert of_campaign(rows, SideBySideSettings())["found"] == {"labels": 75, "reached": False}
