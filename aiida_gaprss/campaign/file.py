@@ -19,6 +19,7 @@ from aiida_gaprss.settings.faults import Fault, FaultError, news
 from aiida_gaprss.settings.jobs import LabelSettings, ScratchPolicy
 from aiida_gaprss.settings.model import Count, Fraction, Label, Line, Model, Name, PrimaryKey, SeedNumber, complaints
 from aiida_gaprss.settings.plugins import KindError
+from aiida_gaprss.settings.protocols import part_at, with_part
 from aiida_gaprss.settings.yamlfile import ConfigError, Given, Lines, parse, read
 from aiida_gaprss.strategies.seeds import with_texts
 
@@ -245,12 +246,12 @@ def _whole(data: dict[str, Any], folder: Path, faults: list[Fault]) -> tuple[dic
     unknown = protocol not in PROTOCOLS.names()
     if unknown:
         found.append(Fault(("protocol",), PROTOCOLS.unknown(protocol)))
-    for name in FITS:
-        given = _mapping(changes.get(name))
+    for place in FITS:
+        given = _mapping(part_at(changes, place))
         fault = None if given.get("protocol") is None else fault_of_protocol(family_named(given), given["protocol"])
         if fault is not None:
-            found.append(Fault(("settings", name, "protocol"), fault))
-            changes[name] = {key: value for key, value in changes[name].items() if key != "protocol"}
+            found.append(Fault(("settings", *place, "protocol"), fault))
+            changes = with_part(changes, place, {key: value for key, value in given.items() if key != "protocol"})
     whole = complete(DEFAULT_PROTOCOL if unknown else protocol, changes)
     if isinstance(whole.get("seeds"), dict):
         whole["seeds"], unread = with_texts(whole["seeds"], folder)

@@ -35,7 +35,7 @@ from aiida_gaprss.settings.model import (
     Volume,
 )
 from aiida_gaprss.settings.plugins import KindError
-from aiida_gaprss.settings.protocols import Protocols, merged
+from aiida_gaprss.settings.protocols import Protocols, merged, part_at, with_part
 from aiida_gaprss.strategies.base import Strategy
 from aiida_gaprss.strategies.cells import Seed
 from aiida_gaprss.strategies.dimers import Dimers, DimerSettings
@@ -52,8 +52,8 @@ REPLACED = ("formula", "initial", "cells", "n_sparse", "e0")
 _SEED: TypeAdapter[Seed] = TypeAdapter(Seed)
 _FORMULA: TypeAdapter[dict[str, int]] = TypeAdapter(dict[str, AtomCount])
 
-#: Settings that are those of a fit.
-FITS = ("fit", "final_fit")
+#: Places of the settings of fits.
+FITS: tuple[Place, ...] = (("fit",), ("final_fit",), ("refine", "fit"))
 
 STOP_WHERE_UNSURE = "stop_where_unsure"
 
@@ -346,13 +346,13 @@ def consistency(data: dict[str, Any]) -> list[Fault]:
                 faults.append(Fault((*where, name), f"no kind of seed is called {name!r}; known: {', '.join(seeds)}"))
     formula = mapping(data.get("formula"))
     elements = [str(symbol) for symbol in formula if symbol not in unknown]
-    for name in FITS:
+    for place in FITS:
         try:
-            fit_settings(**mapping(data.get(name))).check_elements(elements)
+            fit_settings(**mapping(part_at(data, place))).check_elements(elements)
         except ValidationError:
             continue
         except ValueError as exception:
-            faults.append(Fault((name, "descriptors"), str(exception)))
+            faults.append(Fault((*place, "descriptors"), str(exception)))
     faults += [*_without_variances(data), *_unsure_without_variances(data)]
     most = data.get("max_generations")
     if isinstance(generations, list) and isinstance(most, int) and most < len(generations):
@@ -366,10 +366,7 @@ def consistency(data: dict[str, Any]) -> list[Fault]:
     if most and not generations:
         faults.append(Fault(("max_generations",), "there is no generation to be repeated"))
     box = data.get("isolated_atom_box", 15.0)
-    try:
-        cutoff = fit_settings(**mapping(data.get("fit"))).reach
-    except ValueError:
-        cutoff = 0.0
+    cutoff = max(_reach(part_at(data, place)) for place in FITS)
     if isinstance(box, float | int) and box <= cutoff:
         faults.append(Fault(("isolated_atom_box",), f"the box ({box} Å) must exceed the cutoff ({cutoff} Å)"))
     return faults + _refined_without_variances(data)
@@ -446,6 +443,14 @@ def _seeds(base: dict[str, Any], changes: dict[str, Any], used: set[str], both: 
     return out
 
 
+def _reach(fit: Any) -> float:
+    """Return the cutoff of a fit (Å), 0 where its settings, which may be anything, have faults."""
+    try:
+        return float(fit_settings(**fit).reach)
+    except (TypeError, ValueError):
+        return 0.0
+
+
 def _used(data: dict[str, Any]) -> set[str]:
     """Return the names of the seeds that settings, which may have faults, make cells of."""
     parts = data.get("generations")
@@ -458,7 +463,7 @@ def _used(data: dict[str, Any]) -> set[str]:
 def _of_family(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a protocol without fits of which a change is of another family: they have nothing in common."""
     out = dict(base)
-    for name in FITS:
+    for name in ("fit", "final_fit"):
         given = changes.get(name)
         if isinstance(given, dict) and "family" in given and family_named(given) != family_named(base.get(name)):
             out.pop(name, None)
@@ -478,10 +483,10 @@ def complete(protocol: str, changes: dict[str, Any]) -> dict[str, Any]:
         whole["seeds"] = _seeds(base.get("seeds", {}), changes.get("seeds") or {}, _used(whole), whole["seeds"])
     formula = whole.get("formula")
     elements = [str(s) for s in formula if atomic_numbers.get(str(s), 0)] if isinstance(formula, dict) else []
-    for name in FITS:
-        if isinstance(whole.get(name), dict):
+    for place in FITS:
+        if isinstance(given := part_at(whole, place), dict):
             try:
-                whole[name] = expand(whole[name], elements)
+                whole = with_part(whole, place, expand(given, elements))
             except ValueError as exception:
-                raise FaultError([Fault((name,), str(exception))]) from exception
+                raise FaultError([Fault(place, str(exception))]) from exception
     return whole

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aiida_gaprss.outside import shown
+from aiida_gaprss.settings.faults import Place
 from aiida_gaprss.settings.yamlfile import parse, read
 
 
@@ -46,3 +47,16 @@ def merged(base: dict[str, Any], changes: dict[str, Any], replaced: Collection[s
         both = isinstance(value, dict) and isinstance(out.get(key), dict) and key not in replaced and "protocol" not in value
         out[key] = merged(out[key], value, replaced) if both else value
     return out
+
+
+def part_at(data: Any, place: Place) -> Any:
+    """Return what stands at a place of nested mappings, which may be anything, or None."""
+    for key in place:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
+
+
+def with_part(data: dict[Any, Any], place: Place, part: Any) -> dict[Any, Any]:
+    """Return nested mappings with another part at a place that there is."""
+    key, *rest = place
+    return {**data, key: with_part(data[key], tuple(rest), part) if rest else part}

@@ -152,7 +152,7 @@ class HeldWorkChain(RefinedWorkChain):
         """
         self.ctx.held_labels += 0 if labelled is None else labelled.n_frames
         self.ctx.quiet = self.ctx.quiet + 1 if row["settled"] and not row["new"] else 0
-        text = f"{row['holding']} of the {row["lowest"]} lowest minima hold, {row['new']} the database did not know"
+        text = f"{row['holding']} of the {row['lowest']} lowest minima hold, {row['new']} the database did not know"
         self.report(f"{self.stage}: {text}; {row['labelled']} labels")
         reason = self.reason_to_stop(row)
         self.ctx.refit = bool(row["labelled"]) and reason is None

@@ -21,7 +21,8 @@ def test_a_strategy_that_makes_nothing_takes_no_other_with_it(campaign):
     crystal.info["frame_id"] = "minimum"
     refinement = campaign("strategies: {swapped: {kind: antisites}, waves: {kind: nondiagonal}}").refine
     chain = SimpleNamespace(refinement=refinement, seed=lambda _: SimpleNamespace(value=1), report=told.append, stage="refining")
-    chain.ctx, chain.inputs = SimpleNamespace(potential=None), SimpleNamespace(label={})
+    chain.ctx, chain.inputs = SimpleNamespace(potential=None, refinements=1), SimpleNamespace(label={})
+    chain.labels_to_refine = None
     found = RefinedWorkChain.possible(chain, Dataset([crystal], level_of_theory="unlabelled"))
     assert list(found.strategies) == ["waves"]
     (words,) = told
@@ -57,6 +58,21 @@ def test_small_displacements_are_fitted_component_by_component(campaign):
     assert (first.kind, first.config_types) == ("component", ["small", "waves"])
     assert rest == list(settings.fit.regularisation)
     assert fit.descriptors == settings.fit.descriptors
+
+
+def test_its_fit_is_like_any_other(campaign):
+    """A protocol by name, lengths in bonds (twice 1.11 Å), elements, the box of the isolated atom."""
+    named = campaign(f"{STRATEGIES}, fit: {{protocol: zuo2020_Si, sparse_jitter: 1e-9}}").refine.fit
+    assert (named.sparse_jitter, named.descriptors[-1].kind) == (1e-9, "soap")
+    two = "fit: {descriptors: [{kind: distance_2b, cutoff: 2.0 b, n_sparse: 10, delta: 1.0}], sigma: {energy: 0.01, forces: 0.1, virial: 0.2}}"
+    assert campaign(f"{STRATEGIES}, {two}").refine.fit.reach == 4.4
+    for more, message in [
+        ("{protocol: nobodys}", r"settings\.refine\.fit\.protocol: .*'nobodys'"),
+        ("{descriptors: [{kind: distance_2b, cutoff: 9.0 b, n_sparse: 10, delta: 1.0}], sigma: {energy: 0.01, forces: 0.1, virial: 0.2}}", r"must exceed the cutoff \(20\.0 Å\)"),
+        ("{descriptors: [{kind: distance_2b, Z1: 6, Z2: 6, cutoff: 5.0, n_sparse: 10, delta: 1.0}], sigma: {energy: 0.01, forces: 0.1, virial: 0.2}}", r"refine\.fit\.descriptors"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            campaign(f"{STRATEGIES}, fit: {more}")
 
 
 def test_fits_that_stay_as_they_are(campaign):
