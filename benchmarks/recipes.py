@@ -24,7 +24,6 @@ from recipes_loop import State, campaign, driver, settings_of
 from recipes_told import draw, table
 from recipes_truth import Reference, Truth, end_points, per_atom, references, truth
 
-from aiida_gaprss.campaign.settings import PROTOCOLS
 from aiida_gaprss.runners import task_of
 from aiida_gaprss.runners.status import ENDED
 from aiida_gaprss.strategies.cells import make_cells
@@ -46,7 +45,7 @@ class Sizes:
 
 
 #: As many labels as make a potential of silicon; and fewer, for slow machines.
-USUAL, SMALL = Sizes(30, 10, 100, 24), Sizes(20, 6, 65, 12)
+USUAL, SMALL = Sizes(40, 10, 100, 24), Sizes(20, 6, 65, 12)
 
 #: Of the lowest minima of the reference, and of random cells, that show the ground state of a potential; lowest end points of a
 #: generation that are compared with the ground state.
@@ -86,20 +85,37 @@ def small_batches(sizes: Sizes, name: str) -> dict[str, Any]:
     return {**few, "generations": [pressed, pressed, pressed, free]}
 
 
-def quick_of(sizes: Sizes) -> dict[str, Any]:
-    """Return the changes by which ``quick`` takes so many labels in all, each of its parts in proportion."""
-    part, generations = sizes.most / 167, PROTOCOLS.load("quick")["generations"]
-    for generation in generations:
-        generation["cells"] = {"random": 2 * sizes.cells}
-        rules = generation["select"]["rules"]
-        generation["select"] = {"rules": [{**rule, "n": max(2, round(part * rule["n"]))} for rule in rules]}
-    return {"initial": {"random": sizes.start}, "generations": generations, "max_labels": sizes.most}
+def large_batches(sizes: Sizes) -> dict[str, Any]:
+    """Return the changes of ``quick`` by which many frames are labelled at a time, as it did before: 50, four times 24, 20."""
+    part = sizes.most / 167
+
+    def generation(width: float, *numbers: int) -> dict[str, Any]:
+        lowest, ends, snapshots = (max(2, round(part * n)) if n else 0 for n in numbers)
+        rules: list[dict[str, Any]] = [{"by": "lowest", "n": lowest}, {"by": "farthest", "n": ends}]
+        rules += [{"by": "farthest", "of": "snapshots", "n": snapshots}] if snapshots else []
+        steps = {"max_steps": 60, "snapshot_steps": [5] if snapshots else []}
+        return {
+            "cells": {"random": 2 * sizes.cells},
+            "pressure": {"width_GPa": width},
+            "relax": steps,
+            "select": {"rules": rules},
+        }
+
+    pressed, free = generation(25.0, 6, 10, 8), generation(0.0, 10, 10, 0)
+    return {"initial": {"random": round(50 * part)}, "generations": [*4 * [pressed], free], "max_labels": sizes.most}
+
+
+def quick(sizes: Sizes) -> dict[str, Any]:
+    """Return the changes of ``quick`` by which its searches until minima hold are generations: the lowest new minima."""
+    first = small_batches(sizes, "lowest_farthest")
+    generation = {**first["generations"][-1], "select": {"rules": rules_of(sizes.batch)["lowest"]}}
+    return {**first, "generations": [first["generations"][0], generation]}
 
 
 def recipes(sizes: Sizes = USUAL) -> dict[str, dict[str, Any]]:
-    """Return the changes of ``quick`` by the names of the recipes, itself the first; with few labels, it is made smaller."""
-    quick = quick_of(sizes) if sizes is SMALL else {}
-    return {"quick": quick, **{name: small_batches(sizes, name) for name in rules_of(sizes.batch)}}
+    """Return the changes of ``quick`` by the names of the recipes, itself the first."""
+    others = {name: small_batches(sizes, name) for name in rules_of(sizes.batch)}
+    return {"quick": quick(sizes), "large_batches": large_batches(sizes), **others}
 
 
 def judged(state: State, known: Truth, shown: list[Atoms]) -> dict[str, Any]:
@@ -157,7 +173,7 @@ def main() -> None:
     parser.add_argument("--reference", nargs="+", choices=[*references()], default=["sw", "cupt"])
     parser.add_argument("--recipes", nargs="+", choices=[*recipes()], default=[*recipes()])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--small", action="store_true", help="65 labels at most, also with quick; a folder of its own for these")
+    parser.add_argument("--small", action="store_true", help="65 labels at most; a folder of its own for these")
     parser.add_argument("--table", action="store_true", help="say what the files of FOLDER have, and run nothing")
     parser.add_argument("--figure", type=Path, help="draw it")
     options = parser.parse_args()

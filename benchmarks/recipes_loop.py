@@ -15,7 +15,7 @@ from ase import Atoms
 from common import gap_fit
 from recipes_truth import Reference
 
-from aiida_gaprss.campaign.settings import PROTOCOLS, REPLACED, GenerationSettings, RssSettings
+from aiida_gaprss.campaign.settings import REPLACED, GenerationSettings, RssSettings, complete
 from aiida_gaprss.models.families import family_of
 from aiida_gaprss.models.training import join
 from aiida_gaprss.runners import task_of
@@ -30,7 +30,8 @@ FAMILY = family_of("gap")
 #: Otherwise than in ``quick``, so that a campaign takes a minute: fewer radial functions and sparse points.
 SMALL = [
     {"kind": "distance_2b", "cutoff": 5.0, "n_sparse": 20, "delta": 1.0},
-    {"kind": "soap_turbo", "cutoff": 4.0, "n_max": 6, "l_max": 4, "atom_sigma": 0.5, "n_sparse": 200, "delta": 0.5},
+    {"kind": "angle_3b", "cutoff": "1.6 b", "n_sparse": 50, "delta": 0.3},
+    {"kind": "soap_turbo", "cutoff": 4.0, "n_max": 6, "l_max": 4, "atom_sigma": 0.5, "n_sparse": 200, "delta": 1.0},
 ]
 
 
@@ -52,8 +53,7 @@ def settings_of(reference: Reference, recipe: dict[str, Any]) -> RssSettings:
         "seeds": {"random": reference.seed},
         "isolated_atom_box": reference.box,
     }
-    whole = merged(PROTOCOLS.load("quick"), {**base, "fit": {"descriptors": SMALL}}, REPLACED)
-    return RssSettings(**merged(whole, recipe, REPLACED))
+    return RssSettings(**complete("quick", merged({**base, "fit": {"descriptors": SMALL}, "hold": None}, recipe, REPLACED)))
 
 
 def campaign(settings: RssSettings, reference: Reference, seed: int) -> Iterator[State]:

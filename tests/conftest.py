@@ -553,6 +553,7 @@ settings:
   fit: {json.dumps(FIT)}
   final_fit: null
   validate: null
+  hold: null
   search:
     cells: {{random: 4}}
     relax: {{max_steps: 40, fmax: 0.1}}

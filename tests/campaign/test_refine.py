@@ -1,5 +1,6 @@
 """What a campaign file says of refining: budget, the fit, and what is refused."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -64,12 +65,16 @@ def test_its_fit_is_like_any_other(campaign):
     """A protocol by name, lengths in bonds (twice 1.11 Å), elements, the box of the isolated atom."""
     named = campaign(f"{STRATEGIES}, fit: {{protocol: zuo2020_Si, sparse_jitter: 1e-9}}").refine.fit
     assert (named.sparse_jitter, named.descriptors[-1].kind) == (1e-9, "soap")
-    two = "fit: {descriptors: [{kind: distance_2b, cutoff: 2.0 b, n_sparse: 10, delta: 1.0}], sigma: {energy: 0.01, forces: 0.1, virial: 0.2}}"
-    assert campaign(f"{STRATEGIES}, {two}").refine.fit.reach == 4.4
+
+    def two_body(**more):
+        term = {"kind": "distance_2b", "cutoff": "2.0 b", "n_sparse": 10, "delta": 1.0, **more}
+        return json.dumps({"descriptors": [term], "sigma": {"energy": 0.01, "forces": 0.1, "virial": 0.2}})
+
+    assert campaign(f"{STRATEGIES}, fit: {two_body()}").refine.fit.reach == 4.4
     for more, message in [
         ("{protocol: nobodys}", r"settings\.refine\.fit\.protocol: .*'nobodys'"),
-        ("{descriptors: [{kind: distance_2b, cutoff: 9.0 b, n_sparse: 10, delta: 1.0}], sigma: {energy: 0.01, forces: 0.1, virial: 0.2}}", r"must exceed the cutoff \(20\.0 Å\)"),
-        ("{descriptors: [{kind: distance_2b, Z1: 6, Z2: 6, cutoff: 5.0, n_sparse: 10, delta: 1.0}], sigma: {energy: 0.01, forces: 0.1, virial: 0.2}}", r"refine\.fit\.descriptors"),
+        (two_body(cutoff="9.0 b"), r"must exceed the cutoff \(20\.0 Å\)"),
+        (two_body(cutoff=5.0, Z1=6, Z2=6), r"refine\.fit\.descriptors"),
     ]:
         with pytest.raises(ConfigError, match=message):
             campaign(f"{STRATEGIES}, fit: {more}")

@@ -6,7 +6,6 @@ from ase import Atoms, units
 from pydantic import ValidationError
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.campaign.settings import PROTOCOLS
 from aiida_gaprss.selection.fingerprints import fingerprints
 from aiida_gaprss.selection.generation import choose_frames
 from aiida_gaprss.selection.sanity import Limits
@@ -102,11 +101,11 @@ def test_farthest_from_all_that_is_known_and_taken(six):
     assert report["reasons"][other] == "not needed: not among the 1 lowest in energy; not among the 3 least familiar"
 
 
-@pytest.mark.parametrize("generation", [0, 4])
-def test_the_quick_protocol_by_hand(relaxed, silicon_frames, generation):
-    """Lowest that are new, then the unfamiliar, then unfamiliar snapshots: as the campaigns of before chose."""
-    recipe = PROTOCOLS.load("quick")["generations"][generation]["select"]
-    lowest, unfamiliar, snapshots = ((6, 10, 8), (10, 10, 0))[generation == 4]
+@pytest.mark.parametrize(("lowest", "unfamiliar", "snapshots"), [(6, 10, 8), (10, 10, 0)])
+def test_rules_one_after_another_by_hand(relaxed, silicon_frames, lowest, unfamiliar, snapshots):
+    """Lowest that are new, then the unfamiliar, then unfamiliar snapshots."""
+    rules = [{"by": "lowest", "n": lowest}, {"by": "farthest", "n": unfamiliar}]
+    rules += [{"by": "farthest", "of": "snapshots", "n": snapshots}] if snapshots else []
     known = [atoms for atoms in silicon_frames if len(atoms) > 1][:5]
     rows, seen = fingerprints(relaxed), list(fingerprints(known))
     energy = [a.info["PRED_energy"] / len(a) for a in relaxed]
@@ -120,7 +119,7 @@ def test_the_quick_protocol_by_hand(relaxed, silicon_frames, generation):
     taken += [pool[k] for k in by_hand(rows[pool], [*seen, *rows[taken]], unfamiliar)]
     on_the_way = [i for i in range(len(relaxed)) if i not in ends]
     taken += [on_the_way[k] for k in by_hand(rows[on_the_way], [*seen, *rows[taken]], snapshots)]
-    names, _report = choose(relaxed, **recipe, known=known, limits=Limits())
+    names, _report = choose(relaxed, rules, known=known, limits=Limits())
     assert len(names) > 10
     assert names == [relaxed[i].info["frame_id"] for i in sorted(taken)]
 

@@ -32,7 +32,8 @@ def held(run, campaign_codes, campaign_text, remembered, tmp_path):
     if "held" not in remembered:
         text = campaign_text.replace("name: tiny", "name: held").replace("[17.0, 24.0]", "[17.5, 24.5]")
         text = text.replace("validate: null", "validate: {properties: {elastic: }}").replace("n_atoms: [2, 3]", "n_atoms: [2]")
-        _, node = run(RssWorkChain, **builder_inputs(check_campaign(text.rstrip() + HOLD, tmp_path / "a.yaml")))
+        text = text.replace("  hold: null\n", "").rstrip() + HOLD
+        _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "a.yaml")))
         assert node.is_finished_ok, node.exit_message
         remembered["held"] = node.uuid
     return load_node(remembered["held"])
@@ -97,7 +98,8 @@ def test_the_page_tells_what_holds(held, tmp_path):
 
 def test_too_few_labels_say_what_does_not_hold_and_a_campaign_goes_on_from_there(run, campaign_codes, campaign_text, tmp_path):
     text = campaign_text.replace("name: tiny", "name: poor").replace("[17.0, 24.0]", "[16.5, 24.5]")
-    poor = text.rstrip() + "\n  hold: {lowest: 3, energy: 0.0001, max_labels: 2, per_round: 2, cells: {random: 4}}\n"
+    hold = "hold: {lowest: 3, energy: 0.0001, max_labels: 2, per_round: 2, cells: {random: 4}}"
+    poor = text.replace("hold: null", hold)
     _, node = run(RssWorkChain, **builder_inputs(check_campaign(poor, tmp_path / "a.yaml")))
     assert node.is_finished_ok, node.exit_message
     verdict = node.outputs.hold
@@ -133,6 +135,8 @@ def test_too_few_labels_say_what_does_not_hold_and_a_campaign_goes_on_from_there
 )
 def test_wrong_settings(aiida_profile, campaign_codes, campaign_text, tmp_path, more, replaced, message):
     text = campaign_text.rstrip()
+    if "  hold:" in more:
+        text = text.replace("  hold: null\n", "")
     if replaced:
         text = text[: text.index("  search:")] + "  search: null"
     with pytest.raises(ConfigError, match=message):
