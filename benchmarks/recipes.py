@@ -51,6 +51,9 @@ USUAL, SMALL = Sizes(40, 10, 100, 24), Sizes(20, 6, 65, 12)
 #: generation that are compared with the ground state.
 MINIMA, SHOWN, LOWEST = 3, 5, 10
 
+#: The recipe that asks a committee, and its members.
+COMMITTEE, MEMBERS = "boltzmann_committee", 4
+
 #: eV; half as much again as most frames of a training set have.
 UNSURE = 0.009
 
@@ -62,6 +65,7 @@ def rules_of(n: int) -> dict[str, list[dict[str, Any]]]:
         "lowest": [{"by": "lowest", "n": n}],
         "boltzmann_cur": [{**some, "then": {"by": "cur", "n": n}}],
         "boltzmann_variance": [{**some, "then": {"by": "variance", "n": n}}],
+        COMMITTEE: [{**some, "then": {"by": "variance", "n": n}}],
         "boltzmann_maxvol": [{**some, "then": {"by": "maxvol", "n": n}}],
         "lowest_farthest": [half, {"by": "farthest", "of": "all", "n": rest}],
         "lowest_maxvol": [half, {"by": "maxvol", "of": "all", "n": rest}],
@@ -148,7 +152,7 @@ def run(reference: Reference, known: Truth, recipe: str, seed: int, sizes: Sizes
     settings = settings_of(reference, recipes(sizes)[recipe])
     shown = make_cells(settings.seeds, settings.formula, {"random": SHOWN}, 5_000_000)
     started, rows = time.process_time(), []
-    for state in campaign(settings, reference, seed):
+    for state in campaign(settings, reference, seed, MEMBERS if recipe == COMMITTEE else 0):
         rows.append(judged(state, known, shown))
         row = rows[-1]
         said = f"{'ground state' if row['ground'] else 'another one':13s} {1000 * row['error']:+8.1f} meV/atom"

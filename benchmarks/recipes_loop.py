@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,16 @@ from aiida_gaprss.structures.seeding import stage_seed
 
 FAMILY = family_of("gap")
 
-#: Otherwise than in ``quick``, so that a campaign takes a minute: fewer radial functions and sparse points.
+#: Otherwise than in ``quick``, so that a campaign takes a minute: fewer radial functions and sparse points, and no angles, which
+#: leave nothing of what standard deviations tell (``uncertainty.py --angles``).
 SMALL = [
     {"kind": "distance_2b", "cutoff": 5.0, "n_sparse": 20, "delta": 1.0},
-    {"kind": "angle_3b", "cutoff": "1.6 b", "n_sparse": 50, "delta": 0.3},
-    {"kind": "soap_turbo", "cutoff": 4.0, "n_max": 6, "l_max": 4, "atom_sigma": 0.5, "n_sparse": 200, "delta": 1.0},
+    {"kind": "soap_turbo", "cutoff": 4.0, "n_max": 6, "l_max": 4, "atom_sigma": 0.5, "n_sparse": 200, "delta": 0.5},
 ]
+ANGLES = {"kind": "angle_3b", "cutoff": "1.6 b", "n_sparse": 50, "delta": 0.3}
+
+#: Part of the frames that a member of a committee is fitted to.
+PART = 0.8
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,11 @@ def settings_of(reference: Reference, recipe: dict[str, Any]) -> RssSettings:
     return RssSettings(**complete("quick", merged({**base, "fit": {"descriptors": SMALL}, "hold": None}, recipe, REPLACED)))
 
 
-def campaign(settings: RssSettings, reference: Reference, seed: int) -> Iterator[State]:
-    """Yield the state after every fit, until the generations or the labels are spent."""
+def campaign(settings: RssSettings, reference: Reference, seed: int, members: int = 0) -> Iterator[State]:
+    """Yield the state after every fit, until the generations or the labels are spent.
+
+    With a committee of ``members``, the rules by variances take where its forces differ.
+    """
     known = reference.labelled([*_atoms(settings), *_cells(settings, dict(settings.initial), seed, 0)])
     relaxed: list[Atoms] = []
     most = settings.max_labels or settings.label_budget()
@@ -68,6 +75,10 @@ def campaign(settings: RssSettings, reference: Reference, seed: int) -> Iterator
             return
         recipe = settings.recipe(generation)
         relaxed = _relaxed(settings, recipe, xml, seed, generation)
+        if members:
+            _disagreement(relaxed, committee(known, settings, members, stage_seed(seed, generation, "committee")))
+        elif recipe.select.uses("variance"):
+            _examined(relaxed, xml)
         number = stage_seed(seed, generation, "selection")
         limits = settings.sanity_limits()
         chosen, _ = choose_frames(relaxed, known, recipe.select, limits, number, most=most - len(known))
@@ -132,14 +143,31 @@ def _relaxed(settings: RssSettings, recipe: GenerationSettings, xml: str, seed: 
             name = f"{atoms.info['frame_id']}-s{frame.info['step']}"
             frame.info.update(frame_id=name, pressure_GPa=atoms.info["pressure_GPa"], config_type="snapshot")
             out.append(frame)
-    return _examined(out, xml) if recipe.select.uses("variance") else out
+    return out
 
 
-def _examined(frames: list[Atoms], xml: str) -> list[Atoms]:
-    """Return the frames with the variances of a potential."""
+def committee(known: list[Atoms], settings: RssSettings, members: int, seed: int) -> list[str]:
+    """Return the xml files of fits to different parts of the frames; the isolated atoms are in all."""
+    rng = np.random.default_rng(seed)
+    atoms, rest = [a for a in known if len(a) == 1], [a for a in known if len(a) > 1]
+    parts = [[*atoms, *(rest[i] for i in rng.permutation(len(rest))[: int(PART * len(rest))])] for _ in range(members)]
+    return [fit(part, settings, seed) for part in parts]
+
+
+def evaluated(xml: str, frames: Sequence[Atoms], variances: bool = False) -> list[Atoms]:
+    """Return what a potential says of frames."""
     task = task_of("evaluate")
-    task.setup({**driver(xml), "local_energies": False, "variances": True})
-    for atoms in frames:
-        done = task.run(atoms, np.inf)[1][0]
+    task.setup({**driver(xml), "local_energies": False, "variances": variances})
+    return [task.run(atoms, np.inf)[1][0] for atoms in frames]
+
+
+def _examined(frames: Sequence[Atoms], xml: str) -> None:
+    for atoms, done in zip(frames, evaluated(xml, frames, variances=True), strict=True):
         atoms.arrays["PRED_local_variance"] = done.arrays["PRED_local_variance"]
-    return frames
+
+
+def _disagreement(frames: Sequence[Atoms], xmls: Sequence[str]) -> None:
+    members = [evaluated(xml, frames) for xml in xmls]
+    for number, atoms in enumerate(frames):
+        forces = np.array([member[number].arrays["PRED_forces"] for member in members])
+        atoms.arrays["PRED_local_variance"] = (forces.std(axis=0) ** 2).sum(axis=1)

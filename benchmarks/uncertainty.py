@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from recipes import keep_memory
-from recipes_loop import driver, fit, settings_of
+from recipes_loop import ANGLES, SMALL, committee, driver, evaluated, fit, settings_of
 from recipes_truth import references
 from scipy.stats import spearmanr
 
@@ -49,12 +49,10 @@ def on_the_way(settings: Any, how: dict[str, Any], frames: Sequence[Atoms]) -> l
     return out
 
 
-def evaluated(xml: str, frames: Sequence[Atoms], variances: bool = False) -> tuple[list[Atoms], float]:
+def timed(xml: str, frames: Sequence[Atoms], variances: bool = False) -> tuple[list[Atoms], float]:
     """Return what a potential says of frames, and the CPU time, ms a frame."""
-    task = task_of("evaluate")
-    task.setup({**driver(xml), "local_energies": False, "variances": variances})
     started = time.process_time()
-    done = [task.run(atoms, np.inf)[1][0] for atoms in frames]
+    done = evaluated(xml, frames, variances)
     return done, 1000 * (time.process_time() - started) / len(frames)
 
 
@@ -68,10 +66,11 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=60)
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--angles", action="store_true", help="the potential has a term of angles, too")
     options = parser.parse_args()
     keep_memory()
     reference = references()["sw"]
-    settings = settings_of(reference, {})
+    settings = settings_of(reference, {"fit": {"descriptors": [*SMALL, ANGLES]}} if options.angles else {})
     atom = Atoms("Si", cell=[15.0] * 3, pbc=True, info={"frame_id": "atom-Si", "config_type": "isolated_atom"})
     first = reference.labelled([atom, *cells(settings, options.labels // 2, 11 + 100 * options.seed)])
     way = on_the_way(settings, driver(fit(first, settings, 1)), cells(settings, 20, 12 + 100 * options.seed))
@@ -81,13 +80,10 @@ def main() -> None:
     xml = fit(known, settings, 1)
     test = on_the_way(settings, driver(xml), cells(settings, 40, 13 + 100 * options.seed))
     labelled = reference.labelled(test)
-    plain, cost = evaluated(xml, test)
-    done, dear = evaluated(xml, test, variances=True)
-    members = []
+    plain, cost = timed(xml, test)
+    done, dear = timed(xml, test, variances=True)
     started = time.process_time()
-    for _ in range(options.members):
-        part = [known[0], *(known[1 + n] for n in rng.permutation(len(known) - 1)[: int(0.8 * len(known))])]
-        members.append(evaluated(fit(part, settings, 1), test)[0])
+    members = [evaluated(one, test) for one in committee(known, settings, options.members, options.seed)]
     print(f"{len(known)} labels, {len(test)} frames; ms a frame: {cost:.1f}, with variances {dear:.1f}")
     print(f"committee of {options.members}: {time.process_time() - started:.0f} s of this process, and the fits")
     tell(test, plain, done, members, labelled)
