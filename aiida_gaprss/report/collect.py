@@ -107,7 +107,7 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
         generation.seconds = seconds.get(tag, {})
         record.generations.append(generation)
     if generations and not record.ended and tag_of(generations) in labels:
-        record.ended = f"all {generations} generations have been made"
+        record.ended = f"all {generations} generations have been made" if generations > 1 else "the one generation has been made"
     atoms: dict[str, Atoms] = {}  # of each element the first, as a fit takes it
     for generation in record.generations:
         record.failures += [

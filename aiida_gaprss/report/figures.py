@@ -21,7 +21,7 @@ from aiida_gaprss.analysis.errors import UNITS
 from aiida_gaprss.analysis.hull import phase_name
 from aiida_gaprss.analysis.numbers import number, subscripts
 from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
-from aiida_gaprss.campaign.stages import CRYSTALS, DATABASE, is_refinement, is_search
+from aiida_gaprss.campaign.stages import CRYSTALS, DATABASE, is_refinement, is_search, round_of
 from aiida_gaprss.outside import harmless
 from aiida_gaprss.report.record import CampaignRecord, GenerationRecord
 from aiida_gaprss.report.style import (
@@ -213,6 +213,11 @@ def energy_boxes(record: CampaignRecord) -> Figure | None:
     return figure
 
 
+def _short(generation: GenerationRecord) -> str:
+    """Return the name of a part for an axis: its number, or the tag of what comes after the generations."""
+    return generation.tag if round_of(generation.tag) else generation.name.removeprefix("generation ")
+
+
 def error_by_generation(record: CampaignRecord, quantity: str) -> Figure | None:
     """Errors on new frames before they were fitted, and on the training set after the fit, by generation."""
     series: dict[tuple[str, str], list[float]] = {}
@@ -225,7 +230,7 @@ def error_by_generation(record: CampaignRecord, quantity: str) -> Figure | None:
     used = np.isfinite(values).any(axis=0) if values.size else np.zeros(0, dtype=bool)
     if not used.any():
         return None
-    names = [g.name.removeprefix("generation ") for g, keep in zip(record.generations, used, strict=True) if keep]
+    names = [_short(g) for g, keep in zip(record.generations, used, strict=True) if keep]
     x = np.arange(len(names))
     with house_style():
         figure = Figure(figsize=PANEL)
@@ -266,10 +271,10 @@ def progress(record: CampaignRecord, criterion: str) -> Figure | None:
     _, unit, factor = CRITERIA[criterion]
     rows = zip(record.generations, progress_of(record), strict=True)
     points = [(g.index, factor * row[criterion]) for g, row in rows if row.get(criterion) is not None]
-    if not points:
+    limit = record.stop.thresholds().get(criterion) if record.stop else None
+    if len(points) < (2 if limit is None else 1):  # one number is no course
         return None
     x, y = np.array(points, dtype=float).T
-    limit = record.stop.thresholds().get(criterion) if record.stop else None
     drawn = np.append(y, [] if limit is None else [factor * limit])
     with house_style():
         figure = Figure(figsize=PANEL)

@@ -174,7 +174,8 @@ class HeldWorkChain(RefinedWorkChain):
         if self.is_stopped():
             return "a user ended the searches"
         if self.ctx.rounds >= self.hold.max_rounds:
-            return f"all {self.hold.max_rounds} rounds have been made"
+            most = self.hold.max_rounds
+            return f"all {most} rounds have been made" if most > 1 else "the one round has been made"
         if self.labels_left < 1 and not row["labelled"]:
             return f"all {self.hold.max_labels} labels are spent"
         return None
