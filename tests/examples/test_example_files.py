@@ -16,7 +16,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from aiida_gaprss.campaign.build import asked_by
-from aiida_gaprss.campaign.file import load_campaign
+from aiida_gaprss.campaign.file import check_reference, load_campaign
 from aiida_gaprss.campaign.validation import suite_from
 from aiida_gaprss.models.families import expand, fit_settings
 from aiida_gaprss.reference.common import kpoint_mesh
@@ -29,7 +29,12 @@ from aiida_gaprss.strategies.lists import StrategyList
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OTHERS = ("build.yaml", "computer.yaml", "fit.yaml", "reference.yaml", "validate.yaml")
 DATABASES = sorted((EXAMPLES / "zuo_set").glob("*.yaml"))
-CAMPAIGNS = sorted(path for path in {*EXAMPLES.glob("*/*.yaml")} - {*DATABASES} if path.name not in OTHERS)
+TWO_LEVELS = EXAMPLES / "two_levels"
+#: References of the two levels of labels.
+LEVELS = sorted(path for path in TWO_LEVELS.glob("*.yaml") if path.name != "settings.yaml")
+CAMPAIGNS = sorted(
+    path for path in {*EXAMPLES.glob("*/*.yaml")} - {*DATABASES, *TWO_LEVELS.glob("*.yaml")} if path.name not in OTHERS
+)
 #: Pseudopotentials: one is made, the others are published.
 PSEUDOS = sorted({name for path in CAMPAIGNS for name in re.findall(r"pseudo/[\w.-]+\.UPF", path.read_text())})
 #: Crystals that campaigns with real DFT look for, and their space groups.
@@ -50,6 +55,18 @@ def test_campaigns(path, tmp_path):
     for name in (*PSEUDOS, "alpha-B12.cif", "crystals.extxyz", "targets.extxyz"):
         (tmp_path / name).touch()
     assert load_campaign(tmp_path / path.name).settings.label_budget() > 10
+
+
+@pytest.mark.parametrize("path", LEVELS, ids=lambda path: path.stem)
+def test_levels(path, aiida_profile, campaign_codes):
+    """Each is a reference for silicon, whose calculator there is; the fit is one of gap_fit."""
+    data, lines = parse(read_text(path), path, "")
+    given = check_reference(data, lines, path, ["Si"]).config.reference.settings
+    atoms = bulk("Si", a=5.43)
+    atoms.calc = load_class(given.calculator)(**given.arguments)
+    assert -5.0 < atoms.get_potential_energy() / 2 < -1.0
+    settings = parse(read_text(TWO_LEVELS / "settings.yaml"), TWO_LEVELS / "settings.yaml", "")[0]
+    assert fit_settings(**expand(settings, ["Si"])).family == "gap"
 
 
 @pytest.mark.parametrize(("name", "file"), [("silicon_qe", "campaign.yaml"), ("silicon_waves_qe", "build.yaml")])

@@ -16,7 +16,7 @@ from aiida_gaprss.settings.yamlfile import ConfigError
 from aiida_gaprss.workflows.rss import RssWorkChain
 
 HOLD = """
-  hold: {lowest: 1, energy: 0.1, force: 1.0, pressure: 20.0, searches: 1, max_labels: 9, per_round: 1, cells: {random: 5}}
+  hold: {lowest: 1, energy: 0.3, force: 2.0, pressure: 40.0, searches: 1, max_labels: 8, per_round: 1, cells: {random: 4}}
   refine:
     max_labels: 8
     max_rounds: 2
@@ -32,6 +32,7 @@ def held(run, campaign_codes, campaign_text, remembered, tmp_path):
     if "held" not in remembered:
         text = campaign_text.replace("name: tiny", "name: held").replace("[17.0, 24.0]", "[17.5, 24.5]")
         text = text.replace("validate: null", "validate: {properties: {elastic: }}").replace("n_atoms: [2, 3]", "n_atoms: [2]")
+        text = text.replace("n_operations: [1, 2]", "n_operations: [24, 48]").replace("    label: 2\n", "    again: 3\n")
         text = text.replace("  hold: null\n", "").rstrip() + HOLD
         _, node = run(RssWorkChain, **builder_inputs(check_campaign(text, tmp_path / "a.yaml")))
         assert node.is_finished_ok, node.exit_message
@@ -80,7 +81,7 @@ def test_labels_of_the_last_search_are_told_but_in_no_training_set(held):
     assert minima, "minima have sigmas of their own"
     fit = held.outputs.potential.creator
     kinds = [rule for rule in fit.inputs.settings["regularisation"] if rule["config_types"] == ["held_minimum"]]
-    assert kinds[0]["sigma"]["energy"] == pytest.approx(0.01)
+    assert kinds[0]["sigma"]["energy"] == pytest.approx(0.03)
     asked = sum(node.n_frames for node in held.outputs.labels.values())
     assert asked <= label_budget(held.inputs)
 
@@ -99,7 +100,7 @@ def test_the_page_tells_what_holds(held, tmp_path):
 def test_too_few_labels_say_what_does_not_hold_and_a_campaign_goes_on_from_there(run, campaign_codes, campaign_text, tmp_path):
     text = campaign_text.replace("name: tiny", "name: poor").replace("[17.0, 24.0]", "[16.5, 24.5]")
     hold = "hold: {lowest: 3, energy: 0.0001, max_labels: 2, per_round: 2, cells: {random: 4}}"
-    poor = text.replace("hold: null", hold)
+    poor = text.replace("hold: null", hold).replace("    label: 2\n", "    again: 3\n")
     _, node = run(RssWorkChain, **builder_inputs(check_campaign(poor, tmp_path / "a.yaml")))
     assert node.is_finished_ok, node.exit_message
     verdict = node.outputs.hold
