@@ -139,6 +139,19 @@ def drop_labels(atoms: Atoms) -> None:
     atoms.arrays.pop(f"{REFERENCE}_forces", None)
 
 
+def drop_predictions(atoms: Atoms) -> None:
+    """Take off what a potential says of a frame: it must not pass for what another one says."""
+    for store in (atoms.info, atoms.arrays):
+        for name in [name for name in store if name.startswith(f"{PREDICTION}_")]:
+            del store[name]
+
+
+def take_predictions(atoms: Atoms, source: Atoms) -> None:
+    """Give ``atoms`` what a potential says of ``source``, the same structure."""
+    for store, other in ((atoms.info, source.info), (atoms.arrays, source.arrays)):
+        store.update({key: value for key, value in other.items() if key.startswith(f"{PREDICTION}_")})
+
+
 def take_labels(atoms: Atoms, source: Atoms) -> None:
     """Give ``atoms`` the reference labels of ``source``, the same structure, with where they come from."""
     for store, other in ((atoms.info, source.info), (atoms.arrays, source.arrays)):

@@ -118,9 +118,7 @@ def _difference(dear: Atoms, cheap: Atoms) -> Atoms:
     """Return a frame with the labels of one minus those of the other, as far as both have them."""
     out = dear.copy()
     fr.drop_labels(out)
-    for store in (out.info, out.arrays):
-        for name in [name for name in store if name.startswith(f"{fr.PREDICTION}_")]:
-            del store[name]
+    fr.drop_predictions(out)
     forces, virial = f"{fr.REFERENCE}_forces", f"{fr.REFERENCE}_virial"
     fr.set_labels(
         out,

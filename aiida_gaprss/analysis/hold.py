@@ -1,8 +1,8 @@
 """Do the minima that a search has found hold against the reference?
 
 A minimum of a potential holds if the reference agrees with it there: in energy, and in that it leaves no forces and no other
-pressure than that of the search. A label of the minimum itself decides; until there is one, that of a frame of the database which
-is the minimum but for less than anybody would label again.
+pressure than that of the search. A label of the minimum itself decides; until there is one, whether the potential follows the
+label of a frame of the database which is nearly the minimum.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class Held:
     :param known: whether the database had this structure before.
     :param judged_by: frame whose label decides; empty, if there is none.
     :param own: whether that is the minimum itself.
-    :param energy: predicted minus reference, eV/atom; ``force``: largest component that the reference leaves, eV/Å;
-        ``pressure_GPa``: largest component of its stress beside the pressure of the search, GPa; None without a label.
+    :param energy: predicted minus reference, eV/atom; ``force``: largest component of the difference, eV/Å; ``pressure_GPa``:
+        that of the stress, GPa; all of the frame whose label decides, None without one. Where nothing is predicted of that frame
+        but the energy of the minimum, differences to a minimum at rest at the pressure of the search.
     :param why: what is out of its tolerance; empty, if the minimum holds.
     """
 
@@ -106,6 +107,20 @@ class Known:
         return any(_same(point, self.points[int(i)]) for i in near)
 
 
+def with_predictions(frames: Sequence[Atoms], predictions: Sequence[Atoms]) -> list[Atoms]:
+    """Return labelled frames with what one potential says of them, and with nothing of what others have said.
+
+    :param predictions: frames of the same names, as far as the potential was asked.
+    """
+    told = {atoms.info["frame_id"]: atoms for atoms in predictions}
+    out = [atoms.copy() for atoms in frames]
+    for atoms in out:
+        fr.drop_predictions(atoms)
+        if (there := told.get(atoms.info["frame_id"])) is not None:
+            fr.take_predictions(atoms, there)
+    return out
+
+
 def _predicted(atoms: Atoms) -> Atoms:
     """Return a frame whose energy counts as predicted, as ``EndPoint`` needs one."""
     out = atoms.copy()
@@ -125,15 +140,17 @@ def judged(
     """Return whether a minimum holds.
 
     :param minimum: relaxed at a pressure, with what the potential says of it.
-    :param label: the same frame with labels, or one that stands for it; None: there is none, and the minimum does not hold.
+    :param label: the same frame with labels, or one that stands for it, with what the potential says of that, if it is known;
+        None: there is none, and the minimum does not hold.
     """
     row = Held(rank, str(minimum.info["frame_id"]), known)
     if label is None or not fr.is_labelled(label):
         status = label.info.get("label_status") if label is not None else None
         return replace(row, why=f"no label: {status}" if status else "no label")
     own = label.info["frame_id"] == minimum.info["frame_id"]
-    energy = _per_atom(minimum, fr.PREDICTION) - _per_atom(label, fr.REFERENCE)
-    force, pressure = _left(label, own, pressure_GPa)
+    predicted = label if "PRED_energy" in label.info else minimum
+    energy = _per_atom(predicted, fr.PREDICTION) - _per_atom(label, fr.REFERENCE)
+    force, pressure = _apart(label, pressure_GPa)
     row = replace(row, judged_by=str(label.info["frame_id"]), own=own, energy=energy, force=force, pressure_GPa=pressure)
     return replace(row, why="; ".join(_out_of(row, tolerances)))
 
@@ -142,20 +159,20 @@ def _per_atom(atoms: Atoms, prefix: str) -> float:
     return float(atoms.info[f"{prefix}_energy"]) / len(atoms)
 
 
-def _left(label: Atoms, own: bool, pressure_GPa: float) -> tuple[float | None, float | None]:
-    """Return the largest force and the largest difference of pressure that the reference leaves; None without such labels.
+def _apart(label: Atoms, pressure_GPa: float) -> tuple[float | None, float | None]:
+    """Return the largest differences in forces (eV/Å) and stress (GPa) of potential and reference; None without such labels.
 
-    Of the minimum itself, what the potential leaves, as one whose relaxation has not ended, is not its error.
+    :param pressure_GPa: at which a frame of which nothing is predicted counts as at rest.
     """
     forces, virial = label.arrays.get("REF_forces"), label.info.get("REF_virial")
     force = pressure = None
     if forces is not None:
-        force = float(np.abs(forces - (label.arrays.get("PRED_forces", 0.0) if own else 0.0)).max())
+        force = float(np.abs(forces - label.arrays.get("PRED_forces", 0.0)).max())
     if virial is not None:
         volume = label.get_volume()
-        wanted = pressure_GPa * units.GPa * volume * np.eye(3).ravel()
-        predicted = label.info.get("PRED_virial", wanted) if own else wanted
-        pressure = float(np.abs(np.subtract(virial, predicted)).max() / volume / units.GPa)
+        at_rest = pressure_GPa * units.GPa * volume * np.eye(3).ravel()
+        apart = np.ravel(virial) - np.ravel(label.info.get("PRED_virial", at_rest))
+        pressure = float(np.abs(apart).max() / volume / units.GPa)
     return force, pressure
 
 

@@ -9,7 +9,7 @@ from aiida.orm import Bool, Dict, Int
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.analysis.hold import Held, Known, Tolerances, judged, told
+from aiida_gaprss.analysis.hold import Held, Known, Tolerances, judged, told, with_predictions
 from aiida_gaprss.calculations.common import frames_of, named
 from aiida_gaprss.campaign.search import MINIMUM
 from aiida_gaprss.campaign.settings import RssSettings
@@ -17,20 +17,23 @@ from aiida_gaprss.data.dataset import Dataset
 
 
 @calcfunction
-def minima_to_label(settings: Dict, minima: Dataset, left: Int, last: Bool, **database: Dataset) -> dict[str, Any]:
+def minima_to_label(
+    settings: Dict, minima: Dataset, left: Int, last: Bool, predictions: Dataset | None = None, **database: Dataset
+) -> dict[str, Any]:
     """Return those of the lowest minima that are to be labelled.
 
     These are, lowest first, the ones that no labelled frame stands for; if this may be the last search and there are none, all.
 
     :param minima: of a search, lowest first.
     :param left: of the labels; ``last``: whether this may be the last search.
+    :param predictions: of the potential for the frames of the database that it was fitted to.
     :return: ``frames``, and ``before``: of each of the lowest, whether the database had its structure (``known``), and whether it
         does not hold by a label that stands for it (``lost``); whether nothing was left to be labelled (``settled``).
     """
     model = RssSettings(**settings.get_dict())
     assert model.hold is not None
     lowest = minima.get_frames()[: model.hold.lowest]
-    rows = _rows(model, lowest, Known(frames_of(database), lowest), {})
+    rows = _rows(model, lowest, _known(database, predictions, lowest), {})
     wanted = [atoms for atoms, row in zip(lowest, rows, strict=True) if not row.judged_by][: model.hold.per_round]
     settled = not wanted
     if settled and last.value:
@@ -46,16 +49,24 @@ def minima_to_label(settings: Dict, minima: Dataset, left: Int, last: Bool, **da
 
 
 @calcfunction
-def minima_that_hold(settings: Dict, minima: Dataset, before: Dict, labelled: Dataset | None = None, **database: Dataset) -> Dict:
+def minima_that_hold(
+    settings: Dict,
+    minima: Dataset,
+    before: Dict,
+    labelled: Dataset | None = None,
+    predictions: Dataset | None = None,
+    **database: Dataset,
+) -> Dict:
     """Hold the lowest minima of a search to the reference: ``minima`` (rows of ``analysis.hold.Held``), and what they come to.
 
     :param before: what ``minima_to_label`` said; ``labelled``: of the minima, those that were labelled now.
+    :param predictions: of the potential for the frames of the database that it was fitted to.
     """
     model = RssSettings(**settings.get_dict())
     assert model.hold is not None
     lowest = minima.get_frames()[: model.hold.lowest]
     new = {atoms.info["frame_id"]: atoms for atoms in (labelled.get_frames() if labelled is not None else [])}
-    rows = _rows(model, lowest, Known(frames_of(database), lowest), new, before["known"])
+    rows = _rows(model, lowest, _known(database, predictions, lowest), new, before["known"])
     told = {
         "minima": [row.as_dict() for row in rows],
         "lowest": len(rows),
@@ -74,6 +85,11 @@ def hold_verdict(found: Dict) -> Dict:
     """Return whether the minima of a campaign hold, after its last search, and in words what does not."""
     content = found.get_dict()
     return named(Dict({**content, "words": told(content)}), "whether the lowest minima hold")
+
+
+def _known(database: dict[str, Dataset], predictions: Dataset | None, minima: list[Atoms]) -> Known:
+    told = predictions.get_frames() if predictions is not None else []
+    return Known(with_predictions(frames_of(database), told), minima)
 
 
 def _rows(

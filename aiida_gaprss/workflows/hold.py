@@ -45,6 +45,12 @@ class HeldWorkChain(RefinedWorkChain):
         """Number of labels that the searches still have."""
         return self.hold.max_labels - int(self.ctx.held_labels)
 
+    @property
+    def predictions(self) -> dict[str, Dataset]:
+        """What the last potential says of the frames that it was fitted to, if its fit has told."""
+        outputs = self.ctx.fit.outputs
+        return {"predictions": outputs.predictions} if "predictions" in outputs else {}
+
     def begin_searches(self) -> None:
         """Begin with a search, if there is one."""
         self.ctx.next = stages.SEARCH if self.settings.search is not None else None
@@ -100,6 +106,7 @@ class HeldWorkChain(RefinedWorkChain):
             Int(self.labels_left),
             Bool(may_be_last),
             metadata=self.called(stages.LOWEST_MINIMA),
+            **self.predictions,
             **self.ctx.datasets,
         )
         self.ctx.to_label, self.ctx.before = chosen["frames"], chosen["before"]
@@ -138,7 +145,7 @@ class HeldWorkChain(RefinedWorkChain):
 
         :param labelled: minima that were labelled now.
         """
-        new = {} if labelled is None else {"labelled": labelled}
+        new = {**self.predictions, **({} if labelled is None else {"labelled": labelled})}
         found = self.ctx.search.outputs.minima_frames
         metadata = self.called(stages.HOLD)
         verdict = minima_that_hold(self.inputs.settings, found, self.ctx.before, metadata=metadata, **new, **self.ctx.datasets)

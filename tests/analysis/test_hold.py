@@ -5,7 +5,7 @@ import pytest
 from ase.build import bulk
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.analysis.hold import BESIDE, Known, Tolerances, judged, told
+from aiida_gaprss.analysis.hold import BESIDE, Known, Tolerances, judged, told, with_predictions
 
 DIAMOND = bulk("Si", a=5.43)
 TOLERANCES = Tolerances(energy=0.01, force=0.1, pressure_GPa=1.0)
@@ -112,6 +112,27 @@ def test_what_the_potential_itself_leaves_is_not_its_error():
     assert row.pressure_GPa == pytest.approx(0.5)
     beside = judged(1, minimum(DIAMOND), labelled(DIAMOND, pressure=20.4), True, TOLERANCES, pressure_GPa=20.0)
     assert beside.pressure_GPa == pytest.approx(0.4)
+
+
+def test_beside_a_minimum_it_counts_whether_the_potential_follows_the_label():
+    """What the reference leaves in a frame beside the minimum is no error, if the potential knows it."""
+    (beside,) = with_predictions([labelled(DIAMOND, pressure=3.0)], [])
+    assert judged(1, minimum(DIAMOND), beside, True, TOLERANCES).why == "pressure off by 3.0 GPa", "nothing is predicted of it"
+    told = beside.copy()
+    fr.set_labels(told, fr.energy(beside) - 0.008, beside.arrays["REF_forces"], 0.9 * beside.info["REF_virial"], prefix="PRED")
+    (follows,) = with_predictions([beside], [told])
+    row = judged(1, minimum(DIAMOND), follows, True, TOLERANCES)
+    assert row.holds, row.why
+    assert row.energy == pytest.approx(-0.004)
+    assert row.pressure_GPa == pytest.approx(0.3)
+
+
+def test_what_another_potential_said_is_forgotten():
+    stale = labelled(DIAMOND)
+    fr.set_labels(stale, 0.0, np.ones((2, 3)), np.ones(9), prefix="PRED")
+    (bare,) = with_predictions([stale], [])
+    assert not [key for key in [*bare.info, *bare.arrays] if key.startswith("PRED_")]
+    assert stale.info["PRED_energy"] == 0.0
 
 
 def test_a_minimum_without_a_label_does_not_hold():
