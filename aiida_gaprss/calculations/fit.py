@@ -78,7 +78,7 @@ class FitCalculation(CalcJob):
             help="Store the training set with predictions; their errors are in the results anyway.",
         )
         spec.inputs.validator = _validate_inputs
-        spec.output("potential", valid_type=Potential, required=False)
+        spec.output("potential", valid_type=Potential, required=False, help="The fitted potential, if it is whole.")
         spec.output(
             "results",
             valid_type=Dict,

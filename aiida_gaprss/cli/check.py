@@ -33,6 +33,7 @@ def check(path: Path, seed: int | None) -> None:
         *_programs(inputs, campaign),
         *(("cells", made.describe()) for made in findings.cells),
         *(("fit", need.describe()) for need in findings.needs),
+        *(("cost", text) for text in _core_hours(inputs, findings)),
     ]
     if campaign.settings.validation is not None:
         table += [("validate", _validation(campaign.settings.validation, inputs))]
@@ -61,6 +62,19 @@ def judged(path: Path, seed: int | None, name: str | None = None) -> tuple[Campa
     if findings.faults:
         raise ConfigError(str(path), findings.faults)
     return campaign, inputs, findings
+
+
+def _core_hours(inputs: dict[str, Any], findings: Findings) -> Iterator[str]:
+    """Yield what all labels will take, as unrelaxed cells do, where the profile has labels of the same reference."""
+    from aiida_gaprss.campaign.build import spacing_of
+    from aiida_gaprss.campaign.cost import calibrated, in_hours, in_words, sizes_of
+    from aiida_gaprss.campaign.forecast import label_budget
+
+    model, spacing = calibrated(inputs["label"]), spacing_of(inputs["label"])
+    sizes = sizes_of([atoms for made in findings.cells for atoms in made.cells], spacing)
+    if model is not None and sizes:
+        best, low, high = (label_budget(inputs) / len(sizes) * seconds for seconds in model.predict(sizes))
+        yield f"{in_hours((best, low, high))} core-hours for all labels, if they are as these cells; {in_words(model, spacing)}"
 
 
 def _validation(suite: Suite, inputs: dict[str, Any]) -> str:

@@ -123,7 +123,7 @@ class FitWorkChain(SubmitOnceWorkChain, BaseRestartWorkChain):
             if_(cls.has_test)(cls.run_test, cls.inspect_test),
             cls.results,
         )
-        spec.output("potential", valid_type=Potential)
+        spec.output("potential", valid_type=Potential, help="The fitted potential.")
         spec.output("results", valid_type=Dict, help="What the program said of the fit, and its training errors.")
         spec.output("predictions", valid_type=Dataset, required=False, help="Training set with predictions.")
         spec.output("test_predictions", valid_type=Dataset, required=False, help="Test set with predictions.")

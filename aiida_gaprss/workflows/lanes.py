@@ -106,7 +106,7 @@ class LaneWorkChain(SubmitOnceWorkChain):
             help="When more have failed in this lane and its sisters together, no further frame is begun.",
         )
         define(spec.inputs)
-        spec.output_namespace("shards", valid_type=Dataset, dynamic=True)
+        spec.output_namespace("shards", valid_type=Dataset, dynamic=True, help="What this lane has done.")
 
     @property
     def computer(self) -> Computer | None:

@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from aiida.orm import Dict
+from aiida.plugins import CalculationFactory
 from ase import Atoms
 from ase.build import bulk
 from ase.io import write
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 from aiida_gaprss.campaign.file import check_campaign
 from aiida_gaprss.campaign.inputs import builder_inputs
 from aiida_gaprss.cli import cli
+from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.settings.yamlfile import ConfigError
 
 
@@ -18,8 +21,8 @@ from aiida_gaprss.settings.yamlfile import ConfigError
 def check(campaign_text, campaign_codes, tmp_path):
     """Check the tiny campaign with some of its text replaced; return what is printed, or the faults by their place."""
 
-    def check(*replacements, more=""):
-        text = campaign_text
+    def check(*replacements, more="", change=str):
+        text = change(campaign_text)
         for old, new in replacements:
             assert old in text
             text = text.replace(old, new, 1)
@@ -53,6 +56,29 @@ def test_what_would_run(check):
     assert any("labels by quippy.potential.Potential: gaprss-python@localhost" in line for line in rest)
     assert any(line.startswith("  cells     random: Si") for line in rest)
     assert any("last, of up to 19 frames: about " in line for line in rest)
+
+
+def test_core_hours(check, run, python_code):
+    """They are told once the profile has labels of this calculator, and not before; a budget that doubles doubles them."""
+    emt = re.compile(r"  ase:.*?(?=^\S)", re.S | re.M)
+    others = "  ase: {calculator: emt, arguments: {asap_cutoff: true}}\n"
+
+    def changes(text):
+        return emt.sub(others, text).replace("Si: 1", "Cu: 1")
+
+    assert "core-hours" not in check(change=changes)
+    for number, size in enumerate((1, 2, 3, 4)):
+        frames = [bulk("Cu").repeat((size, 1, 1)) for _ in range(2)]
+        for copy, atoms in enumerate(frames):
+            atoms.info["frame_id"] = f"x{number}-{copy}"
+            atoms.rattle(0.01, seed=copy)
+        settings = {"calculator": "emt", "arguments": {"asap_cutoff": True}}
+        _, node = run(CalculationFactory("gaprss.label"), code=python_code, frames=Dataset(frames), settings=Dict(settings))
+        assert node.is_finished_ok, node.exit_message
+    told = re.search(r"  cost +(\S+) \(\S+–\S+\) core-hours for all labels, .* on (\d+) times of labels", check(change=changes))
+    assert int(told[2]) == 4
+    more = re.search(r"  cost +(\S+) ", check(change=lambda text: changes(text).replace("{random: 10}", "{random: 29}")))
+    assert float(more[1]) == pytest.approx(2 * float(told[1]), rel=0.15)
 
 
 def test_texts_of_a_stranger_do_not_act(check):
