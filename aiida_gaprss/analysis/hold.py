@@ -21,6 +21,9 @@ from aiida_gaprss.selection.fingerprints import fingerprints
 #: Distance of fingerprints up to which a labelled frame stands for a minimum: silicon strained by 0.002, or shaken by 0.015 Å.
 BESIDE = 0.09
 
+#: Distance up to which another label of a minimum would say what there is already: a fifth of that.
+SAME_AGAIN = 0.02
+
 #: Frames of other volumes, relative, or of fingerprints further apart are not the same structure, whatever its potential.
 SAME_VOLUME, SAME_PRINT = 0.05, 3.0
 
@@ -91,10 +94,10 @@ class Known:
         other = np.array([point.formula != formula for point in self.points])
         return np.where(other, np.inf, np.linalg.norm(self.prints - here, axis=1))
 
-    def beside(self, minimum: Atoms) -> Atoms | None:
-        """Return the labelled frame that stands for a minimum, if there is any."""
+    def beside(self, minimum: Atoms, within: float = BESIDE) -> Atoms | None:
+        """Return the labelled frame that stands for a minimum, if there is any within a distance."""
         distances = self.distances(minimum)
-        if not len(distances) or distances.min() > BESIDE:
+        if not len(distances) or distances.min() > within:
             return None
         return self.frames[int(distances.argmin())]
 

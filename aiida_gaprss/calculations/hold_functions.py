@@ -9,7 +9,7 @@ from aiida.orm import Bool, Dict, Int
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.analysis.hold import Held, Known, Tolerances, judged, told, with_predictions
+from aiida_gaprss.analysis.hold import SAME_AGAIN, Held, Known, Tolerances, judged, told, with_predictions
 from aiida_gaprss.calculations.common import frames_of, named
 from aiida_gaprss.campaign.search import MINIMUM
 from aiida_gaprss.campaign.settings import RssSettings
@@ -22,25 +22,28 @@ def minima_to_label(
 ) -> dict[str, Any]:
     """Return those of the lowest minima that are to be labelled.
 
-    These are, lowest first, the ones that no labelled frame stands for; if this may be the last search and there are none, all.
+    These are, lowest first, the ones that no labelled frame stands for, or whose label the potential does not follow, unless they
+    are where that label is; if this may be the last search and there are none, all.
 
     :param minima: of a search, lowest first.
     :param left: of the labels; ``last``: whether this may be the last search.
     :param predictions: of the potential for the frames of the database that it was fitted to.
     :return: ``frames``, and ``before``: of each of the lowest, whether the database had its structure (``known``), and whether it
-        does not hold by a label that stands for it (``lost``); whether nothing was left to be labelled (``settled``).
+        does not hold by a label that is where it is (``lost``); whether nothing was left to be labelled (``settled``).
     """
     model = RssSettings(**settings.get_dict())
     assert model.hold is not None
     lowest = minima.get_frames()[: model.hold.lowest]
-    rows = _rows(model, lowest, _known(database, predictions, lowest), {})
-    wanted = [atoms for atoms, row in zip(lowest, rows, strict=True) if not row.judged_by][: model.hold.per_round]
+    known = _known(database, predictions, lowest)
+    rows = _rows(model, lowest, known, {})
+    lost = [not row.holds and known.beside(atoms, SAME_AGAIN) is not None for atoms, row in zip(lowest, rows, strict=True)]
+    asked = [not row.holds and not mine for row, mine in zip(rows, lost, strict=True)]
+    wanted = [atoms for atoms, is_asked in zip(lowest, asked, strict=True) if is_asked][: model.hold.per_round]
     settled = not wanted
     if settled and last.value:
         wanted = lowest
     for atoms in wanted:
         atoms.info["config_type"] = MINIMUM
-    lost = [bool(row.judged_by) and not row.holds for row in rows]
     before = {"known": [row.known for row in rows], "lost": lost, "settled": settled}
     return {
         "frames": named(Dataset(wanted[: left.value], level_of_theory="unlabelled"), "lowest minima, to be labelled"),
