@@ -46,7 +46,7 @@ class HoldSettings(Model):
     pressure: Positive = Field(1.0, description="GPa, largest component of the stress that the reference may leave")
     searches: Count = Field(2, description="in a row that may bring no minimum among the lowest that the database does not know")
     max_labels: Count = Field(100, description="labels of all rounds together")
-    max_rounds: Count = Field(15, description="searches at most")
+    max_rounds: Count = Field(25, description="searches at most")
     per_round: Count = Field(10, description="labels of one round at most, lowest first")
     cells: dict[Name, Count] | None = Field(None, description="random cells of each search; default: those of search")
     tight: bool = Field(
