@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -57,7 +57,7 @@ class Found:
 
     datasets: dict[str, Dataset] = field(default_factory=dict)
     potentials: dict[str, Potential] = field(default_factory=dict)
-    scorecards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scorecards: dict[str, Dict] = field(default_factory=dict)
     minima: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -86,8 +86,8 @@ def about(nodes: Sequence[Node], terms: Terms, made: str) -> dict[str, Any]:
         "settings": {node.uuid: settings for node in nodes if (settings := _settings(node))},
         "potentials": [_card(node) for node in best],
         "minima": found.minima[:MOST_MINIMA],
-        "scorecards": found.scorecards,
-        "lights": _lights(found.scorecards),
+        "scorecards": {name: node.get_dict() for name, node in found.scorecards.items()},
+        "lights": _lights(found.scorecards.values()),
     }
 
 
@@ -128,7 +128,7 @@ def _found(nodes: Sequence[Node]) -> Found:
             elif isinstance(other, Potential):
                 found.potentials.setdefault(name, other)
             elif isinstance(other, Dict) and name.startswith(("validations__", "scorecard")):
-                found.scorecards[name.removeprefix("validations__")] = other.get_dict()
+                found.scorecards[name.removeprefix("validations__")] = other
             elif isinstance(other, Dict) and name == "minima":
                 found.minima.extend(other.get_dict().get("minima", []))
     return found
@@ -170,10 +170,14 @@ def _card(node: Potential) -> dict[str, Any]:
         raise PotentialError(f"cannot be shared: {exception}") from exception
 
 
-def _lights(scorecards: Mapping[str, Mapping[str, Any]]) -> dict[str, str | None]:
-    """Return the worst light of each property, of the last potential of the last scorecard that has it."""
-    lights: dict[str, str | None] = {}
-    for content in scorecards.values():
-        for judged in content.get("potentials", {}).values():
-            lights |= {name: light if light in LIGHTS else None for name, light in judged["lights"].items()}
+def _lights(scorecards: Iterable[Dict]) -> dict[str, dict[str, str | None]]:
+    """Return the worst light of each property by the uuids of potentials, of the last scorecard that has it."""
+    lights: dict[str, dict[str, str | None]] = {}
+    for node in scorecards:
+        validation = node.creator.caller if node.creator is not None else None
+        named = validation.inputs.potentials if validation is not None and "potentials" in validation.inputs else {}
+        for name, judged in node.get_dict().get("potentials", {}).items():
+            if name in named:
+                known = {key: light if light in LIGHTS else None for key, light in judged["lights"].items()}
+                lights[named[name].uuid] = {**lights.get(named[name].uuid, {}), **known}
     return lights

@@ -48,7 +48,7 @@ class Wanted:
     :param elements: those that it knows, at least.
     :param properties: that were validated, and are not bad.
     :param most: largest RMSE by quantity.
-    :param words: in its name, its level of theory or its licence.
+    :param words: in the names of the file and of the archive, the family, the level of theory or the licence.
     """
 
     elements: Sequence[str] = ()
@@ -58,7 +58,7 @@ class Wanted:
 
     def fits(self, entry: Entry) -> bool:
         """Tell whether a potential is one of them; what is not known of it does not fit."""
-        text = " ".join([entry.name, entry.family, *entry.levels, entry.licence or ""]).casefold()
+        text = " ".join([entry.file, entry.name, entry.family, *entry.levels, entry.licence or ""]).casefold()
         return (
             set(self.elements) <= set(entry.elements)
             and all(entry.lights.get(name) in LIGHTS[:2] for name in self.properties)
@@ -93,7 +93,7 @@ def _entries(file: str, card: Mapping[str, Any]) -> list[Entry]:
 
 def _entry(file: str, card: Mapping[str, Any], potential: Mapping[str, Any]) -> Entry:
     head, test, training = potential["potential"], potential["test_errors"], potential["training_errors"]
-    data = potential["training_data"] or {}
+    data, lights = potential["training_data"] or {}, card["lights"].get(head["uuid"], {})
     return Entry(
         file=file,
         name=str(card["name"]),
@@ -103,7 +103,7 @@ def _entry(file: str, card: Mapping[str, Any], potential: Mapping[str, Any]) -> 
         frames=None if data.get("frames") is None else int(data["frames"]),
         errors=_errors(test or training),
         tested=test is not None,
-        lights={str(name): light if light in LIGHTS else None for name, light in card["lights"].items()},
+        lights={str(name): light if light in LIGHTS else None for name, light in lights.items()},
         licence=None if card["licence"] is None else str(card["licence"]),
         uuid=str(head["uuid"]),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from aiida.common.exceptions import AiidaException
+from aiida.common.warnings import AiidaDeprecationWarning
 from aiida.orm import ImportGroup, Node, QueryBuilder, load_group, load_node
 from aiida.tools.archive import import_archive
 from aiida.tools.archive.exceptions import ArchiveImportError
@@ -54,7 +56,9 @@ def checked(path: Path) -> tuple[Checked, tuple[int, ...]]:
     :raises ArchiveError: with the reason why it is not to be opened.
     """
     which = identity(path) if path.is_file() else ()
-    return verify(path), which
+    with warnings.catch_warnings():  # of AiiDA to itself, where no profile is loaded
+        warnings.simplefilter("ignore", AiidaDeprecationWarning)
+        return verify(path), which
 
 
 def open_archive(found: Checked, which: tuple[int, ...]) -> Opened:
@@ -96,7 +100,7 @@ def _named_group(pk: int | None, found: Checked) -> str:
     if pk is None:
         return ""
     group: Any = load_group(pk)
-    wanted = f"archive {found.path.name} {group.label}"
+    wanted = f"archive {shown(found.path.name, 150)} {group.label}"
     if QueryBuilder().append(ImportGroup, filters={"label": wanted}).count() == 0:
         group.label = wanted
     return str(group.label)

@@ -29,7 +29,7 @@ KEYS = frozenset(
 _PATH = re.compile(
     r"(?:(?<![\w/.~)\]}])|(?<=-[BILW]))/(?!(?:bin|dev|etc|lib|lib64|proc|sbin|sys|usr)/)(?=[\w.+~@-]*[A-Za-z])[\w.+~@-]+/[\w.+~@=:/-]*"
 )
-_ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_ADDRESS = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 
 #: What ends the head of a POTCAR, before its numbers; no output of VASP has it.
 _POTCAR = b"END of PSCTR-controll parameters"

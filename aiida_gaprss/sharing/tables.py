@@ -175,8 +175,8 @@ class Tables:
             raise self.fault(f"has {where} with {found[0]}, which no archive of aiida-gaprss share has")
         if extra := sorted(set(extras) - EXTRAS - ({"cleaned"} if kind.startswith(REMOTE) else set())):
             raise self.fault(f"has {where} with the extra {shown(extra[0])}; expected {', '.join(sorted(EXTRAS))} only")
-        if kind.startswith(REMOTE) and attributes.get("remote_path") != PATH:
-            raise self.fault(f"has {where}, a folder elsewhere: {shown(attributes.get('remote_path'))}, expected {PATH}")
+        if kind.startswith(REMOTE) and (paths := [text for text in _strings(attributes) if "/" in text and text != PATH]):
+            raise self.fault(f"has {where}, a folder elsewhere: {shown(paths[0])}, expected {PATH}")
         if kind.startswith(CODE) and "/" in str(attributes.get("filepath_executable", "")):
             raise self.fault(
                 f"has {where}, a code at {shown(attributes['filepath_executable'])}, expected the name of its program"

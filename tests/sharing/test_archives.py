@@ -123,7 +123,7 @@ def test_a_campaign_with_all_parts(looped_campaign, call, tmp_path):
     assert re.search(r"\| database__\w+ \| 15 \| 15 \|", card)
     assert re.search(r"\| \w+ \| [\w ]+ \| \w+ \| elastic \| \w+ \| [−\d.]+ .* \| (good|look|bad|–) \|", card), card
     content = card_of(path)
-    assert set(content["lights"]) == {"elastic"}
+    assert list(content["lights"][looped_campaign.outputs.potential.uuid]) == ["elastic"]
     assert {d["name"].split("__")[0] for d in content["data"]} == {"database", "labels"}
     (entry,) = json.loads(call("library", tmp_path, "--json"))["potentials"]
     assert entry["uuid"] == looped_campaign.outputs.potential.uuid
