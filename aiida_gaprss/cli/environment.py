@@ -65,16 +65,20 @@ class Finding:
             console.print(styled("  ", ("missing", "yellow"), lack), soft_wrap=True)
 
 
+def expect_new_folder() -> None:
+    """Let AiiDA not warn that it makes its folder, which is what was asked for; to be called before AiiDA is imported."""
+    import warnings
+
+    warnings.filterwarnings("ignore", message="Creating AiiDA configuration folder")
+
+
 def load_or_make_profile(make: bool = True, name: str | None = None) -> str:
     """Load a profile; make one with SQLite and ZeroMQ, which need no service, if there is none.
 
     :param name: default: that of the default profile.
     :raises click.ClickException: if there is none and none should be made.
     """
-    # Without this, AiiDA warns that it makes its folder, which is what was asked for.
-    import warnings
-
-    warnings.filterwarnings("ignore", message="Creating AiiDA configuration folder")
+    expect_new_folder()
     from aiida import load_profile
     from aiida.manage.configuration import get_config
 

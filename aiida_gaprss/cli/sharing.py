@@ -66,7 +66,9 @@ def open_(archive: Path, profile: str | None, check: bool, only_card: bool) -> N
     Nothing in it is believed: it is refused as a whole if any part of it is damaged, missing, or what no archive of
     aiida-gaprss share has.
     """
-    from aiida_gaprss.cli.environment import load_or_make_profile
+    from aiida_gaprss.cli.environment import expect_new_folder, load_or_make_profile
+
+    expect_new_folder()
     from aiida_gaprss.sharing.archive import card_of
     from aiida_gaprss.sharing.opening import checked, open_archive
 

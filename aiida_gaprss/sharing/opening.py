@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from aiida.common.exceptions import AiidaException
-from aiida.common.warnings import AiidaDeprecationWarning
+from aiida.manage.configuration import get_config
 from aiida.orm import ImportGroup, Node, QueryBuilder, load_group, load_node
 from aiida.tools.archive import import_archive
 from aiida.tools.archive.exceptions import ArchiveImportError
@@ -56,9 +56,10 @@ def checked(path: Path) -> tuple[Checked, tuple[int, ...]]:
     :raises ArchiveError: with the reason why it is not to be opened.
     """
     which = identity(path) if path.is_file() else ()
-    with warnings.catch_warnings():  # of AiiDA to itself, where no profile is loaded
-        warnings.simplefilter("ignore", AiidaDeprecationWarning)
-        return verify(path), which
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        get_config(create=True)  # else AiiDA's first query does, and warns of what AiiDA itself does
+    return verify(path), which
 
 
 def open_archive(found: Checked, which: tuple[int, ...]) -> Opened:
