@@ -94,11 +94,15 @@ class Private:
         if content.startswith(_ZIP):
             return self._clean_zip(content)
         if b"\0" in content:
-            if any(word.encode() in content for word in self.words):
+            if self._in_binary(content):
                 raise Unreadable("is binary, and names a person or a place")
             return content
         text = content.decode("utf-8", errors="surrogateescape")
         return self.replaced(text).encode("utf-8", errors="surrogateescape") if "/" in text or self.found(text) else content
+
+    def _in_binary(self, content: bytes) -> list[str]:
+        """Return the words in what is no text, but for paths of one part, which may be there by chance."""
+        return [word for word in self.words if word.encode() in content and not re.fullmatch("/[^/]*", word)]
 
     def _changed(self, packed: bytes, content: bytes, pack: Any) -> bytes:
         clean = self.clean_file(content)
@@ -124,13 +128,14 @@ class Private:
         if content.startswith(_ZIP):
             return [found for member in unzipped(content).values() for found in self.found_in_file(member)]
         if b"\0" in content:
-            return [word for word in self.words if word.encode() in content]
+            return self._in_binary(content)
         return self.found(content.decode("utf-8", errors="surrogateescape"))
 
 
 def _whole(word: str) -> re.Pattern[str]:
     """Return what finds a word that is no part of another one; a path also where it goes on."""
-    return re.compile(rf"{re.escape(word)}[\w.+~@=:/-]*" if word.startswith("/") else rf"(?<!\w){re.escape(word)}(?!\w)")
+    after = r"(?:/[\w.+~@=:/-]*)?" if word.startswith("/") else ""
+    return re.compile(rf"(?<![\w.]){re.escape(word)}{after}(?!\w)")
 
 
 def unpacked(content: bytes) -> bytes:

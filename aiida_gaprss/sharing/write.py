@@ -89,6 +89,8 @@ def share(nodes: Sequence[Node], path: Path, terms: Terms, as_it_is: Collection[
     :raises ArchiveError: if what was written is not what it should be, which would be a fault of this package.
     """
     files = beside_of(path)
+    if not path.absolute().parent.is_dir():
+        raise ShareError(f"{shown(path.absolute().parent)}: no such folder")
     there = [file for file in (path, *files.values()) if os.path.lexists(file)]
     if there and not force:
         raise ShareError(f"{shown(there[0])} is there already: name another file, or write over it (--force)")

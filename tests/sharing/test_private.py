@@ -193,6 +193,11 @@ def test_a_potential_that_names_a_path(tmp_path, aiida_profile):
     assert verify(tmp_path / "gap.aiida").card["elements"] == node.elements
 
 
+def test_no_folder_to_write_to(dataset, tmp_path):
+    with pytest.raises(ShareError, match="absent: no such folder"):
+        share([dataset.store()], tmp_path / "absent" / "data.aiida", Terms("data"))
+
+
 def test_what_is_running_is_not_shared(tmp_path, aiida_profile):
     node = CalcJobNode(process_type="aiida.calculations:gaprss.label").store()
     with pytest.raises(ShareError, match=f"process <{node.pk}> has not ended"):
@@ -229,6 +234,16 @@ def test_private_words(text):
 )
 def test_words_that_are_not_private(text):
     assert PRIVATE.replaced(text) == text
+
+
+def test_a_folder_of_one_part():
+    """As the home of root, or the folder where the command runs."""
+    private = Private.of(["/root", "/work"])
+    for text in ("/root", "in /root.", "/root/x", "cd /work", '"/work"', "HOME=/root"):
+        assert private.found(text), text
+        assert not re.search("root|work", private.replaced(text)), text
+    for text in ("square/rooted", "/roots", "network/workflow", "a/work", "./root"):
+        assert private.replaced(text) == text
 
 
 def test_long_words_take_no_time():
