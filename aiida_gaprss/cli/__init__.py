@@ -23,6 +23,7 @@ from aiida_gaprss.cli.resume import resume
 from aiida_gaprss.cli.scans import committee, learning_curve, tune
 from aiida_gaprss.cli.search import search
 from aiida_gaprss.cli.setup import setup
+from aiida_gaprss.cli.sharing import library, open_, share
 from aiida_gaprss.cli.storage import storage
 from aiida_gaprss.cli.validate import validate
 from aiida_gaprss.outside import harmless
@@ -70,6 +71,9 @@ COMMANDS = (
     validate,
     dataset,
     potential,
+    share,
+    open_,
+    library,
 )
 for command in COMMANDS:
     cli.add_command(command)

@@ -65,28 +65,42 @@ class Finding:
             console.print(styled("  ", ("missing", "yellow"), lack), soft_wrap=True)
 
 
-def load_or_make_profile(make: bool = True) -> str:
-    """Load the default profile; make one with SQLite and ZeroMQ, which need no service, if there is none.
-
-    :raises click.ClickException: if there is none and none should be made.
-    """
-    # Without this, AiiDA warns that it makes its folder, which is what was asked for.
+def expect_new_folder() -> None:
+    """Let AiiDA not warn that it makes its folder, which is what was asked for; to be called before AiiDA is imported."""
     import warnings
 
     warnings.filterwarnings("ignore", message="Creating AiiDA configuration folder")
+
+
+def load_or_make_profile(make: bool = True, name: str | None = None) -> str:
+    """Load a profile; make one with SQLite and ZeroMQ, which need no service, if there is none.
+
+    :param name: default: that of the default profile.
+    :raises click.ClickException: if there is none and none should be made.
+    """
+    expect_new_folder()
     from aiida import load_profile
-    from aiida.manage.configuration import create_profile, get_config
+    from aiida.manage.configuration import get_config
 
     config = get_config(create=True)
-    if config.default_profile_name:
-        return str(load_profile().name)
+    name = name or config.default_profile_name
+    if name in config.profile_names:
+        return str(load_profile(name).name)
     if not make:
         raise click.ClickException(f"no AiiDA profile in {config.dirpath}: run `aiida-gaprss setup` (or `verdi presto`) first")
+    made = _make_profile(config, name or "gaprss")
+    load_profile(made, allow_switch=True)
+    return made
+
+
+def _make_profile(config: Any, name: str) -> str:
+    """Make a profile, the default one if there is none yet, and return its name."""
+    from aiida.manage.configuration import create_profile
     from aiida.plugins import BrokerFactory
 
     profile = create_profile(
         config,
-        name="gaprss",
+        name=name,
         email="aiida@localhost",
         storage_backend="core.sqlite_dos",
         storage_config={},
@@ -96,9 +110,9 @@ def load_or_make_profile(make: bool = True) -> str:
     config.set_option("runner.poll.interval", 1, scope=profile.name)
     config.set_option("daemon.timeout", 30, scope=profile.name)  # two seconds are too few while the cores are busy
     config.set_option("warnings.development_version", False)
-    config.set_default_profile(profile.name, overwrite=True)
+    if config.default_profile_name is None:
+        config.set_default_profile(profile.name, overwrite=True)
     config.store()
-    load_profile(profile.name, allow_switch=True)
     return str(profile.name)
 
 

@@ -113,7 +113,7 @@ def _children(campaign: WorkChainNode) -> dict[str, list[int]]:
     query = QueryBuilder().append(ProcessNode, filters={"id": campaign.pk}, tag="campaign")
     query.append(ProcessNode, with_incoming="campaign", edge_project="label", project="id", tag="child")
     out: dict[str, list[int]] = defaultdict(list)
-    for pk, label in query.order_by({"child": "id"}).all():
+    for pk, label in query.order_by({"child": "ctime"}).all():
         out[_stage_in(campaign, label)].append(pk)
     return out
 

@@ -33,7 +33,7 @@ def datasets_with(frame_id: str, campaign: WorkChainNode | None = None) -> list[
         query.append(Dataset, with_incoming="process", tag="dataset")
     else:
         query.append(Dataset, tag="dataset")
-    query.order_by({"dataset": "id"})
+    query.order_by({"dataset": "ctime"})
     needle = key_val_dict_to_str({"frame_id": frame_id})  # as it stands in the file
     found: dict[int, Dataset] = {}
     for node in query.all(flat=True):

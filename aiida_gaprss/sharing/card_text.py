@@ -31,7 +31,7 @@ def plain(value: Any) -> str:
     return _ACTS.sub(r"\\\g<0>", shown(" ".join(str(value).split()), _LONGEST))
 
 
-def _fenced(text: str) -> list[str]:
+def fenced(text: str) -> list[str]:
     """Return a text as it is, between marks that it does not contain."""
     mark = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return ["", mark, *(shown(line, _LONGEST) for line in text.split("\n")), mark]
@@ -152,7 +152,7 @@ def _making_lines(content: dict[str, Any]) -> list[str]:
     if content["seed"] is not None:
         lines.append(f"- seed: {plain(content['seed'])}")
     if content["gap_fit_command"]:
-        lines += ["- input of gap_fit:", *_fenced(content["gap_fit_command"])]
+        lines += ["- input of gap_fit:", *fenced(content["gap_fit_command"])]
     return lines
 
 

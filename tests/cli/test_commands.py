@@ -34,7 +34,7 @@ def call(monkeypatch):
 
 
 COMMANDS = ("setup", "demo", "run", "fit", "status", "report", "trace", "dataset", "potential")
-COMMANDS += ("learning-curve", "tune", "committee", "compare", "resume")
+COMMANDS += ("learning-curve", "tune", "committee", "compare", "resume", "share", "open", "library")
 
 
 def test_help_as_a_program():
