@@ -132,7 +132,8 @@ def _graph(nodes: Sequence[Node]) -> _Graph:
     pks = sorted(traversed["nodes"])
     query = QueryBuilder().append(ProcessNode, filters={"id": {"in": pks}, "attributes.sealed": {"!in": [True]}}, project="id")
     if running := query.all(flat=True):
-        raise ShareError(f"process {', '.join(f'<{pk}>' for pk in running[:5])} has not ended: share it when it has")
+        named, remedy = ", ".join(f"<{pk}>" for pk in running[:5]), f"aiida-gaprss resume {running[0]} goes on with it"
+        raise ShareError(f"process {named} has not ended: {remedy}, and Ctrl-C twice there ends it for good; then share")
     return _Graph(pks, sorted(traversed.get("links") or []))
 
 

@@ -200,7 +200,7 @@ def test_no_folder_to_write_to(dataset, tmp_path):
 
 def test_what_is_running_is_not_shared(tmp_path, aiida_profile):
     node = CalcJobNode(process_type="aiida.calculations:gaprss.label").store()
-    with pytest.raises(ShareError, match=f"process <{node.pk}> has not ended"):
+    with pytest.raises(ShareError, match=f"process <{node.pk}> has not ended: aiida-gaprss resume {node.pk} goes on"):
         share([node], tmp_path / "job.aiida", Terms("job"))
 
 
