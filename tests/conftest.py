@@ -534,6 +534,7 @@ seed: 11
 reuse_labels: false
 settings:
   formula: {{Si: 1}}
+  hold: null
   seeds:
     random:
       n_atoms: [2, 3]
@@ -553,7 +554,6 @@ settings:
   fit: {json.dumps(FIT)}
   final_fit: null
   validate: null
-  hold: null
   search:
     cells: {{random: 4}}
     relax: {{max_steps: 40, fmax: 0.1}}

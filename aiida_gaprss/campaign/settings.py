@@ -481,6 +481,8 @@ def complete(protocol: str, changes: dict[str, Any]) -> dict[str, Any]:
     whole = merged(_of_family(base, changes), changes, REPLACED)
     if isinstance(whole.get("seeds"), dict):
         whole["seeds"] = _seeds(base.get("seeds", {}), changes.get("seeds") or {}, _used(whole), whole["seeds"])
+    if whole.get("search") is None and "hold" not in changes:
+        whole.pop("hold", None)  # that of the protocol has nothing to repeat
     formula = whole.get("formula")
     elements = [str(s) for s in formula if atomic_numbers.get(str(s), 0)] if isinstance(formula, dict) else []
     for place in FITS:

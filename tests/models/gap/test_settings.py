@@ -80,7 +80,7 @@ def test_sparse_points_by_config_type():
 
 def test_protocols():
     """All of them are settings; what the papers say of them is what they say."""
-    assert len(Gap.PROTOCOLS.names()) == 15
+    assert len(Gap.PROTOCOLS.names()) == 16
     for name in Gap.PROTOCOLS.names():
         settings = GapSettings(**expand({"protocol": name}, ["Si"]))
         assert settings.command("train.extxyz", "gap.xml", 1, {"Si": -1.0})
