@@ -78,3 +78,18 @@ keep_aiida_in() {
         echo "AiiDA lives in $AIIDA_PATH; to look around later: export AIIDA_PATH=$AIIDA_PATH"
     fi
 }
+
+# search_with_pw FOLDER SEED PSEUDOPOTENTIAL...: run the campaign.yaml of an example with pw.x and published pseudopotentials.
+search_with_pw() {
+    local here=$1 seed=$2 name
+    shift 2
+    use_environment qe
+    find_pw
+    work_in "$here" "$here"/*.yaml "$here/targets.extxyz"
+    for name in "$@"; do
+        find_pseudopotential "$name" "$work/pseudo"
+    done
+    keep_aiida_in "$work/aiida"
+    aiida-gaprss setup
+    aiida-gaprss run "$work/campaign.yaml" --seed "$seed" --report "$work/report-seed$seed"
+}

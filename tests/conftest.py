@@ -14,6 +14,7 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 from ase import Atoms
@@ -576,6 +577,12 @@ def dft_campaign_text(campaign_text):
         return campaign_text[:start] + reference + rest
 
     return dft_campaign_text
+
+
+@pytest.fixture
+def call():
+    """Call the command within the loaded profile (:func:`helpers.call`)."""
+    return helpers.call
 
 
 @pytest.fixture(scope="session")

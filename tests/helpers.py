@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from click.testing import CliRunner
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.calculations.frames import extxyz
+from aiida_gaprss.cli import cli
 from aiida_gaprss.runners import FOLDER, scripts_of
 
 #: A fit of a second or two.
@@ -35,6 +37,17 @@ REFERENCES = {
         r"```yaml\n(reference:.*?)```", (Path(__file__).parents[1] / "docs" / "references.md").read_text("utf-8"), re.DOTALL
     )
 }
+
+
+def call(*words: object, ok: bool = True) -> str:
+    """Call the command within the loaded profile; return its output.
+
+    :param ok: whether it is to succeed.
+    """
+    result = CliRunner().invoke(cli, [str(word) for word in words], env={"COLUMNS": "200"})
+    message = result.output + ("" if result.exception is None else f"{result.exception}")
+    assert (result.exit_code == 0) == ok, message
+    return message
 
 
 def shell_in(folder, **variables):

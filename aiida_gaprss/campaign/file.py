@@ -256,9 +256,10 @@ def _whole(data: dict[str, Any], folder: Path, faults: list[Fault]) -> tuple[dic
     if isinstance(whole.get("seeds"), dict):
         whole["seeds"], unread = with_texts(whole["seeds"], folder)
         found += [Fault(("settings", "seeds", name, "file"), message) for name, message in unread.items()]
-    if isinstance(strategies := _mapping(whole.get("refine")).get("strategies"), dict):
+    of_refinement = ("refine", "strategies")
+    if isinstance(strategies := part_at(whole, of_refinement), dict):
         texts, unread = with_texts(strategies, folder)
-        whole["refine"] = {**whole["refine"], "strategies": texts}
+        whole = with_part(whole, of_refinement, texts)
         found += [Fault(("settings", "refine", "strategies", name, "file"), message) for name, message in unread.items()]
     faults += news(faults, found)
     return whole, unknown or not isinstance(data.get("settings", {}), dict)

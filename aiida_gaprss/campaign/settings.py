@@ -339,7 +339,7 @@ def consistency(data: dict[str, Any]) -> list[Fault]:
     generations = data.get("generations")
     if isinstance(generations, list):
         counts += [(("generations", i, "cells"), mapping(g).get("cells")) for i, g in enumerate(generations)]
-    counts += [((part, "cells"), mapping(data.get(part)).get("cells")) for part in ("search", "hold")]
+    counts += [(place, part_at(data, place)) for place in (("search", "cells"), ("hold", "cells"))]
     for where, cells in counts:
         for name in mapping(cells):
             if name not in seeds:
@@ -361,7 +361,7 @@ def consistency(data: dict[str, Any]) -> list[Fault]:
     for part, why in (("refine", "whose lowest minima it refines"), ("hold", "which it repeats")):
         if data.get(part) and not data.get("search"):
             faults.append(Fault((part,), f"needs settings.search, {why}"))
-    if (mapping(data.get("refine")).get("max_rounds") or 1) != 1 and not (data.get("validate") or data.get("validation")):
+    if (part_at(data, ("refine", "max_rounds")) or 1) != 1 and not (data.get("validate") or data.get("validation")):
         faults.append(Fault(("refine", "max_rounds"), "needs settings.validate, by whose lights it is repeated"))
     if most and not generations:
         faults.append(Fault(("max_generations",), "there is no generation to be repeated"))
@@ -408,7 +408,7 @@ def _unsure_without_variances(data: dict[str, Any]) -> list[Fault]:
     faults: list[Fault] = []
     for place, part, fit in parts:
         with suppress(AttributeError, KindError):  # told elsewhere
-            asked, family = (part or {}).get("relax", {}).get(STOP_WHERE_UNSURE), family_of(family_named(fit))
+            asked, family = part_at(part, ("relax", STOP_WHERE_UNSURE)), family_of(family_named(fit))
             if asked and not family.VARIANCES:
                 message = f"a potential of the family {family.NAME} has no variances to stop by"
                 faults.append(Fault((*place, "relax", STOP_WHERE_UNSURE), message))
@@ -455,8 +455,7 @@ def _used(data: dict[str, Any]) -> set[str]:
     """Return the names of the seeds that settings, which may have faults, make cells of."""
     parts = data.get("generations")
     cells = [part.get("cells") for part in (parts if isinstance(parts, list) else []) if isinstance(part, dict)]
-    cells += [data.get("initial")]
-    cells += [part.get("cells") for part in (data.get("search"), data.get("hold")) if isinstance(part, dict)]
+    cells += [data.get("initial"), *(part_at(data, (part, "cells")) for part in ("search", "hold"))]
     return {name for counts in cells if isinstance(counts, dict) for name in counts}
 
 

@@ -17,6 +17,7 @@ from aiida_gaprss.frames import is_labelled as is_labelled_frame
 from aiida_gaprss.frames import structure_key
 from aiida_gaprss.levels import difference
 from aiida_gaprss.runners.status import CONVERGED, GIVEN_UP
+from aiida_gaprss.settings.computer import options_in
 
 
 def file_of(node: WorkChainNode) -> str:
@@ -151,8 +152,7 @@ def comparison_inputs(
     labels = {f"{key}_{tag}": data for key, name in keys.items() for tag, data in labels_of(nodes[name]).items()}
     potentials = {f"{key}_{tag}": one for key, name in keys.items() for tag, one in potentials_of(nodes[name]).items()}
     given: Any = next(iter(with_potential.values())).get_builder_restart()._inputs(prune=True)
-    options = given["relax"].get("metadata", {}).get("options", {})  # AiiDA keeps none but those that were given
-    options = {key: value for key, value in options.items() if not key.endswith("_name")}
+    options = options_in(given["relax"].get("metadata", {}))  # AiiDA keeps none but those that were given
     return {
         "settings": Dict(settings.model_dump()),
         "campaigns": Dict({"campaigns": [facts_of(key, nodes[name], files[name]) for key, name in keys.items()]}),

@@ -37,10 +37,9 @@ def build(file: Path | None, only_check: bool, submit: bool, only_list: bool) ->
     if only_check:
         return
     if submit:
-        from aiida_gaprss.cli.daemon import hand_over
+        from aiida_gaprss.cli.daemon import submit_and_tell
 
-        node = hand_over(BuildWorkChain, inputs, "database")
-        click.echo(f"submitted <{node.pk}>; follow it with: aiida-gaprss status {node.pk}")
+        submit_and_tell(BuildWorkChain, inputs, "database", "aiida-gaprss status")
         return
     from aiida_gaprss.cli.progress import run_with_progress
 

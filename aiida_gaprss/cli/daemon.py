@@ -60,6 +60,16 @@ def hand_over(process: type[WorkChain], inputs: dict[str, Any], what: str) -> An
         ) from exception
 
 
+def submit_and_tell(process: type[WorkChain], inputs: dict[str, Any], what: str, follow: str = "verdi process status") -> None:
+    """Submit a work chain to the daemon, and say how to follow it.
+
+    :param follow: command that shows how far it is.
+    :raises click.ClickException: if there is no daemon.
+    """
+    node = hand_over(process, inputs, what)
+    click.echo(f"submitted <{node.pk}>; follow it with: {follow} {node.pk}")
+
+
 def paused_processes() -> str | None:
     """Return how many processes of the profile AiiDA has paused, why, and what to do about it; None if there is none.
 

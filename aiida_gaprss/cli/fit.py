@@ -183,10 +183,9 @@ def run_or_submit(
     :param also_failed: one that failed is returned, too.
     """
     if options["submit"]:
-        from aiida_gaprss.cli.daemon import hand_over
+        from aiida_gaprss.cli.daemon import submit_and_tell
 
-        node = hand_over(process, inputs, what)
-        click.echo(f"submitted <{node.pk}>; follow it with: verdi process status {node.pk}")
+        submit_and_tell(process, inputs, what)
         return None
     from aiida_gaprss.cli.progress import run_with_progress
     from aiida_gaprss.report.folder import RESULTS, refuse_used

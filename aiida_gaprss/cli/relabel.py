@@ -46,10 +46,9 @@ def relabel(datasets: tuple[str, ...], only_check: bool, submit: bool, **options
     from aiida_gaprss.workflows.relabel import RelabelWorkChain
 
     if submit:
-        from aiida_gaprss.cli.daemon import hand_over
+        from aiida_gaprss.cli.daemon import submit_and_tell
 
-        node = hand_over(RelabelWorkChain, inputs, "relabelling")
-        click.echo(f"submitted <{node.pk}>; follow it with: verdi process status {node.pk}")
+        submit_and_tell(RelabelWorkChain, inputs, "relabelling")
         return
     from aiida_gaprss.cli.progress import run_with_progress
 

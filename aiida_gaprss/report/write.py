@@ -243,7 +243,7 @@ def _sections(record: CampaignRecord) -> list[Section]:
             "hold",
             "Do the lowest minima hold?",
             "Each point is one of the lowest minima of a search: predicted minus reference energy, absolute. It holds if the "
-            "reference agrees there in energy, and leaves neither forces nor another pressure. Look for crosses that go away "
+            "two agree in energy, forces and stress, there or in a labelled frame beside it. Look for crosses that go away "
             "from one search to the next, and for a last search without any.",
             "",
             {"hold": lambda: minima_by_round(record)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -172,6 +173,11 @@ def job_options(computer: Any, given: dict[str, Any]) -> dict[str, Any]:
     if computer is None:
         return dict(given)
     return {**computer.get_property(JOB_OPTIONS, {}), **given}
+
+
+def options_in(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a job for one of another kind: without the names of parsers and files, which are of that kind."""
+    return {key: value for key, value in metadata.get("options", {}).items() if not key.endswith("_name")}
 
 
 def is_here(code: Any) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from aiida_gaprss.outside import OutsideError, lack_of_file, shown, size
 
@@ -29,8 +31,25 @@ USER = {"email": "shared@aiida-gaprss.invalid", "first_name": "", "last_name": "
 HOST = "not-shared"
 
 
+#: What a card that is none raises when it is read.
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+
+
 class ArchiveError(OutsideError):
     """An archive that is damaged, not whole, or holds what it must not."""
+
+
+def pieces_of(handle: IO[bytes]) -> Iterator[bytes]:
+    """Yield what is left of a file, a megabyte at a time."""
+    yield from iter(lambda: handle.read(2**20), b"")
+
+
+def sha256(pieces: Iterable[bytes]) -> str:
+    """Return the SHA-256 of a content that comes in pieces."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def opened_zip(path: Path) -> zipfile.ZipFile:

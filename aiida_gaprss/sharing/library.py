@@ -10,13 +10,10 @@ from typing import Any
 from aiida_gaprss.analysis.errors import QUANTITIES
 from aiida_gaprss.outside import OutsideError, shown
 from aiida_gaprss.properties.scorecard import LIGHTS
-from aiida_gaprss.sharing.archive import card_of
+from aiida_gaprss.sharing.archive import DAMAGED, card_of
 
 #: Archives that are looked at in one folder.
 MOST = 10_000
-
-#: What a card that is none raises when it is read.
-_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def entries(folder: Path, refused: dict[str, str]) -> Iterator[Entry]:
             yield from _entries(name, card_of(path))
         except OutsideError as exception:
             refused[name] = exception.message
-        except _DAMAGED as exception:
+        except DAMAGED as exception:
             refused[name] = f"its card is damaged: {type(exception).__name__} {shown(exception)}"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from aiida.common.exceptions import AiidaException
+from aiida.common.utils import batch_iter
 from aiida.manage.configuration import get_config
 from aiida.orm import ImportGroup, Node, QueryBuilder, load_group, load_node
 from aiida.tools.archive import import_archive
@@ -107,15 +108,10 @@ def _named_group(pk: int | None, found: Checked) -> str:
     return str(group.label)
 
 
-def _batches(uuids: Sequence[str]) -> Iterator[list[str]]:
-    for start in range(0, len(uuids), _BATCH):
-        yield list(uuids[start : start + _BATCH])
-
-
 def _here(found: Checked) -> dict[str, tuple[str, str | None, dict[str, Any]]]:
     """Return type, type of process and attributes of the nodes of an archive that the profile has."""
     here: dict[str, Any] = {}
-    for batch in _batches(sorted(found.nodes)):
+    for _, batch in batch_iter(sorted(found.nodes), _BATCH):
         query = QueryBuilder().append(
             Node, filters={"uuid": {"in": batch}}, project=["uuid", "node_type", "process_type", "attributes"]
         )
@@ -154,7 +150,7 @@ def _same(kind: str, attributes: Mapping[str, Any], content: str, private: Priva
 def _links_here(processes: Sequence[str]) -> set[tuple[str, str, str, str]]:
     """Return the links of some processes of the profile, as :attr:`Checked.links`."""
     links: set[tuple[str, str, str, str]] = set()
-    for batch in _batches(processes):
+    for _, batch in batch_iter(processes, _BATCH):
         query = QueryBuilder().append(Node, filters={"uuid": {"in": batch}}, tag="process", project="uuid")
         query.append(Node, with_outgoing="process", project="uuid", edge_project=["type", "label"])
         links |= {(node, process, kind, label) for process, node, kind, label in query.all()}

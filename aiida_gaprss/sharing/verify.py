@@ -27,6 +27,7 @@ from aiida_gaprss.sharing.archive import (
     CARD,
     CARD_JSON,
     CRATE,
+    DAMAGED,
     DATABASE,
     METADATA,
     MOST_ALL,
@@ -40,6 +41,8 @@ from aiida_gaprss.sharing.archive import (
     json_part,
     opened_zip,
     part,
+    pieces_of,
+    sha256,
 )
 from aiida_gaprss.sharing.card_text import to_json
 from aiida_gaprss.sharing.private import Private, Unreadable
@@ -56,9 +59,6 @@ _PARTS = {
 }
 
 _KEY = re.compile(rf"{REPOSITORY}([0-9a-f]{{64}})")
-
-#: What a card that is none raises when it is read.
-_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _checked_card(archive: zipfile.ZipFile) -> dict[str, Any]:
         text(card)
         to_json(card)
         told = {entity["@id"]: entity.get("sha256") for entity in json_part(archive, CRATE)["@graph"]}
-    except _DAMAGED as exception:
+    except DAMAGED as exception:
         raise ArchiveError(where, f"its card is damaged: {type(exception).__name__} {shown(exception)}") from exception
     for name in (CARD, CARD_JSON):
         if told.get(name) != hashlib.sha256(part(archive, name, MOST_CARD)).hexdigest():
@@ -158,7 +158,7 @@ def _pieces(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
     """
     try:
         with archive.open(name) as handle:
-            yield from iter(lambda: handle.read(2**20), b"")
+            yield from pieces_of(handle)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as exception:
         raise ArchiveError(str(archive.filename), f"{name} is damaged: {shown(exception)}") from exception
 
@@ -187,10 +187,7 @@ def _check_files(archive: zipfile.ZipFile, files: Mapping[str, str]) -> None:
     if extra := sorted(there - set(files)):
         raise ArchiveError(where, f"{len(extra)} files are of no node: {REPOSITORY}{extra[0]}")
     for key in sorted(there):
-        digest = hashlib.sha256()
-        for piece in _pieces(archive, f"{REPOSITORY}{key}"):
-            digest.update(piece)
-        if digest.hexdigest() != key:
+        if sha256(_pieces(archive, f"{REPOSITORY}{key}")) != key:
             raise ArchiveError(where, f"{files[key]} was changed: its content does not have the SHA-256 {key[:12]}…")
 
 

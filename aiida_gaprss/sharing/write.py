@@ -27,7 +27,7 @@ from aiida_gaprss.models.base import PotentialError
 from aiida_gaprss.outside import shown
 from aiida_gaprss.sharing import about_text, crate
 from aiida_gaprss.sharing.about import Terms, about
-from aiida_gaprss.sharing.archive import CARD, CARD_JSON, CRATE, DATABASE, MOST_FILE
+from aiida_gaprss.sharing.archive import CARD, CARD_JSON, CRATE, DATABASE, MOST_FILE, pieces_of, sha256
 from aiida_gaprss.sharing.card_text import to_json
 from aiida_gaprss.sharing.private import Licensed, Private, Unreadable
 from aiida_gaprss.sharing.rows import (
@@ -282,25 +282,21 @@ def _clean(content: bytes, owner: _Owner, private: Private, as_it_is: Collection
 def _add_cards(path: Path, content: dict[str, Any]) -> None:
     """Add the card and the metadata to an archive; the card tells the size and the hash of the database."""
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        digest = hashlib.sha256()
         with archive.open(DATABASE) as handle:
-            for piece in iter(lambda: handle.read(2**20), b""):
-                digest.update(piece)
-        content["contents"]["database"] = {"sha256": digest.hexdigest(), "bytes": archive.getinfo(DATABASE).file_size}
+            digest = sha256(pieces_of(handle))
+        content["contents"]["database"] = {"sha256": digest, "bytes": archive.getinfo(DATABASE).file_size}
         cards = {CARD: about_text.text(content).encode(), CARD_JSON: to_json(content).encode()}
-        hashes = {DATABASE: digest.hexdigest(), **{name: hashlib.sha256(card).hexdigest() for name, card in cards.items()}}
+        hashes = {DATABASE: digest, **{name: hashlib.sha256(card).hexdigest() for name, card in cards.items()}}
         for name, card in {**cards, CRATE: crate.inside(content, hashes).encode()}.items():
             archive.writestr(name, card)
 
 
 def _put_beside(archive: Path, content: dict[str, Any], files: dict[str, Path]) -> None:
-    digest = hashlib.sha256()
     with archive.open("rb") as handle:
-        for piece in iter(lambda: handle.read(2**20), b""):
-            digest.update(piece)
+        digest = sha256(pieces_of(handle))
     with zipfile.ZipFile(archive) as inside:
         for part in (CARD, CARD_JSON):
             with inside.open(part) as source, files[part].open("wb") as target:
                 shutil.copyfileobj(source, target)
     names = {part: files[part].name for part in (CARD, CARD_JSON)}
-    files[CRATE].write_text(crate.beside(content, archive, names, digest.hexdigest()), encoding="utf-8")
+    files[CRATE].write_text(crate.beside(content, archive, names, digest), encoding="utf-8")

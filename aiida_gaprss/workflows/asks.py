@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aiida.common import AttributeDict
@@ -12,6 +12,7 @@ from ase import Atoms
 from aiida_gaprss.calculations.evaluate import EvaluateCalculation
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.selection.sanity import shortest_distances
+from aiida_gaprss.settings.computer import options_in
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 from aiida_gaprss.workflows.label import LabelWorkChain
 
@@ -39,9 +40,9 @@ def expose_reference(spec: Any) -> None:
     spec.expose_inputs(LabelWorkChain, namespace="label", exclude=("frames", "scratch"), namespace_options=told)
 
 
-def options_in(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a job for one of another kind: without the names of parsers and files, which are of that kind."""
-    return {key: value for key, value in metadata.get("options", {}).items() if not key.endswith("_name")}
+def validate_concurrent(value: int, _: Any) -> str | None:
+    """Check a number of jobs at one time."""
+    return None if value >= 1 else f"expected at least 1, got {value}"
 
 
 class AskingWorkChain(RestartingWorkChain):

@@ -27,7 +27,7 @@ from aiida_gaprss.calculations.side_by_side_functions import (
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.settings.model import model_validator_for
-from aiida_gaprss.workflows.asks import AskingWorkChain, expose_jobs, expose_reference, hard_core
+from aiida_gaprss.workflows.asks import AskingWorkChain, expose_jobs, expose_reference, hard_core, validate_concurrent
 
 #: Links per process cost quadratically: at most so many datasets, and parts with two each, in one calcfunction.
 FAN_IN, PARTS = 40, 20
@@ -55,10 +55,6 @@ def _given(inputs: Mapping[str, Any]) -> list[Dataset]:
     return [inputs["crystals"]] if "crystals" in inputs else []
 
 
-def _validate_concurrent(value: int, _: Any) -> str | None:
-    return None if value >= 1 else f"expected at least 1, got {value}"
-
-
 class CompareCampaignsWorkChain(AskingWorkChain):
     """Put all potentials of all campaigns to one test, and tell how many labels each campaign took to come how far.
 
@@ -78,7 +74,7 @@ class CompareCampaignsWorkChain(AskingWorkChain):
         expose_reference(spec)
         expose_jobs(spec)
         spec.input(
-            "max_concurrent", valid_type=int, non_db=True, default=4, validator=_validate_concurrent, help="Jobs at one time."
+            "max_concurrent", valid_type=int, non_db=True, default=4, validator=validate_concurrent, help="Jobs at one time."
         )
         spec.inputs.validator = _validate
         again = [while_(cls.jobs_are_left)(cls.restart_jobs)]

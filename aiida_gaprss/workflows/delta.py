@@ -23,7 +23,7 @@ from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.levels import Difference, difference, line_of
 from aiida_gaprss.models.families import family_named, family_of
 from aiida_gaprss.models.training import leaks
-from aiida_gaprss.workflows.asks import options_in
+from aiida_gaprss.settings.computer import options_in
 from aiida_gaprss.workflows.fit import FitWorkChain
 from aiida_gaprss.workflows.fit_checks import complete_of, validate_fit
 from aiida_gaprss.workflows.jobs.submit_once import SubmitOnceWorkChain

@@ -13,7 +13,8 @@ from aiida_gaprss.calculations.validate_functions import AS_GIVEN, reference_cry
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.reference import ASE
 from aiida_gaprss.runners.status import ENDS
-from aiida_gaprss.workflows.asks import AskingWorkChain, options_in
+from aiida_gaprss.settings.computer import options_in
+from aiida_gaprss.workflows.asks import AskingWorkChain
 from aiida_gaprss.workflows.jobs.failure import reason_of_failure
 from aiida_gaprss.workflows.label import LabelWorkChain
 from aiida_gaprss.workflows.relax_crystals import RelaxCrystalsWorkChain

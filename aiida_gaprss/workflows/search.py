@@ -30,7 +30,7 @@ from aiida_gaprss.settings.protocols import merged
 from aiida_gaprss.strategies.cells import make_cells
 from aiida_gaprss.strategies.evolution import operators_of
 from aiida_gaprss.structures.compositions import reduced, text
-from aiida_gaprss.workflows.asks import hard_core
+from aiida_gaprss.workflows.asks import hard_core, validate_concurrent
 from aiida_gaprss.workflows.inputs import Code, node_of, search_inputs
 from aiida_gaprss.workflows.jobs.restart import RestartingWorkChain
 
@@ -74,10 +74,6 @@ def validate_search(inputs: dict[str, Any], ports: Any) -> str | None:
             if reduced_formula(atoms) != made:
                 return f"targets: {name} is {reduced_formula(atoms)}, and the search makes {made} only"
     return None
-
-
-def _validate_concurrent(value: int, _: Any) -> str | None:
-    return None if value >= 1 else f"expected at least 1, got {value}"
 
 
 def expose_relaxations(spec: Any) -> None:
@@ -126,7 +122,7 @@ class SearchWorkChain(RestartingWorkChain):
             valid_type=int,
             non_db=True,
             default=1,
-            validator=_validate_concurrent,
+            validator=validate_concurrent,
             help="Jobs at one time; each takes all cores that it may use.",
         )
         spec.inputs.validator = validate_search

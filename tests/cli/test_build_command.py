@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 from aiida.orm import load_node
@@ -42,10 +43,7 @@ def file(python_code, sw_settings, tmp_path, monkeypatch):
 
 
 def call(*arguments, ok=True):
-    result = CliRunner().invoke(cli, ["build", *map(str, arguments)], env={"COLUMNS": "200"})
-    message = result.output + ("" if result.exception is None else f"{result.exception}")
-    assert (result.exit_code == 0) == ok, message
-    return message
+    return helpers.call("build", *arguments, ok=ok)
 
 
 def test_a_database(file):

@@ -11,27 +11,11 @@ import numpy as np
 import pytest
 from aiida.orm import load_group
 from ase.io import read
-from click.testing import CliRunner
 
-from aiida_gaprss.cli import cli
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.io.extxyz import Keys, export_frames
 from aiida_gaprss.models.gap.quip import needs
-
-
-@pytest.fixture
-def call(monkeypatch):
-    """Call the command within the loaded profile; return exit status and output."""
-
-    def call(*arguments, ok=True):
-        result = CliRunner().invoke(cli, [str(a) for a in arguments], env={"COLUMNS": "200"})
-        message = result.output + ("" if result.exception is None else f"{result.exception}")
-        assert (result.exit_code == 0) == ok, message
-        return message
-
-    return call
-
 
 COMMANDS = ("setup", "demo", "run", "fit", "status", "report", "trace", "dataset", "potential")
 COMMANDS += ("learning-curve", "tune", "committee", "compare", "resume", "share", "open", "library")

@@ -9,7 +9,7 @@ from aiida.orm import Dict, QueryBuilder, WorkChainNode, load_group, load_node
 from ase.build import bulk
 from ase.io import write
 from click.testing import CliRunner
-from helpers import FIT
+from helpers import FIT, call
 from PIL import Image
 
 from aiida_gaprss import frames as fr
@@ -24,13 +24,6 @@ from aiida_gaprss.cli.campaigns import seeds_of
 from aiida_gaprss.report.folder import FolderError
 from aiida_gaprss.workflows.compare_campaigns import CompareCampaignsWorkChain
 from aiida_gaprss.workflows.rss import RssWorkChain
-
-
-def call(*arguments, ok=True):
-    result = CliRunner().invoke(cli, [*map(str, arguments)], env={"COLUMNS": "200"})
-    message = result.output + ("" if result.exception is None else f"{result.exception}")
-    assert (result.exit_code == 0) == ok, message
-    return message
 
 
 @pytest.fixture

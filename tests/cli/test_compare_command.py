@@ -6,12 +6,10 @@ import pytest
 from aiida.orm import load_node
 from ase.build import bulk
 from ase.io import write
-from click.testing import CliRunner
-from helpers import FIT
+from helpers import FIT, call
 from PIL import Image
 from ruamel.yaml import YAML
 
-from aiida_gaprss.cli import cli
 from aiida_gaprss.cli.compare_strategies import build_of, reached, strategies_of
 
 STRATEGIES = {
@@ -19,13 +17,6 @@ STRATEGIES = {
     "waves": {"kind": "nondiagonal", "grid": [2, 1, 1], "volumes": [0.97, 1.0, 1.03], "copies": 3},
     "strained": {"kind": "strained", "supercell": [2, 1, 1], "strains": [-0.04, -0.02, 0.02, 0.04]},
 }
-
-
-def call(*arguments, ok=True):
-    result = CliRunner().invoke(cli, [*map(str, arguments)], env={"COLUMNS": "200"})
-    message = result.output + ("" if result.exception is None else f"{result.exception}")
-    assert (result.exit_code == 0) == ok, message
-    return message
 
 
 @pytest.fixture

@@ -7,28 +7,13 @@ import pytest
 from aiida.orm import QueryBuilder, load_node
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from click.testing import CliRunner
 from helpers import label
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.cli import cli
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.io.extxyz import Keys, export_frames
 
 LEVEL = ("--level-of-theory", "EMT")
-
-
-@pytest.fixture
-def call():
-    """Call the command within the loaded profile; return its output."""
-
-    def call(*arguments, ok=True):
-        result = CliRunner().invoke(cli, [str(a) for a in arguments], env={"COLUMNS": "200"})
-        message = result.output + ("" if result.exception is None else f"{result.exception}")
-        assert (result.exit_code == 0) == ok, message
-        return message
-
-    return call
 
 
 def made(text):

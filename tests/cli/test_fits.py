@@ -2,14 +2,13 @@
 
 import json
 
+import helpers
 import pytest
 from aiida.orm import QueryBuilder, WorkChainNode
-from click.testing import CliRunner
 from helpers import FIT
 from PIL import Image
 from ruamel.yaml import YAML
 
-from aiida_gaprss.cli import cli
 from aiida_gaprss.models.gap.settings import GapSettings
 from aiida_gaprss.models.training import atomic_energies
 
@@ -24,10 +23,7 @@ def call(dataset, gap_fit_code, python_code, tmp_path, monkeypatch):
     def call(command, *more, ok=True):
         codes = ["--code", gap_fit_code.full_label, "--python", python_code.full_label, "--threads", "1"]
         arguments = [command, dataset.pk, "--settings", "fit.yaml", "--seed", 3, *codes, *more]
-        result = CliRunner().invoke(cli, [str(a) for a in arguments], env={"COLUMNS": "200"})
-        message = result.output + ("" if result.exception is None else f"{result.exception}")
-        assert (result.exit_code == 0) == ok, message
-        return message
+        return helpers.call(*arguments, ok=ok)
 
     return call
 

@@ -3,14 +3,13 @@
 import csv
 import json
 
+import helpers
 import pytest
 from aiida.orm import QueryBuilder, WorkChainNode
 from ase.build import bulk
 from ase.io import write
-from click.testing import CliRunner
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.cli import cli
 from aiida_gaprss.data.potential import Potential
 
 SETTINGS = """\
@@ -34,10 +33,7 @@ def call(diamond_folder, python_code, tmp_path, monkeypatch):
 
     def call(*more, what=potential.pk, ok=True):
         arguments = ["search", what, "--python", python_code.full_label, *more]
-        result = CliRunner().invoke(cli, [str(a) for a in arguments], env={"COLUMNS": "200"})
-        message = result.output + ("" if result.exception is None else f"{result.exception}")
-        assert (result.exit_code == 0) == ok, message
-        return message
+        return helpers.call(*arguments, ok=ok)
 
     return call
 

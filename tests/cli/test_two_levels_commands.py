@@ -2,14 +2,13 @@
 
 import re
 
+import helpers
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from click.testing import CliRunner
 from ruamel.yaml import YAML
 
-from aiida_gaprss.cli import cli
 from aiida_gaprss.data.dataset import Dataset
 
 SETTINGS = """\
@@ -24,13 +23,7 @@ def call(python_code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text(SETTINGS)
 
-    def call(*arguments, ok=True):
-        result = CliRunner().invoke(cli, [str(a) for a in arguments], env={"COLUMNS": "200"})
-        message = result.output + ("" if result.exception is None else f"{result.exception}")
-        assert (result.exit_code == 0) == ok, message
-        return message
-
-    return call
+    return helpers.call
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 import json
 import re
 
+import helpers
 import pytest
 from ase.build import bulk
 from ase.io import write
-from click.testing import CliRunner
 from helpers import label
 from ruamel.yaml import YAML
 
-from aiida_gaprss.cli import cli
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
 
@@ -37,10 +36,7 @@ def call(diamond_folder, python_code, sw_settings, tmp_path, monkeypatch):
 
     def call(*more, what=potential.pk, ok=True):
         arguments = ["validate", what, "--python", python_code.full_label, *more]
-        result = CliRunner().invoke(cli, [str(a) for a in arguments], env={"COLUMNS": "200"})
-        message = result.output + ("" if result.exception is None else f"{result.exception}")
-        assert (result.exit_code == 0) == ok, message
-        return message
+        return helpers.call(*arguments, ok=ok)
 
     return call
 

@@ -8,13 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import read
-from click.testing import CliRunner
 
-from aiida_gaprss.cli import cli
 from aiida_gaprss.frames import FrameError
 from aiida_gaprss.io import castep, espresso, outcar, vasprun
 from aiida_gaprss.io.common import Output, Step
@@ -949,10 +948,7 @@ def call():
     """Call ``dataset import``; return its output and its error."""
 
     def call(*arguments, ok=True):
-        result = CliRunner().invoke(cli, ["dataset", "import", *map(str, arguments)])
-        message = result.output + ("" if result.exception is None else f"{result.exception}")
-        assert (result.exit_code == 0) == ok, message
-        return message
+        return helpers.call("dataset", "import", *arguments, ok=ok)
 
     return call
 

@@ -11,6 +11,7 @@ from aiida.orm import Dict, WorkChainNode
 from ase.build import bulk
 from ase.io import read
 from click.testing import CliRunner
+from helpers import call
 
 from aiida_gaprss.cli import cli
 from aiida_gaprss.data.dataset import Dataset
@@ -22,12 +23,6 @@ from aiida_gaprss.workflows.build import BuildWorkChain
 
 WAVES = {"kind": "nondiagonal", "grid": [2, 2, 2], "volumes": [0.9, 1.1], "copies": 2}
 TIGHT = {"kind": "displacements", "length_A": 12.3, "most_atoms": 54}
-
-
-def call(*arguments, ok=True):
-    result = CliRunner().invoke(cli, [str(word) for word in arguments], env={"COLUMNS": "200"})
-    assert (result.exit_code == 0) == ok, result.output + str(result.exception)
-    return result.output + ("" if result.exception is None else str(result.exception))
 
 
 @pytest.fixture
