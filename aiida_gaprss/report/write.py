@@ -253,23 +253,28 @@ def _sections(record: CampaignRecord) -> list[Section]:
 
 
 def _validation_sections(record: CampaignRecord) -> list[Section]:
-    """Return the curves of the last validation: of the reference, the first and the last potential in it."""
+    """Return the scores of all potentials, and the curves of the last validation: reference, first and last potential in it."""
     if record.validation is None:
         return []
     told = shown_in_campaign(record.validation)
-    drawings: dict[str, Callable[[], Figure | None]] = {
-        "validation_scores": lambda: scores_by_part(*in_a_row(record.validations))
-    }
+    drawings: dict[str, Callable[[], Figure | None]] = {}
     for name in told["scorecard"]["properties"]:
         for title, figure in figures_of(told, name).items():
             file = file_name(f"validation_{name}_{title}", drawings)
             drawings[file] = lambda figure=figure: figure  # type: ignore[misc]
     caption = (
         "Properties of the known crystals, or of the lowest minima where none were given, by potentials and by the reference. "
-        "First all scores that have a limit, potential by potential, then curves. "
         "The limits and their sources stand in report.json and, of every number, in the validation itself."
     )
-    return [Section("validation", "May the potential be used?", caption, "", drawings)]
+    scores = Section(
+        "scores",
+        "How properties came about",
+        "Every score that has a limit, potential by potential, as a multiple of what is good. Look for lines that come down into "
+        "the shaded part, and for those that leave it again.",
+        "",
+        {"validation_scores": lambda: scores_by_part(*in_a_row(record.validations))},
+    )
+    return [scores, Section("validation", "May the potential be used?", caption, "", drawings)]
 
 
 def _validation(record: CampaignRecord) -> dict[str, Any]:
