@@ -58,7 +58,7 @@ def opened_zip(path: Path) -> zipfile.ZipFile:
     :raises ArchiveError: if there is none.
     """
     if lack := lack_of_file(path):
-        raise ArchiveError(path, lack.removeprefix(f"{shown(path)}: "))
+        raise ArchiveError(path, lack.removeprefix(f"{shown(path)}: ").removesuffix(f": {shown(path)}"))
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as exception:
