@@ -5,9 +5,11 @@ Every program is real: gap_fit and quippy come with quippy-ase, AiiDA runs in a 
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -124,6 +126,31 @@ def written(tmp_path):
         return path
 
     return written
+
+
+class TookTooLong(pytest.fail.Exception, SystemExit):
+    """Ends a test whatever catches exceptions in it: asyncio lets none out of a callback that is no SystemExit."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_timeout_set_timer(item, settings):
+    """Show where a test stands that has no time left, and end it; once more, if it goes on all the same."""
+
+    def end(*_):
+        faulthandler.dump_traceback(file=sys.__stderr__)
+        raise TookTooLong(f"took longer than {settings.timeout:g} s")
+
+    signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, settings.timeout, 60)
+    return True
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_timeout_cancel_timer(item):
+    """Stop the clock of a test that has ended."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    return True
 
 
 class Clocks:

@@ -286,7 +286,7 @@ def test_a_bundle_that_is_cut_off(run, espresso, dying_python):
 def test_jobs_that_are_too_short_for_their_bundle(run, espresso, python_code, code_here, tmp_path, number, least):
     """Each does what it has the time for; what was stopped in the middle goes to the next one, as often as it takes."""
     slow = tmp_path / "slow"
-    slow.write_text(f'#!/bin/bash\nsleep 3.2\nexec {PW} "$@"\n')
+    slow.write_text(f'#!/bin/bash\nsleep 6\nexec {PW} "$@"\n')
     slow.chmod(0o755)
     frames = [boron(n) for n in range(number)]
     outputs, node = run(
@@ -294,7 +294,7 @@ def test_jobs_that_are_too_short_for_their_bundle(run, espresso, python_code, co
         frames=Dataset(frames),
         quantumespresso=espresso | {"code": code_here(f"slow-{tmp_path.name}", slow, "quantumespresso.pw", PW_PREPEND)},
         max_concurrent=1,
-        bundle={"code": python_code, "metadata": {"options": {"processes": 1, "max_wallclock_seconds": 12}}},
+        bundle={"code": python_code, "metadata": {"options": {"processes": 1, "max_wallclock_seconds": 20}}},
     )
     assert node.is_finished_ok, node.exit_message
     labelled = outputs["frames"].get_frames()
