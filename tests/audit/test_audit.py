@@ -492,7 +492,7 @@ def test_published_labels(published, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.full if n == "silicon" else ()) for n in PUBLISHED])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "boron" else pytest.mark.full) for n in PUBLISHED])
 def test_parts_of_published_labels(published, name):
     frames = published(name)
     rng = np.random.default_rng(4)
@@ -525,7 +525,7 @@ OF_SOME = ("virial from kbar in a part", "energies shifted", "isolated atoms sub
 @pytest.mark.slow
 @pytest.mark.parametrize("corruption", [*OF_ALL, *OF_SOME])
 @pytest.mark.parametrize(
-    "name", ["magnesium", *(pytest.param(n, marks=pytest.mark.full) for n in ("silicon", "molybdenum")), "boron"]
+    "name", [*(pytest.param(n, marks=pytest.mark.full) for n in ("magnesium", "silicon", "molybdenum")), "boron"]
 )
 def test_corrupted_published_labels(published, name, corruption):
     fraction, change, finder, words = CORRUPTIONS[corruption]

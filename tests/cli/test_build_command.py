@@ -288,6 +288,7 @@ def test_crystals_that_are_relaxed_first(file):
     )
 
 
+@pytest.mark.full
 def test_frames_of_which_the_potential_is_least_sure(file, diamond_folder):
     node = Potential(diamond_folder).store()
     told = call(file(choose="variance", max_labels=2, potential=node.pk))

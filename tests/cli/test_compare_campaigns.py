@@ -116,6 +116,7 @@ def test_the_same_command_again_runs_nothing_again(compared, files):
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_more_seeds_and_pks(compared, files, tmp_path):
     """A seed is added later, and the other file is named by the pk of its campaign."""
     before = {name: one.pk for name, one in campaigns().items()}

@@ -45,6 +45,7 @@ def codes(gap_fit_code, python_code):
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_a_database(build, codes, tmp_path):
     pk = build("atoms", "waves", "strained")
     told = call("compare", pk, *codes, "--repeats", 1, "--costs", "64,1e6", "--suite", "suite.yaml", "--report", "out")

@@ -116,6 +116,7 @@ def test_a_campaign_outlives_its_daemon(shell, campaign_text, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_workers_that_hear_nothing(shell, campaign_text, tmp_path):
     """As after a kill: a worker begins while the address of the message broker is still that of the killed one."""
     (tmp_path / "tiny.yaml").write_text(campaign_text)

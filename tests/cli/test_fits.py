@@ -53,6 +53,7 @@ def test_fit(call, tmp_path):
     assert "the fit needs about" in call("fit", "--forecast")
 
 
+@pytest.mark.full
 def test_energies_of_free_atoms(call):
     text = call("fit", "--e0", "average")
     assert "Potential <" in text
@@ -68,6 +69,7 @@ def test_energies_of_free_atoms(call):
     assert "'Xx' is no element" in call("fit", "--e0", "Xx=1", ok=False)
 
 
+@pytest.mark.full
 def test_learning_curve(call, tmp_path):
     text = call("learning-curve", "--test-fraction", 0.3, "--sizes", "0.01,0.5", "--repeats", 2, "--report", "out")
     curve = last("LearningCurveWorkChain").outputs.curve

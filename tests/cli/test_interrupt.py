@@ -236,6 +236,7 @@ def test_twice_is_for_good(world, campaign_file):
     assert f"campaign tiny <{pk}> has ended: killed" in world.shell("aiida-gaprss", "resume", pk, check=False)
 
 
+@pytest.mark.full
 def test_a_fit(world, undisturbed, finished):
     """No gap_fit goes on when the command that wants it is interrupted."""
     find = "from aiida import load_profile, orm; load_profile(); print(orm.load_node({}).outputs.labels.g00.pk)"

@@ -98,6 +98,7 @@ def test_what_the_database_lacks_is_labelled(build, run, python_code, sw_setting
     assert told["near"]["frames"] == 0, "what was not chosen is in no dataset"
 
 
+@pytest.mark.full
 def test_what_the_potential_is_least_sure_of_is_labelled(build, potential, python_code):
     """Its variances decide, as quippy gives them; of those of which it is sure none is labelled."""
     given = {
@@ -171,6 +172,7 @@ def test_no_crystal_is_left(build):
     assert node.outputs.results["crystals"] == {"diamond": "not relaxed: max_steps"}
 
 
+@pytest.mark.full
 def test_a_strategy_that_makes_nothing_of_relaxed_crystals(build):
     """It is told, and the others have their labels: three repetitions of what was too large were long enough."""
     given = {"waves": WAVES, "single": {"kind": "displacements", "length_A": 12.3, "most_atoms": 54}}
@@ -346,6 +348,7 @@ def test_trajectories_in_several_jobs(by_calculator, in_haste, counting_python):
     assert told(outputs) == told(whole)
 
 
+@pytest.mark.full
 def test_trajectories_of_jobs_that_are_killed(by_calculator, in_haste, killed_python):
     """With nothing but the states that they have left."""
     strategy = {"temperatures_K": [300.0], "snapshots": 10, "every_ps": 0.02}

@@ -114,6 +114,7 @@ def test_a_child_leads_back_to_its_parents(evolved):
     assert relaxed
 
 
+@pytest.mark.full
 def test_a_search_goes_on_from_what_its_batches_have_found(run, diamond_folder, python_code):
     """One batch at a time, whatever may run together; targets are parents of nothing."""
     from ase.build import bulk

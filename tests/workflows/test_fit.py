@@ -84,6 +84,7 @@ def test_a_protocol_and_frames_that_are_not_fitted(run, inputs, silicon_frames):
     assert not [a for a in outputs["predictions"].get_frames() if a.info["config_type"] == "large"]
 
 
+@pytest.mark.full
 def test_delta_by_stages(run, inputs):
     terms = [FIT["descriptors"][0], {"kind": "soap", "cutoff": 4.5, "n_max": 4, "l_max": 3, "n_sparse": 20, "delta": 9.0}]
     inputs["settings"] = Dict({**FIT, "descriptors": terms})
@@ -123,6 +124,7 @@ def test_refused_before_submission(run, inputs, changes, message):
         run(FitWorkChain, **inputs)
 
 
+@pytest.mark.full
 def test_a_test_of_what_is_fitted(run, inputs, silicon_frames):
     """The same structure under another name is no test; left out of the fit it is one."""
     other = silicon_frames[4].copy()
@@ -136,6 +138,7 @@ def test_a_test_of_what_is_fitted(run, inputs, silicon_frames):
     assert outputs["test_results"].get_dict()["frames"] == 1
 
 
+@pytest.mark.full
 def test_symmetric_copies_are_told_and_can_be_dropped(run, inputs, silicon_frames):
     """Turned, shifted, repeated or with its atoms in another order, a frame of the training set is no test."""
     rng = np.random.default_rng(0)

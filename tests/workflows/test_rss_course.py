@@ -47,6 +47,7 @@ def test_a_campaign_goes_on_from_another_one(run, campaign, campaign_codes, text
     assert not cells & again, "the same seed does not make the same cells again"
 
 
+@pytest.mark.full
 def test_known_crystals_come_last(run, campaign, campaign_codes, text, tmp_path):
     crystal = bulk("Si")
     crystal.info["name"] = "diamond of Si"
@@ -69,6 +70,7 @@ def test_known_crystals_come_last(run, campaign, campaign_codes, text, tmp_path)
     assert node.outputs.results["config_types"]["crystal"] == 4
 
 
+@pytest.mark.full
 def test_frames_labelled_anew_and_crystals_at_the_start(run, campaign, campaign_codes, text, tmp_path):
     cells = campaign.outputs.labels.g00.get_frames()[1:4]
     for atoms in cells:
@@ -138,6 +140,7 @@ def test_rules_that_need_soap_vectors_and_variances(run, campaign_codes, text, t
     assert min(uncertain[name] for name in taken) >= max(uncertain[name] for name in left)
 
 
+@pytest.mark.full
 def test_vectors_of_other_settings_are_not_compared(run, campaign_codes, text, tmp_path):
     generation = (
         "    - {{cells: {{random: 4}}, relax: {{max_steps: 3, snapshot_steps: []}}, "
@@ -175,6 +178,7 @@ def content(node):
     return {name: fr.dumps(frames_) for name, frames_ in frames.items()}
 
 
+@pytest.mark.full
 def test_one_process_and_two_make_the_same_campaign(run, campaign, campaign_codes, campaign_text, tmp_path):
     """The fixture runs with all cores."""
     text = campaign_text + "options: {relax: {processes: 1}, label: {processes: 1}}\n"

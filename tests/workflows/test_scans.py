@@ -118,6 +118,7 @@ def test_grid(run, inputs):
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_evolution(run, inputs):
     """It gets better than the first population, and the same seed makes the same trials."""
     search = {
@@ -160,6 +161,7 @@ def test_members_by_subset(run, inputs):
     assert {row["frame_id"] for row in spread["frames"]} == names(fits[0].outputs.test_predictions)
 
 
+@pytest.mark.full
 def test_members_by_seed(run, inputs):
     """Other sparse points, the same frames: the potentials differ, their training sets do not."""
     soap = {"kind": "soap", "cutoff": 4.0, "n_max": 3, "l_max": 2, "n_sparse": 12, "delta": 0.5}

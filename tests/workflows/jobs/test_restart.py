@@ -34,6 +34,7 @@ def mortal_gap_fit(gap_fit_binary, aiida_code_installed, aiida_localhost, tmp_pa
     )
 
 
+@pytest.mark.full
 def test_a_campaign_whose_jobs_are_killed_is_the_same(
     run, campaign, campaign_codes, campaign_text, dying_python, mortal_gap_fit, tmp_path
 ):
