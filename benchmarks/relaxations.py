@@ -12,14 +12,15 @@ from ase.io import write
 from common import FOLDER, fit_silicon, silicon_cells
 
 from aiida_gaprss.runners import FOLDER as RUNNERS
+from aiida_gaprss.runners import scripts_of
 from aiida_gaprss.settings.jobs import RelaxSettings
 
 
 def main() -> None:
     cells = silicon_cells(int(sys.argv[1]) if len(sys.argv) > 1 else 60, (4, 6, 8), seed=2)
     xml = fit_silicon()
-    for name in ("batch.py", "common.py", "relax.py"):
-        shutil.copy(RUNNERS / name, FOLDER / name)
+    for name in scripts_of("relax"):
+        shutil.copy(RUNNERS / f"{name}.py", FOLDER)
     write(FOLDER / "input.extxyz", cells, format="extxyz")
     settings = RelaxSettings(max_steps=60, min_distance=1.2).model_dump() | {
         "calculator": "quippy.potential.Potential",

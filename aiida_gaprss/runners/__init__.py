@@ -11,7 +11,7 @@ from typing import Any
 FOLDER = Path(__file__).parent
 
 #: What travels with every task.
-SHARED = ("batch", "common", "distances", "identity", "status")
+SHARED = ("batch", "direct", "common", "distances", "identity", "status")
 
 #: Tasks that another one makes use of, and that travel with it.
 USED = {"neb": ("relax",), "md": ("states",)}

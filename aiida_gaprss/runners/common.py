@@ -10,6 +10,9 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, Calculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
+#: Beside this script on the compute machine, in one package with it here.
+hasten = import_module(f"{__package__}.direct" if __package__ else "direct").hasten
+
 
 class GiveUp(Exception):
     """A relaxation or a trajectory has left the range in which it makes sense, or its time is over."""
@@ -76,6 +79,7 @@ class CalculatorTask:
         self.calculator = calculator
         if hasattr(self.calculator, "set_default_properties"):  # quippy: else the stress is a calculation of its own
             self.calculator.set_default_properties(["energy", "forces", "stress"])
+            hasten(self.calculator)
 
     def properties(self, atoms: Atoms, names: list[str]) -> list[Any]:
         """Return properties of ``atoms`` as the calculator gives them."""

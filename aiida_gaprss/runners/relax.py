@@ -15,7 +15,9 @@ from ase.filters import UnitCellFilter
 from ase.optimize import FIRE, LBFGS
 from ase.optimize.optimize import Optimizer
 from ase.optimize.sciopt import OptimizerConvergenceError, SciPyFminCG
+from ase.stress import voigt_6_to_full_3x3_stress
 from common import CalculatorTask, GiveUp, stripped
+from direct import shortest_way
 from distances import Distances, shortest_distances
 from status import COLLAPSED, CONVERGED, EVAPORATED, EXPLODED, MAX_STEPS, NOT_FINITE, ON_THE_WAY, STALLED, TIME_LIMIT, UNSURE
 
@@ -30,6 +32,9 @@ FLAT = 1e-3
 
 #: Å, of the symmetry that is kept; random cells have theirs to 1e-8.
 SYMMETRY_TOLERANCE = 1e-4
+
+#: Returns energy (eV), forces (eV/Å) and stress (eV/Å³, six components) of atoms.
+Evaluation = Callable[[Atoms], tuple[float, np.ndarray, np.ndarray]]
 
 #: Steps from one look at the neighbours to the next: atoms do not leave in a step.
 NEIGHBOURS_EVERY = 10
@@ -48,10 +53,12 @@ class LogCellFilter(UnitCellFilter):
     the same.
     """
 
-    def __init__(self, atoms: Atoms, scalar_pressure: float, fixed: bool = False) -> None:
-        """:param fixed: the cell stays as it is."""
+    def __init__(self, atoms: Atoms, scalar_pressure: float, fixed: bool = False, evaluate: Evaluation | None = None) -> None:
+        """:param fixed: the cell stays as it is; :param evaluate: another way to energy, forces and stress than the atoms'."""
         super().__init__(atoms, cell_factor=1.0, scalar_pressure=scalar_pressure)
         self.fixed = fixed
+        self.evaluate = evaluate
+        self.found: tuple[float, np.ndarray, np.ndarray] | None = None  # of the atoms where they are
         self.forces: np.ndarray | None = None  # optimisers ask for them three times a step
 
     def get_positions(self) -> np.ndarray:
@@ -61,7 +68,7 @@ class LogCellFilter(UnitCellFilter):
         return np.round(out, POSITION_DECIMALS)
 
     def set_positions(self, new: np.ndarray, **kwargs: Any) -> None:  # type: ignore[override]  # as its parent
-        self.forces = None
+        self.found = self.forces = None
         new = np.round(new, POSITION_DECIMALS)
         logs, axes = np.linalg.eigh((new[-3:] + new[-3:].T) / (2 * len(self.atoms)))
         new[-3:] = (axes * np.exp(logs)) @ axes.T
@@ -69,21 +76,38 @@ class LogCellFilter(UnitCellFilter):
 
     def get_forces(self, **kwargs: Any) -> np.ndarray:
         if self.forces is None:
-            stress = self.atoms.get_stress(voigt=False) + self.scalar_pressure * np.eye(3)
+            stress, forces = self._stress_and_forces()
+            stress += self.scalar_pressure * np.eye(3)
             deformation = self.deform_grad()
             stretches, axes = np.linalg.eigh((deformation + deformation.T) / 2)
             differences = np.subtract.outer(np.log(stretches), np.log(stretches))
             factors = np.sinc(1j * differences / np.pi).real  # sinh(x)/x
             virial = -self.atoms.get_volume() * axes.T @ stress @ axes
             cell = axes @ (virial * factors) @ axes.T / len(self.atoms) * (not self.fixed)
-            forces = np.round(np.vstack([self.atoms.get_forces() @ deformation, cell]), FORCE_DECIMALS)
+            forces = np.round(np.vstack([forces @ deformation, cell]), FORCE_DECIMALS)
             if not np.isfinite(forces).all():
                 raise GiveUp(NOT_FINITE)
             self.forces = forces
         return self.forces.copy()
 
     def get_potential_energy(self, force_consistent: bool = True, **kwargs: Any) -> float:
-        return float(round(super().get_potential_energy(force_consistent), ENERGY_DECIMALS))
+        if self.evaluate:
+            energy = self._evaluated(self.evaluate)[0] + self.scalar_pressure * self.atoms.get_volume()
+        else:
+            energy = super().get_potential_energy(force_consistent)
+        return float(round(energy, ENERGY_DECIMALS))
+
+    def _stress_and_forces(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the stress of the potential, eV/Å³, shape ``(3, 3)``, and the forces of the atoms, eV/Å."""
+        if self.evaluate:
+            _, forces, stress = self._evaluated(self.evaluate)
+            return voigt_6_to_full_3x3_stress(stress), forces
+        return self.atoms.get_stress(voigt=False), self.atoms.get_forces()
+
+    def _evaluated(self, evaluate: Evaluation) -> tuple[float, np.ndarray, np.ndarray]:
+        if self.found is None:
+            self.found = evaluate(self.atoms)
+        return self.found
 
 
 class ConjugateGradients(SciPyFminCG):
@@ -202,7 +226,8 @@ class Relax(CalculatorTask):
             if time.time() > deadline:
                 raise GiveUp(TIME_LIMIT)
 
-        filtered = LogCellFilter(work, scalar_pressure=pressure, fixed=settings["cell"] == "fixed")
+        evaluate = None if work.constraints else shortest_way(self.calculator)
+        filtered = LogCellFilter(work, pressure, fixed=settings["cell"] == "fixed", evaluate=evaluate)
         if settings["optimizer"] == "cg":
             optimizer: Optimizer = ConjugateGradients(filtered, lambda: self.check(work, volume, factors), deadline, logfile=None)
         else:
