@@ -1,8 +1,8 @@
 """Energies, forces and stresses per second of bare quippy and of the runners: python benchmarks/quippy_calls.py [SECONDS].
 
 Stillinger-Weber and a GAP like the demo's, silicon cells of 2, 8 and 64 atoms, no two calls for the same positions; times of the
-processor. "bare" is quippy.potential.Potential, asked for energy, forces and stress at once; "direct" the way of the runners below
-its arguments; "steps" are those of relaxations (LBFGS, at most 60), with and without.
+processor. "bare" is quippy.potential.Potential, asked for energy, forces and stress at once; "direct" the way of the runners
+below its arguments; "steps" are those of relaxations (LBFGS, at most 60), with and without.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from ase.io import read, write
 from common import FOLDER, fit_silicon, load_temporary_profile, silicon_cells, stillinger_weber
 
 from aiida_gaprss.runners import FOLDER as RUNNERS
+from aiida_gaprss.runners import scripts_of
 from aiida_gaprss.settings.jobs import RelaxSettings
 
 HERE = Path(__file__).resolve().parent
@@ -179,8 +180,8 @@ def write_settings(task: str, settings: dict[str, Any]) -> None:
 
 def prepare(n: dict[str, int]) -> None:
     """Write cells and settings of the three tasks, and what runs them."""
-    for name in ("batch.py", "common.py", "relax.py", "evaluate.py"):
-        shutil.copy(RUNNERS / name, FOLDER / name)
+    for name in {*scripts_of("relax"), *scripts_of("evaluate")}:
+        shutil.copy(RUNNERS / f"{name}.py", FOLDER)
     (FOLDER / "counting.py").write_text(COUNTING, encoding="utf-8")
     gap = {
         "calculator": "quippy.potential.Potential",
