@@ -22,8 +22,7 @@ from ase.build import bulk
 from common import FOLDER, gap_fit, labelled_silicon, silicon_cells
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.io.extxyz import extxyz_text
-from aiida_gaprss.io.extxyz import Keys, import_frames
+from aiida_gaprss.io.extxyz import Keys, extxyz_text, import_frames
 from aiida_gaprss.models.gap.settings import GapSettings
 from aiida_gaprss.models.training import atomic_energies
 

@@ -16,8 +16,8 @@ from ase import Atoms
 from click.testing import CliRunner
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.io.extxyz import extxyz_text
 from aiida_gaprss.cli import cli
+from aiida_gaprss.io.extxyz import extxyz_text
 from aiida_gaprss.runners import FOLDER, scripts_of
 
 #: A fit of a second or two.

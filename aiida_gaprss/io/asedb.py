@@ -36,7 +36,7 @@ def _row(atoms: Atoms) -> AtomsRow:
     """Return a frame as a row that is nobody's: ASE would write the name of the user into it."""
     plain = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     plain.calc = calculator_of(atoms)
-    row = AtomsRow(plain)
+    row: Any = AtomsRow(plain)
     row.user, row.ctime = "", now()
     return row
 
