@@ -36,7 +36,10 @@ class Potential(Data):
     """
 
     class AttributesModel(Data.AttributesModel):
-        """The attributes, as ``Potential.fields`` has them; other families than GAP have some of their own besides."""
+        """The attributes, as ``Potential.fields`` has them; other families than GAP have some of their own besides.
+
+        The attribute ``label`` of a GAP is none of them: it would hide the label of the node.
+        """
 
         family: str | None = attribute("family", "Kind of model; none: gap")
         main: str | None = attribute("main", "Name of the file that is read first")
@@ -51,6 +54,7 @@ class Potential(Data):
         n_sparse: list[int] | None = attribute("n_sparse", "Of a GAP: sparse points of each descriptor")
         gap_version: int | None = attribute("gap_version", "Of a GAP: time of the version of GAP, s since 1970")
         command_line: str | None = attribute("command_line", "Of a GAP: input of gap_fit")
+        init_args: str | None = attribute("init_args", "Of a GAP: by which QUIP finds it in its file")
         terms: list[str] | None = attribute("terms", "Of a sum of GAPs: its parts")
         embedded: dict[str, Any] | None = attribute("embedded", "Of a GAP: frames, atoms, elements of a training set inside")
         card_of_origin: dict[str, Any] | None = attribute("card_of_origin", "Of an imported one: the card that lay beside it")

@@ -50,7 +50,7 @@ def calculator_of(atoms: Atoms) -> SinglePointCalculator | None:
         results["forces"] = atoms.arrays[f"{REFERENCE}_forces"]
     if f"{REFERENCE}_virial" in atoms.info:
         stress = stress_from_virial(atoms.info[f"{REFERENCE}_virial"], atoms.get_volume())
-        results["stress"] = full_3x3_to_voigt_6_stress(stress)
+        results["stress"] = full_3x3_to_voigt_6_stress(stress) + 0.0
     if not results:
         return None
     plain = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)

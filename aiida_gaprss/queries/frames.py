@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -138,13 +139,28 @@ def _read(nodes: Sequence[Dataset], wanted: Conditions, notes: list[str] | None)
     found: dict[Any, FoundFrame] = {}
     for node in nodes:
         try:
-            for atoms in node.get_frames():
-                if fr.is_labelled(atoms) == (wanted.labelled is not False):
-                    key = (str(atoms.info["frame_id"]), fr.label_key(atoms), fr.energy(atoms))
-                    found.setdefault(key, FoundFrame(atoms, node))
-        except Exception as exception:  # as above
-            _note(notes, f"dataset <{node.pk}> cannot be read: {shown(exception)}")
+            frames = [atoms for atoms in frames_in(node) if fr.is_labelled(atoms) == (wanted.labelled is not False)]
+        except QueryError as exception:
+            _note(notes, str(exception))
+            continue
+        for atoms in frames:
+            found.setdefault((atoms.info["frame_id"], fr.label_key(atoms), fr.energy(atoms)), FoundFrame(atoms, node))
     return list(found.values())
+
+
+def frames_in(node: Dataset) -> list[Atoms]:
+    """Return the frames of a dataset, as it may be one of a stranger.
+
+    :raises QueryError: if it cannot be read, or has frames without a name.
+    """
+    try:
+        frames = node.get_frames()
+    except Exception as exception:  # as above
+        raise QueryError(f"dataset <{node.pk}> cannot be read: {type(exception).__name__}: {shown(exception)}") from exception
+    for atoms in frames:
+        if "frame_id" not in atoms.info or not isinstance(fr.energy(atoms) or 0.0, Real):
+            raise QueryError(f"dataset <{node.pk}> cannot be read: it has a frame without a name, or an energy that is no number")
+    return frames
 
 
 def _fulfilling(group: list[FoundFrame], wanted: Conditions, notes: list[str] | None, alone: bool) -> list[FoundFrame]:
@@ -187,6 +203,17 @@ def datasets_with(frame_id: str, campaign: WorkChainNode | None = None) -> list[
     needle = key_val_dict_to_str({"frame_id": frame_id})  # as it stands in the file
     found: dict[int, Dataset] = {}
     for node in query.all(flat=True):
-        if node.pk not in found and needle in node.text() and any(a.info["frame_id"] == frame_id for a in node.get_frames()):
+        if node.pk not in found and _has(node, needle, frame_id):
             found[node.pk] = node
     return list(found.values())
+
+
+def _has(node: Dataset, needle: str, frame_id: str) -> bool:
+    """Tell whether a dataset has a frame; one that cannot be read has none.
+
+    :param needle: what its file has then.
+    """
+    try:
+        return needle in node.text() and any(atoms.info["frame_id"] == frame_id for atoms in node.get_frames())
+    except Exception:  # as above
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from aiida_gaprss.data.dataset import Dataset, fingerprint, fingerprints
 from aiida_gaprss.data.potential import Potential
 from aiida_gaprss.levels import Difference
 from aiida_gaprss.outside import shown
-from aiida_gaprss.queries.frames import QueryError, datasets_with
+from aiida_gaprss.queries.frames import QueryError, datasets_with, frames_in
 
 #: Type of the process that fits, and the inputs of it that have frames: fitted ones, and structures for sparse points.
 FIT, DATASETS, SPARSE = "aiida.calculations:gaprss.fit", "datasets", "sparse_frames"
@@ -115,7 +116,7 @@ def _fitted(fit: Any) -> Iterator[Atoms]:
     left_out = _left_out(fit)
     for link in fit.base.links.get_incoming(node_class=Dataset).all():
         if _role(link.link_label) == DATASETS:
-            frames = [atoms for atoms in link.node.get_frames() if fr.is_labelled(atoms)]
+            frames = [atoms for atoms in frames_in(link.node) if fr.is_labelled(atoms)]
             yield from _sources(link.node, [atoms for atoms in frames if atoms.info["frame_id"] not in left_out])
 
 
@@ -135,7 +136,7 @@ def _sources(node: Dataset, frames: list[Atoms]) -> Iterator[Atoms]:
         return
     wanted = {fr.structure_key(atoms) for atoms in frames}
     for source in node.creator.base.links.get_incoming(node_class=Dataset).all_nodes():
-        there = [atoms for atoms in source.get_frames() if fr.is_labelled(atoms)]
+        there = [atoms for atoms in frames_in(source) if fr.is_labelled(atoms)]
         yield from _sources(source, [a for a in there if fr.structure_key(a) in wanted or fr.is_in_vacuum(a)])
 
 
@@ -148,13 +149,18 @@ def potentials_that_saw(frame: str | Atoms, dataset: Dataset | None = None) -> l
     """
     atoms = _frame(frame, dataset) if isinstance(frame, str) else frame
     key, mark = fr.label_key(atoms), fingerprint(atoms)
-    found = [saw for use in _uses(set(atoms.get_chemical_symbols())) for saw in _seen(key, mark, use)]
+    known: dict[int, list[Atoms]] = {}
+    found = []
+    for pk, index, *use in _uses(set(atoms.get_chemical_symbols())):
+        if pk not in known:
+            known[pk] = _same(pk, index, key, mark)
+        found += [saw for there in known[pk] if (saw := _saw(there, pk, *use)) is not None]
     return _with_sums(found)
 
 
 def _frame(frame_id: str, dataset: Dataset | None) -> Atoms:
     nodes = [dataset] if dataset is not None else datasets_with(frame_id)
-    frames = [(node, atoms) for node in nodes for atoms in node.get_frames() if atoms.info["frame_id"] == frame_id]
+    frames = [(node, atoms) for node in nodes for atoms in frames_in(node) if atoms.info["frame_id"] == frame_id]
     structures = {fr.label_key(atoms): node for node, atoms in reversed(frames)}
     if not structures:
         where = "this profile" if dataset is None else f"dataset <{dataset.pk}>"
@@ -185,22 +191,33 @@ def _uses(elements: set[str]) -> Iterator[tuple[Any, ...]]:
         yield row["data"]["id"], row["data"][index], row["link"]["label"], row["fit"]["id"], row["potential"]["id"]
 
 
-def _seen(key: bytes, mark: str, use: tuple[Any, ...]) -> Iterator[Saw]:
-    """Yield what became of a structure in a fit, if it is in the dataset.
+def _same(pk: int, index: Any, key: bytes, mark: str) -> list[Atoms]:
+    """Return the frames of a dataset that are a structure; none, if the dataset cannot be read.
 
-    :param key: of its label, :param mark: its fingerprint; :param use: of a dataset by a fit, of :func:`_uses`.
+    :param index: of the dataset; it has labelled frames only, so that the others are looked for if these are none.
+    :param key: of the structure, :param mark: its fingerprint.
     """
-    pk, index, label, fit, potential = use
-    sparse, marks = _role(label) == SPARSE, fingerprints(index)
-    if marks is not None and mark not in marks and not sparse:  # the index has labelled frames only
-        return
+    node: Any = load_node(pk)
+    marks = fingerprints(index)
+    if marks is not None and mark not in marks and len(marks) == node.base.attributes.get("frames", None):
+        return []
+    with suppress(QueryError):
+        return [atoms for atoms in frames_in(node) if fr.label_key(atoms) == key]
+    return []
+
+
+def _saw(atoms: Atoms, pk: int, label: str, fit: int, potential: int) -> Saw | None:
+    """Return what became of a frame of a dataset in a fit; None if it has no label and was not there for sparse points.
+
+    :param label: of the link from dataset to fit.
+    """
+    sparse, name = _role(label) == SPARSE, str(atoms.info["frame_id"])
+    if not sparse and not fr.is_labelled(atoms):
+        return None
     node: Any = load_node(pk)
     whole: Any = load_node(potential)
-    left_out = _left_out(load_node(fit))
-    for atoms in node.get_frames():
-        if fr.label_key(atoms) == key and (sparse or fr.is_labelled(atoms)):
-            name = str(atoms.info["frame_id"])
-            yield Saw(whole, name, node, SPARSE_POINTS if sparse else LEFT_OUT if name in left_out else FITTED)
+    how = SPARSE_POINTS if sparse else LEFT_OUT if name in _left_out(load_node(fit)) else FITTED
+    return Saw(whole, name, node, how)
 
 
 def _with_sums(found: list[Saw]) -> list[Saw]:

@@ -160,3 +160,14 @@ def test_the_commands(fitted, dft, call):
     )
     assert "no frame 'nobody' in this profile" in call("query", "potentials", "nobody", ok=False)
     assert "is a Dataset, expected a potential" in call("query", "calculations", dataset.pk, ok=False)
+
+
+def test_datasets_of_strangers(potential):
+    """One that cannot be read says nothing of a frame, and is named where it would have to."""
+    spoilt = Dataset([cell("s", 3.66)])
+    spoilt.base.repository.put_object_from_bytes(b"4\nno frame\n", Dataset.FILENAME)
+    node = potential({"datasets__s": spoilt})
+    other = potential({"datasets__s": Dataset([cell("s", 3.66)])})
+    assert [saw.potential.pk for saw in potentials_that_saw("s")] == [other.pk]
+    with pytest.raises(QueryError, match=rf"dataset <{spoilt.pk}> cannot be read"):
+        calculations_behind(node)
