@@ -17,6 +17,7 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.conditions import Conditions, fulfils, heights, refuse_unknown
 from aiida_gaprss.analysis.hull import HullError, above_hull
 from aiida_gaprss.data.dataset import Dataset
+from aiida_gaprss.io.formats import told_of
 from aiida_gaprss.levels import DIFFERENCE, Difference, Level, difference, line_of
 from aiida_gaprss.outside import shown
 
@@ -40,13 +41,13 @@ class FoundFrame:
 
     def told(self) -> dict[str, Any]:
         """Return what is to be said of it as plain data; energies in eV/atom."""
-        info, energy = self.atoms.info, fr.energy(self.atoms)
+        info, energy = told_of(self.atoms), fr.energy(self.atoms)
         return {
             "frame_id": self.frame_id,
             "config_type": info.get("config_type"),
-            "generation": _whole(info.get("generation")),
+            "generation": info.get("generation"),
             "formula": self.atoms.get_chemical_formula(),
-            "energy_per_atom": None if energy is None else float(energy) / len(self.atoms),
+            "energy_per_atom": None if energy is None or not np.isfinite(energy) else float(energy) / len(self.atoms),
             "above_hull": self.above_hull,
             "dataset": self.dataset.pk,
             "dataset_uuid": self.dataset.uuid,
@@ -54,10 +55,6 @@ class FoundFrame:
             "label_uuid": info.get("label_uuid"),
             "origin": info.get("origin"),
         }
-
-
-def _whole(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | np.integer) else None
 
 
 def find_frames(
@@ -114,7 +111,9 @@ def _by_level(nodes: Iterable[Dataset], code: str | None, level: str | None) -> 
 def _level(node: Dataset) -> Level | str | None:
     """Return the level of a dataset; None for what is none in the node of a stranger."""
     try:
-        return node.level
+        level = node.level
+        difference({"it": level, "itself": level})
+        return level if line_of(level) else None
     except Exception:  # whatever stands in somebody's archive
         return None
 

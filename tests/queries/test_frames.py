@@ -136,9 +136,10 @@ def test_nodes_of_strangers(profile):
     spoilt = Dataset([cell("x-0", -3.0)], CASTEP)
     spoilt.base.repository.put_object_from_bytes(b"2\nno frame\n", Dataset.FILENAME)
     spoilt.store()
-    level = Dataset([cell("x-1", -3.0)], CASTEP)
-    level.base.attributes.set("level", {"code": 3})
-    level.store()
+    for number, strange in enumerate(({"code": 3}, {**CASTEP.as_dict(), "settings": ["x"]}, "CASTEP")):
+        node = Dataset([cell(f"x-{number}", -3.0)], CASTEP)
+        node.base.attributes.set("level", strange)
+        node.store()
     notes = []
     assert names(find_frames(code="CASTEP", notes=notes)) == ["c-0", "c-1", "c-2", "c-3"]
     assert len(notes) == 1
