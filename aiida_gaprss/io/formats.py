@@ -161,11 +161,12 @@ def told_of(atoms: Atoms) -> dict[str, Any]:
 
     Whatever else stands in the file of a stranger becomes a text; numbers that are not finite are left out.
     """
-    known = {key: atoms.info[key] for key in INFO_KEYS if key in atoms.info}
-    return {key: _simple(value) for key, value in known.items() if not (isinstance(value, float) and not math.isfinite(value))}
+    known = {key: _simple(atoms.info[key]) for key in INFO_KEYS if key in atoms.info}
+    return {key: value for key, value in known.items() if not (isinstance(value, float) and not math.isfinite(value))}
 
 
 def _simple(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value  # as ASE reads numbers
     return value if isinstance(value, str | bool | int | float) else shown(value)
 
 
