@@ -360,7 +360,7 @@ def canonical(atoms: Atoms) -> Atoms:
         value = atoms.info.get(key)
         if value is not None:
             value = value.item() if isinstance(value, np.generic) else value
-            value = _one_line(value) if isinstance(value, str) else value
+            value = one_line(value) if isinstance(value, str) else value
             if value != "":
                 out.info[key] = value
     for prefix in (REFERENCE, PREDICTION):
@@ -400,13 +400,20 @@ def load(path: Any) -> list[Atoms]:
     return [_restore(atoms) for atoms in iread(path, index=":", format="extxyz")]
 
 
-def _one_line(text: str) -> str:
-    """Return a text, for example the message of an exception, as it survives the comment line of extended XYZ."""
-    return " ".join(text.replace("\\", "/").split())
+def one_line(text: str) -> str:
+    """Return a text, for example the message of an exception, as it survives the comment line of extended XYZ.
+
+    ASE reads what follows a word that ends with ``=`` as a part of it, and takes what begins with ``_JSON`` for JSON.
+    """
+    line = " ".join(text.replace("\\", "/").split())
+    line = line[1:] if line.startswith("_JSON") else line
+    word = line.rstrip("=")
+    return line if word == line or " " in line else word and f"{word} {line[len(word) :]}"
 
 
 def _read_back(name: str) -> str:
-    return str(key_val_str_to_dict(key_val_dict_to_str({"name": _one_line(name)}))["name"])
+    """Return a name as it is read with another key after it."""
+    return str(key_val_str_to_dict(key_val_dict_to_str({"name": one_line(name), "next": 1})).get("name", ""))
 
 
 def _restore(atoms: Atoms) -> Atoms:

@@ -98,7 +98,7 @@ def fitted(frames: list, settings: Any, calculator: Any) -> Any:
     from ase import Atoms
     from quippy.potential import Potential
 
-    from aiida_gaprss.calculations.frames import extxyz
+    from aiida_gaprss.io.extxyz import extxyz_text
     from aiida_gaprss.models.families import family_of
     from aiida_gaprss.models.training import join
 
@@ -110,7 +110,7 @@ def fitted(frames: list, settings: Any, calculator: Any) -> Any:
     folder, family = Path(tempfile.mkdtemp(prefix="fit-", dir=FOLDER)), family_of("gap")
     family.prepare(training, settings)
     job = family.job(training, settings, 1, "train.extxyz")
-    for name, text in {"train.extxyz": extxyz(training), **job.files}.items():
+    for name, text in {"train.extxyz": extxyz_text(training), **job.files}.items():
         (folder / name).write_text(text, encoding="utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
     subprocess.run([gap_fit(), *job.argv], cwd=folder, env=environment, check=True, capture_output=True)

@@ -22,8 +22,7 @@ from ase.build import bulk
 from common import FOLDER, gap_fit, labelled_silicon, silicon_cells
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.calculations.frames import extxyz
-from aiida_gaprss.io.extxyz import Keys, import_frames
+from aiida_gaprss.io.extxyz import Keys, extxyz_text, import_frames
 from aiida_gaprss.models.gap.settings import GapSettings
 from aiida_gaprss.models.training import atomic_energies
 
@@ -80,7 +79,7 @@ def measure(name: str, settings: GapSettings, training: list[Atoms]) -> list[flo
     """Return energy error (meV/atom), force error (eV/Å), ms/atom, and CPU seconds of the fit."""
     folder = FOLDER / name
     folder.mkdir()
-    (folder / "train.extxyz").write_text(extxyz(training), encoding="utf-8")
+    (folder / "train.extxyz").write_text(extxyz_text(training), encoding="utf-8")
     shutil.copy(FOLDER / "test.extxyz", folder)
     (folder / "in").write_text(settings.command("train.extxyz", "gap.xml", 1, atomic_energies(training, settings.e0)))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -96,7 +95,7 @@ def measure(name: str, settings: GapSettings, training: list[Atoms]) -> list[flo
 def main() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_STACKSIZE": "64M"}
     training, test, zero = sets()
-    (FOLDER / "test.extxyz").write_text(extxyz([a for a in test if not fr.is_isolated_atom(a)]), encoding="utf-8")
+    (FOLDER / "test.extxyz").write_text(extxyz_text([a for a in test if not fr.is_isolated_atom(a)]), encoding="utf-8")
     print(f"{len(training)} frames, {sum(map(len, training))} atoms; test {len(test)} frames; {time.strftime('%Y-%m-%d')}")
     print("| fit | energy RMSE, meV/atom | forces RMSE, eV/Å | ms/atom | CPU-s of the fit |\n|---|---|---|---|---|")
     goal: list[float] = []

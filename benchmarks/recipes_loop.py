@@ -109,13 +109,13 @@ def fit(frames: list[Atoms], settings: RssSettings, seed: int) -> str:
 
     :raises RuntimeError: with the end of what gap_fit said.
     """
-    from aiida_gaprss.calculations.frames import extxyz
+    from aiida_gaprss.io.extxyz import extxyz_text
 
     training = join([[atoms.copy() for atoms in frames]])
     folder = Path(tempfile.mkdtemp(prefix="gaprss-recipe-"))
     FAMILY.prepare(training, settings.fit)
     job = FAMILY.job(training, settings.fit, seed, "train.extxyz")
-    for name, text in {"train.extxyz": extxyz(training), **job.files}.items():
+    for name, text in {"train.extxyz": extxyz_text(training), **job.files}.items():
         (folder / name).write_text(text, encoding="utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([gap_fit(), *job.argv], cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -35,7 +35,7 @@ from quippy.potential import Potential
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.differences import differences, spread_of
-from aiida_gaprss.calculations.frames import extxyz
+from aiida_gaprss.io.extxyz import extxyz_text
 from aiida_gaprss.models.families import expand, family_of
 from aiida_gaprss.models.gap.settings import GapSettings
 from aiida_gaprss.selection.choose import farthest
@@ -153,7 +153,7 @@ def fit(frames: Sequence[Atoms], settings: GapSettings) -> Potential:
     folder, family, training = Path(tempfile.mkdtemp(prefix="fit-", dir=FOLDER)), family_of("gap"), copied(frames)
     family.prepare(training, settings)
     job = family.job(training, settings, 1, "train.extxyz")
-    for name, text in {"train.extxyz": extxyz(training), **job.files}.items():
+    for name, text in {"train.extxyz": extxyz_text(training), **job.files}.items():
         (folder / name).write_text(text, encoding="utf-8")
     subprocess.run([gap_fit(), *job.argv], cwd=folder, check=True, capture_output=True)
     return Potential(param_filename=str(folder / family.MAIN))

@@ -442,7 +442,7 @@ def dataset(silicon_frames):
 def fit_with_binary(gap_fit_binary, tmp_path_factory):
     """Run gap_fit itself on frames; return its folder and its log."""
 
-    from aiida_gaprss.calculations.frames import extxyz
+    from aiida_gaprss.io.extxyz import extxyz_text
 
     def fit(frames, settings=FIT, seed=1, extra="", keep=(), edit=str):
         folder = tmp_path_factory.mktemp("gap_fit")
@@ -450,7 +450,7 @@ def fit_with_binary(gap_fit_binary, tmp_path_factory):
         for atoms, source in zip(training, frames, strict=True):
             atoms.info.update({key: source.info[key] for key in keep if key in source.info})
             atoms.arrays.update({key: source.arrays[key] for key in keep if key in source.arrays})
-        (folder / "train.extxyz").write_text(extxyz(training))
+        (folder / "train.extxyz").write_text(extxyz_text(training))
         e0 = atomic_energies(frames, GapSettings(**settings).e0)
         command = GapSettings(**settings).command("train.extxyz", "gap.xml", seed, e0)
         (folder / "gap_fit.in").write_text(edit(command) + extra)

@@ -16,8 +16,8 @@ from ase import Atoms
 from click.testing import CliRunner
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.calculations.frames import extxyz
 from aiida_gaprss.cli import cli
+from aiida_gaprss.io.extxyz import extxyz_text
 from aiida_gaprss.runners import FOLDER, scripts_of
 
 #: A fit of a second or two.
@@ -79,7 +79,7 @@ def prepare_batch(folder, task, frames, settings, extra=None):
         (folder / f"{script}.py").write_text((FOLDER / f"{script}.py").read_text())
     for script, text in (extra or {}).items():
         (folder / f"{script}.py").write_text(text)
-    (folder / "input.extxyz").write_text(extxyz(frames))
+    (folder / "input.extxyz").write_text(extxyz_text(frames))
     (folder / "settings.json").write_text(json.dumps(settings))
     return folder
 

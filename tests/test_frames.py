@@ -267,3 +267,17 @@ def test_describe():
     assert not fr.is_isolated_atom(bulk("Cu")), "a crystal of one atom is no isolated atom"
     assert fr.is_labelled(atom)
     assert not fr.is_labelled(plain)
+
+
+@pytest.mark.parametrize("text", ["=", "x=", "a==", "energy=", "_JSON", "_JSON {", "_JSON ="])
+def test_texts_that_would_swallow_what_follows(text):
+    """A message that ends with an equals sign, or begins as ASE marks JSON: the labels after it stay what they are."""
+    atoms = Atoms("Cu", cell=[3.0] * 3, pbc=True)
+    atoms.info.update(frame_id="cu", config_type="fcc", origin=text, label_status=text, md_failure=text, REF_energy=-3.5)
+    (again,) = fr.loads(fr.dumps([atoms]))
+    assert set(again.info) - {"origin", "label_status", "md_failure"} == {"frame_id", "config_type", "REF_energy"}
+    assert (again.info["frame_id"], again.info["REF_energy"]) == ("cu", -3.5)
+    assert fr.dumps([again]) == fr.dumps([atoms])
+    atoms.info["frame_id"] = text
+    with pytest.raises(fr.FrameError, match="would be read back from the file as"):
+        fr.check(atoms)

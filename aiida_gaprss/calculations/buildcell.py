@@ -9,7 +9,8 @@ from aiida.engine import CalcJobProcessSpec
 from aiida.orm import AbstractCode, Int, Str
 from ase import Atoms
 
-from aiida_gaprss.calculations.frames import FramesCalculation, extxyz
+from aiida_gaprss.calculations.frames import FramesCalculation
+from aiida_gaprss.io.extxyz import extxyz_text
 from aiida_gaprss.settings.jobs import BuildcellSettings
 from aiida_gaprss.settings.model import model_validator_for
 from aiida_gaprss.structures.building import child_seeds
@@ -48,7 +49,7 @@ class BuildcellCalculation(FramesCalculation):
 
     def input_frames(self) -> str:
         """Return names and seeds of the cells that are to be made."""
-        return extxyz(to_be_made(self.inputs))
+        return extxyz_text(to_be_made(self.inputs))
 
 
 def to_be_made(inputs: Any) -> list[Atoms]:

@@ -12,9 +12,10 @@ from aiida.orm import AbstractCode, Dict, Int, List
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
-from aiida_gaprss.calculations.frames import extxyz, upload_runner, upload_scripts
+from aiida_gaprss.calculations.frames import upload_runner, upload_scripts
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.data.potential import Potential
+from aiida_gaprss.io.extxyz import extxyz_text
 from aiida_gaprss.levels import difference, mixed_up
 from aiida_gaprss.models.base import BaseFit, Family
 from aiida_gaprss.models.families import family_of, fit_settings
@@ -119,7 +120,7 @@ class FitCalculation(CalcJob):
         settings, family = settings_and_family(self.inputs)
         frames = training_set(self.inputs, settings)
         job = family.job(frames, settings, self.inputs.seed.value, self.TRAINING)
-        _write(folder, {self.TRAINING: extxyz(frames), **job.files, self.WATCH: (RUNNERS / self.WATCH).read_text("utf-8")})
+        _write(folder, {self.TRAINING: extxyz_text(frames), **job.files, self.WATCH: (RUNNERS / self.WATCH).read_text("utf-8")})
         upload_scripts(folder, family)
         word = job.argv[-1]
         info = CalcInfo()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import io
 import json
 from typing import Any
 
@@ -12,7 +11,6 @@ from aiida.common import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.orm import AbstractCode, Dict
-from ase.io import write
 
 from aiida_gaprss.calculations.worker import watch_connections
 from aiida_gaprss.data.dataset import Dataset
@@ -138,10 +136,3 @@ def potential_files(potential: Potential, prefix: str = "") -> list[tuple[str, s
 def potential_calculator(potential: Potential) -> dict[str, Any]:
     """Return the part of the task settings that makes the calculator of an uploaded potential."""
     return potential.family.calculator(potential.facts, f"{POTENTIAL_FOLDER}/{potential.main}")
-
-
-def extxyz(frames: Any) -> str:
-    """Return frames as extended XYZ for a program, not for a dataset."""
-    buffer = io.StringIO()
-    write(buffer, frames, format="extxyz", write_results=False)
-    return buffer.getvalue()

@@ -18,6 +18,7 @@ from aiida_gaprss.cli.delta import delta
 from aiida_gaprss.cli.fit import fit
 from aiida_gaprss.cli.nodes import dataset
 from aiida_gaprss.cli.potentials import potential
+from aiida_gaprss.cli.query import query
 from aiida_gaprss.cli.relabel import relabel
 from aiida_gaprss.cli.resume import resume
 from aiida_gaprss.cli.scans import committee, learning_curve, tune
@@ -71,6 +72,7 @@ COMMANDS = (
     validate,
     dataset,
     potential,
+    query,
     share,
     open_,
     library,

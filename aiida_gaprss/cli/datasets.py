@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiida_gaprss.cli.nodes import _load, _profile, dataset
+from aiida_gaprss.cli.nodes import _load, _profile, any_node, dataset
 from aiida_gaprss.outside import shown
+
+if TYPE_CHECKING:
+    from aiida_gaprss.analysis.conditions import Conditions
 
 WHAT = "gaprss.dataset"
 
@@ -25,24 +28,38 @@ def _told(node: Any, label: str | None, otherwise: str, description: str) -> Non
 label_option = click.option("--label", help="Label of the new dataset.")
 
 
-@dataset.command("filter")
-@click.argument("node")
-@click.option("--config-type", "config_types", multiple=True, metavar="NAME", help="Keep this kind. Repeatable.")
-@click.option("--without", "without_config_types", multiple=True, metavar="NAME", help="Leave this kind out. Repeatable.")
-@click.option("--elements", metavar="SYMBOLS", help="Frames with no others, such as 'Si O'.")
-@click.option("--atoms", "n_atoms", type=int, nargs=2, metavar="FEWEST MOST", help="Number of atoms.")
-@click.option("--max-above", type=float, metavar="EV", help="eV/atom above the lowest frame of the same composition.")
-@click.option("--max-force", type=float, metavar="EV/Å", help="Of the largest force on an atom.")
-@click.option("--labelled/--unlabelled", default=None, help="Frames with an energy, or without.")
-@label_option
-def dataset_filter(node: str, label: str | None, **options: Any) -> None:
-    """Make a dataset of the frames of NODE that fulfil all conditions.
+def of_frames(function: Any) -> Any:
+    """Give a command the options that say which frames: the keys of ``analysis.conditions.Conditions``."""
+    for option in reversed(
+        (
+            click.option("--config-type", "config_types", multiple=True, metavar="NAME", help="Keep this kind. Repeatable."),
+            click.option(
+                "--without", "without_config_types", multiple=True, metavar="NAME", help="Leave this kind out. Repeatable."
+            ),
+            click.option("--elements", metavar="SYMBOLS", help="Frames with no others, such as 'Si O'."),
+            click.option("--atoms", "n_atoms", type=int, nargs=2, metavar="FEWEST MOST", help="Number of atoms."),
+            click.option(
+                "--from-generation", type=int, metavar="N", help="Of the campaign; frames of no generation are left out."
+            ),
+            click.option("--to-generation", type=int, metavar="N", help="The same."),
+            click.option("--max-above", type=float, metavar="EV", help="eV/atom above the lowest frame of the same composition."),
+            click.option("--max-above-hull", type=float, metavar="EV", help="eV/atom above the convex hull of all frames."),
+            click.option("--max-force", type=float, metavar="EV/Å", help="Of the largest force on an atom."),
+            click.option("--labelled/--unlabelled", default=None, help="Frames with an energy, or without."),
+        )
+    ):
+        function = option(function)
+    return function
 
-    A frame without the label that a condition asks about is left out. Isolated atoms and dimers are kept whatever their energies.
+
+def given_conditions(options: dict[str, Any]) -> Conditions:
+    """Return what these options say.
+
+    :raises click.UsageError: if they contradict each other, or say nothing.
     """
     from pydantic import ValidationError
 
-    from aiida_gaprss.analysis.conditions import Conditions, kept
+    from aiida_gaprss.analysis.conditions import Conditions
     from aiida_gaprss.settings.model import in_words
 
     given: dict[str, Any] = {key: value for key, value in options.items() if value not in (None, ())}
@@ -50,9 +67,24 @@ def dataset_filter(node: str, label: str | None, **options: Any) -> None:
     if "elements" in given:
         given["elements"] = str(given["elements"]).replace(",", " ").split()
     try:
-        conditions = Conditions(**given)
+        return Conditions(**given)
     except ValidationError as error:
         raise click.UsageError(in_words(error)) from error
+
+
+@dataset.command("filter")
+@click.argument("node")
+@of_frames
+@label_option
+def dataset_filter(node: str, label: str | None, **options: Any) -> None:
+    """Make a dataset of the frames of NODE that fulfil all conditions.
+
+    A frame without the label that a condition asks about is left out. Isolated atoms and dimers are kept whatever their energies.
+    """
+    from aiida_gaprss.analysis.conditions import kept
+
+    conditions = given_conditions(options)
+    given = conditions.model_dump(mode="json", exclude_none=True)
     _profile()
     source = _load(node, WHAT)
     number = len(kept(source.get_frames(), conditions))
@@ -242,3 +274,48 @@ def dataset_minima(node: str, by: str | None, window: float, number: int, sympre
         f"{source.label} minima".strip(),
         f"lowest distinct structures of <{source.pk}> within {window} eV/atom",
     )
+
+
+@dataset.command("from-structures")
+@click.argument("nodes", nargs=-1, required=True)
+@click.option("--config-type", default="crystal", show_default=True, help="Of all; isolated_atom for one atom in a large box.")
+@click.option("--merge-kinds", is_flag=True, help="Take several kinds of an element, such as Fe1 and Fe2, as one.")
+@label_option
+def dataset_from_structures(nodes: tuple[str, ...], config_type: str, merge_kinds: bool, label: str | None) -> None:
+    """Make a dataset of the structures NODES (StructureData), without labels.
+
+    Frames are called by the labels of the structures, or by formula and uuid. Structures with partly occupied sites, or that do
+    not repeat in all directions, are refused.
+    """
+    from aiida_gaprss.calculations.structure_functions import dataset_of
+
+    _profile()
+    structures = [_structure(name) for name in nodes]
+    pks = " ".join(f"<{node.pk}>" for node in structures)
+    _told(dataset_of(structures, config_type, merge_kinds), label, "structures", f"structures {pks}"[:255])
+
+
+def _structure(identifier: str) -> Any:
+    from aiida.orm import StructureData
+
+    node = any_node(identifier)
+    if not isinstance(node, StructureData):
+        raise click.ClickException(f"<{identifier}> is a {type(node).__name__}, expected a StructureData")
+    return node
+
+
+@dataset.command("structure")
+@click.argument("node")
+@click.argument("frame_id")
+def dataset_structure(node: str, frame_id: str) -> None:
+    """Make a StructureData of frame FRAME_ID of dataset NODE."""
+    from aiida.orm import Str
+
+    from aiida_gaprss.calculations.structure_functions import frame_to_structure
+
+    _profile()
+    source = _load(node, WHAT)
+    if frame_id not in {atoms.info["frame_id"] for atoms in source.get_frames()}:
+        raise click.ClickException(f"dataset <{source.pk}> has no frame {shown(frame_id)}")
+    made = frame_to_structure(source, Str(frame_id))
+    click.echo(f"structure <{made.pk}> {shown(made.label)}: {made.get_formula()}, {len(made.sites)} sites")

@@ -75,15 +75,16 @@ def expect_new_folder() -> None:
 def load_or_make_profile(make: bool = True, name: str | None = None) -> str:
     """Load a profile; make one with SQLite and ZeroMQ, which need no service, if there is none.
 
-    :param name: default: that of the default profile.
+    :param name: default: that of the profile that is loaded, or of the default one.
     :raises click.ClickException: if there is none and none should be made.
     """
     expect_new_folder()
     from aiida import load_profile
+    from aiida.manage import get_manager
     from aiida.manage.configuration import get_config
 
-    config = get_config(create=True)
-    name = name or config.default_profile_name
+    config, loaded = get_config(create=True), get_manager().get_profile()
+    name = name or (loaded.name if loaded is not None else config.default_profile_name)
     if name in config.profile_names:
         return str(load_profile(name).name)
     if not make:

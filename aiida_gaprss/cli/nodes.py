@@ -93,6 +93,11 @@ def _key_options(function: Any) -> Any:
     return function
 
 
+def _as_typed(names: Sequence[str]) -> str:
+    """Return options as a user types them."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
 def _keys(options: dict[str, Any]) -> Keys:
     from aiida_gaprss.io.extxyz import Keys
 
@@ -194,10 +199,10 @@ def dataset_import(
     if xyz and outputs:
         raise click.UsageError(f"{xyz[0]} is extended XYZ, {outputs[0]} is not: import them separately")
     as_xyz = bool(xyz) or (not outputs and any(name != "steps" for name in given))  # a file that is neither is refused there
-    wrong = [f"--{name.replace('_', '-')}" for name in given if (name == "steps") == as_xyz]
+    wrong = [name for name in given if (name == "steps") == as_xyz]
     if wrong:
         what = "outputs of codes, not for extended XYZ" if as_xyz else "extended XYZ, not for outputs of codes"
-        raise click.UsageError(f"{', '.join(wrong)}: only for {what}")
+        raise click.UsageError(f"{_as_typed(wrong)}: only for {what}")
     if as_xyz and level_of_theory is None and not how["unlabelled"]:
         raise click.UsageError("extended XYZ does not say its level of theory; give it with --level-of-theory")
     _profile()
@@ -281,22 +286,36 @@ def _named(frames: Sequence[Atoms], reasons: Mapping[int, str], most: int = 3) -
     return shown(", ".join(texts) + (f" and {len(reasons) - most} more" if len(reasons) > most else ""), 1000)
 
 
+#: Formats of files that datasets are exported to (``io.formats``).
+FORMATS = ("extxyz", "db", "csv", "json", "colabfit")
+
+
 @dataset.command("export")
 @click.argument("node")
-@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--format", "fileformat", type=click.Choice(FORMATS), help="Default: as the ending of PATH says.")
 @_key_options
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
-def dataset_export(node: str, path: Path, force: bool, **options: Any) -> None:
-    """Export dataset NODE as extended XYZ; without keys, labels are named REF_energy, REF_forces, REF_virial.
+@click.pass_context
+def dataset_export(context: click.Context, node: str, path: Path, fileformat: str | None, force: bool, **options: Any) -> None:
+    """Export dataset NODE to the file PATH, the whole of it or nothing.
 
-    `dataset import FILE --own-keys` reads such a file again, with everything that is known of the frames.
+    Formats: extended XYZ (.xyz, .extxyz), an ASE database (.db), a table (.csv), everything with units (.json), extended XYZ
+    with the names of ColabFit (colabfit). In extended XYZ labels are named REF_energy, REF_forces, REF_virial unless keys are
+    given; `dataset import FILE --own-keys` reads such a file again, with everything that is known of the frames.
     """
-    if path.exists() and not force:
-        raise click.ClickException(f"{path} is there already; --force writes over it")
+    from aiida_gaprss.io.formats import format_of
+    from aiida_gaprss.outside import refuse_existing
+
+    fileformat = fileformat or format_of(path)
+    given = [name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    if given and fileformat != "extxyz":
+        raise click.UsageError(f"{_as_typed(given)}: only for extxyz, not for {fileformat}")
+    refuse_existing(path, force)
     if not any(options[name] for name in ("energy", "forces", "virial", "stress")):
         options.update(energy="REF_energy", forces="REF_forces", virial="REF_virial")
-    keys = _keys(options)
+    keys = {"keys": _keys(options)} if fileformat == "extxyz" else {}
     _profile()
     dataset_node = _load(node, "gaprss.dataset")
-    dataset_node.to_file(path, keys)
+    dataset_node.export(path, fileformat, force, **keys)
     click.echo(f"{path}: {dataset_node.n_frames} frames")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,17 @@ from aiida.orm import Data, load_node
 from ase import Atoms
 
 from aiida_gaprss import frames as fr
+from aiida_gaprss.data.attributes import attribute
 from aiida_gaprss.io.extxyz import Keys, export_frames, import_frames
-from aiida_gaprss.levels import Level, line_of
+from aiida_gaprss.io.formats import OURS, About, exported, format_of
+from aiida_gaprss.levels import Difference, Level, line_of
+from aiida_gaprss.outside import refuse_existing, write_file
 
 #: Letters of the fingerprint of a frame.
 FINGERPRINT = 16
+
+#: What AiiDA's methods of export return: the content of the file, and of those beside it by name.
+Exported = tuple[bytes, dict[str, bytes]]
 
 
 class Dataset(Data):
@@ -32,6 +40,21 @@ class Dataset(Data):
     #: nothing that the file does not: it is no part of the hash, and older nodes get it when they are first searched.
     INDEX = "gaprss_labelled"
     UNITS_VERSION = 1  # energies eV, lengths Å, forces eV/Å, virials eV
+
+    class AttributesModel(Data.AttributesModel):
+        """The attributes, as ``Dataset.fields`` has them."""
+
+        frames: int | None = attribute("frames", "Number of frames")
+        atoms: int | None = attribute("atoms", "Number of atoms of all frames")
+        elements: list[str] | None = attribute("elements", "Chemical symbols that occur, sorted")
+        config_types: dict[str, int] | None = attribute("config_types", "Number of frames by configuration type")
+        energies: int | None = attribute("energies", "Number of reference energies")
+        forces: int | None = attribute("forces", "Number of components of reference forces")
+        virials: int | None = attribute("virials", "Number of reference virials")
+        level_of_theory: str | None = attribute("level_of_theory", "What decides the labels, in one line")
+        level: dict[str, Any] | None = attribute("level", "What decides the labels, part by part; none if it has no parts")
+        energy_zero: str | None = attribute("energy_zero", "What energies are relative to")
+        units_version: int | None = attribute("units_version", "1: energies eV, lengths Å, forces eV/Å, virials eV")
 
     def __init__(
         self,
@@ -86,6 +109,47 @@ class Dataset(Data):
     def to_file(self, path: str | Path, keys: Keys) -> None:
         """Write an extended XYZ file with the names and units of ``keys``."""
         export_frames(self.get_frames(), path, keys)
+
+    def export(self, path: str | Path, fileformat: str | None = None, overwrite: bool = False, **options: Any) -> list[str]:
+        """Write a file, the whole of it or nothing, and return its path in a list, as nodes of AiiDA do.
+
+        :param fileformat: of :data:`~aiida_gaprss.io.formats.FORMATS`; default: as the ending of the path says.
+        :param overwrite: replace a file that is there.
+        :param options: ``keys`` of extended XYZ.
+        :raises ValueError: for a format that there is not, frames that it cannot hold, a file that is there or cannot be written.
+        """
+        refuse_existing(path, overwrite)
+        content, _ = self._exportcontent(fileformat or format_of(path), main_file_name=str(path), **options)
+        write_file(path, content, overwrite)
+        return [str(path)]
+
+    def _prepare_extxyz(self, main_file_name: str = "", keys: Keys = OURS) -> Exported:
+        return exported(self.get_frames(), "extxyz", self.about(), keys=keys), {}
+
+    def _prepare_colabfit(self, main_file_name: str = "") -> Exported:
+        return exported(self.get_frames(), "colabfit", self.about()), {}
+
+    def _prepare_db(self, main_file_name: str = "") -> Exported:
+        return exported(self.get_frames(), "db", self.about()), {}
+
+    def _prepare_csv(self, main_file_name: str = "") -> Exported:
+        frames = self.get_frames()
+        return exported(frames, "csv", replace(self.about(), heights=self._heights(frames))), {}
+
+    def _prepare_json(self, main_file_name: str = "") -> Exported:
+        return exported(self.get_frames(), "json", self.about()), {}
+
+    def about(self) -> About:
+        """Return what files in other formats tell of the frames besides themselves."""
+        return About(self.level, str(self.base.attributes.get("energy_zero", "as computed")), str(self.uuid))
+
+    def _heights(self, frames: list[Atoms]) -> list[float]:
+        """Return the heights of frames above their convex hull, eV/atom; none if they have no hull, as differences of labels."""
+        from aiida_gaprss.analysis.hull import HullError, above_hull  # takes a second to import
+
+        with suppress(HullError):
+            return [] if isinstance(self.level, Difference) else above_hull(frames).tolist()
+        return []
 
     def text(self) -> str:
         """Return the extended XYZ file."""

@@ -11,6 +11,7 @@ from aiida.orm import Data
 from ase.calculators.calculator import Calculator
 from ase.data import atomic_numbers
 
+from aiida_gaprss.data.attributes import attribute
 from aiida_gaprss.data.folder import content_hash, read_potential, write_whole
 from aiida_gaprss.models.base import LAMMPS, Family, PotentialError, Source
 from aiida_gaprss.models.families import DEFAULT, family_of
@@ -33,6 +34,30 @@ class Potential(Data):
     of which the other attributes are those of the sum; of what the xml tells of the fit, ``command_line`` (gap_fit's input)
     and ``embedded`` (frames, atoms and elements of a training set inside the xml).
     """
+
+    class AttributesModel(Data.AttributesModel):
+        """The attributes, as ``Potential.fields`` has them; other families than GAP have some of their own besides.
+
+        The attribute ``label`` of a GAP is none of them: it would hide the label of the node.
+        """
+
+        family: str | None = attribute("family", "Kind of model; none: gap")
+        main: str | None = attribute("main", "Name of the file that is read first")
+        xml: str | None = attribute("xml", "The same, of nodes of version 0.1")
+        files: list[str] | None = attribute("files", "Names of all files, the main one first")
+        elements: list[str] | None = attribute("elements", "Chemical symbols that it knows, sorted")
+        cutoff: float | None = attribute("cutoff", "The largest cutoff, Å")
+        e0: dict[str, float] | None = attribute("e0", "Energies of isolated atoms by element, eV")
+        sigma: dict[str, Any] | None = attribute("sigma", "What the fit was told of expected errors")
+        content_hash: str | None = attribute("content_hash", "Hash of names and contents of the files")
+        descriptors: list[str] | None = attribute("descriptors", "Of a GAP: its descriptors, one line each")
+        n_sparse: list[int] | None = attribute("n_sparse", "Of a GAP: sparse points of each descriptor")
+        gap_version: int | None = attribute("gap_version", "Of a GAP: time of the version of GAP, s since 1970")
+        command_line: str | None = attribute("command_line", "Of a GAP: input of gap_fit")
+        init_args: str | None = attribute("init_args", "Of a GAP: by which QUIP finds it in its file")
+        terms: list[str] | None = attribute("terms", "Of a sum of GAPs: its parts")
+        embedded: dict[str, Any] | None = attribute("embedded", "Of a GAP: frames, atoms, elements of a training set inside")
+        card_of_origin: dict[str, Any] | None = attribute("card_of_origin", "Of an imported one: the card that lay beside it")
 
     def __init__(
         self,
@@ -160,6 +185,25 @@ class Potential(Data):
         files = {**self.checked_files(), **({LAMMPS: lines.encode()} if lines else {}), **(beside or {})}
         write_whole(files, Path(folder), force)
         return Path(folder) / self.main
+
+    def export(self, path: str | Path, fileformat: str | None = None, overwrite: bool = False, **options: Any) -> list[str]:
+        """Write the files to a folder as :meth:`to_folder` does, and return their paths, as nodes of AiiDA do.
+
+        :param path: of the folder.
+        :param fileformat: ``folder``, the only one.
+        :param overwrite: replace the potential that is in the folder.
+        :raises PotentialError: as :meth:`to_folder`; for another format.
+        """
+        if fileformat not in (None, "folder"):
+            raise PotentialError(f"no format {shown(fileformat)!r} of a potential; there is folder")
+        self.to_folder(path, force=overwrite, **options)
+        return [str(Path(path, name)) for name in (*self.files, LAMMPS) if Path(path, name).is_file()]
+
+    def _prepare_folder(self, main_file_name: str = "", **_: Any) -> tuple[bytes, dict[str, bytes]]:
+        """Return the content of the main file, and of all others by their names beside it."""
+        content = self.checked_files()
+        folder = Path(main_file_name).parent
+        return content.pop(self.main), {str(folder / name): other for name, other in content.items()}
 
     def lammps(self, types: Sequence[str] | None = None) -> str | None:
         """Return the lines that use the potential in LAMMPS, or None if none are known.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from aiida_gaprss.frames import (
     virial_from_stress,
 )
 from aiida_gaprss.io import xyztext
-from aiida_gaprss.outside import OutsideError, read_text, shown
+from aiida_gaprss.outside import OutsideError, read_text, shown, write_file
 
 #: Factors to eV, eV/Å and eV/Å³.
 ENERGY_UNITS = {"eV": 1.0, "Ha": units.Hartree, "Ry": units.Rydberg, "meV": 1e-3, "kcal/mol": units.kcal / units.mol}
@@ -404,7 +405,19 @@ def _notes(frames: Sequence[Atoms], how: _How, found: _Found) -> list[str]:
 
 
 def export_frames(frames: Sequence[Atoms], path: str | Path, keys: Keys) -> None:
-    """Write frames to an extended XYZ file under the names and units of ``keys``."""
+    """Write frames to an extended XYZ file under the names and units of ``keys``, over one that is there."""
+    write_file(path, extxyz_text(renamed(frames, keys)).encode(), force=True)
+
+
+def extxyz_text(frames: Sequence[Atoms]) -> str:
+    """Return frames as they are as extended XYZ, for a program, not for a dataset."""
+    stream = io.StringIO()
+    write(stream, frames, format="extxyz", write_results=False)
+    return stream.getvalue()
+
+
+def renamed(frames: Sequence[Atoms], keys: Keys) -> list[Atoms]:
+    """Return copies of frames whose labels have the names and units of ``keys``; those that it does not name are left out."""
     out = []
     for frame in frames:
         atoms = canonical(frame)
@@ -423,4 +436,4 @@ def export_frames(frames: Sequence[Atoms], path: str | Path, keys: Keys) -> None
         if keys.config_type != "config_type" and "config_type" in atoms.info:
             atoms.info[keys.config_type] = atoms.info.pop("config_type")
         out.append(atoms)
-    write(Path(path), out, format="extxyz", write_results=False)
+    return out

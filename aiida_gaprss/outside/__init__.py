@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import tempfile
 import unicodedata
 import zlib
 from pathlib import Path
@@ -106,6 +107,37 @@ def read_text(path: str | Path, most: int = MOST_BYTES, errors: str = "strict") 
         line = content[: exception.start].count(b"\n") + 1
         byte = content[exception.start]
         raise OutsideError(path, f"line {line} has the byte 0x{byte:02x}, which is no UTF-8; save it as UTF-8") from exception
+
+
+def refuse_existing(path: str | Path, force: bool = False) -> None:
+    """Refuse to write where something is already.
+
+    :param force: a file that is there may be replaced; a folder, pipe or device may not.
+    :raises OutsideError: naming it.
+    """
+    if not os.path.exists(path):
+        return
+    if lack := lack_of_file(path):
+        raise OutsideError(path, f"cannot be written over: {lack}")
+    if not force:
+        raise OutsideError(path, "is there already; --force writes over it", between=" ")
+
+
+def write_file(path: str | Path, content: bytes, force: bool = False) -> None:
+    """Write a file, the whole of it or nothing; where a link leads, not over the link.
+
+    :param force: replace a file that is there.
+    :raises OutsideError: as :func:`refuse_existing`, and if it cannot be written.
+    """
+    refuse_existing(path, force)
+    target = Path(os.path.realpath(path))
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as folder:
+            new = Path(folder, target.name)
+            new.write_bytes(content)
+            os.replace(new, target)
+    except OSError as exception:
+        raise OutsideError(path, f"cannot be written: {exception.strerror or exception}") from exception
 
 
 def base_name(name: str, where: str) -> str:

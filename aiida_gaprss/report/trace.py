@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.common.exceptions import NotExistent
-from aiida.orm import Node, ProcessNode, QueryBuilder, WorkChainNode, load_node
+from aiida.orm import Node, WorkChainNode, load_node
 from ase import Atoms
-from ase.io.extxyz import key_val_dict_to_str
 from rich.tree import Tree
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.outside import shown
 from aiida_gaprss.outside.terminal import styled
+from aiida_gaprss.queries import datasets_with
 from aiida_gaprss.report.collect import STRANGE
 
 #: Where frames are made and labelled, and what a user calls it.
@@ -22,24 +22,6 @@ OWNERS = {"RssWorkChain": "campaign", "BuildWorkChain": "database"}
 
 class TraceError(ValueError):
     """A frame that cannot be traced."""
-
-
-def datasets_with(frame_id: str, campaign: WorkChainNode | None = None) -> list[Dataset]:
-    """Return the datasets that hold a frame, oldest first."""
-    query = QueryBuilder()
-    if campaign is not None:
-        processes = [campaign.pk, *(process.pk for process in campaign.called_descendants)]
-        query.append(ProcessNode, filters={"id": {"in": processes}}, tag="process")
-        query.append(Dataset, with_incoming="process", tag="dataset")
-    else:
-        query.append(Dataset, tag="dataset")
-    query.order_by({"dataset": "ctime"})
-    needle = key_val_dict_to_str({"frame_id": frame_id})  # as it stands in the file
-    found: dict[int, Dataset] = {}
-    for node in query.all(flat=True):
-        if node.pk not in found and needle in node.text() and any(a.info["frame_id"] == frame_id for a in node.get_frames()):
-            found[node.pk] = node
-    return list(found.values())
 
 
 def history(frame_id: str, campaign: WorkChainNode | None = None) -> Tree:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import json
 import math
 from collections import Counter
@@ -22,6 +21,7 @@ from aiida_gaprss.analysis.errors import QUANTITIES, UNITS, errors, errors_by
 from aiida_gaprss.analysis.numbers import significant
 from aiida_gaprss.analysis.targets import in_words
 from aiida_gaprss.outside import harmless
+from aiida_gaprss.outside.tables import csv_text
 from aiida_gaprss.report import figures, fit_figures, tables
 from aiida_gaprss.report.folder import REPORT, claim
 from aiida_gaprss.report.hold import held_rows, minima_by_round, round_rows, scores_by_part
@@ -376,19 +376,8 @@ def _failures(record: CampaignRecord) -> list[tuple[str, list[str]]]:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows with a line of all their keys; what a row lacks is left empty.
-
-    A text that a spreadsheet would take for a formula has an apostrophe before it there.
-    """
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: _no_formula(value) for key, value in row.items()} for row in rows)
-
-
-def _no_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    """Write rows as :func:`~aiida_gaprss.outside.tables.csv_text` has them."""
+    path.write_text(csv_text(rows), encoding="utf-8", newline="")
 
 
 def _flatten(row: dict[str, Any]) -> dict[str, Any]:
