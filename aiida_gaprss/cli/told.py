@@ -179,7 +179,7 @@ def tell_curve(node: WorkChainNode, folder: Path) -> None:
 def tell_comparison(node: WorkChainNode, folder: Path) -> None:
     """Print errors and scores, a table for each cost with a column for each strategy, and write figures and numbers."""
     from aiida_gaprss.report.comparison import figures, score_rows
-    from aiida_gaprss.report.write import write_json
+    from aiida_gaprss.report.page import write_json
 
     if "comparison" not in node.outputs:
         raise click.ClickException(f"comparison <{node.pk}> failed: {node.exit_message or node.process_state}")

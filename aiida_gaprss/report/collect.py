@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiida.common.exceptions import NotExistent
 from aiida.orm import ProcessNode, WorkChainNode
 from ase import Atoms
 
@@ -36,33 +34,13 @@ from aiida_gaprss.campaign.stages import (
     tag_of,
 )
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.outside import shown
+from aiida_gaprss.report.provenance import provenance_of
 from aiida_gaprss.report.record import CampaignRecord, Counts, Failure, GenerationRecord
+from aiida_gaprss.report.state import state_of, whole
+from aiida_gaprss.report.tables import whole_test
 from aiida_gaprss.report.validation import first_and_last, record_of
 from aiida_gaprss.structures.compositions import text as formula_text
 from aiida_gaprss.workflows.rss import RssWorkChain
-
-
-class CollectError(ValueError):
-    """A campaign of which the nodes are not what a campaign makes, as one of an archive that is not whole."""
-
-
-#: What nodes raise that are missing or hold something else.
-STRANGE = (KeyError, TypeError, AttributeError, IndexError, NotExistent)
-
-
-@contextmanager
-def whole(what: str, node: WorkChainNode) -> Iterator[None]:
-    """Turn what nodes raise that are missing or hold something else into one error.
-
-    :param what: kind of the process, for the message.
-    :raises CollectError: in its place.
-    """
-    try:
-        yield
-    except STRANGE as exception:
-        why = f"{type(exception).__name__}: {shown(exception)}"
-        raise CollectError(f"{what} <{node.pk}> is not whole, or was not made by this package: {why}") from exception
 
 
 def collect(node: WorkChainNode) -> CampaignRecord:
@@ -83,6 +61,7 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
     record = CampaignRecord(
         title=f"GAP-RSS of {formula}",
         uuid=node.uuid,
+        pk=node.pk,
         label=node.inputs.name.value,
         seed=node.inputs.seed.value,
         formula=formula,
@@ -124,6 +103,8 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
         record.final_frames = _with_generations(outputs.predictions.get_frames(), record)
     if "potential" in outputs:
         record.final_potential = outputs.potential.uuid
+    record.tests = {tag: whole_test(test.get_dict()) for tag, test in _namespace(outputs, "tests").items()}
+    record.provenance = provenance_of(node, called)
     if "minima" in outputs:
         frames = outputs.minima_frames.get_frames()
         record.minima = [Minimum.from_row(row, atoms) for row, atoms in zip(outputs.minima["minima"], frames, strict=True)]
@@ -158,17 +139,6 @@ def _tags(called: Mapping[str, ProcessNode]) -> list[str]:
 
 def _namespace(outputs: Any, name: str) -> dict[str, Any]:
     return {key: outputs[name][key] for key in sorted(outputs[name])} if name in outputs else {}
-
-
-def state_of(node: WorkChainNode) -> str:
-    """Return whether a work chain is running, has finished, or how it failed."""
-    if node.is_finished_ok:
-        return "finished"
-    if node.is_finished:
-        return f"failed: {node.exit_message}"
-    if node.is_terminated:
-        return f"failed: {node.process_state.value if node.process_state else 'unknown'}"
-    return "running"
 
 
 def _begun_with(nodes: Sequence[Dataset]) -> GenerationRecord:

@@ -29,7 +29,7 @@ VIEW = "-82x,22y,5z"
 
 def structure(minimum: Minimum) -> Figure:
     """Projection of the conventional cell of a minimum, with bonds between near neighbours."""
-    atoms = _conventional(minimum.atoms)
+    atoms = conventional(minimum.atoms)
     repeats = [max(1, math.ceil(SMALLEST_PICTURE / length)) for length in atoms.cell.lengths()]
     atoms = with_boundary(atoms if len(atoms) * math.prod(repeats) > 64 else atoms.repeat(repeats))
     with house_style():
@@ -75,7 +75,7 @@ def with_boundary(atoms: Atoms) -> Atoms:
     return out
 
 
-def _conventional(atoms: Atoms) -> Atoms:
+def conventional(atoms: Atoms) -> Atoms:
     """Return the conventional cell, or the cell as it is if spglib finds none."""
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     try:

@@ -1,0 +1,123 @@
+"use strict";
+
+// --- tables that sort: ascending, descending, as they were; numbers by value, what is missing last ---
+
+const collator = new Intl.Collator(undefined, { numeric: true });
+
+function keyOf(cell) {
+  const text = (cell.dataset.value ?? cell.textContent).trim().replaceAll("−", "-").replace(/^[<>]\s*/, "");
+  return { text, number: /^[-+]?[\d.]/.test(text) ? parseFloat(text) : NaN, missing: text === "" || text === "–" };
+}
+
+function order(first, second, numbers) {
+  if (first.missing || second.missing) return first.missing - second.missing;
+  return numbers ? first.number - second.number : collator.compare(first.text, second.text);
+}
+
+function sort(table, place, direction) {
+  const body = table.tBodies[0];
+  const rows = table.asTheyWere.map((row) => ({ row, key: keyOf(row.cells[place]) }));
+  const numbers = rows.every(({ key }) => key.missing || !Number.isNaN(key.number));
+  const turn = (a, b) => (a.key.missing || b.key.missing ? 1 : direction) * order(a.key, b.key, numbers);
+  body.append(...(direction ? rows.sort(turn) : rows).map(({ row }) => row));
+}
+
+function sortable(table) {
+  table.asTheyWere = [...table.tBodies[0].rows];
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, place) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const next = { ascending: "descending", descending: null }[head.ariaSort] ?? (head.ariaSort ? null : "ascending");
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      if (next) head.setAttribute("aria-sort", next);
+      sort(table, place, next ? (next === "ascending" ? 1 : -1) : 0);
+    });
+  });
+}
+
+for (const table of document.querySelectorAll("table")) if (table.tBodies[0]?.rows.length > 1) sortable(table);
+
+// --- commands to copy ---
+
+async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  throw Error("no clipboard");
+}
+
+for (const code of document.querySelectorAll("code.copy")) {
+  const button = Object.assign(document.createElement("button"), { type: "button", className: "copy", textContent: "copy" });
+  button.setAttribute("aria-label", `copy ${code.textContent}`);
+  button.addEventListener("click", async () => {
+    try {
+      await copy(code.textContent);
+      button.textContent = "copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+      button.textContent = "selected";
+    }
+    setTimeout(() => (button.textContent = "copy"), 2000);
+  });
+  code.after(button);
+}
+
+// --- structures that are turned: chemiscope's script is loaded when somebody asks for it ---
+
+let script;
+
+function load(source) {
+  script ??= new Promise((resolve, reject) => {
+    const element = Object.assign(document.createElement("script"), { src: source });
+    element.onload = () => resolve(globalThis.Chemiscope);
+    element.onerror = () => reject(Error(`${source} is not beside this page`));
+    document.head.append(element);
+  });
+  return script;
+}
+
+function show(viewer, one) {
+  const structure = { size: one.size, names: one.names, x: one.x, y: one.y, z: one.z, cell: one.cell };
+  const energies = one.energies && { element: one.energies.map(() => undefined), "local energy (eV)": one.energies };
+  viewer.load(structure, energies, { supercell: one.energies ? [1, 1, 1] : repeats(one) });
+  const colour = one.energies ? { property: "local energy (eV)", palette: "viridis" } : { property: "element" };
+  viewer.applySettings({ bonds: true, unitCell: Boolean(one.cell), color: colour });
+}
+
+function repeats(one) {
+  if (!one.cell) return [1, 1, 1];
+  const lengths = [0, 3, 6].map((first) => Math.hypot(...one.cell.slice(first, first + 3)));
+  return one.size > 32 ? [1, 1, 1] : lengths.map((length) => Math.max(1, Math.round(6 / length)));
+}
+
+for (const box of document.querySelectorAll(".viewer")) {
+  const [stage, choice, words] = [".stage", "select", ".words"].map((name) => box.querySelector(name));
+  const structures = JSON.parse(document.getElementById(box.dataset.structures).textContent);
+  let viewer;
+  async function turn() {
+    try {
+      words.textContent = "loading";
+      const chemiscope = await load(box.dataset.script);
+      stage.hidden = false;
+      const one = structures[choice.value];
+      viewer ??= new chemiscope.MoleculeViewer(stage, one.energies ? ["element", "local energy (eV)"] : ["element"]);
+      show(viewer, one);
+      words.textContent = one.energies ? "coloured by local energies, eV" : "";
+    } catch (error) {
+      stage.hidden = true;
+      words.textContent = `cannot be shown: ${error.message}`;
+    }
+  }
+  box.querySelector("button").addEventListener("click", turn);
+  choice.addEventListener("change", turn);
+  box.hidden = false;
+}
+
+// --- what has not ended is loaded again, unless somebody is turning a structure ---
+
+const seconds = Number(document.body.dataset.reload);
+if (seconds) {
+  setInterval(() => document.querySelector(".stage:not([hidden])") ?? location.reload(), 1000 * seconds);
+}
