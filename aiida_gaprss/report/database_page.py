@@ -50,7 +50,7 @@ def write_database(record: DatabaseRecord, folder: str | Path, force: bool = Fal
     _write_frames(record, target)
     rows = strategy_rows(record)
     write_csv(target / "strategies.csv", rows)
-    write_json(target / REPORT, summarise(record, rows))
+    write_json(target / REPORT, summarise(record))
     sections = sections_of(record, rows)
     return write_page(target, "database", sections, record.state, record=record, headline=_headline(record))
 
@@ -90,8 +90,9 @@ def _figure(name: str, record: DatabaseRecord) -> Section:
     return Section(name, title, caption, "No frame has been labelled yet.", {name: lambda: draw(record)})
 
 
-def summarise(record: DatabaseRecord, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise(record: DatabaseRecord) -> dict[str, Any]:
     """Return all numbers of the report as plain data that JSON can hold."""
+    rows = strategy_rows(record)
     keys = ("title", "uuid", "label", "state", "seed", "reference", "versions", "choice", "crystals", "variances", "seconds")
     failures = [{"frame_id": failure.frame_id, "reason": failure.reason} for failure in record.failures]
     told = {key: getattr(record, key) for key in keys} | {"labels": len(record.labels), "energies": record.zero.words}

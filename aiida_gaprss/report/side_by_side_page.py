@@ -53,8 +53,8 @@ def sections_of(told: Mapping[str, Any]) -> list[Section]:
 def _files(told: Mapping[str, Any]) -> Section:
     caption = (
         "Median (range) over the seeds. Labels until the database knows the ground state, and until its error is within the "
-        "limits and stays so to the end; > 170: not with all 170. Errors in meV/atom and eV/Å, of the last potential; lost: it has no "
-        "minimum of that structure. The ground state is the lowest structure that any of the campaigns has labelled."
+        "limits and stays so to the end; > 170: not with all 170. Errors in meV/atom and eV/Å, of the last potential; lost: it "
+        "has no minimum of that structure. The ground state is the lowest structure that any of the campaigns has labelled."
     )
     rows = {"heads": heads_of_files(told), "rows": rows_of_files(told), "left": 1, "caption": caption, "lines": failures(told)}
     return Section(
@@ -84,7 +84,7 @@ def _lowest(told: Mapping[str, Any]) -> Section:
 def _parts(told: Mapping[str, Any]) -> Section:
     caption = (
         "Error: of the ground state, meV/atom, potential minus reference. Lowest, error: largest error of an energy relative to "
-        "the ground state; swapped: pairs of held structures in the wrong order. Unseen: frames that were not in the training set. "
+        "the ground state; swapped: pairs of held structures in the wrong order. Unseen: frames that were in no training set. "
         "Converged, given up: relaxations of new cells with the potential of the part before; given up are those that collapsed, "
         "exploded, evaporated or failed."
     )

@@ -18,7 +18,7 @@ import numpy as np
 from ase import Atoms
 
 from aiida_gaprss.properties.local_energies import structure
-from aiida_gaprss.report.structures import conventional
+from aiida_gaprss.report.structures import pictured, with_boundary
 
 #: The script and its licence, as they lie beside a page.
 SCRIPT, LICENCE = BESIDE = "chemiscope.min.js", "chemiscope.LICENSE"
@@ -74,14 +74,21 @@ def told(structures: Iterable[Shown]) -> dict[str, Any] | None:
 
 def _data(shown: Shown) -> dict[str, Any]:
     """Return a structure as chemiscope has it: positions and cell in Å, flat; local energies in eV."""
-    atoms = shown.atoms if shown.energies is not None else conventional(shown.atoms)
+    atoms = pictured(shown.atoms) if shown.energies is None else _with_energies(shown.atoms, shown.energies)
     x, y, z = np.round(atoms.positions, DECIMALS).T.tolist()
     out: dict[str, Any] = {"size": len(atoms), "names": atoms.get_chemical_symbols(), "x": x, "y": y, "z": z}
     if atoms.pbc.any():
         out["cell"] = np.round(atoms.cell.array, DECIMALS).ravel().tolist()
     if shown.energies is not None:
-        out["energies"] = np.round(shown.energies, DECIMALS).tolist()
+        out["energies"] = np.round(atoms.arrays["energies"], DECIMALS).tolist()
     return out
+
+
+def _with_energies(atoms: Atoms, energies: np.ndarray) -> Atoms:
+    """Return a cell with the atoms on its boundary, all with their local energies, eV."""
+    out = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    out.set_array("energies", energies)
+    return with_boundary(out) if out.pbc.all() else out
 
 
 def with_local_energies(record: Mapping[str, Any], name: str) -> list[Shown]:

@@ -78,33 +78,39 @@ function load(source) {
   return script;
 }
 
-function show(viewer, one) {
-  const structure = { size: one.size, names: one.names, x: one.x, y: one.y, z: one.z, cell: one.cell };
-  const energies = one.energies && { element: one.energies.map(() => undefined), "local energy (eV)": one.energies };
-  viewer.load(structure, energies, { supercell: one.energies ? [1, 1, 1] : repeats(one) });
-  const colour = one.energies ? { property: "local energy (eV)", palette: "viridis" } : { property: "element" };
-  viewer.applySettings({ bonds: true, unitCell: Boolean(one.cell), color: colour });
-}
+const ENERGY = "local energy (eV)";
 
-function repeats(one) {
-  if (!one.cell) return [1, 1, 1];
-  const lengths = [0, 3, 6].map((first) => Math.hypot(...one.cell.slice(first, first + 3)));
-  return one.size > 32 ? [1, 1, 1] : lengths.map((length) => Math.max(1, Math.round(6 / length)));
+async function show(chemiscope, stage, one) {
+  const [structure, meta, info] = ["div", "div", "div"].map((name) => document.createElement(name));
+  structure.className = "turning";
+  meta.hidden = info.hidden = true;
+  stage.replaceChildren(structure, meta, info);
+  const { size, names, x, y, z, cell, energies } = one;
+  const properties = { atoms: { target: "structure", values: [size] } };
+  const view = { bonds: true, unitCell: Boolean(cell), color: { property: "element" } };
+  const data = { meta: { name: "structure" }, structures: [{ size, names, x, y, z, cell }], properties, settings: { structure: [view] } };
+  if (energies) {
+    properties[ENERGY] = { target: "atom", values: energies };
+    data.environments = energies.map((_, center) => ({ structure: 0, center, cutoff: 3 }));
+    Object.assign(view, { color: { property: ENERGY, palette: "viridis" }, environments: { activated: false } });
+  }
+  const warnings = new chemiscope.Warnings();
+  const said = [];
+  warnings.addHandler((message) => said.push(message));
+  await chemiscope.StructureVisualizer.load({ structure, meta, info }, data, warnings);
+  return said.join("; ");
 }
 
 for (const box of document.querySelectorAll(".viewer")) {
   const [stage, choice, words] = [".stage", "select", ".words"].map((name) => box.querySelector(name));
   const structures = JSON.parse(document.getElementById(box.dataset.structures).textContent);
-  let viewer;
   async function turn() {
     try {
       words.textContent = "loading";
-      const chemiscope = await load(box.dataset.script);
       stage.hidden = false;
       const one = structures[choice.value];
-      viewer ??= new chemiscope.MoleculeViewer(stage, one.energies ? ["element", "local energy (eV)"] : ["element"]);
-      show(viewer, one);
-      words.textContent = one.energies ? "coloured by local energies, eV" : "";
+      const said = await show(await load(box.dataset.script), stage, one);
+      words.textContent = said || (one.energies ? "coloured by local energies, eV" : "drag to turn, scroll to zoom");
     } catch (error) {
       stage.hidden = true;
       words.textContent = `cannot be shown: ${error.message}`;
