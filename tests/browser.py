@@ -26,13 +26,14 @@ class Browser:
             pytest.skip("there is no chromium on this machine")
         (read_there, self.write), (self.read, write_there) = os.pipe(), os.pipe()
         options = [*OPTIONS, *WEBGL, f"--window-size={width},{height}", f"--user-data-dir={folder / 'browser'}"]
-        words = " ".join(f"'{word}'" for word in (program, *options, "about:blank"))
-        self.process = subprocess.Popen(
-            ["sh", "-c", f"exec {words} 3<&{read_there} 4>&{write_there}"],
-            pass_fds=(read_there, write_there),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+
+        def pipes() -> None:  # the numbers that the browser expects
+            os.dup2(os.dup(read_there), 3)
+            os.dup2(write_there, 4)
+
+        nothing = subprocess.DEVNULL
+        command = [program, *options, "about:blank"]
+        self.process = subprocess.Popen(command, close_fds=False, preexec_fn=pipes, stdout=nothing, stderr=nothing)
         os.close(read_there)
         os.close(write_there)
         self.number, self.session, self.rest, self.told, self.events = 0, None, b"", [], set()

@@ -37,15 +37,14 @@ def listed() -> dict[str, Any]:
 
 
 def _row(node: WorkChainNode) -> dict[str, Any]:
-    from aiida_gaprss.workflows.here.claim import is_interrupted
+    from aiida_gaprss.report.state import state_of
 
-    state = node.exit_message or (node.process_state.value if node.process_state else "?")
     return {
         "pk": node.pk,
         "uuid": node.uuid,
         "what": WHAT[str(node.process_label)],
         "name": node.label,
-        "state": "paused" if is_interrupted(node) else state,
+        "state": state_of(node),
         "labels": _labels(node),
         "begun": node.ctime.astimezone().isoformat(timespec="seconds"),
     }

@@ -26,7 +26,7 @@ def watched(seconds: float, what: str) -> Callable[[Callable[..., None]], Callab
         is_flag=False,
         flag_value=seconds,
         metavar="[SECONDS]",
-        help=f"{what} until it has ended; stand it after CAMPAIGN. Without a number every {seconds:g} s. Ctrl-C ends this alone.",
+        help=f"{what} until it has ended, every {seconds:g} s or as often as you say, after CAMPAIGN. Ctrl-C ends this alone.",
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from aiida_gaprss.properties.local_energies import structure
+from aiida_gaprss.properties.local_energies import from_means, structure
 from aiida_gaprss.report.structures import pictured, with_boundary
 
 #: The script and its licence, as they lie beside a page.
@@ -73,7 +73,7 @@ def told(structures: Iterable[Shown]) -> dict[str, Any] | None:
 
 
 def _data(shown: Shown) -> dict[str, Any]:
-    """Return a structure as chemiscope has it: positions and cell in Å, flat; local energies in eV."""
+    """Return a structure as chemiscope has it: positions and cell in Å, flat; local energies from their means in eV."""
     atoms = pictured(shown.atoms) if shown.energies is None else _with_energies(shown.atoms, shown.energies)
     x, y, z = np.round(atoms.positions, DECIMALS).T.tolist()
     out: dict[str, Any] = {"size": len(atoms), "names": atoms.get_chemical_symbols(), "x": x, "y": y, "z": z}
@@ -85,9 +85,9 @@ def _data(shown: Shown) -> dict[str, Any]:
 
 
 def _with_energies(atoms: Atoms, energies: np.ndarray) -> Atoms:
-    """Return a cell with the atoms on its boundary, all with their local energies, eV."""
+    """Return a cell with the atoms on its boundary, all with their local energies from the mean of their element, eV."""
     out = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    out.set_array("energies", energies)
+    out.set_array("energies", from_means(atoms, energies)[0])
     return with_boundary(out) if out.pbc.all() else out
 
 

@@ -78,7 +78,7 @@ function load(source) {
   return script;
 }
 
-const ENERGY = "local energy (eV)";
+const ENERGY = "local energy from the mean (eV)";
 
 async function show(chemiscope, stage, one) {
   const [structure, meta, info] = ["div", "div", "div"].map((name) => document.createElement(name));
@@ -110,7 +110,7 @@ for (const box of document.querySelectorAll(".viewer")) {
       stage.hidden = false;
       const one = structures[choice.value];
       const said = await show(await load(box.dataset.script), stage, one);
-      words.textContent = said || (one.energies ? "coloured by local energies, eV" : "drag to turn, scroll to zoom");
+      words.textContent = said || (one.energies ? "coloured by local energies from the mean of their element" : "drag to turn, scroll to zoom");
     } catch (error) {
       stage.hidden = true;
       words.textContent = `cannot be shown: ${error.message}`;
