@@ -99,7 +99,7 @@ def hold(record: CampaignRecord) -> Section:
 
 
 def validation(record: CampaignRecord) -> Section:
-    """The scores of all potentials, and the curves of the last validation: reference, first and last potential in it."""
+    """The scores of the last potential, and the curves of the last validation: reference, first and last potential in it."""
     drawings: dict[str, Drawing] = {}
     names: dict[str, str] = {}
     local = []
@@ -119,7 +119,7 @@ def validation(record: CampaignRecord) -> Section:
         drawings=drawings,
         names=names,
         template="campaign/validation.html.j2",
-        told={"potentials": potentials, "rows": rows, "signs": SIGNS, "viewer": told(local)} if rows else None,
+        told={"potentials": potentials[-1:], "rows": rows, "signs": SIGNS, "viewer": told(local)} if rows else None,
         first=True,
     )
 
@@ -267,12 +267,15 @@ def errors_by_part(record: CampaignRecord) -> Section:
 
 def scores(record: CampaignRecord) -> Section:
     """Scores of validations, potential by potential."""
+    potentials, rows = in_a_row(record.validations)
     return Section(
         "scores",
         "How properties came about",
         "Every score that has a limit, potential by potential, as a multiple of what is good. Look for lines that come down into "
         "the shaded part, and for those that leave it again.",
-        drawings={"validation_scores": lambda: scores_by_part(*in_a_row(record.validations))} if record.validations else {},
+        drawings={"validation_scores": lambda: scores_by_part(potentials, rows)} if rows else {},
+        template="campaign/scores.html.j2",
+        told={"potentials": potentials, "rows": rows, "signs": SIGNS} if len(potentials) > 1 else None,
         group=COURSE,
     )
 
