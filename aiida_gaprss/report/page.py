@@ -30,7 +30,7 @@ NAMES_PER_REASON = 5
 RELOAD_S = 60
 
 #: Columns from which on a table is printed on a page that is turned sideways, and from which on its words may be broken there.
-WIDE_TABLE, WIDEST_TABLE = 12, 18
+WIDE_TABLE, WIDEST_TABLE = 14, 18
 
 #: Groups of sections, as the contents name them.
 RESULTS, COURSE, ORIGIN = "Results", "How it came about", "Where it is from"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from aiida.orm import Node, ProcessNode, WorkChainNode
+from aiida.orm import Node, ProcessNode
 
 from aiida_gaprss.campaign.stages import (
     DATABASE,
@@ -19,7 +19,6 @@ from aiida_gaprss.campaign.stages import (
     in_words,
     is_part,
     is_search,
-    order,
     part_of,
     stage_of,
 )
@@ -36,30 +35,37 @@ MADE = {LABEL: ("labels", "labels"), FIT: ("potentials", "potential"), FINAL_FIT
 WATCH_S = 10
 
 
-def provenance_of(node: WorkChainNode, called: Mapping[str, ProcessNode]) -> list[dict[str, Any]]:
-    """Return the parts of a campaign in their order, each with ``tag``, ``name`` and ``nodes``: what they are, PK, whether data.
+def provenance_of(
+    begun_with: Iterable[Node], called: Mapping[str, ProcessNode], made: Mapping[str, Mapping[str, Node]]
+) -> list[dict[str, Any]]:
+    """Return the parts of a campaign in the order of time: ``tag``, ``name``, and ``nodes``, of each what it is, PK, if data.
 
-    :param called: what the campaign has called, by the labels of the links.
+    :param begun_with: datasets; ``called``: processes by the labels of their links; ``made``: outputs by namespace and tag.
     """
     parts: dict[str, list[dict[str, Any]]] = {}
-    if "database" in node.inputs:
-        begun_with = node.inputs.database
-        parts[DATABASE] = [_drawn("labels", begun_with[key], True) for key in sorted(begun_with)]
+    if first := [_drawn("labels", dataset, True) for dataset in begun_with]:
+        parts[DATABASE] = first
     for label, process in sorted(called.items(), key=lambda item: (item[1].ctime, item[1].pk)):
         stage = stage_of(label)
         tag = FINAL if stage == FINAL_FIT else part_of(label)
         if stage in STEPS and (is_part(tag) or tag == FINAL):
-            parts.setdefault(tag, []).extend(_of_stage(node, tag, stage, process))
-    named = {tag: "final fit" if tag == FINAL else in_words(tag) for tag in order(parts)}
-    return [{"tag": tag, "name": name, "nodes": parts[tag]} for tag, name in named.items()]
+            parts.setdefault(tag, []).extend(_of_stage(tag, stage, process, made))
+    return [{"tag": tag, "name": _name(tag, nodes), "nodes": nodes} for tag, nodes in parts.items()]
 
 
-def _of_stage(node: WorkChainNode, tag: str, stage: str, process: ProcessNode) -> Iterator[dict[str, Any]]:
+def _name(tag: str, nodes: Sequence[Mapping[str, Any]]) -> str:
+    """Return what a part is called: what is done after all of them has a tag of its own."""
+    if tag != FINAL:
+        return in_words(tag)
+    return "final fit" if any(node["what"] == "fit" for node in nodes) else "at the end"
+
+
+def _of_stage(tag: str, stage: str, process: ProcessNode, made: Mapping[str, Mapping[str, Node]]) -> Iterator[dict[str, Any]]:
     """Yield a process, and what it has made."""
     yield _drawn("search" if stage == RELAX and is_search(tag) else STEPS[stage], process, False)
     space, what = MADE.get(stage, ("", ""))
-    if space and space in node.outputs and tag in node.outputs[space]:
-        yield _drawn(what, node.outputs[space][tag], True)
+    if tag in made.get(space, {}):
+        yield _drawn(what, made[space][tag], True)
 
 
 def _drawn(what: str, node: Node, is_data: bool) -> dict[str, Any]:

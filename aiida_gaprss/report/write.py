@@ -68,7 +68,7 @@ def _error_of_headline(record: CampaignRecord) -> list[tuple[str, str, str]]:
     near = next((row for row in kind if row["group"] == tables.NEAREST), kind[0] if kind else None)
     if near is None:
         return []
-    where = near["scope"].partition(",")[0] + (f", {near['group']}" if near["group"] != "all" else "")
+    where = near["scope"].partition(",")[0] + (f", {near['group']}" if near["group"] != "all" else "") + f" ({near['frames']})"
     keys = (("energy", "energy_rmse_meV/atom", "meV/atom"), ("forces", "forces_rmse_eV/A", "eV/Å"))
     return [(f"RMSE, {name}: {where}", significant(near[key]), unit) for name, key, unit in keys if near[key] is not None]
 
