@@ -78,6 +78,15 @@ function load(source) {
   return script;
 }
 
+// What chemiscope's 3Dmol looks through: a camera 150 Å away whose field of view is 20°; this one sees all atoms, from aside.
+function camera({ x, y, z }) {
+  const [a, b, c] = [x, y, z].map((values) => (Math.min(...values) + Math.max(...values)) / 2);
+  const reach = 1.5 + Math.max(...x.map((_, n) => Math.hypot(x[n] - a, y[n] - b, z[n] - c)));
+  const center = { x: -a, y: -b, z: -c };
+  const eye = { x: center.x + 0.3, y: center.y + 0.2, z: center.z + 1 };
+  return { center, eye, up: { x: 0, y: 1, z: 0 }, zoom: 150 - reach / Math.tan(Math.PI / 18) };
+}
+
 const ENERGY = "local energy from the mean (eV)";
 
 async function show(chemiscope, stage, one) {
@@ -87,7 +96,7 @@ async function show(chemiscope, stage, one) {
   stage.replaceChildren(structure, meta, info);
   const { size, names, x, y, z, cell, energies } = one;
   const properties = { atoms: { target: "structure", values: [size] } };
-  const view = { bonds: true, unitCell: Boolean(cell), color: { property: "element" } };
+  const view = { bonds: true, unitCell: Boolean(cell), color: { property: "element" }, camera: camera(one) };
   const data = { meta: { name: "structure" }, structures: [{ size, names, x, y, z, cell }], properties, settings: { structure: [view] } };
   if (energies) {
     properties[ENERGY] = { target: "atom", values: energies };
