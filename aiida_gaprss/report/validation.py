@@ -21,7 +21,7 @@ from aiida_gaprss.properties.suite import Suite
 from aiida_gaprss.report.curves import REFERENCE, draw, draw_together
 from aiida_gaprss.report.fit_figures import error_cost
 from aiida_gaprss.report.local_figures import local_energies
-from aiida_gaprss.report.state import state_of
+from aiida_gaprss.report.state import state_of, whole
 from aiida_gaprss.report.viewer import with_local_energies
 
 #: What the Pareto front of several potentials is made of, beside the time of the largest cell.
@@ -32,7 +32,15 @@ SIGNS = {"good": "● good", "look": "▲ look", "bad": "✖ bad", None: "–"}
 
 
 def record_of(node: WorkChainNode) -> dict[str, Any]:
-    """Return all that is told of a validation as plain data."""
+    """Return all that is told of a validation as plain data.
+
+    :raises CollectError: if its nodes are not those of a validation.
+    """
+    with whole("validation", node):
+        return _record_of(node)
+
+
+def _record_of(node: WorkChainNode) -> dict[str, Any]:
     outputs = node.outputs
     card = outputs.scorecard.get_dict() if "scorecard" in outputs else {"potentials": {}, "properties": [], "description": ""}
     results = {name: outputs.results[name].get_dict() for name in outputs.results} if "results" in outputs else {}

@@ -59,6 +59,15 @@ def test_a_validation_has_a_report(looped_campaign, tmp_path, call):
     assert f"validation {node.label} <{node.pk}>: finished" in call("status", node.pk)
 
 
+def test_a_validation_of_other_nodes(aiida_profile):
+    node = WorkChainNode(process_type="aiida.workflows:gaprss.validate")
+    node.set_process_label("ValidateWorkChain")
+    node.store()
+    for words in (["report", str(node.pk)], ["report", str(node.pk), "--json"], ["status", str(node.pk)]):
+        result = CliRunner().invoke(cli, words)
+        assert f"validation <{node.pk}> is not whole" in f"{result.output}{result.exception}", words
+
+
 @pytest.fixture
 def waited(monkeypatch):
     """The seconds that were waited; a process ends after the second wait."""
