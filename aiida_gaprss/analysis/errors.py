@@ -6,7 +6,7 @@ independent components count, each once. A frame that lacks one of the two label
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,6 +64,14 @@ class Errors:
                 if value is not None:
                     out[f"{quantity}_{measure}"] = value
         return out
+
+
+def errors_from(told: Mapping[str, Any]) -> Errors:
+    """Return the errors that :meth:`Errors.as_dict` has written.
+
+    :raises TypeError, KeyError: if it has not.
+    """
+    return Errors(told["frames"], **{quantity: ErrorStatistics(**told[quantity]) for quantity in QUANTITIES})
 
 
 def per_atom(atoms: Atoms, quantity: str, prefix: str) -> np.ndarray | None:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiida_gaprss.cli.told import WHAT, finish, how_to_go_on, print_report, tidy
+from aiida_gaprss.cli.as_json import echo_json, last_words, listed, running_now, status_of, troubles
+from aiida_gaprss.cli.kinds import CAMPAIGN, COMPARISON, DATABASE, VALIDATION, kind_of
+from aiida_gaprss.cli.told import finish, how_to_go_on, tidy
+from aiida_gaprss.cli.watch import PAGE_S, STATUS_S, until_ended, watched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from aiida.orm import WorkChainNode
 
     from aiida_gaprss.campaign.file import Campaign
+    from aiida_gaprss.cli.kinds import Kind
     from aiida_gaprss.outside.terminal import PlainConsole
-
-#: Process labels of what these commands look at.
-CAMPAIGN, DATABASE, COMPARISON = "RssWorkChain", "BuildWorkChain", "CompareCampaignsWorkChain"
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -156,106 +156,109 @@ def load_campaign_node(identifier: str, *labels: str) -> WorkChainNode:
         raise click.ClickException(f"no campaign {identifier}: {exception}") from exception
     if not isinstance(node, WorkChainNode) or node.process_label not in (labels or (CAMPAIGN,)):
         kind = getattr(node, "process_label", None) or type(node).__name__
-        what = "a campaign, a comparison of such or a database" if COMPARISON in labels else "a campaign (RssWorkChain)"
+        what = "a campaign (RssWorkChain)"
+        if COMPARISON in labels:
+            what = "a campaign, a comparison of such, a database or a validation"
         raise click.ClickException(f"<{identifier}> is a {kind}, not {what}; `aiida-gaprss status` lists them")
     return node
 
 
+#: All kinds of processes that are looked at.
+KINDS = (CAMPAIGN, DATABASE, COMPARISON, VALIDATION)
+
+
 @click.command()
 @click.argument("campaign", required=False)
-def status(campaign: str | None) -> None:
+@watched(STATUS_S, "Show it again and again")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else; its keys: docs/report.md.")
+def status(campaign: str | None, watch: float | None, as_json: bool) -> None:
     """List campaigns, comparisons and databases of this profile, or show how far CAMPAIGN, or another, is (pk or uuid)."""
     from aiida_gaprss.cli.environment import load_or_make_profile
 
+    if watch is not None and (campaign is None or as_json):
+        raise click.UsageError("--watch needs CAMPAIGN before it, and goes without --json")
     load_or_make_profile(make=False)
-    from rich.table import Table
-
     from aiida_gaprss.outside.terminal import wide_console
-    from aiida_gaprss.workflows.here.claim import HERE, interrupted, is_interrupted
 
+    if as_json:
+        echo_json(listed() if campaign is None else status_of(load_campaign_node(campaign, *KINDS)))
+        return
     console = wide_console()
     if campaign is None:
-        table = Table("pk", "what", "name", "state", "labels", "begun", box=None)
-        for node in _ours():
-            state = node.exit_message or (node.process_state.value if node.process_state else "?")
-            state = "paused" if is_interrupted(node) else state
-            row = (str(node.pk), WHAT[str(node.process_label)], node.label, state, str(_labels(node)))
-            table.add_row(*row, f"{node.ctime:%Y-%m-%d %H:%M}")
-        console.print(table if table.row_count else "no campaigns yet: aiida-gaprss demo, or aiida-gaprss run CONFIG.yaml")
-        for paused in interrupted():
-            console.print(how_to_go_on(paused))
+        _list(console)
         return
-    from aiida.orm import Log
+    node = load_campaign_node(campaign, *KINDS)
+    if watch is None or until_ended(node, watch, lambda: _show_again(node, console)):
+        _show_again(node, console) if watch is not None else _show(node, console)
 
-    from aiida_gaprss.cli.daemon import daemon_trouble, paused_processes
-    from aiida_gaprss.cli.databases import show_database
-    from aiida_gaprss.cli.progress import running_stage
-    from aiida_gaprss.cli.side_by_side import show_comparison
 
-    node = load_campaign_node(campaign, CAMPAIGN, DATABASE, COMPARISON)
-    show = {DATABASE: show_database, COMPARISON: show_comparison}.get(str(node.process_label), _show_campaign)
-    show(node, "paused" if is_interrupted(node) else "", console)
-    for log in Log.collection.get_logs_for(node, order_by=[{"time": "asc"}])[-5:]:
+def _show_again(node: WorkChainNode, console: PlainConsole) -> None:
+    """Show how far a process is, in the place of what was shown before."""
+    if console.is_terminal:
+        console.clear()
+    _show(node, console)
+
+
+def _list(console: PlainConsole) -> None:
+    """Print the campaigns of the profile and their like."""
+    from rich.table import Table
+
+    from aiida_gaprss.workflows.here.claim import interrupted
+
+    table = Table("pk", "what", "name", "state", "labels", "begun", box=None)
+    for row in listed()["processes"]:
+        table.add_row(*(str(row[key]) for key in ("pk", "what", "name", "state", "labels")), row["begun"][:16].replace("T", " "))
+    console.print(table if table.row_count else "no campaigns yet: aiida-gaprss demo, or aiida-gaprss run CONFIG.yaml")
+    for paused in interrupted():
+        console.print(how_to_go_on(paused))
+
+
+def _show(node: WorkChainNode, console: PlainConsole) -> None:
+    """Print how far a process is, what it has said last, what runs, and what is amiss."""
+    from aiida_gaprss.workflows.here.claim import is_interrupted
+
+    kind_of(node).show(node, "paused" if is_interrupted(node) else "", console)
+    for log in last_words(node):
         console.print(f"{log.time.astimezone():%H:%M:%S} {tidy(log.message)}")
     if is_interrupted(node):
         console.print(how_to_go_on(node))
         return
-    if not node.is_terminated and (now := running_stage(node)):
+    if now := running_now(node):
         console.print(f"now: {now}")
-    if not node.is_terminated and not node.base.extras.get(HERE, False):
-        for trouble in (paused_processes(), daemon_trouble()):
-            if trouble:
-                console.print(trouble)
-
-
-def _ours() -> Iterator[WorkChainNode]:
-    """Yield the campaigns of the profile, their comparisons, and the databases that are no part of one, in the order of time."""
-    from aiida.orm import QueryBuilder, WorkChainNode
-
-    labels = {"attributes.process_label": {"in": [CAMPAIGN, DATABASE, COMPARISON]}}
-    query = QueryBuilder().append(WorkChainNode, filters=labels, tag="c").order_by({"c": "id"})
-    yield from (node for node in query.all(flat=True) if node.process_label == CAMPAIGN or node.caller is None)
-
-
-def _labels(node: WorkChainNode) -> int:
-    from aiida_gaprss.cli.databases import number_of_labels
-    from aiida_gaprss.report.collect import training_labels
-
-    if node.process_label == COMPARISON:
-        return node.outputs.test.n_frames if "test" in node.outputs else 0
-    return number_of_labels(node) if node.process_label == DATABASE else training_labels(node)
-
-
-def _show_campaign(node: WorkChainNode, state: str, console: PlainConsole) -> None:
-    """Print the parts of a campaign.
-
-    :param state: in a word; empty: as the node says it.
-    """
-    from aiida_gaprss.report.collect import collect
-    from aiida_gaprss.report.text import generations_table
-
-    record = collect(node)
-    console.print(f"{record.label} <{node.pk}>: {state or record.state}")
-    console.print(generations_table(record))
+    for trouble in troubles(node):
+        console.print(trouble)
 
 
 @click.command()
 @click.argument("campaign")
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder; default: gaprss-report-PK.")
 @click.option("--force", is_flag=True, help="Replace files in the folder that are of something else.")
-def report(campaign: str, output: Path | None, force: bool) -> None:
-    """Write the report of CAMPAIGN, a database or a comparison of campaigns (pk or uuid).
+@watched(PAGE_S, "Write it again and again")
+@click.option("--json", "as_json", is_flag=True, help="Print what report.json has, and nothing else; write no files.")
+def report(campaign: str, output: Path | None, force: bool, watch: float | None, as_json: bool) -> None:
+    """Write the report of CAMPAIGN, a database, a validation or a comparison of campaigns (pk or uuid).
 
-    It is one HTML page, its figures, the numbers as CSV and JSON.
+    It is one HTML page, its figures, the numbers as CSV and JSON. The page of what has not ended loads itself again.
     """
-    from aiida_gaprss.cli.databases import report_database
     from aiida_gaprss.cli.environment import load_or_make_profile
-    from aiida_gaprss.cli.side_by_side import tell_side_by_side
 
+    if as_json and (watch is not None or output is not None):
+        raise click.UsageError("--json writes no files: it goes without --output and --watch")
     load_or_make_profile(make=False)
-    node = load_campaign_node(campaign, CAMPAIGN, DATABASE, COMPARISON)
-    write = {DATABASE: report_database, COMPARISON: tell_side_by_side}.get(str(node.process_label), print_report)
-    click.echo(f"Report: {write(node, output or Path(f'gaprss-report-{node.pk}'), force)}")
+    node = load_campaign_node(campaign, *KINDS)
+    kind = kind_of(node)
+    if as_json:
+        echo_json(kind.data(node))
+        return
+    folder = output or Path(f"gaprss-report-{node.pk}")
+    if watch is None or until_ended(node, watch, lambda: _write_again(node, kind, folder, force)):
+        click.echo(f"Report: {kind.tell(node, folder, force)}")
+
+
+def _write_again(node: WorkChainNode, kind: Kind, folder: Path, force: bool) -> None:
+    """Write a page, and say that there is one."""
+    page = kind.write(node, folder, force)
+    click.echo(f"{datetime.now():%H:%M:%S} written: {page}")
 
 
 @click.command()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aiida_gaprss.cli.watch import has_ended
 from aiida_gaprss.outside import shown
 from aiida_gaprss.settings.yamlfile import ConfigError
 
@@ -180,16 +181,7 @@ def wait_for(nodes: Sequence[WorkChainNode], most: int, tell: Callable[[WorkChai
     left = list(nodes)
     while len(left) >= most:
         time.sleep(INTERVAL)
-        for node in [node for node in left if _has_ended(node)]:
+        for node in [node for node in left if has_ended(node)]:
             left.remove(node)
             tell(node)
     return left
-
-
-def _has_ended(node: WorkChainNode) -> bool:
-    """Ask the database: what this process has read of a node may be old."""
-    from aiida.orm import ProcessNode, QueryBuilder
-
-    states = {"in": ["finished", "excepted", "killed"]}
-    query = QueryBuilder().append(ProcessNode, filters={"uuid": node.uuid, "attributes.process_state": states})
-    return query.count() > 0

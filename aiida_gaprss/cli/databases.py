@@ -38,7 +38,8 @@ def report_database(node: WorkChainNode, folder: Path, force: bool) -> Path:
 
 
 def _tell(record: DatabaseRecord, console: PlainConsole) -> None:
-    from aiida_gaprss.report.database import failures_by_reason, strategy_rows
+    from aiida_gaprss.report.database import strategy_rows
+    from aiida_gaprss.report.record import failures_by_reason
     from aiida_gaprss.report.text import strategies_table
 
     console.print(strategies_table(record))
@@ -47,7 +48,7 @@ def _tell(record: DatabaseRecord, console: PlainConsole) -> None:
     for row in strategy_rows(record):
         if row["told"]:
             console.print(f"{row['strategy']}: {row['told']}")
-    for reason, names in failures_by_reason(record)[:5]:
+    for reason, names in failures_by_reason(record.failures)[:5]:
         console.print(f"{len(names)} without a label, as {names[0]}: {reason}")
     if record.labels_pk is not None:
         console.print(f"{len(record.labels)} labels, each structure once: <{record.labels_pk}>")

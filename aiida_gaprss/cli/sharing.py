@@ -104,7 +104,7 @@ def _words(archive: Path, card: dict[str, Any]) -> str:
 
 
 def _tell_how_to_go_on(opened: Opened) -> None:
-    from aiida_gaprss.cli.campaign import CAMPAIGN, COMPARISON, DATABASE
+    from aiida_gaprss.cli.kinds import CAMPAIGN, COMPARISON, DATABASE
 
     click.echo(f"group: {shown(opened.group)}")
     for node in opened.nodes:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
     from rich.table import Table
 
+    from aiida_gaprss.outside.terminal import PlainConsole
+
 #: What a user calls our work chains.
 WHAT = {
     "RssWorkChain": "campaign",
@@ -56,6 +58,19 @@ def finish(node: WorkChainNode, folder: Path) -> None:
     click.echo(f"Report: {page}")
     if not node.is_finished_ok:
         raise click.ClickException(f"campaign <{node.pk}> did not finish: {node.exit_message or node.process_state}")
+
+
+def show_campaign(node: WorkChainNode, state: str, console: PlainConsole) -> None:
+    """Print the parts of a campaign.
+
+    :param state: in a word; empty: as the node says it.
+    """
+    from aiida_gaprss.report.collect import collect
+    from aiida_gaprss.report.text import generations_table
+
+    record = collect(node)
+    console.print(f"{record.label} <{node.pk}>: {state or record.state}")
+    console.print(generations_table(record))
 
 
 def print_report(node: WorkChainNode, folder: Path, force: bool = False) -> Path:
@@ -179,7 +194,7 @@ def tell_curve(node: WorkChainNode, folder: Path) -> None:
 def tell_comparison(node: WorkChainNode, folder: Path) -> None:
     """Print errors and scores, a table for each cost with a column for each strategy, and write figures and numbers."""
     from aiida_gaprss.report.comparison import figures, score_rows
-    from aiida_gaprss.report.write import write_json
+    from aiida_gaprss.report.page import write_json
 
     if "comparison" not in node.outputs:
         raise click.ClickException(f"comparison <{node.pk}> failed: {node.exit_message or node.process_state}")
@@ -316,17 +331,42 @@ def tell_build(node: WorkChainNode) -> None:
         raise click.ClickException("; ".join(failed) or f"<{node.pk}>: {node.exit_message or node.process_state}")
 
 
-def tell_validation(node: WorkChainNode, folder: Path) -> None:
-    """Print the lights and the scores, and write the page."""
-    from rich.table import Table
+def show_validation(node: WorkChainNode, state: str, console: PlainConsole) -> None:
+    """Print the lights and the scores of a validation, as far as there are any.
 
-    from aiida_gaprss.outside.terminal import wide_console
-    from aiida_gaprss.report.validation import SIGNS, record_of, score_rows
-    from aiida_gaprss.report.validation_page import write_validation
+    :param state: in a word; empty: as the node says it.
+    """
+    from aiida_gaprss.report.validation import record_of
 
     record = record_of(node)
-    potentials = list(record["potentials"])
+    console.print(f"validation {node.label} <{node.pk}>: {state or record['state']}")
+    _print_scores(record, console)
+
+
+def tell_validation(node: WorkChainNode, folder: Path, force: bool = False) -> Path:
+    """Print the lights and the scores, write the page, and return it.
+
+    :raises click.ClickException: if the validation failed.
+    """
+    from aiida_gaprss.outside.terminal import wide_console
+    from aiida_gaprss.report.validation import record_of
+    from aiida_gaprss.report.validation_page import write_validation
+
     console = wide_console()
+    _print_scores(record_of(node), console)
+    page = write_validation(node, folder, force)
+    console.print(f"Validation <{node.pk}>; page: {page}")
+    if node.is_terminated and not node.is_finished_ok:
+        raise click.ClickException(f"validation <{node.pk}>: {node.exit_message or node.process_state}")
+    return page
+
+
+def _print_scores(record: dict[str, Any], console: PlainConsole) -> None:
+    from rich.table import Table
+
+    from aiida_gaprss.report.validation import SIGNS, score_rows
+
+    potentials = list(record["potentials"])
     lights = Table("property", *potentials, box=None)
     for name in record["scorecard"]["properties"]:
         cards = [record["scorecard"]["potentials"].get(potential, {"lights": {}}) for potential in potentials]
@@ -339,10 +379,6 @@ def tell_validation(node: WorkChainNode, folder: Path) -> None:
         limits = [_cell(row.get(key)) for key in ("good", "look")]
         scores.add_row(row["property"], row["crystal"], row["score"], *values, *limits)
     console.print(scores)
-    page = write_validation(node, folder)
-    console.print(f"Validation <{node.pk}>; page: {page}")
-    if not node.is_finished_ok:
-        raise click.ClickException(f"validation <{node.pk}>: {node.exit_message or node.process_state}")
 
 
 def _judged(row: dict[str, Any], potential: str) -> str:

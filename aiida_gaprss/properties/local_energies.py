@@ -145,6 +145,15 @@ def structure(told: Mapping[str, Any]) -> Atoms:
     return atoms
 
 
+def from_means(atoms: Atoms, energies: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+    """Return local energies from the mean of their element, and these means: only differences within an element mean something.
+
+    :param energies: eV, shape (natoms,).
+    """
+    means = {symbol: float(energies[atoms.symbols == symbol].mean()) for symbol in sorted(set(atoms.symbols))}
+    return energies - np.array([means[symbol] for symbol in atoms.symbols]), means
+
+
 def sites(atoms: Atoms, energies: np.ndarray, symprec: float = 0.01) -> list[dict[str, Any]]:
     """Return the crystallographic sites of a structure (spglib), those with the lowest local energies first.
 

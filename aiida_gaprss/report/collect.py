@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiida.common.exceptions import NotExistent
 from aiida.orm import ProcessNode, WorkChainNode
 from ase import Atoms
 
@@ -36,33 +34,16 @@ from aiida_gaprss.campaign.stages import (
     tag_of,
 )
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.outside import shown
+from aiida_gaprss.report.provenance import provenance_of
 from aiida_gaprss.report.record import CampaignRecord, Counts, Failure, GenerationRecord
+from aiida_gaprss.report.state import state_of, whole
+from aiida_gaprss.report.tables import whole_test
 from aiida_gaprss.report.validation import first_and_last, record_of
 from aiida_gaprss.structures.compositions import text as formula_text
 from aiida_gaprss.workflows.rss import RssWorkChain
 
-
-class CollectError(ValueError):
-    """A campaign of which the nodes are not what a campaign makes, as one of an archive that is not whole."""
-
-
-#: What nodes raise that are missing or hold something else.
-STRANGE = (KeyError, TypeError, AttributeError, IndexError, NotExistent)
-
-
-@contextmanager
-def whole(what: str, node: WorkChainNode) -> Iterator[None]:
-    """Turn what nodes raise that are missing or hold something else into one error.
-
-    :param what: kind of the process, for the message.
-    :raises CollectError: in its place.
-    """
-    try:
-        yield
-    except STRANGE as exception:
-        why = f"{type(exception).__name__}: {shown(exception)}"
-        raise CollectError(f"{what} <{node.pk}> is not whole, or was not made by this package: {why}") from exception
+#: Namespaces of outputs with one of every part.
+OF_PARTS = ("labels", "potentials", "fits", "tests", "selections", "progress", "validations", "holds")
 
 
 def collect(node: WorkChainNode) -> CampaignRecord:
@@ -78,11 +59,12 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
     settings = node.inputs.settings.get_dict()  # not as a model: an archive may be older than this version
     formula = formula_text(settings["formula"])
     generations = settings.get("max_generations") or len(settings["generations"])
-    outputs = node.outputs
-    labels, database = _namespace(outputs, "labels"), _namespace(node.inputs, "database")
+    outputs, made = node.outputs, {name: _namespace(node.outputs, name) for name in OF_PARTS}
+    labels, database = made["labels"], _namespace(node.inputs, "database")
     record = CampaignRecord(
         title=f"GAP-RSS of {formula}",
         uuid=node.uuid,
+        pk=node.pk,
         label=node.inputs.name.value,
         seed=node.inputs.seed.value,
         formula=formula,
@@ -99,11 +81,11 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
     if database:
         record.generations.append(_begun_with(list(database.values())))
         if link(INITIAL, FIT) in called and link(INITIAL, INITIAL_CELLS) not in called:  # the first fit is to these alone
-            _add_fit(record.generations[0], outputs, INITIAL)
+            _add_fit(record.generations[0], made, INITIAL)
             record.generations[0].seconds = seconds[INITIAL]
             tags.remove(INITIAL)
     for tag in tags:
-        generation = _generation(tag, outputs, called)
+        generation = _generation(tag, made, called)
         generation.seconds = seconds.get(tag, {})
         record.generations.append(generation)
     if generations and not record.ended and tag_of(generations) in labels:
@@ -124,16 +106,18 @@ def _collect(node: WorkChainNode) -> CampaignRecord:
         record.final_frames = _with_generations(outputs.predictions.get_frames(), record)
     if "potential" in outputs:
         record.final_potential = outputs.potential.uuid
+    record.tests = {tag: whole_test(test.get_dict()) for tag, test in made["tests"].items()}
+    record.provenance = provenance_of(database.values(), called, made)
     if "minima" in outputs:
         frames = outputs.minima_frames.get_frames()
         record.minima = [Minimum.from_row(row, atoms) for row, atoms in zip(outputs.minima["minima"], frames, strict=True)]
-    cards = _namespace(outputs, "validations")
+    cards = made["validations"]
     for tag in order(cards):
         record.validations[tag] = cards[tag].get_dict()
     if cards:
         first, *others = (called[link(tag, VALIDATE)] for tag in record.validations)
         record.validation = first_and_last(record_of(first), record_of(others[-1])) if others else record_of(first)
-    record.holds = {tag: verdict.get_dict() for tag, verdict in _namespace(outputs, "holds").items()}
+    record.holds = {tag: verdict.get_dict() for tag, verdict in made["holds"].items()}
     record.hold = outputs.hold.get_dict() if "hold" in outputs else None
     if "search" in outputs and "found" in outputs.search:
         record.found = outputs.search.found["targets"]
@@ -156,19 +140,12 @@ def _tags(called: Mapping[str, ProcessNode]) -> list[str]:
     return order(tag for tag in found if is_part(tag))
 
 
-def _namespace(outputs: Any, name: str) -> dict[str, Any]:
-    return {key: outputs[name][key] for key in sorted(outputs[name])} if name in outputs else {}
-
-
-def state_of(node: WorkChainNode) -> str:
-    """Return whether a work chain is running, has finished, or how it failed."""
-    if node.is_finished_ok:
-        return "finished"
-    if node.is_finished:
-        return f"failed: {node.exit_message}"
-    if node.is_terminated:
-        return f"failed: {node.process_state.value if node.process_state else 'unknown'}"
-    return "running"
+def _namespace(nodes: Any, name: str) -> dict[str, Any]:
+    """Return inputs or outputs of a namespace, which are read from the database at once."""
+    if name not in nodes:
+        return {}
+    found = nodes[name]
+    return {key: found[key] for key in sorted(found)}
 
 
 def _begun_with(nodes: Sequence[Dataset]) -> GenerationRecord:
@@ -176,8 +153,8 @@ def _begun_with(nodes: Sequence[Dataset]) -> GenerationRecord:
     return GenerationRecord(DATABASE, frames, Counts(labelled=len(frames)))
 
 
-def _generation(tag: str, outputs: Any, called: Mapping[str, Any]) -> GenerationRecord:
-    """Return what the outputs, and the processes ``called`` by their links, tell of one part of the campaign."""
+def _generation(tag: str, made: Mapping[str, Mapping[str, Any]], called: Mapping[str, Any]) -> GenerationRecord:
+    """Return what the outputs by namespace, and the processes ``called`` by their links, tell of one part of the campaign."""
     counts = Counts()
     cells = called.get(link(tag, CELLS), called.get(link(tag, INITIAL_CELLS)))
     if cells is not None and "result" in cells.outputs:
@@ -194,12 +171,11 @@ def _generation(tag: str, outputs: Any, called: Mapping[str, Any]) -> Generation
         counts.relax_status = summary["status"]
         if summary["done"] < summary["frames"]:
             counts.relax_status["not reached"] = summary["frames"] - summary["done"]
-    selections, progress = _namespace(outputs, "selections"), _namespace(outputs, "progress")
-    if tag in selections:
-        report = selections[tag].get_dict()
+    if tag in made["selections"]:
+        report = made["selections"][tag].get_dict()
         counts.candidates, counts.selected = report["candidates"], report["chosen"]
         counts.chosen_as, counts.rejected = report["chosen_as"], report["rejected"]
-    labels = _namespace(outputs, "labels")
+    labels = dict(made["labels"])
     checked = called.get(link(tag, LABEL)) if is_search(tag) else None
     if checked is not None and "frames" in checked.outputs:
         labels[tag] = checked.outputs.frames
@@ -209,9 +185,9 @@ def _generation(tag: str, outputs: Any, called: Mapping[str, Any]) -> Generation
         counts.selected, counts.labelled, counts.failed = len(frames), labelled, len(frames) - labelled
         counts.found = _found(frames, called.get(link(tag, LABEL)))
     generation = GenerationRecord(tag, frames, counts)
-    _add_fit(generation, outputs, FINAL if tag == CRYSTALS else tag)
-    if tag in progress:
-        generation.progress = progress[tag].get_dict()
+    _add_fit(generation, made, FINAL if tag == CRYSTALS else tag)
+    if tag in made["progress"]:
+        generation.progress = made["progress"][tag].get_dict()
     return generation
 
 
@@ -224,9 +200,9 @@ def _found(frames: Sequence[Atoms], labelling: ProcessNode | None) -> int:
     return sum(fr.is_labelled(a) and a.info["frame_id"] not in left for a in frames)
 
 
-def _add_fit(generation: GenerationRecord, outputs: Any, tag: str) -> None:
+def _add_fit(generation: GenerationRecord, made: Mapping[str, Mapping[str, Any]], tag: str) -> None:
     """Add the potential that was fitted after the frames of a part had been labelled, and its errors on its training set."""
-    fits, potentials = _namespace(outputs, "fits"), _namespace(outputs, "potentials")
+    fits, potentials = made["fits"], made["potentials"]
     errors = fits[tag].get_dict().get("errors", {}) if tag in fits else {}
     generation.training_errors = {
         f"{quantity}_{measure}": errors[quantity][measure]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,8 +15,8 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.analysis.zero import EnergyZero, bulk_frames
 from aiida_gaprss.campaign.stages import LABEL, frame_of
 from aiida_gaprss.data.dataset import Dataset
-from aiida_gaprss.report.collect import state_of, whole
 from aiida_gaprss.report.record import Failure
+from aiida_gaprss.report.state import state_of, whole
 
 
 @dataclass
@@ -185,10 +184,3 @@ def strategy_rows(record: DatabaseRecord) -> list[dict[str, Any]]:
         row["largest_force_eV/A"] = max(forces, default=None)
         rows.append(row | {"told": "; ".join(words for words in (one.failure, one.given_up) if words)})
     return rows
-
-
-def failures_by_reason(record: DatabaseRecord) -> list[tuple[str, list[str]]]:
-    """Return the frames without a label by reason, the most frequent first."""
-    counts = Counter(failure.reason for failure in record.failures)
-    reasons = sorted(counts, key=lambda reason: (-counts[reason], reason))
-    return [(reason, [f.frame_id for f in record.failures if f.reason == reason]) for reason in reasons]

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from aiida_gaprss import frames as fr
 from aiida_gaprss.report import database_figures as figures
-from aiida_gaprss.report.database import DatabaseRecord, failures_by_reason, strategy_rows
+from aiida_gaprss.report.database import DatabaseRecord, strategy_rows
 from aiida_gaprss.report.folder import REPORT, claim
-from aiida_gaprss.report.write import NAMES_PER_REASON, finite, save_figure, write_csv, write_json, write_page
+from aiida_gaprss.report.page import COURSE, Section, finite, write_csv, write_json, write_page
+from aiida_gaprss.report.record import failures_by_reason
 
 #: Title, what to look for, and what draws it, by the names of files.
 FIGURES: dict[str, tuple[str, str, Callable[[DatabaseRecord], Figure | None]]] = {
@@ -48,24 +49,50 @@ def write_database(record: DatabaseRecord, folder: str | Path, force: bool = Fal
         old.unlink()
     _write_frames(record, target)
     rows = strategy_rows(record)
-    sections = [_section(name, record, target) for name in FIGURES]
     write_csv(target / "strategies.csv", rows)
-    write_json(target / REPORT, summarise(record, rows))
-    return write_page(
-        target,
-        "database.html.j2",
-        record=record,
-        headline=_headline(record),
-        rows=rows,
-        above=record.zero.words,
-        sections=sections,
-        failures=failures_by_reason(record),
-        names_per_reason=NAMES_PER_REASON,
-    )
+    write_json(target / REPORT, summarise(record))
+    sections = sections_of(record, rows)
+    return write_page(target, "database", sections, record.state, record=record, headline=_headline(record))
 
 
-def summarise(record: DatabaseRecord, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def sections_of(record: DatabaseRecord, rows: list[dict[str, Any]]) -> list[Section]:
+    """Return the sections of the page, in their order.
+
+    :param rows: of the strategies.
+    """
+    lost = failures_by_reason(record.failures)
+    caption = "The reference was handed these and could not label them. All names are in report.json."
+    strategies = {"rows": rows, "above": record.zero.words}
+    return [
+        Section("strategies", "Strategies", template="database/strategies.html.j2", told=strategies),
+        *(_figure(name, record) for name in FIGURES),
+        Section("crystals", "Crystals", template="database/crystals.html.j2", told=record.crystals or None, group=COURSE),
+        Section(
+            "variances",
+            "How sure the potential is",
+            template="database/variances.html.j2",
+            told=record.variances or None,
+            group=COURSE,
+        ),
+        Section(
+            "lost",
+            "Frames without a label",
+            missing="None recorded.",
+            template="lost.html.j2",
+            told={"rows": lost, "caption": caption} if lost else None,
+            group=COURSE,
+        ),
+    ]
+
+
+def _figure(name: str, record: DatabaseRecord) -> Section:
+    title, caption, draw = FIGURES[name]
+    return Section(name, title, caption, "No frame has been labelled yet.", {name: lambda: draw(record)})
+
+
+def summarise(record: DatabaseRecord) -> dict[str, Any]:
     """Return all numbers of the report as plain data that JSON can hold."""
+    rows = strategy_rows(record)
     keys = ("title", "uuid", "label", "state", "seed", "reference", "versions", "choice", "crystals", "variances", "seconds")
     failures = [{"frame_id": failure.frame_id, "reason": failure.reason} for failure in record.failures]
     told = {key: getattr(record, key) for key in keys} | {"labels": len(record.labels), "energies": record.zero.words}
@@ -78,15 +105,6 @@ def _write_frames(record: DatabaseRecord, target: Path) -> None:
     for name, frames in files.items():
         if frames:
             (target / f"{name}.xyz").write_text(fr.dumps(frames), encoding="utf-8")
-
-
-def _section(name: str, record: DatabaseRecord, target: Path) -> dict[str, Any]:
-    """Return what the page shows of a figure, which is written into the folder."""
-    title, caption, draw = FIGURES[name]
-    figure, path = draw(record), target / f"{name}.png"
-    if figure is None:
-        path.unlink(missing_ok=True)
-    return {"title": title, "caption": caption, "image": save_figure(figure, path) if figure is not None else None}
 
 
 def _headline(record: DatabaseRecord) -> list[tuple[str, str, str]]:

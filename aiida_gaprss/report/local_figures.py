@@ -10,6 +10,7 @@ from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 
 from aiida_gaprss.analysis.numbers import number
+from aiida_gaprss.properties.local_energies import from_means
 from aiida_gaprss.report.structures import BOND_STRETCH, draw, with_boundary
 from aiida_gaprss.report.style import house_style
 
@@ -36,8 +37,7 @@ def local_energies(atoms: Atoms, energies: np.ndarray, title: str = "") -> Figur
 
     :param energies: eV, shape ``(natoms,)``.
     """
-    means = {symbol: float(energies[atoms.symbols == symbol].mean()) for symbol in sorted(set(atoms.symbols))}
-    values = energies - np.array([means[symbol] for symbol in atoms.symbols])
+    values, means = from_means(atoms, energies)
     told = ", ".join(f"{symbol} {number(mean, 3)} eV" for symbol, mean in means.items())
     limits = (min(float(values.min()), -NOISE), max(float(values.max()), NOISE))
     return _picture(atoms, values, limits, ENERGIES, f"Local energy from the mean (eV)\nmean: {told}", title)

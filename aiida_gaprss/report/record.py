@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,14 @@ from aiida_gaprss.analysis.errors import Errors, errors
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.zero import EnergyZero
 from aiida_gaprss.campaign.stages import DATABASE, generation_of, in_words
+
+#: States of what has not ended.
+RUNNING, PAUSED = "running", "paused"
+
+
+def is_open(state: str) -> bool:
+    """Tell of a state whether more may come."""
+    return state in (RUNNING, PAUSED)
 
 
 @dataclass
@@ -96,24 +105,35 @@ class Failure:
     reason: str
 
 
+def failures_by_reason(failures: Sequence[Failure]) -> list[tuple[str, list[str]]]:
+    """Return lost frames by reason, the most frequent first."""
+    counts = Counter(failure.reason for failure in failures)
+    reasons = sorted(counts, key=lambda reason: (-counts[reason], reason))
+    return [(reason, [f.frame_id for f in failures if f.reason == reason]) for reason in reasons]
+
+
 @dataclass
 class CampaignRecord:
     """A campaign.
 
     :param label: short name, e.g. ``Si-s1-ab12``.
     :param reference: the method of the labels in words, e.g. ``CASTEP 22.1, PBE, 800 eV, 0.02 Å⁻¹``.
-    :param state: ``finished``, ``running``, or ``failed: …``.
+    :param pk: of the profile that it is in.
+    :param state: ``finished``, ``running``, ``paused``, or ``failed: …``.
     :param generations: the parts of the campaign in the order in which they were made, those that are no generations among them.
     :param stop: when the generations end before their number; None: never.
     :param ended: why there were no more generations, empty while it is open.
     :param found: what became of the targets of the final search (``analysis.targets.Found``).
     :param final_frames: all labelled frames with ``PRED_*`` predicted by the final potential.
     :param isolated: the labelled isolated atoms, one of each element: in the training set, but in no figure and in no error.
+    :param tests: errors of fits on frames that were held out, by part (``analysis.errors.errors_in_groups``).
+    :param provenance: the nodes of every part, as ``report.provenance.provenance_of`` gives them.
     :param how_to_repeat: overrides the sentence of :meth:`repetition`.
     """
 
     title: str
     uuid: str
+    pk: int | None = None
     label: str = ""
     seed: int | None = None
     formula: str = ""
@@ -136,6 +156,8 @@ class CampaignRecord:
     #: Which minima hold, by search (rows of ``analysis.hold.Held``); and what it comes to after the last one.
     holds: dict[str, dict[str, Any]] = field(default_factory=dict)
     hold: dict[str, Any] | None = None
+    tests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    provenance: list[dict[str, Any]] = field(default_factory=list)
     how_to_repeat: str = ""
 
     def labelled_frames(self) -> list[Atoms]:

@@ -10,8 +10,8 @@ from aiida.orm import WorkChainNode
 from aiida_gaprss import frames as frames_
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.report.folder import REPORT, claim
+from aiida_gaprss.report.page import write_csv
 from aiida_gaprss.report.tables import minima_rows
-from aiida_gaprss.report.write import write_csv
 
 FILES = ("minima.csv", "minima.xyz", "found.csv", REPORT)
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from aiida_gaprss.analysis.numbers import significant, space_group
 from aiida_gaprss.analysis.side_by_side import AT_END, Reached
 from aiida_gaprss.outside import harmless
-from aiida_gaprss.report.collect import state_of, whole
+from aiida_gaprss.report.state import state_of, whole
 from aiida_gaprss.report.style import COLOURS, MARKERS, WIDE, house_style, log_axis
 
 #: What is drawn against the labels: title, unit, what to look for.

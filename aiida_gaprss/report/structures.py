@@ -23,19 +23,27 @@ BOND_STRETCH = 1.15
 #: Cells are repeated until they are at least so long, Å.
 SMALLEST_PICTURE = 5.0
 
+#: … unless that makes more atoms.
+MOST_REPEATED = 64
+
 #: How crystals are turned for their pictures.
 VIEW = "-82x,22y,5z"
 
 
 def structure(minimum: Minimum) -> Figure:
     """Projection of the conventional cell of a minimum, with bonds between near neighbours."""
-    atoms = _conventional(minimum.atoms)
-    repeats = [max(1, math.ceil(SMALLEST_PICTURE / length)) for length in atoms.cell.lengths()]
-    atoms = with_boundary(atoms if len(atoms) * math.prod(repeats) > 64 else atoms.repeat(repeats))
+    atoms = pictured(minimum.atoms)
     with house_style():
         figure = Figure(figsize=(2.4, 2.4))
         draw(figure.add_subplot(), atoms, jmol_colors[atoms.numbers])
     return figure
+
+
+def pictured(atoms: Atoms) -> Atoms:
+    """Return what is shown of a crystal: its conventional cell, repeated if it is small, with all atoms on its boundary."""
+    cell = conventional(atoms)
+    repeats = [max(1, math.ceil(SMALLEST_PICTURE / length)) for length in cell.cell.lengths()]
+    return with_boundary(cell if len(cell) * math.prod(repeats) > MOST_REPEATED else cell.repeat(repeats))
 
 
 def draw(axes: Axes, atoms: Atoms, colours: np.ndarray, scale: np.ndarray | None = None) -> None:
@@ -75,7 +83,7 @@ def with_boundary(atoms: Atoms) -> Atoms:
     return out
 
 
-def _conventional(atoms: Atoms) -> Atoms:
+def conventional(atoms: Atoms) -> Atoms:
     """Return the conventional cell, or the cell as it is if spglib finds none."""
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     try:

@@ -8,10 +8,19 @@ from typing import Any
 import numpy as np
 
 from aiida_gaprss.analysis.convergence import CRITERIA, distribution_change, ended_frames, new_error
-from aiida_gaprss.analysis.errors import MEASURES, QUANTITIES, Errors, errors, errors_by
+from aiida_gaprss.analysis.errors import (
+    MEASURES,
+    QUANTITIES,
+    Errors,
+    errors,
+    errors_by,
+    errors_by_height,
+    errors_from,
+    height_label,
+)
 from aiida_gaprss.analysis.minima import Minimum
 from aiida_gaprss.analysis.zero import bulk_frames
-from aiida_gaprss.campaign.stages import tag_of
+from aiida_gaprss.campaign.stages import order, tag_of
 from aiida_gaprss.report.record import CampaignRecord, Counts
 
 Row = dict[str, Any]
@@ -19,6 +28,11 @@ Row = dict[str, Any]
 NEW = "new frames, before they were fitted"
 TRAINING = "training set, after the fit"
 FINAL = "all labelled frames, final potential"
+HELD_OUT = "held out of the last fit"
+CHECKED = "minima of the last search, labelled to check them"
+
+#: Frames that are nearest to the hull.
+NEAREST = height_label(0.0)
 
 _UNITS = {"energy": "meV/atom", "forces": "eV/A", "virial": "meV/atom"}
 
@@ -184,3 +198,36 @@ def _training_row(group: str, training: dict[str, float]) -> Row:
 def stages(record: CampaignRecord) -> list[str]:
     """Return the names of the stages that took time, in the order in which they first appear."""
     return list(dict.fromkeys(stage for generation in record.generations for stage in generation.seconds))
+
+
+def unseen_rows(record: CampaignRecord) -> list[Row]:
+    """Return the errors of potentials on frames that these had not seen: of all, and by energy above the hull.
+
+    The latest of each kind: minima that the reference has checked and no potential was fitted to; frames that the last fit
+    has held out; new frames of the last part of the campaign, before they were fitted.
+    """
+    trained = {str(atoms.info.get("frame_id")) for atoms in record.training_set()}
+    checked = [atoms for atoms in record.checked_minima() if str(atoms.info.get("frame_id")) not in trained]
+    rows = [_error_row(CHECKED, "all", "all", errors(checked))] if checked else []
+    if record.tests:
+        rows += _test_rows(record.tests[order(record.tests)[-1]])
+    last = next((generation for generation in reversed(record.generations) if generation.new_errors.flat()), None)
+    if last is not None:
+        heights = np.array([record.zero.above(atoms) for atoms in last.frames])
+        groups = {"all": last.new_errors, **errors_by_height(last.frames, heights)}
+        rows += [_error_row(f"{NEW}: {last.name}", "height", group, value) for group, value in groups.items()]
+    return rows
+
+
+def _test_rows(test: Mapping[str, Any]) -> list[Row]:
+    groups = {"all": test["errors"], **test["errors_by_height"]}
+    return [_error_row(HELD_OUT, "height", str(group), errors_from(value)) for group, value in groups.items()]
+
+
+def whole_test(test: dict[str, Any]) -> dict[str, Any]:
+    """Return the results of a test, which may be those of a stranger.
+
+    :raises TypeError, KeyError: if they are no such results.
+    """
+    _test_rows(test)
+    return test

@@ -14,7 +14,7 @@ from aiida_gaprss.data.dataset import Dataset
 from aiida_gaprss.outside import shown
 from aiida_gaprss.outside.terminal import styled
 from aiida_gaprss.queries import datasets_with
-from aiida_gaprss.report.collect import STRANGE
+from aiida_gaprss.report.state import STRANGE
 
 #: Where frames are made and labelled, and what a user calls it.
 OWNERS = {"RssWorkChain": "campaign", "BuildWorkChain": "database"}

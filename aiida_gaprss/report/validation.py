@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from aiida.orm import CalcJobNode, WorkChainNode
 from matplotlib.figure import Figure
 
@@ -14,7 +13,7 @@ from aiida_gaprss.calculations.validate_functions import residuals
 from aiida_gaprss.campaign.stages import generation_of
 from aiida_gaprss.outside import shown
 from aiida_gaprss.properties.errors import Errors
-from aiida_gaprss.properties.local_energies import LocalEnergies, structure
+from aiida_gaprss.properties.local_energies import LocalEnergies
 from aiida_gaprss.properties.planning import ERROR
 from aiida_gaprss.properties.scorecard import curves
 from aiida_gaprss.properties.speed import Speed
@@ -22,6 +21,8 @@ from aiida_gaprss.properties.suite import Suite
 from aiida_gaprss.report.curves import REFERENCE, draw, draw_together
 from aiida_gaprss.report.fit_figures import error_cost
 from aiida_gaprss.report.local_figures import local_energies
+from aiida_gaprss.report.state import state_of, whole
+from aiida_gaprss.report.viewer import with_local_energies
 
 #: What the Pareto front of several potentials is made of, beside the time of the largest cell.
 ERROR_OF_FRONT = "energy_rmse_meV_per_atom"
@@ -31,7 +32,15 @@ SIGNS = {"good": "● good", "look": "▲ look", "bad": "✖ bad", None: "–"}
 
 
 def record_of(node: WorkChainNode) -> dict[str, Any]:
-    """Return all that is told of a validation as plain data."""
+    """Return all that is told of a validation as plain data.
+
+    :raises CollectError: if its nodes are not those of a validation.
+    """
+    with whole("validation", node):
+        return _record_of(node)
+
+
+def _record_of(node: WorkChainNode) -> dict[str, Any]:
     outputs = node.outputs
     card = outputs.scorecard.get_dict() if "scorecard" in outputs else {"potentials": {}, "properties": [], "description": ""}
     results = {name: outputs.results[name].get_dict() for name in outputs.results} if "results" in outputs else {}
@@ -45,7 +54,7 @@ def record_of(node: WorkChainNode) -> dict[str, Any]:
         "title": "Validation",
         "uuid": node.uuid,
         "label": node.label,
-        "state": "finished" if node.is_finished_ok else f"failed: {node.exit_message or node.process_state}",
+        "state": state_of(node),
         "suite": node.inputs.settings.get_dict(),
         "reference": _reference_in_words(node),
         "reference_crystals": _reference_crystals(node),
@@ -127,14 +136,8 @@ def pareto_of(record: Mapping[str, Any]) -> Figure | None:
 
 def _pictures(record: Mapping[str, Any], name: str) -> dict[str, Figure | None]:
     """Return structures with their atoms coloured by local energies."""
-    out: dict[str, Figure | None] = {}
-    for maker, crystals in record["results"].items():
-        for crystal in record["crystals"]:
-            for part, told in crystals.get(crystal, {}).get(name, {}).items():
-                if isinstance(told, Mapping) and "local_energies_eV" in told:
-                    energies = np.array(told["local_energies_eV"])
-                    out[f"{crystal}, {part}, {maker}"] = local_energies(structure(told), energies)
-    return out
+    found = with_local_energies(record, name)
+    return {one.name: local_energies(one.atoms, one.energies) for one in found if one.energies is not None}
 
 
 def _whole(wanted: Any, result: Mapping[str, Any]) -> bool:

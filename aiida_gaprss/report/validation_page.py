@@ -11,10 +11,11 @@ from aiida.orm import WorkChainNode
 from aiida_gaprss.properties.speed import Speed
 from aiida_gaprss.properties.suite import Suite
 from aiida_gaprss.report.folder import REPORT, claim
+from aiida_gaprss.report.page import Section, write_csv, write_json, write_page
 from aiida_gaprss.report.validation import SIGNS, figures_of, file_name, number_rows, pareto_of, record_of, score_rows
-from aiida_gaprss.report.write import save_figure, write_csv, write_json, write_page
+from aiida_gaprss.report.viewer import BESIDE, put_beside, told, with_local_energies
 
-FILES = ("index.html", "scores.csv", "numbers.csv", REPORT, "curve_*.png")
+FILES = ("index.html", "scores.csv", "numbers.csv", REPORT, "curve_*.png", *BESIDE)
 
 
 def write_validation(node: WorkChainNode, folder: Path, force: bool = False) -> Path:
@@ -29,40 +30,52 @@ def write_validation(node: WorkChainNode, folder: Path, force: bool = False) -> 
     write_csv(folder / "scores.csv", score_rows(record))
     write_csv(folder / "numbers.csv", number_rows(record))
     write_json(folder / REPORT, record)
-    return write_page(
-        folder,
-        "validation.html.j2",
-        record=record,
-        signs=SIGNS,
-        sections=[section_of(record, name, folder) for name in record["scorecard"]["properties"]],
+    files: set[str] = set()
+    sections = [section_of(record, name, files) for name in record["scorecard"]["properties"]]
+    turns = put_beside(folder)
+    return write_page(folder, "validation", sections, record["state"], record={**record, "pk": node.pk}, signs=SIGNS, turns=turns)
+
+
+def section_of(record: Mapping[str, Any], name: str, files: set[str]) -> Section:
+    """Return what the page shows of one property.
+
+    :param files: names of the figures of other properties, to which those of this one are added.
+    """
+    figures = dict(figures_of(record, name))
+    if isinstance(Suite(**record["suite"]).properties[name], Speed):
+        figures["error and cost"] = pareto_of(record)
+    drawings, names = {}, {}
+    for title, figure in figures.items():
+        file = file_name(f"curve_{name}_{title}", files)
+        files.add(file)
+        drawings[file] = lambda figure=figure: figure
+        names[file] = title.replace("_", " ")
+    rows = _rows(record, name)
+    return Section(
+        name,
+        name.replace("_", " ").capitalize(),
+        missing="Nothing was computed.",
+        drawings=drawings,
+        names=names,
+        template="validation/property.html.j2",
+        told=rows if rows["scores"] or rows["numbers"] else None,
     )
 
 
-def section_of(record: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
-    """Return what the page shows of one property; its figures are written into the folder."""
-    images, files = {}, set[str]()
-    figures = figures_of(record, name)
-    if isinstance(Suite(**record["suite"]).properties[name], Speed):
-        figures["error and cost"] = pareto_of(record)
-    for title, figure in figures.items():
-        if figure is not None:
-            file = file_name(f"curve_{name}_{title}", files)
-            files.add(file)
-            images[title] = save_figure(figure, folder / f"{file}.png")
-    potentials = list(record["scorecard"]["potentials"])
-    rows = [row for row in score_rows(record) if row["property"] == name]
+def _rows(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the tables of one property: scores and where their limits are from, numbers; structures to be turned."""
+    scores = [row for row in score_rows(record) if row["property"] == name]
     numbers = [row for row in number_rows(record) if row["property"] == name]
     columns = list(dict.fromkeys(key for row in numbers for key in row if key not in ("property", "crystal", "number")))
     sources: dict[str, list[str]] = {}
-    for row in rows:
+    for row in scores:
         if "source" in row and row["score"] not in sources.setdefault(row["source"], []):
             sources[row["source"]].append(row["score"])
     return {
         "sources": sources,
-        "name": name,
-        "images": images,
-        "scores": rows,
+        "scores": scores,
         "numbers": numbers,
         "columns": columns,
-        "potentials": potentials,
+        "potentials": list(record["scorecard"]["potentials"]),
+        "viewer": told(with_local_energies(record, name)),
     }

@@ -98,7 +98,7 @@ def test_the_page(looped, tmp_path):
     for words in ("Has the search come to its end?", "How the relaxations ended", "Chosen by rule", "Not chosen, and why"):
         assert words in text
     assert "Why there were no more generations: all thresholds kept for 1 generations." in text
-    assert 'class="missing"' not in text.partition("Lost frames")[0]
+    assert 'class="missing"' not in text.partition('id="lost"')[0]
 
     summary = json.loads((tmp_path / "a" / "report.json").read_text(encoding="utf-8"))
     assert [row["tag"] for row in summary["generations"]] == TAGS

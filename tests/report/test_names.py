@@ -19,10 +19,11 @@ from helpers import label
 from aiida_gaprss.analysis.minima import unique_minima
 from aiida_gaprss.cli import cli
 from aiida_gaprss.report import figures
+from aiida_gaprss.report.page import script, write_csv
 from aiida_gaprss.report.record import CampaignRecord, Counts, Failure, GenerationRecord
 from aiida_gaprss.report.style import house_style, png
 from aiida_gaprss.report.text import generations_table, minima_table, plain
-from aiida_gaprss.report.write import write_csv, write_report
+from aiida_gaprss.report.write import write_report
 
 #: What acts in a terminal, in rich, in a page, in a figure, in a spreadsheet.
 NASTY = "[bold red]x[/] <script>alert(1)</script> $\\frac{a}$ \x1b[31m\x1b]0;t\x07 \u202e :smiley: {{7*7}} '\"><b>"
@@ -73,15 +74,20 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.shown, self.attributes = set(), [], set()
+        self.tags, self.shown, self.attributes, self.scripts = set(), [], set(), []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
+        if tag == "script":
+            self.scripts.append("")
 
     def handle_data(self, data):
-        self.shown.append(data)
+        if self.cdata_elem == "script":
+            self.scripts[-1] += data
+        else:
+            self.shown.append(data)
 
 
 def acts(text):
@@ -101,7 +107,10 @@ def test_the_page_and_its_companions(record, tmp_path):
     text = page.read_text(encoding="utf-8")
     assert not acts(text)
     parsed = Page(text)
-    assert not parsed.tags & {"script", "bold"}
+    assert "bold" not in parsed.tags
+    assert parsed.scripts[-1] == script()[0], "the last script is ours"
+    for content in parsed.scripts[:-1]:
+        assert json.loads(content), "all others are data"
     assert not {name for name in parsed.attributes if name.startswith("on")}
     assert "<b>" not in "".join(re.findall(r"<h1>.*</h1>", text))
     shown = "".join(parsed.shown)

@@ -110,11 +110,15 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.sources: list[str] = []
+        self.links: list[str] = []
+        self.places: list[str] = []
         self.open: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.sources += [value for key, value in attrs if key in ("src", "href")]
+        self.sources += [value for key, value in attrs if key == "src"]
+        self.links += [value for key, value in attrs if key == "href"]
+        self.places += [value for key, value in attrs if key == "id" and tag == "section"]
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -136,6 +140,10 @@ def test_whole_campaign(record, tmp_path):
     assert parsed.open == []
     assert len(parsed.sources) == 11
     assert all(source.startswith("data:image/png;base64,") for source in parsed.sources)
+    assert parsed.links == [f"#{place}" for place in parsed.places], "the contents have all sections in their order"
+    first = ["minima", "unseen", "generations"]
+    assert parsed.places[:3] == first
+    assert parsed.places[-4:] == ["fits", "lost", "costs", "provenance"]
     assert "Copper &lt;by&gt; search" in text
     assert "load_node(&#39;1234-abcd&#39;).get_builder_restart()" in text
     assert 'class="missing"' not in text

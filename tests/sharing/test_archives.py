@@ -26,6 +26,12 @@ def words_of(text):
     return re.sub(r"<\d+>", "", text).replace("│", " ").replace("├", " ").replace("└", " ").replace("─", " ").split()
 
 
+def without_pks(path):
+    """The content of a file; of a page without the PKs of its nodes and the commands with them."""
+    content = path.read_bytes()
+    return re.sub(rb"&lt;\d+&gt;|<code class=.copy.>.*?</code>", b"", content) if path.name == "index.html" else content
+
+
 @pytest.mark.slow
 def test_a_campaign_goes_on_in_an_empty_profile(archive, campaign, call, go_on, tmp_path):
     path, said = archive
@@ -42,7 +48,8 @@ def test_a_campaign_goes_on_in_an_empty_profile(archive, campaign, call, go_on, 
     pages = [tmp_path / where for where in ("page there", "page here")]
     assert [file.name for file in sorted(pages[0].iterdir())] == [file.name for file in sorted(pages[1].iterdir())]
     for file in pages[0].iterdir():
-        assert file.read_bytes() == (pages[1] / file.name).read_bytes(), file.name
+        there, here = (without_pks(page / file.name) for page in pages)
+        assert there == here, file.name
 
     frame = campaign.outputs.labels["g01"].get_frames()[0].info["frame_id"]
     history = shell("aiida-gaprss", "trace", frame)
