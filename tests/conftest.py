@@ -47,15 +47,27 @@ def _empties(item):
     return "aiida_profile_clean" in getattr(item, "fixturenames", ())
 
 
+#: Files that one process runs, as they share what takes minutes to make: the cluster, and the campaign with all parts.
+TOGETHER = {
+    "cluster": ("tests/cluster/",),
+    "looped": (
+        "tests/report/test_live.py",
+        "tests/report/test_loop.py",
+        "tests/sharing/test_archives.py",
+        "tests/workflows/test_rss_course.py",
+    ),
+}
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Let one process run a whole file (-n), in the order of the files, and all tests of the cluster, of which there is one."""
+    """Let one process run a whole file (-n), in the order of the files, or several that belong together."""
     from xdist.scheduler.loadfile import LoadFileScheduling
 
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
-            return "tests/cluster" if file.startswith("tests/cluster/") else file
+            return next((name for name, parts in TOGETHER.items() if file.startswith(parts)), file)
 
     config.option.loadscopereorder = False
     return Files(config, log)
