@@ -148,8 +148,8 @@ def test_potentials_that_are_not_called_directly(direct, sw_settings, silicon_ce
     """A sum of two, and one with arguments of its own, give what they gave."""
     from quippy.potential import Potential
 
-    one = Potential(**sw_settings["arguments"])
-    double = Potential("Sum", pot1=one, pot2=Potential(**sw_settings["arguments"]))
+    one, two = (Potential(**sw_settings["arguments"]) for _ in range(2))  # a sum does not keep its parts alive
+    double = Potential("Sum", pot1=one, pot2=two)
     told = Potential(**sw_settings["arguments"], calc_args="do_calc_connect=T")
     expected = Potential(**sw_settings["arguments"]).get_potential_energy(silicon_cells[1])
     for calculator, factor in ((double, 2.0), (told, 1.0)):
