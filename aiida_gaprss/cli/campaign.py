@@ -188,8 +188,10 @@ def status(campaign: str | None, watch: float | None, as_json: bool) -> None:
         _list(console)
         return
     node = load_campaign_node(campaign, *KINDS)
-    if watch is None or until_ended(node, watch, lambda: _show_again(node, console)):
-        _show_again(node, console) if watch is not None else _show(node, console)
+    if watch is None:
+        _show(node, console)
+    elif until_ended(node, watch, lambda: _show_again(node, console)):
+        _show_again(node, console)
 
 
 def _show_again(node: WorkChainNode, console: PlainConsole) -> None:

@@ -8,6 +8,7 @@ import click
 
 from aiida_gaprss.cli.nodes import _load, _profile
 from aiida_gaprss.cli.potentials import potential
+from aiida_gaprss.cli.told import refuse_failed
 from aiida_gaprss.outside import shown
 
 
@@ -103,8 +104,7 @@ def _evaluate(node: Any, frames: Any, options: dict[str, Any]) -> tuple[Any, Any
     given = {"processes": options["processes"]} if options["processes"] else {}
     metadata = {"label": f"potential <{node.pk}> on dataset <{frames.pk}>", "options": job_options(code.computer, given)}
     outputs, job = run_get_node(EvaluateCalculation, code=code, potential=node, frames=frames, metadata=metadata)
-    if not job.is_finished_ok:
-        raise click.ClickException(f"job <{job.pk}> failed: {job.exit_message or job.process_state}")
+    refuse_failed(job, f"job <{job.pk}> failed")
     predictions = outputs["frames"]
     predictions.label = f"{frames.label} with predictions of <{node.pk}>".strip()
     summary = {"summary": outputs["summary"]} if "summary" in outputs else {}

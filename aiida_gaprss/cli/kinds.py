@@ -31,17 +31,21 @@ class Kind:
     data: Callable[[WorkChainNode], dict[str, Any]]
 
 
+def _collected(show: Any, tell: Any, collect: Any, write: Any, summarise: Any) -> Kind:
+    """Return a kind whose page and data are made of what is collected of the node first."""
+
+    def page(node: WorkChainNode, folder: Path, force: bool) -> Path:
+        return Path(write(collect(node), folder, force))
+
+    return Kind(show, tell, page, lambda node: dict(summarise(collect(node))))
+
+
 def _campaign() -> Kind:
     from aiida_gaprss.cli.told import print_report, show_campaign
     from aiida_gaprss.report.collect import collect
     from aiida_gaprss.report.write import summarise, write_report
 
-    return Kind(
-        show_campaign,
-        print_report,
-        lambda node, folder, force: write_report(collect(node), folder, force),
-        lambda node: summarise(collect(node)),
-    )
+    return _collected(show_campaign, print_report, collect, write_report, summarise)
 
 
 def _database() -> Kind:
@@ -49,12 +53,7 @@ def _database() -> Kind:
     from aiida_gaprss.report.database import collect_database
     from aiida_gaprss.report.database_page import summarise, write_database
 
-    return Kind(
-        show_database,
-        report_database,
-        lambda node, folder, force: write_database(collect_database(node), folder, force),
-        lambda node: summarise(collect_database(node)),
-    )
+    return _collected(show_database, report_database, collect_database, write_database, summarise)
 
 
 def _comparison() -> Kind:
@@ -62,12 +61,7 @@ def _comparison() -> Kind:
     from aiida_gaprss.report.side_by_side import told_of
     from aiida_gaprss.report.side_by_side_page import summarise, write_side_by_side
 
-    return Kind(
-        show_comparison,
-        tell_side_by_side,
-        lambda node, folder, force: write_side_by_side(told_of(node), folder, force),
-        lambda node: summarise(told_of(node)),
-    )
+    return _collected(show_comparison, tell_side_by_side, told_of, write_side_by_side, summarise)
 
 
 def _validation() -> Kind:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aiida_gaprss.cli.told import refuse_failed
 from aiida_gaprss.outside.terminal import wide_console
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def tell_side_by_side(node: WorkChainNode, folder: Path, force: bool = False) ->
     print_tables(told, wide_console())
     page = write_side_by_side(told, folder, force)
     click.echo(f"Comparison <{node.pk}>; page: {page}")
-    if node.is_terminated and not node.is_finished_ok:
-        raise click.ClickException(f"comparison <{node.pk}> failed: {node.exit_message or node.process_state}")
+    if node.is_terminated:
+        refuse_failed(node, f"comparison <{node.pk}> failed")
     return page
 
 

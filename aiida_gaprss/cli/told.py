@@ -12,7 +12,7 @@ import click
 from aiida_gaprss.outside import shown
 
 if TYPE_CHECKING:
-    from aiida.orm import WorkChainNode
+    from aiida.orm import ProcessNode, WorkChainNode
     from rich.table import Table
 
     from aiida_gaprss.outside.terminal import PlainConsole
@@ -52,12 +52,21 @@ def tidy(message: str) -> str:
     return re.sub(r"^\[\d+\|\w+\|\w+\]: ", "", message)
 
 
+def refuse_failed(node: ProcessNode, words: str) -> None:
+    """Fail if a process did not end well.
+
+    :param words: what comes before its own words.
+    :raises click.ClickException: with both.
+    """
+    if not node.is_finished_ok:
+        raise click.ClickException(f"{words}: {node.exit_message or node.process_state}")
+
+
 def finish(node: WorkChainNode, folder: Path) -> None:
     """Print the results of a campaign, write its report, and fail if it failed."""
     page = print_report(node, folder)
     click.echo(f"Report: {page}")
-    if not node.is_finished_ok:
-        raise click.ClickException(f"campaign <{node.pk}> did not finish: {node.exit_message or node.process_state}")
+    refuse_failed(node, f"campaign <{node.pk}> did not finish")
 
 
 def show_campaign(node: WorkChainNode, state: str, console: PlainConsole) -> None:
@@ -105,8 +114,8 @@ def ended(node: WorkChainNode, what: str, folder: Path | None, also_failed: bool
     :param also_failed: one that failed is returned, too.
     :raises click.ClickException: if it failed.
     """
-    if not (node.is_finished_ok or also_failed):
-        raise click.ClickException(f"{what} <{node.pk}> failed: {node.exit_message or node.process_state}")
+    if not also_failed:
+        refuse_failed(node, f"{what} <{node.pk}> failed")
     folder = folder or Path(f"gaprss-{what}-{node.pk}")
     folder.mkdir(parents=True, exist_ok=True)
     return node, folder
@@ -130,8 +139,7 @@ def tell_relabelling(node: WorkChainNode) -> None:
         labels = node.outputs.labels
         click.echo(f"{told['labelled']} of {told['chosen']} frames labelled, of {told['given']} given: dataset <{labels.pk}>")
         click.echo(f"level of theory: {shown(labels.level_of_theory, 2000)}")
-    if not node.is_finished_ok:
-        raise click.ClickException(f"relabelling <{node.pk}>: {node.exit_message or node.process_state}")
+    refuse_failed(node, f"relabelling <{node.pk}>")
 
 
 def tell_fit(node: WorkChainNode, folder: Path, titles: tuple[str, str] = ("Training", "Test")) -> None:
@@ -209,8 +217,7 @@ def tell_comparison(node: WorkChainNode, folder: Path) -> None:
     _failures([(row["name"], row["reason"]) for row in told["rows"]])
     write_json(folder / "comparison.json", told)
     _write(folder, figures(told))
-    if not node.is_finished_ok:
-        raise click.ClickException(f"comparison <{node.pk}>: {node.exit_message or node.process_state}")
+    refuse_failed(node, f"comparison <{node.pk}>")
 
 
 def _number(value: float | None) -> str:
@@ -356,8 +363,8 @@ def tell_validation(node: WorkChainNode, folder: Path, force: bool = False) -> P
     _print_scores(record_of(node), console)
     page = write_validation(node, folder, force)
     console.print(f"Validation <{node.pk}>; page: {page}")
-    if node.is_terminated and not node.is_finished_ok:
-        raise click.ClickException(f"validation <{node.pk}>: {node.exit_message or node.process_state}")
+    if node.is_terminated:
+        refuse_failed(node, f"validation <{node.pk}>")
     return page
 
 

@@ -34,8 +34,10 @@ def has_ended(node: ProcessNode) -> bool:
     """Ask the database: what this process has read of a node may be old."""
     from aiida.orm import ProcessNode, QueryBuilder
 
-    states = {"in": ["finished", "excepted", "killed"]}
-    query = QueryBuilder().append(ProcessNode, filters={"uuid": node.uuid, "attributes.process_state": states})
+    from aiida_gaprss.workflows.jobs.limit import TERMINATED
+
+    filters = {"uuid": node.uuid, "attributes.process_state": {"in": TERMINATED}}
+    query = QueryBuilder().append(ProcessNode, filters=filters)
     return query.count() > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiida_gaprss.analysis.convergence import CRITERIA
@@ -11,9 +12,9 @@ from aiida_gaprss.analysis.numbers import number, significant, space_group
 from aiida_gaprss.analysis.targets import in_words
 from aiida_gaprss.report import figures, fit_figures, tables
 from aiida_gaprss.report.hold import held_rows, minima_by_round, round_rows, scores_by_part
-from aiida_gaprss.report.page import COURSE, ORIGIN, Drawing, Section
+from aiida_gaprss.report.page import COURSE, ORIGIN, Drawing, Section, lost
 from aiida_gaprss.report.provenance import commands
-from aiida_gaprss.report.record import CampaignRecord, failures_by_reason
+from aiida_gaprss.report.record import CampaignRecord
 from aiida_gaprss.report.structures import structure
 from aiida_gaprss.report.validation import SIGNS, figures_of, file_name, in_a_row, shown_in_campaign
 from aiida_gaprss.report.viewer import Shown, told, with_local_energies
@@ -21,6 +22,9 @@ from aiida_gaprss.report.viewer import Shown, told, with_local_energies
 #: Rows of the table of minima on the page, and structures drawn; the CSV has all.
 MINIMA_ON_PAGE = 20
 STRUCTURES_DRAWN = 4
+
+
+LOST = "Frames that were lost on the way; the campaign went on without them. All names are in report.json."
 
 
 def sections_of(record: CampaignRecord) -> list[Section]:
@@ -31,7 +35,15 @@ def sections_of(record: CampaignRecord) -> list[Section]:
     """
     results = [minima(record), hull(record), hold(record), validation(record), unseen(record)]
     course = [generations(record), energy_volume(record), energy_boxes(record), progress(record), errors_by_part(record)]
-    return [*results, *course, scores(record), fits(record), lost(record), costs(record), provenance(record)]
+    return [
+        *results,
+        *course,
+        scores(record),
+        fits(record),
+        lost(record.failures, "Lost frames", LOST),
+        costs(record),
+        provenance(record),
+    ]
 
 
 # --- what came out ---
@@ -100,16 +112,7 @@ def hold(record: CampaignRecord) -> Section:
 
 def validation(record: CampaignRecord) -> Section:
     """The scores of the last potential, and the curves of the last validation: reference, first and last potential in it."""
-    drawings: dict[str, Drawing] = {}
-    names: dict[str, str] = {}
-    local = []
-    last = shown_in_campaign(record.validation) if record.validation is not None else None
-    for name in last["scorecard"]["properties"] if last is not None else ():
-        local += with_local_energies(last, name) if last is not None else []
-        for title, figure in figures_of(last, name).items() if last is not None else ():
-            file = file_name(f"validation_{name}_{title}", drawings)
-            drawings[file] = lambda figure=figure: figure  # type: ignore[misc]
-            names[file] = f"{name}: {title}".replace("_", " ")
+    drawings, names, local = _curves(shown_in_campaign(record.validation)) if record.validation is not None else ({}, {}, [])
     potentials, rows = in_a_row(record.validations)
     return Section(
         "validation",
@@ -122,6 +125,20 @@ def validation(record: CampaignRecord) -> Section:
         told={"potentials": potentials[-1:], "rows": rows, "signs": SIGNS, "viewer": told(local)} if rows else None,
         first=True,
     )
+
+
+def _curves(last: Mapping[str, Any]) -> tuple[dict[str, Drawing], dict[str, str], list[Shown]]:
+    """Return figures of a validation, what stands below them, by the names of their files, and structures with local energies."""
+    drawings: dict[str, Drawing] = {}
+    names: dict[str, str] = {}
+    local: list[Shown] = []
+    for name in last["scorecard"]["properties"]:
+        local += with_local_energies(last, name)
+        for title, figure in figures_of(last, name).items():
+            file = file_name(f"validation_{name}_{title}", drawings)
+            drawings[file] = lambda figure=figure: figure  # type: ignore[misc]
+            names[file] = f"{name}: {title}".replace("_", " ")
+    return drawings, names, local
 
 
 def unseen(record: CampaignRecord) -> Section:
@@ -155,28 +172,29 @@ def generations(record: CampaignRecord) -> Section:
 
 def energy_volume(record: CampaignRecord) -> Section:
     """All frames by volume and energy."""
-    return Section(
+    return _of_frames(
         "energy_volume",
         "Energy and volume of the database",
         "Every labelled frame but the isolated atoms, by the generation that made it. Look for later generations that gather "
         "at low energy, at the volumes of the stable structures, while the early ones cover what lies above." + _of_zero(record),
-        "No frame has been labelled yet.",
-        {"energy_volume": lambda: figures.energy_volume(record)},
-        group=COURSE,
+        lambda: figures.energy_volume(record),
     )
 
 
 def energy_boxes(record: CampaignRecord) -> Section:
     """Distributions of energies."""
-    return Section(
+    return _of_frames(
         "energy_boxes",
         "Energies by generation",
         "Box: 16th to 84th percentile (one standard deviation); heavy line: median; whiskers: the entire range. The search "
         "has settled when the distributions of two generations look alike." + _of_zero(record),
-        "No frame has been labelled yet.",
-        {"energy_boxes": lambda: figures.energy_boxes(record)},
-        group=COURSE,
+        lambda: figures.energy_boxes(record),
     )
+
+
+def _of_frames(key: str, title: str, caption: str, draw: Drawing) -> Section:
+    """Return a figure of all labelled frames."""
+    return Section(key, title, caption, "No frame has been labelled yet.", {key: draw}, group=COURSE)
 
 
 def _of_zero(record: CampaignRecord) -> str:
@@ -304,20 +322,6 @@ def _final_errors(record: CampaignRecord) -> list[tuple[str, Any]]:
     groups = [(str(group), value) for group, value in errors_by(record.final_frames, "config_type").items()]
     overall = ("all", errors(record.final_frames))
     return [overall, *groups] if len(groups) > 1 else [overall]
-
-
-def lost(record: CampaignRecord) -> Section:
-    """Frames without a label."""
-    rows = failures_by_reason(record.failures)
-    caption = "Frames that were lost on the way; the campaign went on without them. All names are in report.json."
-    return Section(
-        "lost",
-        "Lost frames",
-        missing="None recorded.",
-        template="lost.html.j2",
-        told={"rows": rows, "caption": caption} if rows else None,
-        group=COURSE,
-    )
 
 
 def costs(record: CampaignRecord) -> Section:

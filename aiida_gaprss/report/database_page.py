@@ -12,8 +12,7 @@ from aiida_gaprss import frames as fr
 from aiida_gaprss.report import database_figures as figures
 from aiida_gaprss.report.database import DatabaseRecord, strategy_rows
 from aiida_gaprss.report.folder import REPORT, claim
-from aiida_gaprss.report.page import COURSE, Section, finite, write_csv, write_json, write_page
-from aiida_gaprss.report.record import failures_by_reason
+from aiida_gaprss.report.page import COURSE, Section, finite, lost, write_csv, write_json, write_page
 
 #: Title, what to look for, and what draws it, by the names of files.
 FIGURES: dict[str, tuple[str, str, Callable[[DatabaseRecord], Figure | None]]] = {
@@ -60,7 +59,6 @@ def sections_of(record: DatabaseRecord, rows: list[dict[str, Any]]) -> list[Sect
 
     :param rows: of the strategies.
     """
-    lost = failures_by_reason(record.failures)
     caption = "The reference was handed these and could not label them. All names are in report.json."
     strategies = {"rows": rows, "above": record.zero.words}
     return [
@@ -74,14 +72,7 @@ def sections_of(record: DatabaseRecord, rows: list[dict[str, Any]]) -> list[Sect
             told=record.variances or None,
             group=COURSE,
         ),
-        Section(
-            "lost",
-            "Frames without a label",
-            missing="None recorded.",
-            template="lost.html.j2",
-            told={"rows": lost, "caption": caption} if lost else None,
-            group=COURSE,
-        ),
+        lost(record.failures, "Frames without a label", caption),
     ]
 
 

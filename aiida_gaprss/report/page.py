@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,9 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from aiida_gaprss.analysis import numbers
-from aiida_gaprss.outside import harmless
+from aiida_gaprss.outside import harmless, write_file
 from aiida_gaprss.outside.tables import csv_text
-from aiida_gaprss.report.record import is_open
+from aiida_gaprss.report.record import Failure, failures_by_reason, is_open
 from aiida_gaprss.report.style import png
 from aiida_gaprss.report.viewer import SCRIPT
 
@@ -76,9 +75,7 @@ def write_page(folder: Path, kind: str, sections: Sequence[Section], state: str,
     page = _environment().get_template(f"{kind}/page.html.j2")
     text = page.render(sections=shown, state=state, reload=reload, **{**_STANDARD, **told})
     path = folder / "index.html"
-    part = path.with_suffix(".part")  # whoever looks at the page meanwhile sees a whole one
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_file(path, f"{text}\n".encode(), force=True)  # whoever looks at the page meanwhile sees a whole one
     return path
 
 
@@ -95,6 +92,19 @@ def _drawn(section: Section, folder: Path) -> dict[str, Any] | None:
         return None
     keys = ("key", "title", "caption", "missing", "names", "template", "told", "first", "layout", "group")
     return {key: getattr(section, key) for key in keys} | {"images": images}
+
+
+def lost(failures: Sequence[Failure], title: str, caption: str) -> Section:
+    """Return the section of frames without a label, by reason."""
+    rows = failures_by_reason(failures)
+    return Section(
+        "lost",
+        title,
+        missing="None recorded.",
+        template="lost.html.j2",
+        told={"rows": rows, "caption": caption} if rows else None,
+        group=COURSE,
+    )
 
 
 def figure_files(sections: Sequence[Section]) -> list[str]:

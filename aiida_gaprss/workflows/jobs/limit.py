@@ -6,6 +6,9 @@ from aiida.orm import AbstractCode, Computer, ProcessNode, QueryBuilder, WorkCha
 
 from aiida_gaprss.settings.computer import MAX_JOBS
 
+#: States of processes that do nothing more.
+TERMINATED = ["finished", "excepted", "killed"]
+
 #: Work chains with one job at one time, of which a labelling has several.
 LANES = ("LabelLaneWorkChain", "BundleLaneWorkChain", "RelaxLaneWorkChain", "TrajectoryLaneWorkChain")
 
@@ -23,7 +26,7 @@ def lane_ahead(node: WorkChainNode, computer: Computer | None) -> ProcessNode | 
     filters = {
         "id": {"<": node.pk},
         "attributes.process_label": {"in": list(LANES)},
-        "attributes.process_state": {"!in": ["finished", "excepted", "killed"]},
+        "attributes.process_state": {"!in": TERMINATED},
     }
     query = QueryBuilder().append(Computer, filters={"id": computer.pk}, tag="computer")
     query.append(AbstractCode, with_computer="computer", tag="code")
