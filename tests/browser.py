@@ -17,6 +17,10 @@ OPTIONS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--no-fi
 WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
 
+class Navigated(Exception):
+    """The page went elsewhere while it was asked."""
+
+
 class Browser:
     """A browser with one page; ``told`` is what the page and the browser had to say on the console."""
 
@@ -53,13 +57,18 @@ class Browser:
         os.close(self.write)
 
     def ask(self, method: str, **parameters: object) -> dict:
-        """Send a command, and return its result."""
+        """Send a command, and return its result.
+
+        :raises Navigated: if the page was loaded again meanwhile.
+        """
         self.number += 1
         message = {"id": self.number, "method": method, "params": parameters}
         message |= {"sessionId": self.session} if self.session else {}
         os.write(self.write, json.dumps(message).encode() + b"\0")
         while (answer := self.next()).get("id") != self.number:
             pass
+        if "navigated" in answer.get("error", {}).get("message", ""):
+            raise Navigated(method)
         assert "error" not in answer, answer
         return answer["result"]
 
