@@ -40,12 +40,13 @@ class Browser:
         self.process = subprocess.Popen(command, close_fds=False, preexec_fn=pipes, stdout=nothing, stderr=nothing)
         os.close(read_there)
         os.close(write_there)
-        self.number, self.session, self.rest, self.told, self.events = 0, None, b"", [], set()
+        self.number, self.session, self.rest, self.told, self.loaded = 0, None, b"", [], set()
         targets = self.ask("Target.getTargets")["targetInfos"]
         page = next(target for target in targets if target["type"] == "page")
         self.session = self.ask("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.ask(f"{domain}.enable")
+        self.ask("Page.setLifecycleEventsEnabled", enabled=True)
 
     def __enter__(self) -> Browser:
         return self
@@ -81,8 +82,9 @@ class Browser:
         text, _, self.rest = self.rest.partition(b"\0")
         message = json.loads(text)
         method, parameters = message.get("method", ""), message.get("params", {})
-        self.events.add(method)
-        if method == "Runtime.consoleAPICalled":
+        if method == "Page.lifecycleEvent" and parameters["name"] == "load":
+            self.loaded.add(parameters["loaderId"])
+        elif method == "Runtime.consoleAPICalled":
             words = " ".join(str(one.get("value", one.get("description"))) for one in parameters["args"])
             self.told.append((parameters["type"], words))
         elif method == "Runtime.exceptionThrown":
@@ -94,9 +96,8 @@ class Browser:
 
     def open(self, page: Path) -> None:
         """Load a page of a file, and wait until all of it is there."""
-        self.events.clear()
-        self.ask("Page.navigate", url=page.absolute().as_uri())
-        while "Page.loadEventFired" not in self.events:
+        loading = self.ask("Page.navigate", url=page.absolute().as_uri())["loaderId"]
+        while loading not in self.loaded:  # another page may load itself again at this moment
             self.next()
 
     def run(self, script: str) -> object:
